@@ -1,0 +1,240 @@
+"""What a design is: pure data, validated once, with one canonical key per network.
+
+The network (He et al. 2016, arXiv:1512.03385, with the pooled head of the CIFAR variants)::
+
+    image -> stem: conv 3x3 (stride 1) - BN - ReLU
+          -> stage i = 1..N: B_i blocks
+             block(x) = ReLU(shortcut(x) + BN(conv F_i x F_i(ReLU(BN(conv F_i x F_i(x))))))
+             the first block of a stage carries the stage's stride; padding keeps the size
+             shortcut: identity when the shape is kept, else conv K_i x K_i with that stride - BN
+          -> average pool P x P (stride P, floor) -> flatten -> linear with bias
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+STEM_KERNEL = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInput:
+    """What a network reads and answers: image shape and number of classes.
+
+    Raises:
+        ValueError: a value is not a whole number of at least 1.
+    """
+
+    channels: int
+    height: int  # pixels
+    width: int  # pixels
+    classes: int
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "height", "width", "classes"):
+            _check_count(name, getattr(self, name))
+
+    def __str__(self) -> str:
+        return f"{self.channels}x{self.height}x{self.width}, {self.classes} classes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """One residual network, described. All per-stage fields have one entry per stage.
+
+    Raises:
+        ValueError: a field is out of range, or the per-stage lists differ in length.
+    """
+
+    blocks: tuple[int, ...]  # B
+    channels: tuple[int, ...]  # C
+    kernels: tuple[int, ...]  # F, odd
+    shortcut_kernels: tuple[int, ...]  # K, odd; inert in a stage without a projection
+    pool: int  # P
+    strides: tuple[int, ...] = ()  # empty: 1, 2, 2, ...
+    stem_channels: int = 0  # 0: the channels of the first stage
+    stem_bias: bool = False
+    shortcut_norm: bool = True  # BN after a projection
+
+    def __post_init__(self) -> None:
+        stages = len(_as_tuple("blocks", self.blocks))
+        if stages == 0:
+            raise ValueError("blocks must name at least one stage, got an empty list")
+        if len(_as_tuple("strides", self.strides)) == 0:
+            object.__setattr__(self, "strides", (1,) + (2,) * (stages - 1))
+        for name in ("blocks", "channels", "kernels", "shortcut_kernels", "strides"):
+            values = _as_tuple(name, getattr(self, name))
+            if len(values) != stages:
+                raise ValueError(
+                    f"{name} must have one value per stage: {stages} as in "
+                    f"blocks={_joined(self.blocks)}, got {len(values)} ({_joined(values)})"
+                )
+            for value in values:
+                _check_count(name, value)
+                if name.endswith("kernels") and value % 2 == 0:
+                    raise ValueError(f"{name} must be odd, such as 1, 3 or 5, got {value}")
+            object.__setattr__(self, name, values)
+        _check_count("pool", self.pool)
+        if self.stem_channels == 0:
+            object.__setattr__(self, "stem_channels", self.channels[0])
+        _check_count("stem_channels", self.stem_channels)
+        for name in ("stem_bias", "shortcut_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+
+    @property
+    def stages(self) -> int:
+        """N, the number of stages."""
+        return len(self.blocks)
+
+    @property
+    def projections(self) -> tuple[bool, ...]:
+        """Per stage: whether its first shortcut has weights, since the shape changes there."""
+        inputs = (self.stem_channels, *self.channels)
+        return tuple(
+            stride != 1 or before != after
+            for stride, before, after in zip(self.strides, inputs, self.channels, strict=False)
+        )
+
+    def canonical(self) -> "Architecture":
+        """The same network in its one canonical form.
+
+        Inert choices get their plainest value, and a stage that only continues the one before it
+        (stride 1, same channels and kernel) becomes part of it.
+        """
+        blocks: list[int] = []
+        channels: list[int] = []
+        kernels: list[int] = []
+        shortcut_kernels: list[int] = []
+        strides: list[int] = []
+        for b, c, f, k, s, projection in zip(
+            self.blocks,
+            self.channels,
+            self.kernels,
+            self.shortcut_kernels,
+            self.strides,
+            self.projections,
+            strict=True,
+        ):
+            if blocks and not projection and f == kernels[-1]:
+                blocks[-1] += b
+                continue
+            blocks.append(b)
+            channels.append(c)
+            kernels.append(f)
+            shortcut_kernels.append(k if projection else 1)
+            strides.append(s)
+        return replace(
+            self,
+            blocks=tuple(blocks),
+            channels=tuple(channels),
+            kernels=tuple(kernels),
+            shortcut_kernels=tuple(shortcut_kernels),
+            strides=tuple(strides),
+            shortcut_norm=self.shortcut_norm or not any(self.projections),
+        )
+
+    @property
+    def key(self) -> str:
+        """Equal for two designs exactly when they build the same network."""
+        return str(self.canonical())
+
+    def __str__(self) -> str:
+        """The design in one line, in the field's letters; choices at their default are left out."""
+        parts = [
+            f"B{_joined(self.blocks)}",
+            f"C{_joined(self.channels)}",
+            f"F{_joined(self.kernels)}",
+            f"K{_joined(self.shortcut_kernels)}",
+            f"P{self.pool}",
+        ]
+        if self.strides != (1,) + (2,) * (self.stages - 1):
+            parts.append(f"strides{_joined(self.strides)}")
+        if self.stem_channels != self.channels[0] or self.stem_bias:
+            parts.append(f"stem{self.stem_channels}{'+bias' if self.stem_bias else ''}")
+        if not self.shortcut_norm:
+            parts.append("shortcuts-without-BN")
+        return " ".join(parts)
+
+
+def stage_sizes(architecture: Architecture, input: ImageInput) -> list[tuple[int, int]]:
+    """Height and width of every stage's maps, in pixels: a stride divides, rounding up."""
+    height, width = input.height, input.width
+    sizes = []
+    for stride in architecture.strides:
+        height, width = -(-height // stride), -(-width // stride)
+        sizes.append((height, width))
+    return sizes
+
+
+def head_size(architecture: Architecture, input: ImageInput) -> tuple[int, int]:
+    """Height and width of the pooled map that the classifier reads.
+
+    Raises:
+        ValueError: the pool is larger than the last map.
+    """
+    height, width = stage_sizes(architecture, input)[-1]
+    if architecture.pool > min(height, width):
+        raise ValueError(
+            f"pool must be in 1..{min(height, width)}, since the last map of this design is "
+            f"{height}x{width} for {input.height}x{input.width} images, got {architecture.pool}"
+        )
+    return height // architecture.pool, width // architecture.pool
+
+
+def _as_tuple(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ValueError(f"{name} must be a list with one whole number per stage, got {values!r}")
+    return tuple(values)
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def _joined(values: Sequence[int]) -> str:
+    return ",".join(map(str, values))
+
+
+def _plain(blocks: tuple[int, ...], channels: tuple[int, ...], pool: int) -> Architecture:
+    stages = len(blocks)
+    return Architecture(
+        blocks=blocks,
+        channels=channels,
+        kernels=(3,) * stages,
+        shortcut_kernels=(1,) * stages,
+        pool=pool,
+    )
+
+
+_WIDE = (64, 128, 256, 512)
+
+PRESETS: Mapping[str, Architecture] = MappingProxyType(
+    {
+        "resnet18": _plain((2, 2, 2, 2), _WIDE, 4),
+        "resnet10": _plain((1, 1, 1, 1), _WIDE, 4),
+        "resnet12": _plain((2, 1, 1, 1), _WIDE, 4),
+        "resnet12-1211": _plain((1, 2, 1, 1), _WIDE, 4),
+        "resnet14": _plain((3, 1, 1, 1), _WIDE, 4),
+        "resnet20": _plain((3, 3, 3), (16, 32, 64), 8),
+        "flexres10": _plain((1, 1, 1, 1), _WIDE, 4),
+        "flexres18": _plain((2, 2, 2, 2), (64, 157, 211, 270), 4),
+        "flexres20": _plain((2, 2, 2, 3), (64, 128, 185, 245), 4),
+        "flexres22-1": _plain((3, 3, 2, 3), (64, 128, 128, 256), 4),
+        "flexres22-2": _plain((3, 2, 3, 2), (64, 128, 192, 256), 4),
+        "flexres32": _plain((4, 4, 4, 3), (32, 64, 128, 256), 4),
+        "resnet18-narrow-stem": Architecture(
+            blocks=(2, 2, 2, 2),
+            channels=_WIDE,
+            kernels=(3, 3, 3, 3),
+            shortcut_kernels=(1, 1, 1, 1),
+            pool=2,
+            strides=(2, 2, 2, 2),
+            stem_channels=32,
+            stem_bias=True,
+            shortcut_norm=False,
+        ),
+    }
+)
+"""The hand-made networks that the project compares with, for 32x32 images of 10 classes."""

@@ -1,0 +1,1 @@
+"""Images to train and judge on: datasets behind one small type."""

@@ -1,0 +1,331 @@
+"""The designs a search may propose: choices for N, B, C, F, K and P, and what fits a limit.
+
+Every count grows with each of B, C, F and K and shrinks with P, so the smallest completion of a
+partial design is the one that takes the smallest of everything still open. That makes the smallest
+design, the walk over all designs within a limit and a draw among them exact and cheap.
+"""
+
+import random
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nas.architecture import Architecture, ImageInput
+from nas.counting import Count, count
+
+Choices = tuple[int, ...]  # ascending, distinct
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a design may cost at most.
+
+    Raises:
+        ValueError: a limit is below 1.
+    """
+
+    max_parameters: int
+    max_mult_adds: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_parameters", "max_mult_adds"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+    def excess(self, cost: Count) -> dict[str, float]:
+        """Per limit: how far the cost is above it, as a share of the limit; fits when <= 0."""
+        excess = {"parameters": cost.parameters / self.max_parameters - 1}
+        if self.max_mult_adds is not None:
+            excess["mult_adds"] = cost.mult_adds / self.max_mult_adds - 1
+        return excess
+
+    def allow(self, cost: Count) -> bool:
+        """Whether the cost is within every limit."""
+        return all(value <= 0 for value in self.excess(cost).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One choice of a design, as it is called in a study."""
+
+    name: str
+    choices: Choices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """Which values each choice of a design may take, for one kind of image.
+
+    K is open only where a stage has a projection; in stage 1 the shortcut is an identity, so its K
+    is fixed to 1.
+
+    Raises:
+        ValueError: a list is empty, a kernel even, a per-stage list too short, or a pool does not
+            fit the last map.
+    """
+
+    input: ImageInput
+    stages: Choices  # N
+    blocks: tuple[Choices, ...]  # B, per stage
+    channels: tuple[Choices, ...]  # C, per stage
+    kernels: tuple[Choices, ...]  # F, per stage
+    shortcut_kernels: tuple[Choices, ...]  # K, per stage
+    pool: Choices  # P; those that fit the last map are open to a design
+
+    def __post_init__(self) -> None:
+        for name in ("stages", "pool"):
+            object.__setattr__(self, name, _checked_choices(name, getattr(self, name)))
+        for name in ("blocks", "channels", "kernels", "shortcut_kernels"):
+            per_stage = tuple(_checked_choices(name, choices) for choices in getattr(self, name))
+            if len(per_stage) < self.stages[-1]:
+                raise ValueError(
+                    f"{name} must have choices for each of {self.stages[-1]} stages, "
+                    f"got {len(per_stage)}"
+                )
+            object.__setattr__(self, name, per_stage)
+        for stages in self.stages:
+            if not self._pools(stages):
+                side = self._last_side(stages)
+                raise ValueError(
+                    f"pool must have a choice in 1..{side}, since the last map after {stages} "
+                    f"stages is {side} pixels wide, got {list(self.pool)}"
+                )
+
+    def variables(self, stages: int) -> tuple[Variable, ...]:
+        """The choices of a design with this many stages, in the order they are proposed."""
+        found = []
+        for i in range(stages):
+            found.append(Variable(f"blocks_{i + 1}", self.blocks[i]))
+            found.append(Variable(f"channels_{i + 1}", self.channels[i]))
+            found.append(Variable(f"kernels_{i + 1}", self.kernels[i]))
+            if i > 0:
+                found.append(Variable(f"shortcut_kernels_{i + 1}", self.shortcut_kernels[i]))
+        # A name stands for one list of choices only: samplers compare trials by name.
+        same = len({self._pools(n) for n in self.stages}) == 1
+        found.append(Variable("pool" if same else f"pool_{stages}_stages", self._pools(stages)))
+        return tuple(found)
+
+    def architecture(self, stages: int, values: Mapping[str, int]) -> Architecture:
+        """The design that the values of `variables(stages)` describe."""
+        per_stage = range(1, stages + 1)
+        return Architecture(
+            blocks=tuple(values[f"blocks_{i}"] for i in per_stage),
+            channels=tuple(values[f"channels_{i}"] for i in per_stage),
+            kernels=tuple(values[f"kernels_{i}"] for i in per_stage),
+            shortcut_kernels=tuple(values.get(f"shortcut_kernels_{i}", 1) for i in per_stage),
+            pool=values[self.variables(stages)[-1].name],
+        )
+
+    def smallest(self, limits: Limits | None = None) -> Architecture:
+        """The design with the fewest parameters, among those within the limits if there are any.
+
+        No design of the space has fewer parameters.
+        """
+        candidates = [
+            self.architecture(stages, self._smallest_values(stages, {})) for stages in self.stages
+        ]
+        fitting = [a for a in candidates if limits and limits.allow(count(a, self.input))]
+        return min(fitting or candidates, key=lambda a: count(a, self.input).parameters)
+
+    def designs(self, limits: Limits) -> Iterator[tuple[int, dict[str, int]]]:
+        """Every design within the limits, as (stages, values), without building the others."""
+        for stages in self.stages:
+            for values in self._walk(stages, limits, {}, 0):
+                yield stages, values
+
+    def draw(self, limits: Limits, rng: random.Random) -> tuple[int, dict[str, int]]:
+        """One design within the limits, as (stages, values).
+
+        N is drawn first, then each choice in turn, uniformly among the values that still leave a
+        design within the limits.
+
+        Raises:
+            ValueError: no design of the space is within the limits.
+        """
+        open_stages = [n for n in self.stages if self._fits(n, limits, {})]
+        if not open_stages:
+            raise ValueError("no design of the space is within the limits")
+        stages = rng.choice(open_stages)
+        values: dict[str, int] = {}
+        for variable in self.variables(stages):
+            fitting = [
+                choice
+                for choice in variable.choices
+                if self._fits(stages, limits, {**values, variable.name: choice})
+            ]
+            values[variable.name] = rng.choice(fitting)
+        return stages, values
+
+    def to_dict(self) -> dict[str, object]:
+        """The choices as plain lists, as a study records them."""
+        names = ("stages", "blocks", "channels", "kernels", "shortcut_kernels", "pool")
+        return {
+            name: [list(v) if isinstance(v, tuple) else v for v in getattr(self, name)]
+            for name in names
+        }
+
+    def _walk(
+        self, stages: int, limits: Limits, values: dict[str, int], depth: int
+    ) -> Iterator[dict[str, int]]:
+        if not self._fits(stages, limits, values):
+            return
+        variables = self.variables(stages)
+        if depth == len(variables):
+            yield values
+            return
+        for choice in variables[depth].choices:
+            yield from self._walk(
+                stages, limits, {**values, variables[depth].name: choice}, depth + 1
+            )
+
+    def _fits(self, stages: int, limits: Limits, values: Mapping[str, int]) -> bool:
+        smallest = self.architecture(stages, self._smallest_values(stages, values))
+        return limits.allow(count(smallest, self.input))
+
+    def _smallest_values(self, stages: int, values: Mapping[str, int]) -> dict[str, int]:
+        smallest = {
+            v.name: v.choices[-1] if v.name.startswith("pool") else v.choices[0]
+            for v in self.variables(stages)
+        }
+        return {**smallest, **values}
+
+    def _pools(self, stages: int) -> Choices:
+        return tuple(pool for pool in self.pool if pool <= self._last_side(stages))
+
+    def _last_side(self, stages: int) -> int:
+        return -(-min(self.input.height, self.input.width) // 2 ** (stages - 1))
+
+
+def default_space(input: ImageInput) -> SearchSpace:
+    """A sensible space for the image size.
+
+    N ends on a last map of 4 to 8 pixels (2 to 8 for images under 16 pixels, whose stages are few).
+    Small images get narrow stages: they hold little, and a 5 M network would be all head room.
+    P is the whole last map or half of it.
+    """
+    side = min(input.height, input.width)
+    tiny = side < 16
+    sides = {n: -(-side // 2 ** (n - 1)) for n in range(1, 17)}
+    stages = tuple(n for n, last in sides.items() if (2 if tiny else 4) <= last <= 8)
+    if not stages:
+        stages = (1,)
+    pools = {sides[n] // part for n in stages for part in (1, 2) if sides[n] // part >= 1}
+    if tiny:
+        channels = [tuple(range(8, 8 * 2 ** (i + 2) + 1, 8)) for i in range(stages[-1])]
+        blocks: Choices = (1, 2, 3)
+    else:
+        highest = [min(128 * 2**i, 512) for i in range(stages[-1])]
+        channels = [tuple(range(16, high + 1, 16)) for high in highest]
+        blocks = (1, 2, 3, 4)
+    return SearchSpace(
+        input=input,
+        stages=stages,
+        blocks=(blocks,) * stages[-1],
+        channels=tuple(channels),
+        kernels=((3, 5),) * stages[-1],
+        shortcut_kernels=((1, 3),) * stages[-1],
+        pool=tuple(sorted(pools)),
+    )
+
+
+_PER_STAGE = ("blocks", "channels", "kernels", "shortcut_kernels")
+_ONCE = ("stages", "pool")
+_RANGE_KEYS = {"low", "high", "step"}
+
+
+def load_space(path: Path, input: ImageInput) -> SearchSpace:
+    """The space of a TOML file; what the file leaves out stays as in `default_space`.
+
+    A value is a number, a list of numbers, or a range ``{low = 16, high = 128, step = 16}``. For
+    `blocks`, `channels`, `kernels` and `shortcut_kernels` it serves all stages, or is a list with
+    one such value (list or range) per stage.
+
+    Raises:
+        ValueError: the file is no TOML, has an unknown key, or describes no valid space.
+        OSError: the file cannot be read.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a TOML file, got: {error}") from error
+    unknown = sorted(set(table) - {*_PER_STAGE, *_ONCE})
+    if unknown:
+        raise ValueError(
+            f"{path}: expected the keys {', '.join((*_ONCE, *_PER_STAGE))}, got {unknown[0]!r}"
+        )
+    try:
+        return _space_from_table(table, input)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _space_from_table(table: Mapping[str, object], input: ImageInput) -> SearchSpace:
+    space = default_space(input)
+    if "stages" in table:
+        stages = _parsed_choices("stages", table["stages"])
+        last_maps = [-(-min(input.height, input.width) // 2 ** (n - 1)) for n in stages]
+        pools = {side // part for side in last_maps for part in (1, 2) if side // part >= 1}
+        space = replace(
+            space,
+            stages=stages,
+            pool=tuple(sorted(pools)),
+            **{
+                name: _stretched(getattr(space, name), stages[-1])
+                for name in _PER_STAGE
+            },
+        )
+    changes: dict[str, object] = {}
+    for name in _PER_STAGE:
+        if name in table:
+            changes[name] = _parsed_stages(name, table[name], space.stages[-1])
+    if "pool" in table:
+        changes["pool"] = _parsed_choices("pool", table["pool"])
+    return replace(space, **changes)  # type: ignore[arg-type]  # names are those of the fields
+
+
+def _stretched(per_stage: tuple[Choices, ...], stages: int) -> tuple[Choices, ...]:
+    return (*per_stage, *[per_stage[-1]] * stages)[:stages]
+
+
+def _parsed_stages(name: str, value: object, stages: int) -> tuple[Choices, ...]:
+    if isinstance(value, list) and any(isinstance(v, list | dict) for v in value):
+        if len(value) != stages:
+            raise ValueError(
+                f"{name} must have one list per stage, that is {stages}, got {len(value)}"
+            )
+        return tuple(_parsed_choices(name, v) for v in value)
+    return (_parsed_choices(name, value),) * stages
+
+
+def _parsed_choices(name: str, value: object) -> Choices:
+    if isinstance(value, dict):
+        if not {"low", "high"} <= set(value) <= _RANGE_KEYS:
+            raise ValueError(
+                f"{name} must be a range like {{low = 16, high = 128, step = 16}}, "
+                f"got the keys {sorted(value)}"
+            )
+        low, high, step = value["low"], value["high"], value.get("step", 1)
+        if not all(isinstance(v, int) and not isinstance(v, bool) for v in (low, high, step)):
+            raise ValueError(f"{name} must be a range of whole numbers, got {value}")
+        if step < 1 or low > high:
+            raise ValueError(
+                f"{name} must be a range with low <= high and step >= 1, got an empty range "
+                f"low = {low}, high = {high}, step = {step}"
+            )
+        return _checked_choices(name, range(low, high + 1, step))
+    return _checked_choices(name, value if isinstance(value, list) else [value])
+
+
+def _checked_choices(name: str, values: Sequence[object]) -> Choices:
+    checked = []
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be whole numbers of at least 1, got {value!r}")
+        if name.endswith("kernels") and value % 2 == 0:
+            raise ValueError(f"{name} must be odd, such as 1, 3 or 5, got {value}")
+        checked.append(value)
+    if not checked:
+        raise ValueError(f"{name} must have at least one choice, got an empty list")
+    return tuple(sorted(set(checked)))

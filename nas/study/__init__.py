@@ -1,0 +1,1 @@
+"""A search as an Optuna study: settings, storage, proposals, the loop, and its records."""

@@ -1,0 +1,113 @@
+"""What a study holds, as plain typed values: the one way other modules read a study.
+
+`TrialRecord` and `StudyRecord` know nothing of Optuna or SQL, so tables and figures can be made,
+and tested, from records written by hand.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from nas.architecture import Architecture, ImageInput
+from nas.space import Limits
+
+
+class Outcome(StrEnum):
+    """How a trial ended."""
+
+    TRAINED = "trained"  # to the last epoch
+    STOPPED_EARLY = "stopped_early"  # by the pruner
+    OVER_BUDGET = "over_budget"  # never built
+    DUPLICATE = "duplicate"  # never built: an earlier trial had the same network
+    DIVERGED = "diverged"  # the loss was no longer finite
+    OUT_OF_MEMORY = "out_of_memory"
+    FAILED = "failed"  # an error, or interrupted
+
+    @property
+    def counts(self) -> bool:
+        """Whether such a trial is one of the designs that `--trials` asks for."""
+        return self in (Outcome.TRAINED, Outcome.STOPPED_EARLY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySettings:
+    """What a study was made with. A search with other settings does not continue it.
+
+    Every value must stay as it was, since accuracies would no longer be comparable.
+    """
+
+    dataset: str
+    dataset_digest: str  # of the training and validation part's files or pixels
+    input: ImageInput
+    train_images: int
+    validation_images: int
+    subset: float  # share of the training part that is used
+    split_seed: int
+    limits: Limits
+    space: Mapping[str, object]  # SearchSpace.to_dict()
+    recipe: Mapping[str, object]  # TrainingConfig as a dict; holds `epochs`
+
+    @property
+    def epochs(self) -> int:
+        """Length of a full run."""
+        epochs = self.recipe["epochs"]
+        assert isinstance(epochs, int)
+        return epochs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """One proposed design and what became of it."""
+
+    number: int
+    outcome: Outcome | None  # None: running, or ended without saying
+    architecture: Architecture | None = None  # None: ended before the proposal was complete
+    parameters: int | None = None
+    mult_adds: int | None = None  # for one image
+    val_accuracy: float | None = None  # 0..1; of the last epoch, for stopped_early too
+    curve: tuple[tuple[int, float], ...] = ()  # (epoch from 1, val_accuracy)
+    started: datetime | None = None
+    finished: datetime | None = None
+    seconds: float | None = None  # of training
+    images_per_second: float | None = None
+    device: str | None = None
+    worker: str | None = None
+    reason: str | None = None  # why diverged, out_of_memory or failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRecord:
+    """A study, read whole."""
+
+    name: str
+    settings: StudySettings
+    notes: tuple[str, ...] = ()  # what a reader must know, such as a fallback to another dataset
+    versions: Mapping[str, str] = field(default_factory=dict)  # package -> version
+    seed: int | None = None
+    command: str | None = None  # the command that made the study
+    trials: tuple[TrialRecord, ...] = ()
+
+    @property
+    def ranking(self) -> tuple[TrialRecord, ...]:
+        """The trained designs within the limits, best first; equals: fewer parameters first."""
+        trained = [t for t in self.trials if t.outcome is Outcome.TRAINED]
+        return tuple(
+            sorted(trained, key=lambda t: (-(t.val_accuracy or 0), t.parameters or 0, t.number))
+        )
+
+    @property
+    def incumbent(self) -> TrialRecord | None:
+        """The best trained design so far, or None."""
+        return self.ranking[0] if self.ranking else None
+
+    @property
+    def outcomes(self) -> Counter[Outcome]:
+        """How many trials ended in which way."""
+        return Counter(t.outcome for t in self.trials if t.outcome is not None)
+
+    @property
+    def trained(self) -> int:
+        """How many designs were trained, to the end or until stopped early."""
+        return sum(n for outcome, n in self.outcomes.items() if outcome.counts)

@@ -1,0 +1,80 @@
+"""The commands: they parse arguments, print and exit; what they do lives in the other modules.
+
+Nothing heavy is imported before a command needs it, so that help and `count` answer at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from nas.commands import count, dashboard, report, search
+from nas.data.catalogue import DataError
+from nas.study.location import StudyError
+from nas.study.request import RequestError
+
+_COMMANDS = {"search": search, "count": count, "report": report, "dashboard": dashboard}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports bad usage in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Adds the default to an option's help where there is one to tell."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, argparse.SUPPRESS) or action.required:
+            return action.help
+        return f"{action.help} (default: %(default)s)"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of `nas` with all its commands."""
+    parser = _Parser(
+        prog="nas",
+        description="Finds the most accurate residual network that fits a parameter budget.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in _COMMANDS.items():
+        summary = module.SUMMARY
+        module.add_arguments(
+            commands.add_parser(
+                name,
+                help=summary,
+                description=f"{summary[0].upper()}{summary[1:]}.",
+                formatter_class=_HelpFormatter,
+            )
+        )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    0 done; 1 the run failed or the answer is no; 2 bad usage or bad input; 130 on Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = make_parser().parse_args(arguments)
+        return _COMMANDS[options.command].run(options)
+    except SystemExit as ending:  # argparse, after help or an error
+        return int(ending.code or 0)
+    except (RequestError, StudyError, DataError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output is gone, as in `nas count | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run_as_module(command: str) -> NoReturn:
+    """What ``python -m nas.<command>`` does."""
+    sys.exit(main([command, *sys.argv[1:]]))

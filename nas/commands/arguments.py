@@ -1,0 +1,121 @@
+"""How the commands read values from a command line, and the options they share."""
+
+import argparse
+import re
+from decimal import Decimal
+from pathlib import Path
+
+from nas.architecture import ImageInput
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_COUNT = re.compile(r"(\d[\d_]*(?:\.\d+)?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
+
+
+def whole_number(text: str) -> int:
+    """A positive count such as 5000000, 5_000_000, 5e6, 5M or 4.9M."""
+    match = _COUNT.fullmatch(text.strip())
+    value = Decimal(match[1].replace("_", "")) * _UNITS[match[2].lower()] if match else Decimal(0)
+    if value < 1 or value != int(value):
+        raise argparse.ArgumentTypeError(
+            f"expected a positive whole number such as 5000000, 5e6 or 5M, got {text!r}"
+        )
+    return int(value)
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 on."""
+    if not re.fullmatch(r"\d{1,18}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number such as 0 or 42, got {text!r}")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A number above 0 and at most 1."""
+    value = _number(text)
+    if value is None or not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a share above 0 and at most 1, such as 0.1, got {text!r}"
+        )
+    return value
+
+
+def seconds(text: str) -> float:
+    """A duration above 0, in seconds."""
+    value = _number(text)
+    if value is None or not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, such as 3600, got {text!r}")
+    return value
+
+
+def port(text: str) -> int:
+    """A TCP port a user may listen on."""
+    if not re.fullmatch(r"\d{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port in 1..65535, got {text!r}")
+    return int(text)
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between, such as 2,1,1,1."""
+    if not re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*)*", text):
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers with commas between, such as 2,1,1,1, got {text!r}"
+        )
+    return tuple(int(part) for part in text.split(","))
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """Channels, height and width, such as 3x32x32."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"expected channels x height x width such as 3x32x32, got {text!r}"
+        )
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def image_input(shape: tuple[int, int, int], classes: int) -> ImageInput:
+    """Image shape and classes as one value."""
+    channels, height, width = shape
+    return ImageInput(channels=channels, height=height, width=width, classes=classes)
+
+
+def add_study_options(parser: argparse.ArgumentParser, *, study_required: bool) -> None:
+    """The options that say which study."""
+    parser.add_argument(
+        "--study",
+        metavar="NAME",
+        required=study_required,
+        help="name of the study"
+        + ("" if study_required else " (default: dataset and budget, such as cifar10-5M)"),
+    )
+    parser.add_argument(
+        "--studies-dir", type=Path, default=Path("studies"), metavar="DIR", help="where studies lie"
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="database of the study, as an SQLAlchemy URL, instead of a file in --studies-dir",
+    )
+
+
+def add_report_option(parser: argparse.ArgumentParser) -> None:
+    """The option that says where reports go."""
+    parser.add_argument(
+        "--reports-dir",
+        type=Path,
+        default=Path("reports"),
+        metavar="DIR",
+        help="where the report is written",
+    )
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """The option that makes stdout one JSON document."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,206 @@
+"""What a person sees while a search runs: a live panel, or a line per trial where none can be."""
+
+import torch
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nas.architecture import Architecture
+from nas.commands.words import duration, millions, outcome_counts, percent
+from nas.counting import Count
+from nas.data.types import ImageDataset
+from nas.space import SearchSpace
+from nas.study.estimate import Pace, expected_trial_seconds
+from nas.study.location import StudyLocation
+from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.request import SearchRequest
+from nas.study.search import Observer, device_name
+from nas.training import EpochResult, default_config
+
+_LONG = 15 * 60  # seconds: a search expected to take longer says so before it starts
+
+
+class Progress(Observer):
+    """Follows a search and prints a line per trained design to the console."""
+
+    def __init__(self, console: Console, request: SearchRequest) -> None:
+        self.console = console
+        self.request = request
+        self.outcomes: dict[Outcome, int] = {}
+        self.incumbent: TrialRecord | None = None
+        self.pace = Pace(None)
+        self.epochs = 0
+
+    @property
+    def trained(self) -> int:
+        """Designs trained in the study so far."""
+        return sum(n for outcome, n in self.outcomes.items() if outcome.counts)
+
+    def loading(self, request: SearchRequest) -> None:
+        """Says which data is looked for."""
+        self.console.print(
+            f"reading images: {request.dataset} in {request.data_dir}", style="dim", markup=False
+        )
+
+    def opened(
+        self,
+        study: StudyRecord,
+        location: StudyLocation,
+        dataset: ImageDataset,
+        space: SearchSpace,
+        device: torch.device,
+    ) -> None:
+        """Says what is searched, where, and how long it will take."""
+        for note in dataset.notes:
+            self.console.print(f"NOTE: {note}", style="bold yellow", markup=False)
+        self.outcomes = dict(study.outcomes)
+        self.incumbent = study.incumbent
+        self.epochs = study.settings.epochs
+        limits = study.settings.limits
+        self.console.print(
+            f"{dataset.name}: {len(dataset.train):,} training, {len(dataset.validation):,} "
+            f"validation, {dataset.test_images:,} test images (unread), {dataset.input}\n"
+            f"study {study.name} in {location}: {study.trained} of {self.request.trials} designs "
+            f"trained, at most {limits.max_parameters:,} parameters"
+            + (f" and {limits.max_mult_adds:,} mult-adds" if limits.max_mult_adds else "")
+            + f", {self.epochs} epochs each, on {device_name(device)}",
+            markup=False,
+            highlight=False,
+        )
+        missing = self.request.trials - study.trained
+        if missing <= 0:
+            return
+        estimate = None
+        if device.type == "cpu":  # a GPU's first trial is over before an estimate would be good
+            config = default_config(dataset, self.request.epochs)
+            estimate = expected_trial_seconds(space, limits, dataset, config, device)
+            if estimate * missing > _LONG:
+                self.console.print(
+                    f"NOTE: about {duration(estimate * missing)} on this machine, "
+                    f"{duration(estimate)} per design trained to the end. Shorter: a GPU, "
+                    "--subset 0.1, fewer --epochs, a low --max-mult-adds, or a --space of narrower "
+                    "and fewer stages",
+                    style="bold yellow",
+                    markup=False,
+                )
+        self.pace = Pace(estimate)
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """Counts the trial, and prints it when it was trained or went wrong."""
+        outcome = trial.outcome
+        assert outcome is not None
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        if outcome.counts:
+            self.pace.trial_done()
+        best = self.incumbent.val_accuracy if self.incumbent else None
+        accuracy = trial.val_accuracy or 0.0
+        better = outcome is Outcome.TRAINED and (best is None or accuracy > best)
+        if better:
+            self.incumbent = trial
+        if outcome not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
+            self.console.print(self._line(trial, better), markup=False, highlight=False)
+
+    def _line(self, trial: TrialRecord, better: bool) -> str:
+        assert trial.outcome is not None
+        parts = [f"trial {trial.number}: {trial.outcome.replace('_', ' ')}"]
+        if trial.curve:
+            parts.append(f"{percent(trial.curve[-1][1])} after epoch {trial.curve[-1][0]}")
+        if trial.reason:
+            parts.append(trial.reason)
+        if trial.architecture and trial.parameters:
+            parts.append(f"{trial.parameters:,} parameters, {trial.architecture}")
+        if trial.seconds:
+            parts.append(f"{trial.seconds:.1f} s")
+        parts.append(f"{self.trained}/{self.request.trials}")
+        left = self.pace.seconds_left(self.request.trials - self.trained)
+        if left is not None and self.trained < self.request.trials:
+            parts.append(f"about {duration(left)} left")
+        return " | ".join(parts) + (" | best so far" if better else "")
+
+    def close(self) -> None:
+        """Ends the display."""
+
+
+class LiveProgress(Progress):
+    """The same with a panel that is always up to date, for terminals."""
+
+    def __init__(self, console: Console, request: SearchRequest) -> None:
+        super().__init__(console, request)
+        self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=4)
+        self._design = ""
+        self._epoch = ""
+
+    def opened(
+        self,
+        study: StudyRecord,
+        location: StudyLocation,
+        dataset: ImageDataset,
+        space: SearchSpace,
+        device: torch.device,
+    ) -> None:
+        """Says what is searched, and opens the panel."""
+        super().opened(study, location, dataset, space, device)
+        self._live.start()
+
+    def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
+        """Shows the design that is trained now."""
+        self._design = (
+            f"{number}: {architecture}, {cost.parameters:,} parameters, "
+            f"{millions(cost.mult_adds)} mult-adds"
+        )
+        self._epoch = f"0 of {self.epochs}"
+
+    def epoch_ended(self, number: int, result: EpochResult) -> None:
+        """Shows the trial's accuracy so far."""
+        self._epoch = (
+            f"{result.epoch} of {self.epochs}, validation accuracy {percent(result.val_accuracy)}, "
+            f"{result.images_per_second:,.0f} images/s"
+        )
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """Counts the trial and clears its line."""
+        super().trial_ended(trial)
+        self._design = self._epoch = ""
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        if self._live.is_started:
+            self._live.stop()
+
+    def _panel(self) -> Group:
+        wanted = self.request.trials
+        trained = min(self.trained, wanted)
+        rows = Table.grid(padding=(0, 2))
+        rows.add_column(style="dim", no_wrap=True)
+        rows.add_column(overflow="fold")
+        left = self.pace.seconds_left(wanted - trained)
+        rows.add_row(
+            "designs",
+            Text(
+                f"{trained} of {wanted} trained"
+                + (f", about {duration(left)} left" if left is not None else "")
+            ),
+        )
+        rows.add_row("trials", Text(outcome_counts(self.outcomes)))
+        rows.add_row("trial", Text(self._design or "proposing"))
+        rows.add_row("epoch", Text(self._epoch))
+        best = self.incumbent
+        rows.add_row(
+            "incumbent",
+            Text("none yet")
+            if best is None
+            else Text(
+                f"{percent(best.val_accuracy)} with {best.parameters:,} parameters: trial "
+                f"{best.number}, {best.architecture}",
+                style="bold green",
+            ),
+        )
+        return Group(Text(), ProgressBar(total=wanted, completed=trained), rows)
+
+
+def make_progress(request: SearchRequest) -> Progress:
+    """A live panel on stderr when that is a terminal, else a line per trial."""
+    console = Console(stderr=True, soft_wrap=True)
+    return LiveProgress(console, request) if console.is_terminal else Progress(console, request)

@@ -1,0 +1,239 @@
+"""`nas search`: find the most accurate network that fits a parameter budget."""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.commands import arguments
+from nas.commands.words import millions, outcome_counts, percent
+from nas.data.catalogue import DATASET_NAMES
+from nas.study.location import StudyLocation
+from nas.study.request import PRUNERS, SAMPLERS, SearchRequest
+
+if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
+    from nas.study.records import StudyRecord, TrialRecord
+    from nas.study.search import SearchResult
+
+SUMMARY = "find the most accurate network that fits a parameter budget"
+
+_SHOWN = 10  # designs in the printed ranking
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `nas search`."""
+    number = arguments.whole_number
+    parser.add_argument(
+        "--budget",
+        type=number,
+        required=True,
+        metavar="N",
+        help="most parameters a design may have, such as 5e6, 5M or 5000000",
+    )
+    parser.add_argument(
+        "--trials",
+        type=number,
+        default=50,
+        metavar="N",
+        help="designs to train in the study, over all its searches",
+    )
+    parser.add_argument(
+        "--dataset",
+        choices=DATASET_NAMES,
+        default="auto",
+        metavar="NAME",
+        help=f"one of {', '.join(DATASET_NAMES)}; auto is cifar10, or digits where it cannot be had",
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where images lie"
+    )
+    arguments.add_study_options(parser, study_required=False)
+    arguments.add_report_option(parser)
+    parser.add_argument(
+        "--epochs", type=number, metavar="N", help="length of a run (default: by dataset size)"
+    )
+    parser.add_argument(
+        "--subset",
+        type=arguments.share,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the training images to use",
+    )
+    parser.add_argument(
+        "--space",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with choices for N, B, C, F, K and P (default: by image size)",
+    )
+    parser.add_argument(
+        "--max-mult-adds", type=number, metavar="N", help="most mult-adds a design may have"
+    )
+    parser.add_argument(
+        "--sampler", choices=SAMPLERS, default="tpe", help="what proposes designs"
+    )
+    parser.add_argument(
+        "--pruner", choices=PRUNERS, default="median", help="what stops designs early"
+    )
+    parser.add_argument(
+        "--seed", type=arguments.seed, default=0, metavar="N", help="of proposals and training"
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=arguments.seconds,
+        metavar="SECONDS",
+        help="start no new trial after this time (default: none)",
+    )
+    arguments.add_json_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Searches, writes the report and prints the ranking."""
+    request = SearchRequest(
+        max_parameters=options.budget,
+        trials=options.trials,
+        max_mult_adds=options.max_mult_adds,
+        dataset=options.dataset,
+        data_dir=options.data_dir,
+        study=options.study,
+        storage=options.storage,
+        studies_dir=options.studies_dir,
+        epochs=options.epochs,
+        subset=options.subset,
+        space=options.space,
+        sampler=options.sampler,
+        pruner=options.pruner,
+        seed=options.seed,
+        device=options.device,
+        timeout=options.timeout,
+    )
+    request.check()
+    import optuna
+
+    from nas.commands.progress import make_progress
+    from nas.report.page import write_report
+    from nas.study.search import SearchFailed, run_search
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the progress says it all
+    progress = make_progress(request)
+    try:
+        result = run_search(request, progress, command=_command(options))
+    except SearchFailed as error:
+        progress.close()
+        print("error:", error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        progress.close()
+        print(
+            f"interrupted: {progress.trained} of {request.trials} designs trained; the same "
+            "command continues",
+            file=sys.stderr,
+        )
+        return 130
+    finally:
+        progress.close()
+    report = write_report(result.study, options.reports_dir)
+    if options.json:
+        print(json.dumps(_document(result, report), indent=2))
+    else:
+        print(_text(result, report, request))
+    return 0
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command as a person would type it again, without the password of a URL."""
+    words = ["nas", "search"]
+    for name, value in vars(options).items():
+        if name in ("command", "json") or value is None or value is False:
+            continue
+        if name == "storage":
+            value = StudyLocation("", value, None)
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _document(result: "SearchResult", report: Path) -> dict[str, Any]:
+    study = result.study
+    return {
+        "study": study.name,
+        "storage": str(result.location),
+        "report": str(report),
+        "dataset": study.settings.dataset,
+        "max_parameters": study.settings.limits.max_parameters,
+        "ending": result.ending.value,
+        "trained": study.trained,
+        "newly_trained": result.newly_trained,
+        "outcomes": {outcome.value: n for outcome, n in study.outcomes.items()},
+        "notes": list(study.notes),
+        "incumbent": _trial_document(study.incumbent) if study.incumbent else None,
+        "ranking": [_trial_document(trial) for trial in study.ranking],
+    }
+
+
+def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
+    design = trial.architecture
+    assert design is not None
+    return {
+        "trial": trial.number,
+        "val_accuracy": trial.val_accuracy,
+        "parameters": trial.parameters,
+        "mult_adds": trial.mult_adds,
+        "blocks": design.blocks,
+        "channels": design.channels,
+        "kernels": design.kernels,
+        "shortcut_kernels": design.shortcut_kernels,
+        "pool": design.pool,
+    }
+
+
+def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
+    study = result.study
+    lines = []
+    if result.ending == "exhausted":
+        lines.append(
+            f"Every design of the space within the limits has been tried: {study.trained} trained "
+            f"of the {request.trials} asked for."
+        )
+    elif result.ending == "timeout":
+        lines.append(
+            f"Time is up: {study.trained} of {request.trials} designs trained; the same command "
+            "continues."
+        )
+    elif not result.newly_trained:
+        lines.append(
+            f"Nothing left to do: the study holds {study.trained} trained designs, "
+            f"{request.trials} were asked for. A larger --trials goes on."
+        )
+    lines += [*_ranking(study), ""]
+    lines.append(f"trials  {outcome_counts(study.outcomes)}")
+    lines.append(f"study   {result.location}")
+    lines.append(f"report  {report}")
+    name = shlex.quote(study.name)
+    where = "" if str(request.studies_dir) == "studies" else f" --studies-dir {request.studies_dir}"
+    if request.storage is not None:
+        where = f" --storage {result.location}"
+    lines.append(f"next    python -m nas.dashboard --study {name}{where}")
+    lines.append(f"        python -m nas.report --study {name}{where}")
+    return "\n".join(lines)
+
+
+def _ranking(study: "StudyRecord") -> list[str]:
+    if not study.ranking:
+        return ["No design was trained to the end."]
+    shown = study.ranking[:_SHOWN]
+    designs = [str(trial.architecture) for trial in shown]
+    width = max(map(len, designs))
+    lines = [
+        f"{'rank':>4}  {'trial':>5}  {'design':<{width}}  {'parameters':>11}  {'mult-adds':>10}  "
+        "val. accuracy"
+    ]
+    for rank, (trial, design) in enumerate(zip(shown, designs, strict=True), start=1):
+        lines.append(
+            f"{rank:>4}  {trial.number:>5}  {design:<{width}}  {trial.parameters or 0:>11,}  "
+            f"{millions(trial.mult_adds):>10}  {percent(trial.val_accuracy):>13}"
+        )
+    return lines

@@ -1,0 +1,44 @@
+"""Numbers and outcomes as the commands show them."""
+
+from collections.abc import Mapping
+
+from nas.study.records import Outcome
+
+OUTCOME_WORDS: Mapping[Outcome, str] = {
+    Outcome.TRAINED: "trained to the end",
+    Outcome.STOPPED_EARLY: "stopped early",
+    Outcome.OVER_BUDGET: "over budget",
+    Outcome.DUPLICATE: "duplicate",
+    Outcome.DIVERGED: "diverged",
+    Outcome.OUT_OF_MEMORY: "out of memory",
+    Outcome.FAILED: "failed",
+}
+
+
+def percent(share: float | None) -> str:
+    """0.9412 -> 94.12%."""
+    return "-" if share is None else f"{share:.2%}"
+
+
+def millions(count: int | None) -> str:
+    """520562442 -> 520.56M."""
+    return "-" if count is None else f"{count / 1e6:,.2f}M"
+
+
+def duration(seconds: float) -> str:
+    """Rough and short: 42 s, 3 min, 1 h 20 min, 3 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours / 24:.0f} days"
+
+
+def outcome_counts(outcomes: Mapping[Outcome, int]) -> str:
+    """``31 trained to the end, 19 stopped early, 70 over budget``."""
+    counts = [f"{outcomes[o]:,} {words}" for o, words in OUTCOME_WORDS.items() if outcomes.get(o)]
+    return ", ".join(counts) or "no trials"

@@ -1,0 +1,95 @@
+"""Decoded images kept on disk, so that a folder is decoded once.
+
+A cache lies in `.nas-cache` beside the data, or in the user's cache folder where that cannot be
+written. It is only ever a saving: whatever is wrong with it, the images are decoded again.
+"""
+
+import contextlib
+import hashlib
+import os
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+FOLDER = ".nas-cache"
+_VERSION = "1"  # change it when the same files would decode to other pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """The pixels of a list of files, in the order of the list."""
+
+    pixels_NCHW: NDArray[np.uint8]
+    notes: tuple[str, ...] = ()  # what was done to the images
+
+
+def file_key(root: Path, paths: Sequence[str], settings: str) -> str:
+    """What the decoded pixels depend on, as 32 hex digits: settings, file names, sizes and times.
+
+    Raises:
+        OSError: a file is gone.
+    """
+    digest = hashlib.sha256(f"{_VERSION}\0{settings}\0".encode())
+    for path in paths:
+        status = os.stat(os.path.join(root, path))
+        digest.update(os.fsencode(path))
+        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def cached(data_dir: Path, stem: str, key: str, decode: Callable[[], Decoded]) -> Decoded:
+    """What `decode` returned for this key, from disk if it is there, else from `decode`.
+
+    A new file replaces those of the same stem, whose images have changed since.
+    """
+    name = f"{stem}-{key}.npz"
+    for folder in _folders(data_dir):
+        found = _read(folder / name)
+        if found is not None:
+            return found
+    decoded = decode()
+    for folder in _folders(data_dir):
+        if _write(folder, name, decoded):
+            for old in folder.glob(f"{stem}-{'?' * len(key)}.npz"):
+                if old.name != name:
+                    old.unlink(missing_ok=True)
+            break
+    return decoded
+
+
+def _folders(data_dir: Path) -> Iterator[Path]:
+    yield data_dir / FOLDER
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
+    yield Path(home) / "nas" / place
+
+
+def _read(path: Path) -> Decoded | None:
+    try:
+        # Reading a member checks its CRC, so a damaged file does not pass for images.
+        with np.load(path, allow_pickle=False) as arrays:
+            pixels, notes = arrays["pixels"], arrays["notes"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return Decoded(pixels, tuple(str(note) for note in notes))
+
+
+def _write(folder: Path, name: str, decoded: Decoded) -> bool:
+    temporary = folder / f".{uuid.uuid4().hex}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            notes = np.array(decoded.notes, dtype=np.str_)
+            np.savez(file, pixels=decoded.pixels_NCHW, notes=notes)
+        os.replace(temporary, folder / name)
+    except OSError:  # not writable, or full
+        return False
+    finally:
+        with contextlib.suppress(OSError):  # gone, unless something went wrong
+            temporary.unlink()
+    return True

@@ -1,0 +1,189 @@
+"""Where each dataset comes from. Nothing is decoded before a part is asked for.
+
+Shapes: N images, C channels, H x W pixels.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data import download, folders
+from nas.data.cache import Decoded
+from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
+from nas.data.decode import Shape
+from nas.data.split import TEST_SHARE, Purpose, draw
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Images and labels as they come from a source, in an order that stays the same."""
+
+    pixels_NCHW: NDArray[np.uint8]
+    labels_N: NDArray[np.int64]
+    notes: tuple[str, ...] = ()  # what was done to the images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A dataset that can be read; whoever calls `read_test` looks at test images."""
+
+    name: str
+    classes: tuple[str, ...]  # in label order
+    horizontal_flip: bool
+    test_images: int
+    read_train: Callable[[], Part]  # with the validation part
+    read_test: Callable[[], Part]
+    notes: tuple[str, ...] = ()
+
+
+def open_source(name: str, data_dir: Path, *, split_seed: int) -> Source:
+    """The source of a dataset asked for by name; `auto` is none, see `open_auto`.
+
+    Raises:
+        DataError: there is no such dataset, or what lies in the data folder is not it.
+    """
+    check_name(name)
+    if name == "digits":
+        return _digits(split_seed)
+    if os.path.isfile(data_dir):
+        raise DataError(
+            f"expected a folder, got the file {data_dir}: name a folder with --data-dir"
+        )
+    if name == "folder":
+        return _own_folders(data_dir, split_seed)
+    if name == "cifar10":
+        found = folders.train_classes(data_dir)
+        if found == DATASETS["cifar10"].classes:
+            return _cifar10_folders(data_dir, split_seed)
+        if found and not download.lies_in("cifar10", data_dir):
+            raise DataError(
+                f"expected the class folders of CIFAR-10 in {data_dir}/train, got "
+                f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}: "
+                "use --dataset folder for images of your own"
+            )
+    return _torchvision(name, data_dir)
+
+
+def open_auto(data_dir: Path, *, split_seed: int) -> Source:
+    """CIFAR-10 as it lies in the data folder, else as it can be downloaded.
+
+    Raises:
+        DataError: what lies in the data folder cannot be used.
+    """
+    if cifar10_lies_in(data_dir) or not data_dir.is_dir():
+        return open_source("cifar10", data_dir, split_seed=split_seed)
+    source = _torchvision("cifar10", data_dir)
+    if not folders.holds_classes(data_dir):
+        return source
+    note = (
+        f"the class folders in {data_dir} are not those of CIFAR-10 and were left alone: "
+        "use --dataset folder to search on them"
+    )
+    return replace(source, notes=(note,))
+
+
+def cifar10_lies_in(data_dir: Path) -> bool:
+    """Whether CIFAR-10 is there, as class folders or in torchvision's layout."""
+    classes = DATASETS["cifar10"].classes
+    return folders.train_classes(data_dir) == classes or download.lies_in("cifar10", data_dir)
+
+
+def check_name(name: str) -> None:
+    """Returns if there is a dataset of that name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name not in DATASET_NAMES:
+        raise DataError(f"expected one of the datasets {', '.join(DATASET_NAMES)}, got {name!r}")
+
+
+def _torchvision(name: str, data_dir: Path) -> Source:
+    info = DATASETS[name]
+
+    def read(train: bool) -> Part:
+        return Part(*download.read(name, data_dir, train=train))
+
+    return Source(
+        name=name,
+        classes=info.classes,
+        horizontal_flip=info.horizontal_flip,
+        test_images=info.test_images,
+        read_train=lambda: read(train=True),
+        read_test=lambda: read(train=False),
+    )
+
+
+def _cifar10_folders(data_dir: Path, split_seed: int) -> Source:
+    info = DATASETS["cifar10"]
+    shape = Shape(info.input.channels, info.input.height, info.input.width)
+    if not (data_dir / "test").is_dir():
+        raise DataError(
+            f"expected CIFAR-10's test/ beside its train/ in {data_dir}, got none: add it, or use "
+            "--dataset folder to hold back a part of train/ instead"
+        )
+    listed = folders.list_folders(data_dir, split_seed=split_seed)
+    notes = listed.notes
+    if (len(listed.train), len(listed.test)) != (info.train_images, info.test_images):
+        notes += (
+            f"{data_dir} holds {len(listed.train):,} training and {len(listed.test):,} test "
+            f"images, not CIFAR-10's {info.train_images:,} and {info.test_images:,}",
+        )
+    return Source(
+        name="cifar10",
+        classes=info.classes,
+        horizontal_flip=info.horizontal_flip,
+        test_images=len(listed.test),
+        read_train=lambda: _part(listed.train, folders.read_train(listed, shape)),
+        read_test=lambda: _part(listed.test, folders.read_test(listed, shape, exact=True)),
+        notes=notes,
+    )
+
+
+def _own_folders(data_dir: Path, split_seed: int) -> Source:
+    listed = folders.list_folders(data_dir, split_seed=split_seed)
+
+    def read_test() -> Part:
+        shape = Shape(*folders.read_train(listed).pixels_NCHW.shape[1:])
+        return _part(listed.test, folders.read_test(listed, shape, exact=False))
+
+    return Source(
+        name="folder",
+        classes=listed.classes,
+        horizontal_flip=True,
+        test_images=len(listed.test),
+        read_train=lambda: _part(listed.train, folders.read_train(listed)),
+        read_test=read_test,
+        notes=listed.notes,
+    )
+
+
+def _part(files: folders.Files, decoded: Decoded) -> Part:
+    return Part(decoded.pixels_NCHW, files.labels_N, decoded.notes)
+
+
+def _digits(split_seed: int) -> Source:
+    info = DATASETS["digits"]
+
+    def read(test: bool) -> Part:
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]
+        labels = bunch.target.astype(np.int64)
+        tested = draw(labels, TEST_SHARE, seed=split_seed, purpose=Purpose.TEST)
+        chosen = tested if test else ~tested
+        return Part(pixels[chosen], labels[chosen])
+
+    return Source(
+        name=info.name,
+        classes=info.classes,
+        horizontal_flip=info.horizontal_flip,
+        test_images=info.test_images,
+        read_train=lambda: read(test=False),
+        read_test=lambda: read(test=True),
+    )

@@ -1,0 +1,150 @@
+"""The network of a design, as a torch module.
+
+Shapes: N images, C channels, H x W pixels, K classes.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nas.architecture import STEM_KERNEL, Architecture, ImageInput, head_size
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution that keeps the size up to its stride, then batch norm (unless `norm` is False)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int,
+        stride: int,
+        bias: bool = False,
+        norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
+        if norm:
+            self.norm = nn.BatchNorm2d(outputs)
+
+
+class BasicBlock(nn.Module):
+    """ReLU(shortcut(x) + BN(conv(ReLU(BN(conv(x)))))), as in He et al. 2016, figure 2."""
+
+    def __init__(
+        self, inputs: int, outputs: int, *, kernel: int, stride: int, shortcut: nn.Module
+    ) -> None:
+        super().__init__()
+        padding = kernel // 2
+        self.conv1 = nn.Conv2d(inputs, outputs, kernel, stride, padding=padding, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, kernel, 1, padding=padding, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut = shortcut
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """The block's maps, (N, outputs, H / stride, W / stride)."""
+        out = F.relu(self.norm1(self.conv1(x_NCHW)), inplace=True)
+        out = self.norm2(self.conv2(out))
+        return F.relu(out + self.shortcut(x_NCHW), inplace=True)
+
+
+class ResNet(nn.Module):
+    """The residual network of an `Architecture`; see that module for the formula."""
+
+    def __init__(self, architecture: Architecture, input: ImageInput) -> None:
+        super().__init__()
+        a = architecture
+        head_height, head_width = head_size(a, input)
+        self.architecture = a
+        self.input = input
+        self.stem = ConvNorm(
+            input.channels, a.stem_channels, kernel=STEM_KERNEL, stride=1, bias=a.stem_bias
+        )
+        stages: list[nn.Module] = []
+        inputs = a.stem_channels
+        for i, outputs in enumerate(a.channels):
+            blocks: list[nn.Module] = []
+            for block in range(a.blocks[i]):
+                stride = a.strides[i] if block == 0 else 1
+                shortcut: nn.Module = nn.Identity()
+                if block == 0 and a.projections[i]:
+                    shortcut = ConvNorm(
+                        inputs,
+                        outputs,
+                        kernel=a.shortcut_kernels[i],
+                        stride=stride,
+                        norm=a.shortcut_norm,
+                    )
+                blocks.append(
+                    BasicBlock(
+                        inputs, outputs, kernel=a.kernels[i], stride=stride, shortcut=shortcut
+                    )
+                )
+                inputs = outputs
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(inputs * head_height * head_width, input.classes)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Logits, (N, K), of normalized images."""
+        maps = F.relu(self.stem(images_NCHW), inplace=True)
+        maps = self.stages(maps)
+        pooled = F.avg_pool2d(maps, self.architecture.pool)
+        logits_NK: Tensor = self.head(pooled.flatten(1))
+        return logits_NK
+
+    def residual_blocks(self) -> Iterator[BasicBlock]:
+        """All blocks in the order of the forward pass."""
+        for module in self.modules():
+            if isinstance(module, BasicBlock):
+                yield module
+
+
+def build(
+    architecture: Architecture,
+    input: ImageInput,
+    *,
+    generator: torch.Generator | None = None,
+    zero_last_gamma: bool = False,
+) -> ResNet:
+    """The network of a design, on the CPU, with fresh weights.
+
+    Convolutions get He initialisation, normal with fan-out (He et al. 2015, arXiv:1502.01852);
+    the classifier torch's default for linear layers; norms scale 1 and shift 0.
+
+    Args:
+        architecture: the design.
+        input: image shape and number of classes.
+        generator: source of randomness; None takes torch's global one.
+        zero_last_gamma: start every block as its shortcut, by zero scale in its last norm
+            (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+
+    Raises:
+        ValueError: the pool is larger than the last map.
+    """
+    with torch.device("meta"):  # weights are drawn once, below
+        model = ResNet(architecture, input)
+    model.to_empty(device="cpu")
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(
+                module.weight, mode="fan_out", nonlinearity="relu", generator=generator
+            )
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    if zero_last_gamma:
+        for block in model.residual_blocks():
+            nn.init.zeros_(block.norm2.weight)
+    return model

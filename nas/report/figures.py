@@ -1,0 +1,252 @@
+"""Figures of a study, as pure functions of its tables.
+
+All that is plotly stays here: it has no types. Figures carry no background, and the page restyles
+text and grid for light and dark, so the colours of marks must read on both. They are told apart by
+shape and line too, not by hue alone.
+"""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from nas.report.tables import outcome_name
+from nas.report.words import percent, whole
+from nas.study.records import Outcome
+
+TRAINED = outcome_name(Outcome.TRAINED)
+STOPPED = outcome_name(Outcome.STOPPED_EARLY)
+
+_BLUE = "#3d8fd1"
+_ORANGE = "#dd6b10"
+_GREY = "#868e99"
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+_ACCURACY_TICKS = ".2~%"
+
+
+def plotly_js() -> str:
+    """The source of the drawing library, for one inline script."""
+    source: str = get_plotlyjs()
+    return source
+
+
+def figure_json(figure: go.Figure) -> str:
+    """The figure as JSON that is safe inside a script element: no `<`, `>` or `/` is left."""
+    text: str = figure.to_json()
+    for character in "<>/":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def history(trials: pd.DataFrame, incumbents: pd.DataFrame) -> go.Figure:
+    """Validation accuracy by trial number, and the incumbent as a step line."""
+    trials = trials.dropna(subset=["val_accuracy"])
+    incumbents = incumbents.dropna(subset=["val_accuracy"])
+    figure = _figure("trial", "validation accuracy")
+    figure.add_trace(_dots(trials, "number", STOPPED))
+    figure.add_trace(_dots(trials, "number", TRAINED))
+    if len(incumbents):
+        last = incumbents.iloc[-1]
+        end = max(int(trials["number"].max()), int(last["number"]))
+        figure.add_trace(
+            go.Scatter(
+                x=[*incumbents["number"].tolist(), end],
+                y=[*incumbents["val_accuracy"].tolist(), last["val_accuracy"]],
+                name="incumbent",
+                mode="lines",
+                line={"color": _ORANGE, "width": 2.5, "shape": "hv"},
+                hoverinfo="skip",
+            )
+        )
+    figure.update_xaxes(_whole_ticks(trials["number"].tolist()))
+    return figure
+
+
+def accuracy_by_parameters(
+    trials: pd.DataFrame, max_parameters: int, incumbent: int | None
+) -> go.Figure:
+    """Validation accuracy against parameters, the budget as a line and the incumbent as a star."""
+    trials = trials.dropna(subset=["val_accuracy", "parameters"])
+    figure = _figure("parameters", "validation accuracy")
+    figure.add_trace(_dots(trials, "parameters", STOPPED))
+    figure.add_trace(_dots(trials, "parameters", TRAINED))
+    best = trials[trials["number"] == incumbent] if incumbent is not None else trials.head(0)
+    if len(best):
+        figure.add_trace(
+            go.Scatter(
+                x=best["parameters"].tolist(),
+                y=best["val_accuracy"].tolist(),
+                name="incumbent",
+                mode="markers",
+                marker={"color": _ORANGE, "size": 17, "symbol": "star"},
+                hovertext=_hover(best),
+                hoverinfo="text",
+            )
+        )
+    sizes = [*trials["parameters"].tolist(), max_parameters]
+    wide = max(sizes) > 10 * min(sizes)
+    scaled = [math.log10(size) for size in sizes] if wide else [float(size) for size in sizes]
+    room = 0.06 * (max(scaled) - min(scaled)) or 0.05 * abs(scaled[0]) or 1.0
+    figure.update_xaxes(
+        type="log" if wide else "linear",
+        range=[min(scaled) - room, max(scaled) + room],
+        tickformat="~s",
+        nticks=8,
+    )
+    figure.add_shape(
+        type="line",
+        x0=max_parameters,
+        x1=max_parameters,
+        y0=0,
+        y1=1,
+        yref="paper",
+        line={"color": _GREY, "width": 2, "dash": "dash"},
+        name=f"budget: {whole(max_parameters)} parameters",
+        showlegend=True,
+    )
+    return figure
+
+
+def learning_curves(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
+    """Validation accuracy by epoch, one line per trial that ends in a dot."""
+    curves = curves.dropna(subset=["val_accuracy"])
+    figure = _figure("epoch", "validation accuracy")
+    best = curves["number"] == (-1 if incumbent is None else incumbent)
+    trained, stopped = curves["outcome"] == TRAINED, curves["outcome"] == STOPPED
+    other = curves[~trained & ~stopped & ~best]
+    grey, blue = {"color": _GREY, "width": 1.2}, {"color": _BLUE, "width": 1.4}
+    _add_lines(figure, other, "not finished", {**grey, "dash": "dot"}, opacity=0.8)
+    _add_lines(figure, curves[stopped], STOPPED, grey, opacity=0.7)
+    _add_lines(figure, curves[trained & ~best], TRAINED, blue, opacity=0.7)
+    _add_lines(figure, curves[best], "incumbent", {"color": _ORANGE, "width": 3.5}, opacity=1)
+    figure.update_xaxes(_whole_ticks(curves["epoch"].tolist()))
+    return figure
+
+
+def _figure(x: str, y: str) -> go.Figure:
+    axis = {"gridcolor": "rgba(128,128,128,.25)", "zeroline": False, "automargin": True}
+    title = {"standoff": 12}
+    return go.Figure(
+        layout={
+            "template": {},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"family": _FONT, "size": 13, "color": "#767c86"},
+            "margin": {"l": 12, "r": 16, "t": 12, "b": 12},
+            "xaxis": {**axis, "title": {**title, "text": x}},
+            "yaxis": {**axis, "title": {**title, "text": y}, "tickformat": _ACCURACY_TICKS},
+            "legend": {
+                "orientation": "h",
+                "x": 0,
+                "y": 1.02,
+                "yanchor": "bottom",
+                "tracegroupgap": 0,
+            },
+            "hovermode": "closest",
+            "hoverlabel": {
+                "bgcolor": "#20262e",
+                "bordercolor": "#20262e",
+                "font": {"color": "#ffffff", "family": _FONT, "size": 13},
+                "align": "left",
+            },
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": _GREY, "activecolor": _BLUE},
+            "dragmode": False,  # a finger on a figure scrolls the page
+        }
+    )
+
+
+def _dots(trials: pd.DataFrame, x: str, outcome: str) -> Any:
+    shown = trials[trials["outcome"] == outcome]
+    faded = outcome != TRAINED
+    return go.Scatter(
+        x=shown[x].tolist(),
+        y=shown["val_accuracy"].tolist(),
+        name=outcome,
+        mode="markers",
+        marker={
+            "color": _GREY if faded else _BLUE,
+            "size": 8 if faded else 9,
+            "symbol": "circle-open" if faded else "circle",
+            "opacity": 0.8 if faded else 0.95,
+        },
+        hovertext=_hover(shown),
+        hoverinfo="text",
+    )
+
+
+def _add_lines(
+    figure: go.Figure, curves: pd.DataFrame, name: str, line: dict[str, Any], *, opacity: float
+) -> None:
+    """Adds one line per trial, and a dot where each ends."""
+    if curves.empty:
+        return
+    curves = curves.sort_values(["number", "epoch"])
+    shared = {"name": name, "legendgroup": name, "opacity": opacity}
+    for first, (_, curve) in enumerate(curves.groupby("number")):
+        figure.add_trace(
+            go.Scatter(
+                x=curve["epoch"].tolist(),
+                y=curve["val_accuracy"].tolist(),
+                mode="lines",
+                line=line,
+                showlegend=first == 0,
+                hovertemplate=_text(curve.iloc[0], "epoch %{x}", "%{y:.2%}") + "<extra></extra>",
+                **shared,
+            )
+        )
+    ends = curves.groupby("number").tail(1)
+    figure.add_trace(
+        go.Scatter(
+            x=ends["epoch"].tolist(),
+            y=ends["val_accuracy"].tolist(),
+            mode="markers",
+            marker={"color": line["color"], "size": 4 + line["width"]},
+            showlegend=False,
+            hovertext=[
+                _text(row, f"epoch {row['epoch']}", percent(row["val_accuracy"]))
+                for _, row in ends.iterrows()
+            ],
+            hoverinfo="text",
+            **shared,
+        )
+    )
+
+
+def _hover(trials: pd.DataFrame) -> list[str]:
+    """What a pointer shows, one text per trial."""
+    return [
+        _text(
+            row,
+            "size unknown"
+            if pd.isna(row["parameters"])
+            else f"{whole(row['parameters'])} parameters",
+            percent(row["val_accuracy"]),
+        )
+        for _, row in trials.iterrows()
+    ]
+
+
+def _text(trial: Any, detail: str, val_accuracy: str) -> str:
+    """The text for a trial. Plotly reads some HTML here, so it is escaped."""
+    design = "design unknown" if pd.isna(trial["design"]) else str(trial["design"])
+    lines = [
+        f"trial {trial['number']}, {trial['outcome']}, {detail}",
+        f"validation accuracy {val_accuracy}",
+        *design.replace(" F", "\nF").split("\n"),  # two lines: a phone is narrow
+    ]
+    # Plotly shows quotes as they are and does not decode &quot;.
+    return "<br>".join(escape(line, quote=False) for line in lines)
+
+
+def _whole_ticks(values: Sequence[int]) -> dict[str, object]:
+    """Axis settings for whole numbers: no tick between two of them."""
+    low, high = min(values, default=0), max(values, default=0)
+    room = max(0.5, 0.03 * (high - low))
+    axis: dict[str, object] = {"range": [low - room, high + room], "nticks": 10}
+    if high - low < 10:
+        axis = {**axis, "dtick": 1, "tick0": 0}
+    return axis

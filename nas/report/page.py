@@ -1,0 +1,332 @@
+"""The report: a study as one HTML page that needs no other file and no network."""
+
+import os
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from re import sub
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+
+from nas.report import figures, tables, words
+from nas.report.markup import MISSING, Column, facts, section, table
+from nas.report.style import STYLE
+from nas.study.records import Outcome, StudyRecord
+
+# The browser itself refuses any request: scripts and styles are inline, pictures are data.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; base-uri 'none'; form-action 'none'"
+)
+_CONFIG = (
+    '{"responsive": true, "displaylogo": false, "scrollZoom": false, '
+    '"modeBarButtons": [["toImage", "zoom2d", "resetScale2d"]]}'
+)
+
+
+def _integer(value: Any) -> str:
+    return words.whole(int(value))
+
+
+_ACCURACY = Column("val_accuracy", "Validation accuracy", words.percent)
+_TRIAL = (Column("number", "Trial", _integer), Column("outcome", "Outcome", kind="text"))
+_DESIGN = (
+    Column("design", "Design", kind="text design"),
+    Column("parameters", "Parameters", _integer),
+    Column("mult_adds", "Mult-adds", words.millions),
+)
+
+
+def write_report(study: StudyRecord, reports_dir: Path) -> Path:
+    """Writes the report of a study and returns its path. An older one is replaced as a whole.
+
+    Raises:
+        OSError: the directory or the file cannot be written; an older report is then unchanged.
+    """
+    path = reports_dir / f"{slug(study.name)}.html"
+    # What UTF-8 cannot hold (half of a surrogate pair, from a file name) must not lose a report.
+    page = render(study).encode("utf-8", errors="xmlcharrefreplace")
+    reports_dir.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.stem}.{uuid4().hex}.tmp")
+    try:
+        unfinished.write_bytes(page)
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def slug(name: str) -> str:
+    """A study's name as a plain file name: only `A-Za-z0-9._-`, not hidden, not too long."""
+    return sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".")[:200] or "study"
+
+
+def render(study: StudyRecord) -> str:
+    """The report as one HTML document."""
+    trials = tables.trials_table(study)
+    plots = _plots(study, trials)
+    body = [
+        f"<h1><small>Architecture search</small>{escape(study.name)}</h1>",
+        _notes(study),
+        _cards(study),
+        _summary(study),
+        *(plot.section() for plot in plots),
+        _ranking(study),
+        _outcomes(study),
+        _settings(study),
+        _every_trial(trials),
+    ]
+    draw = "".join(plot.script() for plot in plots)
+    if draw:
+        draw = f"<script>{figures.plotly_js()}</script>\n<script>\n{draw}</script>\n"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(study.name)} - architecture search</title>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{''.join(body)}</main>\n"
+        f"{draw}</body>\n</html>\n"
+    )
+
+
+def _notes(study: StudyRecord) -> str:
+    if not study.notes:
+        return ""
+    notes = "".join(f"<p>{escape(note)}</p>" for note in study.notes)
+    return f'<div class="notes" role="note" aria-label="Please note">{notes}</div>\n'
+
+
+def _cards(study: StudyRecord) -> str:
+    best = study.incumbent
+    cards = []
+    if best is not None and best.val_accuracy is not None:
+        interval = words.interval_of(study, best)
+        detail = (
+            f"95% interval {words.percent(interval.low)} to {words.percent(interval.high)}"
+            if interval
+            else f"trial {best.number}"
+        )
+        cards.append(("Best validation accuracy", words.percent(best.val_accuracy), detail))
+    if best is not None and best.parameters is not None:
+        share = best.parameters / study.settings.limits.max_parameters
+        budget = words.whole(study.settings.limits.max_parameters)
+        cards.append(("Parameters", words.whole(best.parameters), f"{share:.1%} of {budget}"))
+    if best is not None and best.mult_adds is not None:
+        cards.append(("Mult-adds", words.millions(best.mult_adds), "per image"))
+    stopped = study.outcomes[Outcome.STOPPED_EARLY]
+    trials = words.plural(len(study.trials), "trial")
+    cards.append(("Designs trained", words.whole(study.trained), f"in {trials}"))
+    if stopped:
+        detail = f"by {words.plural(stopped, 'early stop')}"
+        cards.append(("Epochs saved", words.whole(words.epochs_saved(study)), detail))
+    seconds = words.training_seconds(study)
+    if seconds is not None:
+        cards.append(("Training time", words.duration(seconds), "summed over all runs"))
+    items = "".join(
+        f'<li><span class="label">{escape(label)}</span> <span class="value">{escape(value)}</span>'
+        f' <span class="detail">{escape(detail)}</span></li>'
+        for label, value, detail in cards
+    )
+    return f'<ul class="cards" aria-label="The study at a glance">{items}</ul>\n'
+
+
+def _summary(study: StudyRecord) -> str:
+    found = f"<p>{escape(words.found(study))}</p>"
+    if study.incumbent is not None and study.incumbent.architecture is not None:
+        found += f"<pre><code>{escape(str(study.incumbent.architecture))}</code></pre>"
+    caution = words.caution(study)
+    if caution is not None:
+        found += (
+            f'<div class="caution"><p>{escape(caution)}</p>'
+            f"<pre><code>{escape(words.final_command(study))}</code></pre></div>"
+        )
+    cost = "".join(f"<p>{escape(sentence)}</p>" for sentence in words.cost(study))
+    return section(
+        "Summary",
+        f'<dl class="summary"><dt>Asked</dt><dd><p>{escape(words.asked(study))}</p></dd>'
+        f"<dt>Found</dt><dd>{found}</dd>"
+        f"<dt>Cost</dt><dd>{cost or '<p>Nothing so far.</p>'}</dd></dl>",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plot:
+    """A figure with what surrounds it."""
+
+    name: str  # of the element it is drawn in
+    heading: str
+    caption: str  # one sentence: what to look at
+    data: str  # the table behind it
+    json: str | None  # None: there is nothing to draw
+
+    def section(self) -> str:
+        if self.json is None:
+            text = "Nothing to draw: no validation accuracy has been measured yet."
+            return section(self.heading, f'<p class="caption">{text}</p>')
+        return section(
+            self.heading,
+            f'<figure><figcaption class="caption">{escape(self.caption)}</figcaption>'
+            f'<div class="plot" id="plot-{self.name}" role="img" '
+            f'aria-label="{escape(self.heading)}. {escape(self.caption)}"></div></figure>'
+            "<noscript><p>The figure is drawn by a script, which is switched off; "
+            "its data are in the table below.</p></noscript>"
+            f"<details><summary>Data of this figure</summary>{self.data}</details>",
+        )
+
+    def script(self) -> str:
+        if self.json is None:
+            return ""
+        return (
+            f"{{const f = {self.json}; "
+            f'Plotly.newPlot("plot-{self.name}", f.data, f.layout, {_CONFIG});}}\n'
+        )
+
+
+def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[_Plot]:
+    best = None if study.incumbent is None else study.incumbent.number
+    max_parameters = study.settings.limits.max_parameters
+    incumbents = tables.incumbent_table(study)
+    curves = tables.curve_table(study)
+    by_epoch = tables.curves_by_epoch(curves)
+    compared = trials[trials["outcome"].isin([figures.TRAINED, figures.STOPPED])]
+    measured = compared.dropna(subset=["val_accuracy"])
+    sized = measured.dropna(subset=["parameters"])
+    steps = measured.merge(incumbents[["number", "incumbent"]], how="left", on="number")
+    epochs = [Column(epoch, f"Epoch {epoch}", words.percent) for epoch in by_epoch.columns[1:]]
+    return [
+        _Plot(
+            "history",
+            "How the search went",
+            "Look at the step line, the best design so far: where it stays flat, more trials "
+            "brought nothing better.",
+            table(steps, (*_TRIAL, _ACCURACY, Column("incumbent", "Incumbent (trial)", _integer))),
+            None if measured.empty else figures.figure_json(figures.history(measured, incumbents)),
+        ),
+        _Plot(
+            "size",
+            "Accuracy and size",
+            "Look at how close the best designs come to the budget (dashed), and what smaller "
+            "ones give up.",
+            table(sized, (*_TRIAL, *_DESIGN, _ACCURACY)),
+            None
+            if sized.empty
+            else figures.figure_json(figures.accuracy_by_parameters(sized, max_parameters, best)),
+        ),
+        _Plot(
+            "curves",
+            "Learning curves",
+            "Look at whether the incumbent (thick) still rises at the last epoch, and whether a "
+            "curve that was stopped early (grey, ends in a dot) could have caught up.",
+            table(by_epoch, (_TRIAL[0], *epochs)),
+            None if by_epoch.empty else figures.figure_json(figures.learning_curves(curves, best)),
+        ),
+    ]
+
+
+def _ranking(study: StudyRecord) -> str:
+    ranking = tables.ranking_table(study)
+    if ranking.empty:
+        return section("Ranking", f"<p>{escape(words.nothing_found(study))}</p>")
+    columns = (
+        Column("rank", "Rank", _integer),
+        _TRIAL[0],
+        *_DESIGN,
+        _ACCURACY,
+    )
+    caption = f'<p class="caption">{escape(words.ranking_caption(study))}</p>'
+    return section("Ranking", caption + table(ranking, columns, best_first=True))
+
+
+def _outcomes(study: StudyRecord) -> str:
+    outcomes = tables.outcome_table(study)
+    if outcomes.empty:
+        return section("Outcomes", "<p>The study has no trials yet.</p>")
+    content = table(
+        outcomes, (Column("outcome", "Outcome", kind="text"), Column("trials", "Trials", _integer))
+    )
+    reasons = tables.reason_table(study)
+    if not reasons.empty:
+        columns = (
+            Column("outcome", "Outcome", kind="text"),
+            Column("reason", "Reason", kind="text long"),
+            Column("trials", "Trials", _integer),
+            Column("numbers", "Which", kind="text long"),
+        )
+        content += f"<h3>What went wrong</h3>{table(reasons, columns)}"
+    return section("Outcomes", content)
+
+
+def _settings(study: StudyRecord) -> str:
+    s = study.settings
+    asked = {
+        "Dataset": s.dataset,
+        "Dataset digest": s.dataset_digest,
+        "Images": str(s.input),
+        "Training images": words.whole(s.train_images),
+        "Validation images": words.whole(s.validation_images),
+        "Subset": words.subset_in_words(study),
+        "Split seed": str(s.split_seed),
+        "Budget": f"{words.whole(s.limits.max_parameters)} parameters",
+        "Mult-adds": "no limit"
+        if s.limits.max_mult_adds is None
+        else f"at most {words.millions(s.limits.max_mult_adds)}",
+    }
+    trained_on = {
+        device: words.plural(sum(t.device == device for t in study.trials), "run")
+        for device in words.devices(study)
+    }
+    workers = sorted({t.worker for t in study.trials if t.worker is not None})
+    starts = [t.started for t in study.trials if t.started is not None]
+    ends = [t.finished for t in study.trials if t.finished is not None]
+    origin = {
+        "Seed": MISSING if study.seed is None else str(study.seed),
+        "Workers": words.listed(workers) or MISSING,
+        "First trial started": _time(min(starts, key=lambda t: t.timestamp(), default=None)),
+        "Last trial finished": _time(max(ends, key=lambda t: t.timestamp(), default=None)),
+    }
+    space = {_words(name): words.choices_in_words(value) for name, value in s.space.items()}
+    recipe = {_words(name): str(value) for name, value in s.recipe.items()}
+    command = (
+        f"<pre><code>{escape(study.command)}</code></pre>"
+        if study.command
+        else "<p>Not recorded.</p>"
+    )
+    return section(
+        "Settings",
+        f"{facts(asked)}<h3>Search space</h3>{facts(space)}"
+        f"<h3>Recipe</h3>{facts(recipe)}"
+        f"<h3>Versions</h3>{facts(study.versions)}<h3>Hardware</h3>{facts(trained_on)}"
+        f"<h3>Origin</h3>{facts(origin)}<h3>Command</h3>{command}",
+        long=True,
+    )
+
+
+def _every_trial(trials: pd.DataFrame) -> str:
+    if trials.empty:
+        return ""
+    columns = (
+        *_TRIAL,
+        *_DESIGN,
+        _ACCURACY,
+        Column("epochs", "Epochs", _integer),
+        Column("seconds", "Training time", words.duration),
+        Column("reason", "Reason", kind="text long"),
+    )
+    count = words.plural(len(trials), "trial")
+    return section(
+        "Every trial",
+        f"<details><summary>{count}</summary>{table(trials, columns)}</details>",
+        long=True,
+    )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _time(moment: Any) -> str:
+    return MISSING if moment is None else moment.isoformat(sep=" ", timespec="seconds")

@@ -1,0 +1,122 @@
+"""The style sheet of the report: phone to wide screen, light and dark, and print."""
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --page: #f6f7f9; --card: #ffffff; --text: #1b2129; --soft: #59626e; --line: #dfe3e8;
+  --grid: #e4e7ec; --accent: #0b64ad; --warn: #fff4dc; --warn-line: #d98a00; --warn-text: #573a00;
+}
+@media screen and (prefers-color-scheme: dark) {
+  :root {
+    --page: #12161b; --card: #1a2027; --text: #e8ebef; --soft: #a3acb8; --line: #2e3742;
+    --grid: #303944; --accent: #79b8f2; --warn: #35290f; --warn-line: #e0a030; --warn-text: #ffe2a8;
+  }
+}
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
+body {
+  margin: 0; background: var(--page); color: var(--text);
+  font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
+  overflow-wrap: anywhere;
+}
+main { max-width: 1100px; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
+h1 { font-size: clamp(1.6rem, 5vw, 2.3rem); line-height: 1.2; margin: 0 0 1.5rem; }
+h1 small {
+  display: block; color: var(--soft); font-size: .85rem; font-weight: 600; letter-spacing: .06em;
+  margin-bottom: .4rem; text-transform: uppercase;
+}
+h2 { font-size: 1.3rem; line-height: 1.3; margin: 0 0 .4rem; }
+h3 { font-size: 1rem; margin: 1.75rem 0 .5rem; }
+p { margin: 0 0 .8rem; }
+p, li, dd { max-width: 75ch; }
+section {
+  background: var(--card); border: 1px solid var(--line); border-radius: 14px;
+  margin: 1.5rem 0 0; min-width: 0; padding: 1.5rem;
+}
+code { font: .9em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+pre {
+  background: var(--page); border: 1px solid var(--line); border-radius: 8px; margin: .4rem 0 0;
+  padding: .7rem .9rem; white-space: pre-wrap;
+}
+.caption, .soft { color: var(--soft); }
+.notes {
+  background: var(--warn); border: 2px solid var(--warn-line); border-radius: 14px;
+  color: var(--warn-text); font-weight: 600; margin: 0 0 1.5rem; padding: 1rem 1.25rem;
+}
+.notes p { margin: 0; }
+.notes p + p { margin-top: .5rem; }
+.cards {
+  display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr));
+  list-style: none; margin: 0; padding: 0;
+}
+.cards li {
+  background: var(--card); border: 1px solid var(--line); border-radius: 14px; min-width: 0;
+  padding: 1rem 1.1rem;
+}
+.cards .label { color: var(--soft); display: block; font-size: .82rem; line-height: 1.3; }
+.cards .value {
+  display: block; font-size: 1.45rem; font-variant-numeric: tabular-nums; font-weight: 650;
+  line-height: 1.3; margin: .25rem 0; overflow-wrap: normal;
+}
+.cards .detail { color: var(--soft); display: block; font-size: .82rem; line-height: 1.4; }
+.cards li:first-child .value { color: var(--accent); }
+dl.summary {
+  display: grid; gap: .9rem 1.5rem; grid-template-columns: 5rem minmax(0, 1fr); margin: 0;
+}
+dl.summary dt { color: var(--soft); font-weight: 650; }
+dl.summary dd { margin: 0; }
+dl.summary dd p:last-child { margin-bottom: 0; }
+.caution { border-left: 4px solid var(--warn-line); margin-top: .8rem; padding-left: .9rem; }
+figure { margin: 0; }
+.plot { height: 430px; margin: .5rem 0 0; min-width: 0; width: 100%; }
+details { margin-top: 1rem; }
+summary { color: var(--accent); cursor: pointer; padding: .25rem 0; }
+.scroll { margin-top: .5rem; max-height: 34rem; overflow: auto; }
+.scroll:focus-visible, summary:focus-visible {
+  outline: 2px solid var(--accent); outline-offset: 2px;
+}
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td {
+  border-bottom: 1px solid var(--line); overflow-wrap: normal; padding: .45rem .8rem;
+  text-align: right; vertical-align: top; white-space: nowrap;
+}
+thead th {
+  background: var(--card); color: var(--soft); font-weight: 600; position: sticky; top: 0;
+}
+tbody tr:last-child > * { border-bottom: 0; }
+.text { text-align: left; }
+td.design { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+td.long { max-width: 36rem; min-width: 16rem; overflow-wrap: anywhere; white-space: pre-wrap; }
+tr.best > * { background: color-mix(in srgb, var(--accent) 10%, transparent); font-weight: 650; }
+table.facts { width: 100%; }
+table.facts th { color: var(--soft); font-weight: 600; width: 12rem; }
+table.facts th, table.facts td { text-align: left; white-space: normal; }
+table.facts td { overflow-wrap: anywhere; }
+
+.plot .xtick text, .plot .ytick text { fill: var(--soft) !important; }
+.plot .g-xtitle text, .plot .g-ytitle text, .plot .legendtext { fill: var(--text) !important; }
+.plot .gridlayer path { stroke: var(--grid) !important; stroke-opacity: 1 !important; }
+
+@media (max-width: 600px) {
+  main { padding: 1.5rem .9rem 3rem; }
+  section { padding: 1.1rem 1rem; }
+  .cards { gap: .7rem; grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .cards li { padding: .8rem .85rem; }
+  .cards .value { font-size: 1.2rem; }
+  dl.summary { gap: .2rem; grid-template-columns: minmax(0, 1fr); }
+  dl.summary dd { margin-bottom: .9rem; }
+  .plot { height: 390px; }
+  table.facts th { width: 7.5rem; }
+  th, td { padding: .4rem .55rem; }
+}
+@media print {
+  :root { color-scheme: light; --page: #ffffff; }
+  body { font-size: 10.5pt; }
+  main { max-width: none; padding: 0; }
+  section, .cards li { break-inside: avoid; }
+  section.long { break-inside: auto; }
+  .scroll { max-height: none; overflow: visible; }
+  td.design { white-space: normal; }
+  .modebar { display: none !important; }
+}
+"""

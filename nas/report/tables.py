@@ -1,0 +1,198 @@
+"""Tables of a study, as pure functions of its records. Accuracies stay 0..1 here."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+import pandas as pd
+
+from nas.study.records import Outcome, StudyRecord, TrialRecord
+
+UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without saying
+
+_Z_95 = 1.959963984540054  # two-sided 95% of a normal distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A range of plausible values."""
+
+    low: float
+    high: float
+
+
+def wilson_interval(share: float, images: int) -> Interval:
+    """The 95% Wilson score interval of a share observed on a number of images.
+
+    Raises:
+        ValueError: the share is outside 0..1, or there are no images.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be in 0..1, got {share}")
+    if images < 1:
+        raise ValueError(f"images must be at least 1, got {images}")
+    z2 = _Z_95**2 / images
+    middle = (share + z2 / 2) / (1 + z2)
+    half = _Z_95 / (1 + z2) * math.sqrt(share * (1 - share) / images + z2 / (4 * images))
+    # The share is inside by definition; rounding must not put it outside.
+    return Interval(max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
+
+
+def trials_table(study: StudyRecord) -> pd.DataFrame:
+    """One row per trial, in the study's order; `epochs` is the last epoch that was measured."""
+    return _frame(
+        (
+            {
+                "number": trial.number,
+                "outcome": outcome_name(trial.outcome),
+                "design": _design(trial),
+                "parameters": trial.parameters,
+                "mult_adds": trial.mult_adds,
+                "val_accuracy": trial.val_accuracy,
+                "epochs": last_epoch(trial) or None,
+                "seconds": trial.seconds,
+                "reason": trial.reason,
+            }
+            for trial in study.trials
+        ),
+        {
+            "number": "Int64",
+            "outcome": "string",
+            "design": "string",
+            "parameters": "Int64",
+            "mult_adds": "Int64",
+            "val_accuracy": "Float64",
+            "epochs": "Int64",
+            "seconds": "Float64",
+            "reason": "string",
+        },
+    )
+
+
+def ranking_table(study: StudyRecord, top: int = 10) -> pd.DataFrame:
+    """The best trained designs, best first."""
+    return _frame(
+        (
+            {
+                "rank": rank,
+                "number": trial.number,
+                "design": _design(trial),
+                "parameters": trial.parameters,
+                "mult_adds": trial.mult_adds,
+                "val_accuracy": trial.val_accuracy,
+            }
+            for rank, trial in enumerate(study.ranking[:top], start=1)
+        ),
+        {
+            "rank": "Int64",
+            "number": "Int64",
+            "design": "string",
+            "parameters": "Int64",
+            "mult_adds": "Int64",
+            "val_accuracy": "Float64",
+        },
+    )
+
+
+def incumbent_table(study: StudyRecord) -> pd.DataFrame:
+    """The incumbent after each trained trial, by trial number: `incumbent`, its `val_accuracy`."""
+    ranking = study.ranking
+    rank = {trial.number: place for place, trial in enumerate(ranking)}
+    trained = sorted(ranking, key=lambda trial: trial.number)
+    best = accumulate(trained, lambda *pair: min(pair, key=lambda trial: rank[trial.number]))
+    return _frame(
+        (
+            {
+                "number": trial.number,
+                "incumbent": incumbent.number,
+                "design": _design(incumbent),
+                "val_accuracy": incumbent.val_accuracy,
+            }
+            for trial, incumbent in zip(trained, best, strict=True)
+        ),
+        {"number": "Int64", "incumbent": "Int64", "design": "string", "val_accuracy": "Float64"},
+    )
+
+
+def outcome_table(study: StudyRecord) -> pd.DataFrame:
+    """How many trials ended in which way; every outcome that occurs, in the order of `Outcome`."""
+    outcomes = study.outcomes
+    counts = {outcome_name(outcome): outcomes[outcome] for outcome in Outcome}
+    counts[UNFINISHED] = len(study.trials) - outcomes.total()
+    return _frame(
+        ({"outcome": name, "trials": trials} for name, trials in counts.items() if trials),
+        {"outcome": "string", "trials": "Int64"},
+    )
+
+
+def reason_table(study: StudyRecord) -> pd.DataFrame:
+    """Why trials went wrong: each distinct reason with its trials, the most frequent first."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for trial in study.trials:
+        if trial.reason is not None:
+            found.setdefault((outcome_name(trial.outcome), trial.reason), []).append(trial.number)
+    return _frame(
+        (
+            {
+                "outcome": outcome,
+                "reason": reason,
+                "trials": len(numbers),
+                "numbers": ", ".join(map(str, numbers)),
+            }
+            for (outcome, reason), numbers in sorted(found.items(), key=lambda item: -len(item[1]))
+        ),
+        {"outcome": "string", "reason": "string", "trials": "Int64", "numbers": "string"},
+    )
+
+
+def curve_table(study: StudyRecord) -> pd.DataFrame:
+    """One row per trial and epoch that was measured."""
+    return _frame(
+        (
+            {
+                "number": trial.number,
+                "outcome": outcome_name(trial.outcome),
+                "design": _design(trial),
+                "epoch": epoch,
+                "val_accuracy": val_accuracy,
+            }
+            for trial in study.trials
+            for epoch, val_accuracy in trial.curve
+        ),
+        {
+            "number": "Int64",
+            "outcome": "string",
+            "design": "string",
+            "epoch": "Int64",
+            "val_accuracy": "Float64",
+        },
+    )
+
+
+def curves_by_epoch(curves: pd.DataFrame) -> pd.DataFrame:
+    """`curve_table` laid out for reading: one row per trial, one column per epoch."""
+    wide = curves.pivot_table(
+        index="number", columns="epoch", values="val_accuracy", aggfunc="last"
+    )
+    wide.columns = pd.Index([str(epoch) for epoch in wide.columns])
+    return wide.reset_index()
+
+
+def outcome_name(outcome: Outcome | None) -> str:
+    """An outcome as it is shown."""
+    return UNFINISHED if outcome is None else outcome.replace("_", " ")
+
+
+def last_epoch(trial: TrialRecord) -> int:
+    """The last epoch that was measured, 0 if none."""
+    return max((epoch for epoch, _ in trial.curve), default=0)
+
+
+def _design(trial: TrialRecord) -> str | None:
+    return None if trial.architecture is None else str(trial.architecture)
+
+
+def _frame(rows: Iterable[Mapping[str, object]], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as a table whose columns have the same types for any rows, none included."""
+    return pd.DataFrame(list(rows), columns=list(dtypes)).astype(dict(dtypes))

@@ -1,0 +1,261 @@
+"""A study in words: numbers as they are shown, and the sentences of the report, as plain text."""
+
+import shlex
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+
+from nas.architecture import Architecture
+from nas.report.tables import UNFINISHED, Interval, last_epoch, wilson_interval
+from nas.study.records import Outcome, StudyRecord, TrialRecord
+
+
+def percent(share: float) -> str:
+    """A share of 0..1 as a percentage with two decimals."""
+    return f"{share:.2%}"
+
+
+def whole(value: int) -> str:
+    """A whole number with thousands separators."""
+    return f"{value:,}"
+
+
+def millions(value: int) -> str:
+    """Mult-adds in millions, with at least two significant digits."""
+    scaled = value / 1e6
+    return (
+        f"{scaled:,.1f} M"
+        if scaled >= 10
+        else f"{scaled:.2f} M"
+        if scaled >= 1
+        else (f"{scaled:.2g} M")
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time span, to about two significant parts."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{whole(minutes // 60)} h {minutes % 60} min"
+
+
+def plural(number: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{whole(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(items: Sequence[object], word: str = "and") -> str:
+    """Items as in a sentence: `a, b and c`."""
+    texts = [str(item) for item in items]
+    return f" {word} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def interval_of(study: StudyRecord, trial: TrialRecord) -> Interval | None:
+    """The 95% interval of a trial's accuracy on the validation images, None if not measured."""
+    if trial.val_accuracy is None or study.settings.validation_images < 1:
+        return None
+    return wilson_interval(trial.val_accuracy, study.settings.validation_images)
+
+
+def design_in_words(architecture: Architecture) -> str:
+    """N, B, C, F, K and P of a design, spelled out."""
+    a = architecture
+    projected = [i for i, projection in enumerate(a.projections) if projection]
+    shortcuts = (
+        f"projection shortcuts with {_kernels([a.shortcut_kernels[i] for i in projected])} "
+        f"kernels (K) in {'stage' if len(projected) == 1 else 'stages'} "
+        f"{listed([i + 1 for i in projected])}"
+        if projected
+        else "no projection shortcut (K has no effect)"
+    )
+    stages = "1 stage" if a.stages == 1 else f"{a.stages} stages"
+    text = (
+        f"{stages} (N) of {listed(a.blocks)} {'block' if set(a.blocks) == {1} else 'blocks'} (B) "
+        f"with {listed(a.channels)} channels (C); "
+        f"{_kernels(a.kernels)} kernels (F); {shortcuts}; average pool {a.pool}x{a.pool} (P)"
+    )
+    if a.strides != (1,) + (2,) * (a.stages - 1):
+        text += f"; strides {listed(a.strides)}"
+    if a.stem_channels != a.channels[0] or a.stem_bias:
+        text += f"; stem of {a.stem_channels} channels{' with bias' if a.stem_bias else ''}"
+    if not a.shortcut_norm:
+        text += "; shortcuts without BN"
+    return text
+
+
+def asked(study: StudyRecord) -> str:
+    """What the study was asked to find, and how designs were compared."""
+    s = study.settings
+    limit = f"at most {whole(s.limits.max_parameters)} parameters"
+    if s.limits.max_mult_adds is not None:
+        limit += f" and {millions(s.limits.max_mult_adds)} mult-adds"
+    part = f"{whole(s.train_images)} training images" if s.subset == 1 else subset_in_words(study)
+    trained = plural(study.trained, "design")
+    return (
+        f"The most accurate residual network for {s.dataset} with {limit}. So far {trained} "
+        f"{'was' if study.trained == 1 else 'were'} trained, for up to {plural(s.epochs, 'epoch')} "
+        f"on {part}, and compared on {whole(s.validation_images)} validation images."
+    )
+
+
+def subset_in_words(study: StudyRecord) -> str:
+    """Which part of the training images is used."""
+    subset = study.settings.subset
+    return "all training images" if subset == 1 else f"{100 * subset:.4g}% of the training images"
+
+
+def found(study: StudyRecord) -> str:
+    """The incumbent, or why there is none."""
+    best = study.incumbent
+    if best is None:
+        return nothing_found(study)
+    text = f"Trial {best.number}"
+    if best.architecture is not None:
+        text += f": {design_in_words(best.architecture)}"
+    if best.val_accuracy is None:
+        return f"{text}. Its validation accuracy was not recorded."
+    text += f". It reaches a validation accuracy of {percent(best.val_accuracy)}"
+    interval = interval_of(study, best)
+    if interval is not None:
+        text += f" (95% interval {percent(interval.low)} to {percent(interval.high)})"
+    size = []
+    if best.parameters is not None:
+        size.append(f"{whole(best.parameters)} parameters")
+    if best.mult_adds is not None:
+        size.append(f"{millions(best.mult_adds)} mult-adds per image")
+    return f"{text} with {listed(size)}." if size else f"{text}."
+
+
+def nothing_found(study: StudyRecord) -> str:
+    """Why a study has no incumbent."""
+    if not study.trials:
+        return "Nothing yet: the study has no trials."
+    if study.trained:
+        return (
+            "Nothing yet: no design was trained to the last epoch "
+            f"({whole(study.trained)} stopped early)."
+        )
+    text = f"Nothing: no design was trained. {_sentence_of_outcomes(study)}"
+    sizes = [t.parameters for t in study.trials if t.parameters is not None]
+    if set(study.outcomes) == {Outcome.OVER_BUDGET} and sizes:
+        text += (
+            f" The smallest proposal has {whole(min(sizes))} parameters; the budget is "
+            f"{whole(study.settings.limits.max_parameters)}."
+        )
+    return text
+
+
+def caution(study: StudyRecord) -> str | None:
+    """Why the incumbent's accuracy is no promise, None without an incumbent."""
+    if study.incumbent is None:
+        return None
+    tries = len(study.ranking)
+    images = f"the {whole(study.settings.validation_images)} validation images"
+    chosen = (
+        f"it is the best of {whole(tries)} designs on {images}, and choosing the best also "
+        "chooses good luck, so it is optimistic; the interval does not correct for that choice"
+        if tries > 1
+        else f"it comes from one run with one seed on {images}"
+    )
+    return (
+        f"Read this accuracy with care: {chosen}. The test set was not read in this search. "
+        "To retrain the best designs with several seeds and read the test set once, run:"
+    )
+
+
+def final_command(study: StudyRecord) -> str:
+    """The command that measures the incumbent honestly."""
+    return f"nas final --study {shlex.quote(study.name)}"
+
+
+def cost(study: StudyRecord) -> list[str]:
+    """What the study spent, one sentence each."""
+    sentences = [_sentence_of_outcomes(study)] if study.trials else []
+    stopped = [t for t in study.trials if t.outcome is Outcome.STOPPED_EARLY]
+    if stopped:
+        full = study.trained * study.settings.epochs
+        saved = epochs_saved(study)
+        sentences.append(
+            f"Stopping early saved {whole(saved)} of {plural(full, 'epoch')} ({saved / full:.0%})."
+        )
+    seconds = training_seconds(study)
+    if seconds is not None:
+        sentences.append(f"Training took {duration(seconds)}, summed over all runs.")
+    rates = [t.images_per_second for t in study.trials if t.images_per_second is not None]
+    if devices(study):
+        speed = f", at a median of {whole(round(median(rates)))} images/s" if rates else ""
+        sentences.append(f"It ran on {listed(devices(study))}{speed}.")
+    return sentences
+
+
+def epochs_saved(study: StudyRecord) -> int:
+    """Epochs that were not trained because a run was stopped early."""
+    stopped = [t for t in study.trials if t.outcome is Outcome.STOPPED_EARLY]
+    return sum(max(0, study.settings.epochs - last_epoch(trial)) for trial in stopped)
+
+
+def training_seconds(study: StudyRecord) -> float | None:
+    """Time spent in training, summed over all trials; None if no trial says."""
+    seconds = [t.seconds for t in study.trials if t.seconds is not None]
+    return sum(seconds) if seconds else None
+
+
+def devices(study: StudyRecord) -> list[str]:
+    """The devices that trained, each once."""
+    return list(dict.fromkeys(t.device for t in study.trials if t.device is not None))
+
+
+def ranking_caption(study: StudyRecord) -> str:
+    """How far apart the best designs are, given how few images judge them."""
+    best = study.incumbent
+    interval = None if best is None else interval_of(study, best)
+    if interval is None or len(study.ranking) < 2:
+        return "The trained designs, best first; of equals, the one with fewer parameters."
+    close = sum((t.val_accuracy or 0) >= interval.low for t in study.ranking)
+    tell = (
+        "No other design lies within the 95% interval of the best."
+        if close == 1
+        else f"{whole(close)} designs, the best included, lie within the 95% interval of the "
+        "best: validation images alone do not tell them apart."
+    )
+    return f"The ten best at most, best first; of equals, the one with fewer parameters. {tell}"
+
+
+def choices_in_words(choices: object) -> str:
+    """The choices of a search space for one field: plain lists, as a study records them."""
+    if not isinstance(choices, Sequence) or isinstance(choices, str):
+        return str(choices)
+    if choices and all(isinstance(stage, Sequence) for stage in choices):
+        stages = [choices_in_words(stage) for stage in choices]
+        if len(set(stages)) == 1:
+            return stages[0] + (" in every stage" if len(stages) > 1 else "")
+        return "; ".join(f"stage {i}: {stage}" for i, stage in enumerate(stages, start=1))
+    steps = {b - a for a, b in pairwise(choices)}
+    if len(choices) > 4 and len(steps) == 1:
+        return f"{choices[0]} to {choices[-1]} in steps of {steps.pop()}"
+    return listed(choices, "or")
+
+
+def _sentence_of_outcomes(study: StudyRecord) -> str:
+    outcomes = study.outcomes
+    unfinished = len(study.trials) - outcomes.total()
+    phrases = {
+        "trained to the last epoch": outcomes[Outcome.TRAINED],
+        "stopped early": outcomes[Outcome.STOPPED_EARLY],
+        "over the budget": outcomes[Outcome.OVER_BUDGET],
+        "that repeated an earlier design": outcomes[Outcome.DUPLICATE],
+        "diverged": outcomes[Outcome.DIVERGED],
+        "out of memory": outcomes[Outcome.OUT_OF_MEMORY],
+        "failed": outcomes[Outcome.FAILED],
+        f"{UNFINISHED} (running, or ended without saying)": unfinished,
+    }
+    parts = [f"{whole(trials)} {phrase}" for phrase, trials in phrases.items() if trials]
+    return f"{plural(len(study.trials), 'trial')}: {listed(parts)}."
+
+
+def _kernels(kernels: Sequence[int]) -> str:
+    sizes = [f"{kernel}x{kernel}" for kernel in kernels]
+    return sizes[0] if len(set(sizes)) == 1 else listed(sizes)

@@ -1,0 +1,76 @@
+"""How long a search will take, from this machine's own speed."""
+
+import random
+import statistics
+import time
+
+import torch
+from torch.nn import functional as F
+
+from nas.counting import count
+from nas.data.types import ImageDataset
+from nas.model import build
+from nas.space import Limits, SearchSpace
+from nas.training import TrainingConfig
+
+_DRAWS = 64
+_IMAGES = 64
+
+
+def expected_trial_seconds(
+    space: SearchSpace,
+    limits: Limits,
+    dataset: ImageDataset,
+    config: TrainingConfig,
+    device: torch.device,
+) -> float:
+    """Seconds of one full run of a typical design, measured in about a second.
+
+    The mean mult-adds of designs drawn within the limits, over the rate at which the median one of
+    them trains here. Forward and backward pass cost three forward passes (Hobbhahn and Sevilla
+    2021, "What's the backward-forward FLOP ratio").
+    """
+    rng = random.Random(0)
+    drawn = [space.architecture(*space.draw(limits, rng)) for _ in range(_DRAWS)]
+    costs = {design: count(design, dataset.input).mult_adds for design in drawn}
+    median = sorted(costs, key=lambda design: costs[design])[len(costs) // 2]
+    model = build(median, dataset.input, generator=torch.Generator().manual_seed(0))
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shape = (_IMAGES, dataset.input.channels, dataset.input.height, dataset.input.width)
+    images = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(_IMAGES, dtype=torch.long, device=device)
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        loss.item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    rate = 3 * costs[median] * _IMAGES / min(seconds)
+    passes = 3 * len(dataset.train) + len(dataset.validation)
+    return config.epochs * passes * statistics.fmean(costs.values()) / rate
+
+
+class Pace:
+    """Time left, from the trials of this search; from an estimate until the first is done."""
+
+    def __init__(self, estimate: float | None) -> None:
+        self._estimate = estimate
+        self._started = time.monotonic()
+        self._last_end = self._started
+        self._done = 0
+
+    def trial_done(self) -> None:
+        """One more design is trained."""
+        self._done += 1
+        self._last_end = time.monotonic()
+
+    def seconds_left(self, trials: int) -> float | None:
+        """Seconds until this many more designs are trained; None when nothing is known yet."""
+        if self._done:
+            each = (self._last_end - self._started) / self._done
+        elif self._estimate is not None:
+            each = self._estimate
+        else:
+            return None
+        return max(0.0, trials * each - (time.monotonic() - self._last_end))

@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM that never land between two writes of a study."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """While it is open, a signal raises KeyboardInterrupt in `allowed` blocks only.
+
+    One that comes elsewhere waits for the next such block. Outside the main thread, where Python
+    delivers no signals, nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self._allowed = False
+        self._pending = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._handle) for s in _SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """A block that a signal may end with KeyboardInterrupt."""
+        self.check()
+        self._allowed = True
+        try:
+            yield
+        finally:
+            self._allowed = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A block inside `allowed` that a signal must not end; it takes effect right after."""
+        before, self._allowed = self._allowed, False
+        try:
+            yield
+        finally:
+            self._allowed = before
+        self.check()
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt when a signal is waiting."""
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._allowed:
+            self._allowed = False  # a second one must not end the clean-up
+            raise KeyboardInterrupt
+        self._pending = True

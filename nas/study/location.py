@@ -1,0 +1,96 @@
+"""Names and places of studies, checked before anything heavy is imported."""
+
+import os
+import re
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class StudyError(ValueError):
+    """A study cannot be used as asked; the message says what was expected, what came, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLocation:
+    """One study in one database."""
+
+    name: str
+    url: str  # SQLAlchemy's
+    path: Path | None  # the file of an SQLite database
+
+    @classmethod
+    def at(cls, name: str, *, studies_dir: Path, storage: str | None = None) -> "StudyLocation":
+        """The study's place: its own SQLite file in `studies_dir`, or the database of a URL.
+
+        Raises:
+            StudyError: the name cannot be a file name.
+        """
+        if storage is not None:
+            sqlite_file = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+).*", storage)
+            return cls(name, storage, Path(sqlite_file[1]) if sqlite_file else None)
+        if not re.fullmatch(r"[^/\\\0]{1,200}", name) or name.startswith("."):
+            raise StudyError(
+                f"--study: expected a name that can be a file's, such as my-study, got {name!r}"
+            )
+        path = studies_dir / f"{name}.db"
+        return cls(name, f"sqlite:///{path}", path)
+
+    def __str__(self) -> str:
+        """The file, or the URL without its password."""
+        if self.path is not None:
+            return str(self.path)
+        return re.sub(r"(?<=://)([^/@:]*):[^@]*@", r"\1:***@", self.url)
+
+    def check(self) -> None:
+        """Makes the directory of an SQLite file and checks that a study can be there.
+
+        Raises:
+            StudyError: the directory cannot be written, or the file is something else.
+        """
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(
+                f"--studies-dir: expected a directory that can be written, "
+                f"got {self.path.parent}: {error.strerror}"
+            ) from error
+        if self.path.exists():
+            self._check_is_study_database()
+        if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
+            raise StudyError(
+                f"--studies-dir: expected a directory and study that can be written, "
+                f"got {self.path}: permission denied"
+            )
+
+    def _check_is_study_database(self) -> None:
+        assert self.path is not None
+        try:
+            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+                tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
+        except sqlite3.Error as error:
+            raise StudyError(
+                f"{self.path}: expected a study in an SQLite database, got {error}; "
+                "move the file away, or choose another name with --study"
+            ) from error
+        if tables and not {"studies", "trials"} <= tables:
+            raise StudyError(
+                f"{self.path}: expected a study in an SQLite database, got a database of another "
+                "program; choose another name with --study"
+            )
+
+
+def default_study_name(dataset: str, max_parameters: int) -> str:
+    """Dataset and budget, such as ``cifar10-5M``."""
+    return f"{dataset}-{short_count(max_parameters)}"
+
+
+def short_count(count: int) -> str:
+    """A count with its unit, exact: 5000000 -> 5M, 1634000 -> 1.634M, 1234567 -> 1234567."""
+    for unit, name in ((1_000_000, "M"), (1_000, "k")):
+        if count >= unit and count % (unit // 1000) == 0:
+            return f"{count / unit:.3f}".rstrip("0").rstrip(".") + name
+    return str(count)

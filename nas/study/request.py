@@ -1,0 +1,133 @@
+"""What a search is asked to do, checked in milliseconds before anything heavy is imported."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.architecture import ImageInput
+from nas.counting import count
+from nas.data.catalogue import DATASET_NAMES, DATASETS
+from nas.space import Limits, SearchSpace, default_space, load_space
+from nas.study.location import StudyLocation, default_study_name
+
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("median", "halving", "none")
+
+
+class RequestError(ValueError):
+    """A search cannot do what it is asked; the message says what was expected, what came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """One search. The same request again continues its study.
+
+    Raises:
+        RequestError: a value is out of its range.
+    """
+
+    max_parameters: int
+    trials: int  # designs trained in the study, over all its searches
+    max_mult_adds: int | None = None
+    dataset: str = "auto"
+    data_dir: Path = Path("data")
+    study: str | None = None  # None: dataset and budget
+    storage: str | None = None  # an SQLAlchemy URL; None: a file in `studies_dir`
+    studies_dir: Path = Path("studies")
+    epochs: int | None = None  # None: by the size of the dataset
+    subset: float = 1.0  # share of the training part
+    space: Path | None = None  # a TOML file; None: by the size of the images
+    sampler: str = "tpe"
+    pruner: str = "median"
+    seed: int = 0
+    device: str = "auto"
+    timeout: float | None = None  # seconds after which no new trial starts
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_parameters", 1), ("trials", 1), ("max_mult_adds", 1), ("epochs", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise RequestError(f"{name} must be at least {least}, got {value}")
+        if not 0 < self.subset <= 1:
+            raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise RequestError(f"timeout must be above 0 seconds, got {self.timeout}")
+        if self.seed < 0:
+            raise RequestError(f"seed must be at least 0, got {self.seed}")
+        for name, known in (
+            ("dataset", DATASET_NAMES),
+            ("sampler", SAMPLERS),
+            ("pruner", PRUNERS),
+        ):
+            if getattr(self, name) not in known:
+                raise RequestError(
+                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
+
+    @property
+    def limits(self) -> Limits:
+        """What a design may cost."""
+        return Limits(max_parameters=self.max_parameters, max_mult_adds=self.max_mult_adds)
+
+    def space_for(self, input: ImageInput) -> SearchSpace:
+        """The space for these images.
+
+        Raises:
+            RequestError: its file cannot be used, or no design of it is within the limits.
+        """
+        try:
+            space = load_space(self.space, input) if self.space else default_space(input)
+        except OSError as error:
+            raise RequestError(
+                f"--space: expected a TOML file, got {self.space}: {error.strerror}"
+            ) from error
+        except ValueError as error:
+            raise RequestError(f"--space: {error}") from error
+        smallest = space.smallest(self.limits)
+        cost = count(smallest, input)
+        excess = self.limits.excess(cost)
+        if excess["parameters"] > 0:
+            raise RequestError(
+                f"--budget: expected at least {cost.parameters:,} parameters, which the smallest "
+                f"design of the space has ({smallest}, for {input}), got {self.max_parameters:,}"
+            )
+        if excess.get("mult_adds", 0) > 0:
+            raise RequestError(
+                f"--max-mult-adds: expected at least {cost.mult_adds:,}, which the smallest "
+                f"design of the space has ({smallest}, for {input}), got {self.max_mult_adds:,}"
+            )
+        return space
+
+    def location_for(self, dataset: str) -> StudyLocation:
+        """Where the study of this dataset lies.
+
+        Raises:
+            StudyError: its name cannot be a file name.
+        """
+        return StudyLocation.at(
+            self.study or default_study_name(dataset, self.max_parameters),
+            studies_dir=self.studies_dir,
+            storage=self.storage,
+        )
+
+    def check(self) -> None:
+        """Refuses what is known to be impossible before any image is read.
+
+        `auto` may end on CIFAR-10 or on the digits; it is refused when neither can work.
+
+        Raises:
+            RequestError: as `space_for`.
+            StudyError: the study's place cannot be used.
+        """
+        names = ("cifar10", "digits") if self.dataset == "auto" else (self.dataset,)
+        errors = []
+        for name in names:
+            if name not in DATASETS:
+                return  # a person's own folder: known once it is read
+            try:
+                self.space_for(DATASETS[name].input)
+                self.location_for(name).check()
+            except ValueError as error:
+                errors.append(error)
+        if len(errors) == len(names):
+            raise errors[0]

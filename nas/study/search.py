@@ -1,0 +1,415 @@
+"""The search: propose, refuse or train, record; until the asked number of designs is trained."""
+
+import gc
+import os
+import random
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.architecture import Architecture
+from nas.counting import Count, count
+from nas.data.loading import load_dataset
+from nas.data.types import ImageDataset
+from nas.model import build
+from nas.space import SearchSpace
+from nas.study.interrupts import Interrupts
+from nas.study.location import StudyLocation
+from nas.study.proposals import (
+    derived_seed,
+    enqueue_unseen,
+    make_pruner,
+    make_sampler,
+    mark_excess,
+    suggest,
+)
+from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
+from nas.study.request import RequestError, SearchRequest
+from nas.study.storage import open_or_create, study_record, trial_record
+from nas.training import (
+    Ending,
+    EpochResult,
+    TrainingConfig,
+    TrainingResult,
+    default_config,
+    train,
+)
+
+SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
+
+_INTERRUPTED = "interrupted"
+_REJECTIONS = 30  # over budget or duplicate in a row before a design is drawn instead
+_FAILURES = 5  # diverged, out of memory or failed in a row before the search gives up
+
+
+class SearchFailed(RuntimeError):
+    """Training fails again and again; the message holds the last reason."""
+
+
+class SearchEnding(StrEnum):
+    """Why a search returned."""
+
+    DONE = "done"  # the asked number of designs is trained
+    EXHAUSTED = "exhausted"  # every design of the space within the limits has been tried
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A finished search: the whole study, and why the search ended."""
+
+    study: StudyRecord
+    location: StudyLocation
+    ending: SearchEnding
+    newly_trained: int  # by this search
+
+
+class Observer:
+    """Hears what a search does; every method may be overridden."""
+
+    def loading(self, request: SearchRequest) -> None:
+        """Images are about to be read, which may take a while."""
+
+    def opened(
+        self,
+        study: StudyRecord,
+        location: StudyLocation,
+        dataset: ImageDataset,
+        space: SearchSpace,
+        device: torch.device,
+    ) -> None:
+        """The study is open and its images are there; now the trials begin."""
+
+    def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
+        """A design is about to be trained."""
+
+    def epoch_ended(self, number: int, result: EpochResult) -> None:
+        """A trial has done an epoch."""
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial has its outcome, of whatever kind."""
+
+
+def run_search(
+    request: SearchRequest, observer: Observer | None = None, *, command: str | None = None
+) -> SearchResult:
+    """Finds or continues the study and trains designs until it holds `request.trials` of them.
+
+    No test image is read.
+
+    Args:
+        request: what to search.
+        observer: hears what happens.
+        command: how a person would repeat this; kept in the study.
+
+    Returns:
+        The study, whose `incumbent` is the best design within the limits.
+
+    Raises:
+        RequestError: no design can be within the limits, or the space or device cannot be used.
+        DataError: the dataset cannot be had.
+        StudyError: the study cannot be used, or was made with other settings.
+        SearchFailed: training fails again and again.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM; the trial that ran is queued again.
+    """
+    observer = observer or Observer()
+    request.check()
+    device = _device(request.device)
+    observer.loading(request)
+    dataset = load_dataset(
+        request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
+    )
+    space = request.space_for(dataset.input)
+    config = default_config(dataset, request.epochs)
+    location = request.location_for(dataset.name)
+    settings = study_settings(request, dataset, space, config)
+    with Interrupts() as interrupts:
+        study = open_or_create(
+            location, settings, seed=request.seed, notes=dataset.notes, command=command
+        )
+        interrupts.check()
+        observer.opened(study_record(study, location), location, dataset, space, device)
+        loop = _Loop(
+            study, request, dataset.to(device), space, config, device, observer, interrupts
+        )
+        ending = loop.run()
+        return SearchResult(study_record(study, location), location, ending, loop.newly_trained)
+
+
+def study_settings(
+    request: SearchRequest, dataset: ImageDataset, space: SearchSpace, config: TrainingConfig
+) -> StudySettings:
+    """What makes accuracies of a study comparable, for this request on these images."""
+    return StudySettings(
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        input=dataset.input,
+        train_images=len(dataset.train),
+        validation_images=len(dataset.validation),
+        subset=dataset.subset,
+        split_seed=dataset.split_seed,
+        limits=request.limits,
+        space=space.to_dict(),
+        recipe=config.to_dict(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a study stands between two trials."""
+
+    trained: int
+    finished: int  # trials that ended for good; numbers the next proposal
+    seen: frozenset[str]  # keys of designs that were or are being trained
+
+
+class _Loop:
+    """One worker's trials, one after another."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        request: SearchRequest,
+        dataset: ImageDataset,
+        space: SearchSpace,
+        config: TrainingConfig,
+        device: torch.device,
+        observer: Observer,
+        interrupts: Interrupts,
+    ) -> None:
+        self._study = study
+        self._request = request
+        self._limits = request.limits
+        self._dataset = dataset
+        self._space = space
+        self._config = config
+        self._device = device
+        self._observer = observer
+        self._interrupts = interrupts
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._study.pruner = make_pruner(request.pruner, epochs=config.epochs)
+        self.newly_trained = 0
+
+    def run(self) -> SearchEnding:
+        """Trials until the study has enough of them, or there is nothing or no time left."""
+        deadline = time.monotonic() + (self._request.timeout or float("inf"))
+        self._take_over_abandoned()
+        rejected = failed = 0
+        while (standing := self._standing()).trained < self._request.trials:
+            self._interrupts.check()
+            if time.monotonic() >= deadline:
+                return SearchEnding.TIMEOUT
+            if rejected >= _REJECTIONS and not self._draw_instead(standing):
+                return SearchEnding.EXHAUSTED
+            trial = self._one_trial(standing)
+            self._observer.trial_ended(trial)
+            assert trial.outcome is not None
+            if trial.outcome.counts:
+                self.newly_trained += 1
+                rejected = failed = 0
+            elif trial.outcome in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
+                rejected += 1
+            else:
+                failed += 1
+                if failed >= _FAILURES:
+                    raise SearchFailed(
+                        f"{failed} designs in a row could not be trained; the last one, "
+                        f"trial {trial.number}: {trial.outcome}: {trial.reason}"
+                    )
+        return SearchEnding.DONE
+
+    def _standing(self) -> _Standing:
+        trained = finished = 0
+        seen = set()
+        for trial in self._study.get_trials(deepcopy=False):
+            attributes = trial.user_attrs
+            if trial.state is TrialState.WAITING or attributes.get("reason") == _INTERRUPTED:
+                continue
+            outcome = attributes.get("outcome") if trial.state.is_finished() else None
+            finished += trial.state.is_finished()
+            trained += outcome is not None and Outcome(outcome).counts
+            if outcome not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE) and "key" in attributes:
+                seen.add(attributes["key"])
+        return _Standing(trained, finished, frozenset(seen))
+
+    def _draw_instead(self, standing: _Standing) -> bool:
+        rng = random.Random(derived_seed(self._request.seed, "draw", standing.finished))
+        return enqueue_unseen(self._study, self._space, self._limits, standing.seen, rng)
+
+    def _one_trial(self, standing: _Standing) -> TrialRecord:
+        # A sampler of its own for every trial: a search that was stopped and continued proposes
+        # what one that ran through would have.
+        self._study.sampler = make_sampler(
+            self._request.sampler, seed=derived_seed(self._request.seed, standing.finished)
+        )
+        trial = self._study.ask()
+        trial.set_user_attr("worker", self._worker)
+        architecture = suggest(trial, self._space)
+        cost = count(architecture, self._dataset.input)
+        _describe(trial, architecture, cost)
+        if not mark_excess(trial, cost, self._limits):
+            return self._tell(trial, Outcome.OVER_BUDGET)
+        if architecture.key in standing.seen:
+            return self._tell(trial, Outcome.DUPLICATE)
+        self._observer.trial_started(trial.number, architecture, cost)
+        try:
+            with self._interrupts.allowed():
+                result = self._train(trial, architecture)
+        except KeyboardInterrupt:
+            self._tell(trial, Outcome.FAILED, reason=_INTERRUPTED)
+            self._study.enqueue_trial(trial.params)
+            raise
+        except torch.OutOfMemoryError as error:
+            return self._tell(trial, Outcome.OUT_OF_MEMORY, reason=_one_line(error))
+        except Exception as error:
+            outcome = Outcome.OUT_OF_MEMORY if _no_memory(error) else Outcome.FAILED
+            return self._tell(trial, outcome, reason=_one_line(error))
+        finally:
+            self._free_memory()
+        return self._tell_result(trial, result)
+
+    def _train(self, trial: optuna.Trial, architecture: Architecture) -> TrainingResult:
+        seed = self._request.seed
+        model = build(
+            architecture,
+            self._dataset.input,
+            generator=torch.Generator().manual_seed(seed),
+            zero_last_gamma=self._config.zero_last_gamma,
+        )
+
+        def on_epoch(result: EpochResult) -> bool:
+            with self._interrupts.held():
+                trial.report(result.val_accuracy, step=result.epoch)
+                stop = trial.should_prune()
+                self._observer.epoch_ended(trial.number, result)
+            return stop
+
+        return train(
+            model, self._dataset, self._config, seed=seed, device=self._device, on_epoch=on_epoch
+        )
+
+    def _tell_result(self, trial: optuna.Trial, result: TrainingResult) -> TrialRecord:
+        trial.set_user_attr("epochs", len(result.epochs))
+        trial.set_user_attr("seconds", round(result.seconds, 3))
+        trial.set_user_attr("images_per_second", result.images_per_second)
+        trial.set_user_attr("device", device_name(self._device))
+        if result.ending is Ending.DIVERGED:
+            return self._tell(trial, Outcome.DIVERGED, reason=result.reason)
+        if result.ending is Ending.STOPPED:
+            return self._tell(trial, Outcome.STOPPED_EARLY)
+        return self._tell(trial, Outcome.TRAINED, value=result.val_accuracy)
+
+    def _tell(
+        self,
+        trial: optuna.Trial,
+        outcome: Outcome,
+        *,
+        value: float | None = None,
+        reason: str | None = None,
+    ) -> TrialRecord:
+        if reason is not None:
+            trial.set_user_attr("reason", reason)
+        trial.set_user_attr("outcome", outcome.value)
+        return trial_record(self._study.tell(trial, value, state=_STATES[outcome]))
+
+    def _take_over_abandoned(self) -> None:
+        """Ends trials whose process is gone, and queues their designs again."""
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if _is_alive(trial.user_attrs.get("worker")):
+                continue
+            number = trial.number
+            _set_attributes(self._study, trial, {"reason": _INTERRUPTED, "outcome": "failed"})
+            self._study.tell(number, state=TrialState.FAIL)
+            if "key" in trial.user_attrs:
+                self._study.enqueue_trial(trial.params)
+
+    def _free_memory(self) -> None:
+        if self._device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+_STATES = {
+    Outcome.TRAINED: TrialState.COMPLETE,
+    Outcome.STOPPED_EARLY: TrialState.PRUNED,
+    Outcome.OVER_BUDGET: TrialState.PRUNED,
+    Outcome.DUPLICATE: TrialState.PRUNED,
+    Outcome.DIVERGED: TrialState.PRUNED,
+    Outcome.OUT_OF_MEMORY: TrialState.FAIL,
+    Outcome.FAILED: TrialState.FAIL,
+}
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words, such as ``cpu (2 threads)`` or ``NVIDIA H200``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RequestError(
+            f"--device: expected auto, cpu or a CUDA device of this machine such as cuda:0, "
+            f"got {name!r}: {_one_line(error)}"
+        ) from error
+    return device
+
+
+def _describe(trial: optuna.Trial, architecture: Architecture, cost: Count) -> None:
+    attributes: dict[str, Any] = {
+        "key": architecture.key,
+        "parameters": cost.parameters,
+        "mult_adds": cost.mult_adds,
+        "blocks": architecture.blocks,
+        "channels": architecture.channels,
+        "kernels": architecture.kernels,
+        "shortcut_kernels": architecture.shortcut_kernels,
+        "pool": architecture.pool,
+    }
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+
+
+def _set_attributes(study: optuna.Study, trial: FrozenTrial, attributes: dict[str, Any]) -> None:
+    for name, value in attributes.items():
+        study._storage.set_trial_user_attr(trial._trial_id, name, value)
+
+
+def _is_alive(worker: str | None) -> bool:
+    """Whether a trial's process may still run; one on another machine may."""
+    if worker is None:
+        return False
+    host, _, process = worker.rpartition(":")
+    if host != socket.gethostname():
+        return True
+    if int(process) == os.getpid():  # an earlier search of this process, or of its number
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _no_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
+def _one_line(error: BaseException) -> str:
+    lines: Sequence[str] = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,81 @@
+"""Settings of a study as JSON values, and what differs between two of them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from nas.architecture import ImageInput
+from nas.space import Limits
+from nas.study.records import StudySettings
+
+# Field of StudySettings -> what a person calls it, with the option that sets it.
+_CALLED = {
+    "dataset": "dataset (--dataset)",
+    "dataset_digest": "training images (--data-dir)",
+    "input": "image shape or classes",
+    "train_images": "number of training images",
+    "validation_images": "number of validation images",
+    "subset": "subset (--subset)",
+    "split_seed": "split",
+    "space.stages": "space, N",
+    "space.blocks": "space, B",
+    "space.channels": "space, C",
+    "space.kernels": "space, F",
+    "space.shortcut_kernels": "space, K",
+    "space.pool": "space, P",
+    "limits.max_parameters": "budget (--budget)",
+    "limits.max_mult_adds": "limit of mult-adds (--max-mult-adds)",
+    "recipe.epochs": "epochs (--epochs)",
+}
+
+
+def settings_to_json(settings: StudySettings) -> dict[str, Any]:
+    """The settings as values that JSON keeps as they are."""
+    return dataclasses.asdict(settings)
+
+
+def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
+    """The settings that `settings_to_json` gave.
+
+    Raises:
+        ValueError: a value is missing or unknown, as in a study of another version.
+    """
+    try:
+        return StudySettings(
+            **{
+                **values,
+                "input": ImageInput(**values["input"]),
+                "limits": Limits(**values["limits"]),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"settings of another version: {error}") from error
+
+
+def differences(before: StudySettings, now: StudySettings) -> list[str]:
+    """What was set otherwise before, each in words with both values; empty when nothing."""
+    old, new = _flat(settings_to_json(before)), _flat(settings_to_json(now))
+    return [
+        f"{_CALLED.get(name, name)} {_shown(old.get(name))} in the study, "
+        f"{_shown(new.get(name))} now"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and name != "input":
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return str(ImageInput(**value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "none" if value is None else str(value)

@@ -1,0 +1,204 @@
+"""Where studies lie: opening, creating and reading them, with errors a person can act on."""
+
+import importlib.metadata
+import platform
+import sqlite3
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from nas.architecture import Architecture
+from nas.study.location import StudyError, StudyLocation
+from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
+from nas.study.settings import differences, settings_from_json, settings_to_json
+
+_SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
+_PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
+
+
+def open_or_create(
+    location: StudyLocation,
+    settings: StudySettings,
+    *,
+    seed: int,
+    notes: Sequence[str] = (),
+    command: str | None = None,
+) -> optuna.Study:
+    """The study at this place, made now if there is none.
+
+    Raises:
+        StudyError: the place cannot be used, or holds a study made with other settings.
+    """
+    with _storage_errors(location):
+        study = optuna.create_study(
+            study_name=location.name,
+            storage=_storage(location),
+            direction="maximize",
+            load_if_exists=True,
+        )
+        known = study.user_attrs.get("settings")
+        if known is None:
+            if study.get_trials(deepcopy=False):
+                raise StudyError(
+                    f"{location}: expected a study made by nas, got a study without settings; "
+                    "choose another name with --study"
+                )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.set_metric_names(["val_accuracy"])
+            study.set_user_attr("versions", _versions())
+            study.set_user_attr("seed", seed)
+            study.set_user_attr("notes", list(notes))
+            study.set_user_attr("command", command)
+            study.set_user_attr("settings", settings_to_json(settings))  # last: now it is whole
+            return study
+    changed = differences(_settings(study, location), settings)
+    if changed:
+        raise StudyError(
+            f"{location}: expected the settings the study was made with, got "
+            f"{'; '.join(changed)}; take those settings, or another name with --study"
+        )
+    return study
+
+
+def open_existing(location: StudyLocation) -> optuna.Study:
+    """The study at this place.
+
+    Raises:
+        StudyError: there is none, or it cannot be read.
+    """
+    if location.path is not None and not location.path.is_file():
+        raise StudyError(
+            f"{location.path}: expected a study, got no such file; "
+            f"{_other_studies(location.path.parent)}"
+        )
+    with _storage_errors(location):
+        storage = _storage(location)
+        names = [study.study_name for study in storage.get_all_studies()]
+        if location.name not in names:
+            raise StudyError(
+                f"{location}: expected a study named {location.name!r}, "
+                f"got {', '.join(map(repr, names)) or 'no study'}; name one with --study"
+            )
+        return optuna.load_study(study_name=location.name, storage=storage)
+
+
+def read_study(location: StudyLocation) -> StudyRecord:
+    """Everything a study holds.
+
+    Raises:
+        StudyError: there is none, it cannot be read, or was not made by nas.
+    """
+    study = open_existing(location)
+    with _storage_errors(location):
+        return study_record(study, location)
+
+
+def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
+    """Everything an open study holds.
+
+    Raises:
+        StudyError: it was not made by nas.
+    """
+    attributes = study.user_attrs
+    return StudyRecord(
+        name=location.name,
+        settings=_settings(study, location),
+        notes=tuple(attributes.get("notes", ())),
+        versions=attributes.get("versions", {}),
+        seed=attributes.get("seed"),
+        command=attributes.get("command"),
+        trials=tuple(trial_record(t) for t in study.get_trials(deepcopy=False)),
+    )
+
+
+def trial_record(trial: FrozenTrial) -> TrialRecord:
+    """One trial of a study, as plain values."""
+    attributes = trial.user_attrs
+    ended = trial.state.is_finished() and "outcome" in attributes
+    outcome = Outcome(attributes["outcome"]) if ended else None
+    curve = tuple(sorted(trial.intermediate_values.items()))
+    val_accuracy = trial.value if trial.state is TrialState.COMPLETE else None
+    if outcome is Outcome.STOPPED_EARLY and curve:
+        val_accuracy = curve[-1][1]
+    return TrialRecord(
+        number=trial.number,
+        outcome=outcome,
+        architecture=_architecture(attributes),
+        parameters=attributes.get("parameters"),
+        mult_adds=attributes.get("mult_adds"),
+        val_accuracy=val_accuracy,
+        curve=curve,
+        started=trial.datetime_start,
+        finished=trial.datetime_complete,
+        seconds=attributes.get("seconds"),
+        images_per_second=attributes.get("images_per_second"),
+        device=attributes.get("device"),
+        worker=attributes.get("worker"),
+        reason=attributes.get("reason"),
+    )
+
+
+def _architecture(attributes: dict[str, Any]) -> Architecture | None:
+    names = ("blocks", "channels", "kernels", "shortcut_kernels", "pool")
+    if not all(name in attributes for name in names):
+        return None
+    *lists, pool = (attributes[name] for name in names)
+    return Architecture(**dict(zip(names, map(tuple, lists), strict=False)), pool=pool)
+
+
+def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
+    try:
+        return settings_from_json(study.user_attrs["settings"])
+    except (KeyError, ValueError) as error:
+        raise StudyError(
+            f"{location}: expected a study made by this version of nas, got {error}; "
+            "choose another name with --study"
+        ) from error
+
+
+def _storage(location: StudyLocation) -> RDBStorage:
+    location.check()
+    connect = {"timeout": _SQLITE_TIMEOUT} if location.path is not None else {}
+    return RDBStorage(location.url, engine_kwargs={"connect_args": connect})
+
+
+@contextmanager
+def _storage_errors(location: StudyLocation) -> Iterator[None]:
+    """Turns what storages raise into one line that says what to do."""
+    try:
+        yield
+    except (NoSuchModuleError, ArgumentError, ImportError) as error:
+        raise StudyError(
+            f"--storage: expected a database URL such as sqlite:///studies/my.db, "
+            f"got {location}: {_first_line(error)}"
+        ) from error
+    except (SQLAlchemyError, StorageInternalError, RuntimeError, sqlite3.Error, OSError) as error:
+        raise StudyError(
+            f"{location}: expected a database that can be opened, "
+            f"got {_first_line(error)}; check that it is there and may be written"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(getattr(error, "orig", None) or error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _other_studies(directory: Path) -> str:
+    names = sorted(path.stem for path in directory.glob("*.db")) if directory.is_dir() else []
+    if names:
+        return f"studies there: {', '.join(names)}"
+    return "run a search first"
+
+
+def _versions() -> dict[str, str]:
+    packages = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    return {"python": platform.python_version(), **packages}

@@ -1,0 +1,611 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.architecture import Architecture, ImageInput
+from nas.counting import count
+from nas.report import figures, tables, words
+from nas.report.figures import plotly_js
+from nas.report.page import render, slug, write_report
+from nas.space import Limits, default_space
+from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
+
+EPOCHS = 6
+IMAGE = ImageInput(channels=3, height=32, width=32, classes=10)
+SETTINGS = StudySettings(
+    dataset="cifar10",
+    dataset_digest="sha256:0123",
+    input=IMAGE,
+    train_images=45_000,
+    validation_images=5_000,
+    subset=1.0,
+    split_seed=0,
+    limits=Limits(max_parameters=5_000_000),
+    space=default_space(IMAGE).to_dict(),
+    recipe={"epochs": EPOCHS, "optimizer": "sgd", "batch_size": 128},
+)
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&--><!--"
+
+
+def design(width: int = 16) -> Architecture:
+    return Architecture(
+        blocks=(2, 1, 1),
+        channels=(width, 2 * width, 4 * width),
+        kernels=(3, 3, 5),
+        shortcut_kernels=(1, 1, 3),
+        pool=8,
+    )
+
+
+def trial(
+    number: int,
+    outcome: Outcome | None = Outcome.TRAINED,
+    accuracy: float | None = None,
+    *,
+    reason: str | None = None,
+    epochs: int = EPOCHS,
+) -> TrialRecord:
+    architecture = design(16 + number)
+    cost = count(architecture, IMAGE)
+    record = TrialRecord(
+        number=number,
+        outcome=outcome,
+        architecture=architecture,
+        parameters=cost.parameters,
+        mult_adds=cost.mult_adds,
+        reason=reason,
+    )
+    if accuracy is None:
+        return record
+    curve = tuple((epoch, accuracy * epoch / epochs) for epoch in range(1, epochs + 1))
+    return replace(
+        record,
+        val_accuracy=accuracy,
+        curve=curve,
+        seconds=10.0 * epochs,
+        images_per_second=30_000.0,
+        device="NVIDIA H200",
+    )
+
+
+def study(
+    *trials: TrialRecord, name: str = "cifar10-5M", notes: tuple[str, ...] = ()
+) -> StudyRecord:
+    return StudyRecord(
+        name=name,
+        settings=SETTINGS,
+        notes=notes,
+        versions={"torch": "2.13.0"},
+        seed=7,
+        command="nas search --budget 5e6 --trials 50",
+        trials=trials,
+    )
+
+
+def mixed() -> StudyRecord:
+    """Every outcome once or more."""
+    return study(
+        trial(0, Outcome.OVER_BUDGET),
+        trial(1, accuracy=0.81),
+        trial(2, Outcome.STOPPED_EARLY, 0.5, epochs=2),
+        trial(3, Outcome.DUPLICATE),
+        trial(4, accuracy=0.9123),
+        trial(5, Outcome.DIVERGED, reason="loss is nan"),
+        trial(6, Outcome.OUT_OF_MEMORY, reason="out of memory"),
+        trial(7, Outcome.FAILED, reason="disk is full"),
+        trial(8, Outcome.FAILED, reason="disk is full"),
+        trial(9, accuracy=0.85),
+        replace(trial(10, None), curve=((1, 0.3),)),
+        TrialRecord(number=11, outcome=None),
+    )
+
+
+EDGES = {
+    "no trials": study(),
+    "one trial": study(trial(0, accuracy=0.5)),
+    "all over budget": study(*(trial(i, Outcome.OVER_BUDGET) for i in range(3))),
+    "all failed": study(*(trial(i, Outcome.FAILED, reason="no disk") for i in range(3))),
+    "all stopped early": study(*(trial(i, Outcome.STOPPED_EARLY, 0.4, epochs=1) for i in range(3))),
+    "running": study(TrialRecord(number=0, outcome=None)),
+    "trained, nothing else known": study(TrialRecord(number=0, outcome=Outcome.TRAINED)),
+    "accuracy without a design": study(
+        TrialRecord(number=0, outcome=Outcome.TRAINED, val_accuracy=1.0)
+    ),
+    "no validation images": replace(
+        study(trial(0, accuracy=0.5)), settings=replace(SETTINGS, validation_images=0)
+    ),
+    "half of a surrogate pair": replace(study(), command="nas search --data-dir \udcff"),
+    "mixed": mixed(),
+}
+
+
+@st.composite
+def studies(draw: st.DrawFn) -> StudyRecord:
+    outcomes = draw(st.lists(st.sampled_from([*Outcome, None]), max_size=12))
+    trials = []
+    for number, outcome in enumerate(outcomes):
+        trained = outcome is not None and outcome.counts
+        accuracy = draw(st.floats(0, 1)) if trained else None
+        trials.append(trial(number, outcome, accuracy, epochs=draw(st.integers(1, EPOCHS))))
+    return study(*trials)
+
+
+class Parsed(HTMLParser):
+    """What a browser would see: tags with attributes, and the text outside scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.scripts = ""
+        self.rows: list[list[str]] = []
+        self._inside = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts += data
+        elif self._inside != "style":
+            self.text += data
+            if self._inside in ("td", "th"):
+                self.rows[-1][-1] += data
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.tags]
+
+
+def parsed(page: str) -> Parsed:
+    return Parsed(page.replace(plotly_js(), ""))
+
+
+class TestTables:
+    @given(studies())
+    def test_one_row_per_trial(self, record: StudyRecord) -> None:
+        table = tables.trials_table(record)
+        assert table["number"].tolist() == [t.number for t in record.trials]
+        assert tables.outcome_table(record)["trials"].sum() == len(record.trials)
+        assert len(tables.curve_table(record)) == sum(len(t.curve) for t in record.trials)
+
+    @given(studies())
+    def test_incumbent_only_gets_better_and_ends_at_the_best(self, record: StudyRecord) -> None:
+        table = tables.incumbent_table(record)
+        accuracies = table["val_accuracy"].tolist()
+        assert len(table) == record.outcomes[Outcome.TRAINED]
+        assert accuracies == sorted(accuracies)
+        if record.incumbent is not None:
+            assert table["incumbent"].iloc[-1] == record.incumbent.number
+
+    @given(studies(), st.integers(0, 12))
+    def test_ranking_is_that_of_the_record(self, record: StudyRecord, top: int) -> None:
+        table = tables.ranking_table(record, top)
+        assert table["number"].tolist() == [t.number for t in record.ranking[:top]]
+        assert table["rank"].tolist() == list(range(1, len(table) + 1))
+
+    @pytest.mark.parametrize("record", [study(), mixed()], ids=["empty", "mixed"])
+    def test_types_do_not_depend_on_the_rows(self, record: StudyRecord) -> None:
+        for make in (
+            tables.trials_table,
+            tables.ranking_table,
+            tables.incumbent_table,
+            tables.outcome_table,
+            tables.reason_table,
+            tables.curve_table,
+        ):
+            assert make(record).dtypes.tolist() == make(mixed()).dtypes.tolist()
+
+    def test_values_come_through(self) -> None:
+        row = tables.trials_table(mixed()).iloc[4]
+        cost = count(design(20), IMAGE)
+        assert row["outcome"] == "trained"
+        assert row["design"] == str(design(20))
+        assert (row["parameters"], row["mult_adds"]) == (cost.parameters, cost.mult_adds)
+        assert (row["val_accuracy"], row["epochs"], row["seconds"]) == (0.9123, EPOCHS, 60.0)
+        assert pd.isna(row["reason"])
+
+    def test_reasons_are_grouped(self) -> None:
+        first = tables.reason_table(mixed()).iloc[0]
+        assert (first["reason"], first["trials"], first["numbers"]) == ("disk is full", 2, "7, 8")
+
+    def test_curves_by_epoch(self) -> None:
+        wide = tables.curves_by_epoch(tables.curve_table(mixed()))
+        assert wide.columns.tolist() == ["number", *map(str, range(1, EPOCHS + 1))]
+        assert wide["number"].tolist() == [1, 2, 4, 9, 10]
+        assert pd.isna(wide["3"].iloc[1])
+
+
+class TestWilsonInterval:
+    @given(st.floats(0, 1), st.integers(1, 10**7))
+    def test_is_a_range_of_shares_around_the_estimate(self, share: float, images: int) -> None:
+        interval = tables.wilson_interval(share, images)
+        assert 0 <= interval.low <= share <= interval.high <= 1
+        assert interval.low < interval.high
+
+    def test_textbook(self) -> None:
+        # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3
+        for hits, images, low, high in (
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0000, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ):
+            interval = tables.wilson_interval(hits / images, images)
+            assert interval.low == pytest.approx(low, abs=5e-5)
+            assert interval.high == pytest.approx(high, abs=5e-5)
+
+    @pytest.mark.parametrize(("share", "images"), [(1.1, 5), (-0.1, 5), (0.5, 0)])
+    def test_refuses_nonsense(self, share: float, images: int) -> None:
+        with pytest.raises(ValueError, match="got"):
+            tables.wilson_interval(share, images)
+
+
+class TestFigures:
+    def test_history(self) -> None:
+        record = mixed()
+        figure = figures.history(tables.trials_table(record), tables.incumbent_table(record))
+        stopped, trained, incumbent = figure.data
+        assert list(stopped.x) == [2]
+        assert list(trained.x) == [1, 4, 9]
+        assert list(incumbent.y) == [0.81, 0.9123, 0.9123, 0.9123]
+        assert incumbent.line.shape == "hv"
+        assert str(design(20)).split(" F")[0] in trained.hovertext[1]
+
+    def test_accuracy_by_parameters(self) -> None:
+        trials = tables.trials_table(mixed())
+        figure = figures.accuracy_by_parameters(trials, 5_000_000, 4)
+        assert figure.data[2].x[0] == count(design(20), IMAGE).parameters
+        assert figure.layout.shapes[0].x0 == 5_000_000
+        assert figure.layout.xaxis.type == "log"
+        near = figures.accuracy_by_parameters(trials, 500_000, None)
+        assert near.layout.xaxis.type == "linear"
+        assert len(near.data) == 2
+
+    def test_learning_curves(self) -> None:
+        figure = figures.learning_curves(tables.curve_table(mixed()), 4)
+        legend = [trace.name for trace in figure.data if trace.showlegend]
+        assert legend == ["not finished", "stopped early", "trained", "incumbent"]
+        assert sum(trace.mode == "lines" for trace in figure.data) == 5
+
+    def test_values_are_shares_and_shown_as_percent(self) -> None:
+        record = mixed()
+        for figure in (
+            figures.history(tables.trials_table(record), tables.incumbent_table(record)),
+            figures.accuracy_by_parameters(tables.trials_table(record), 10**6, None),
+            figures.learning_curves(tables.curve_table(record), None),
+        ):
+            assert figure.layout.yaxis.tickformat.endswith("%")
+            assert all(0 <= y <= 1 for trace in figure.data for y in trace.y)
+
+    def test_json_is_safe_in_a_script(self) -> None:
+        trials = tables.trials_table(mixed())
+        trials["design"] = EVIL
+        figure = figures.history(trials, tables.incumbent_table(mixed()))
+        text = figures.figure_json(figure)
+        assert not set("<>") & set(text)
+        hover = json.loads(text)["data"][1]["hovertext"][0]
+        assert "&lt;script&gt;" in hover
+        assert "<script" not in hover
+
+
+class TestWords:
+    def test_design(self) -> None:
+        assert words.design_in_words(design()) == (
+            "3 stages (N) of 2, 1 and 1 blocks (B) with 16, 32 and 64 channels (C); 3x3, 3x3 and "
+            "5x5 kernels (F); projection shortcuts with 1x1 and 3x3 kernels (K) in stages 2 and 3; "
+            "average pool 8x8 (P)"
+        )
+
+    @pytest.mark.parametrize(
+        ("seconds", "shown"),
+        [(0.04, "0.0 s"), (59.97, "1 min 0 s"), (754, "12 min 34 s"), (4_000_000, "1,111 h 6 min")],
+    )
+    def test_duration(self, seconds: float, shown: str) -> None:
+        assert words.duration(seconds) == shown
+
+    @pytest.mark.parametrize(
+        ("value", "shown"), [(555_631_626, "555.6 M"), (1_234_000, "1.23 M"), (12_345, "0.012 M")]
+    )
+    def test_millions(self, value: int, shown: str) -> None:
+        assert words.millions(value) == shown
+
+    def test_choices(self) -> None:
+        assert words.choices_in_words([3, 4]) == "3 or 4"
+        assert words.choices_in_words([[1, 2, 3]] * 2) == "1, 2 or 3 in every stage"
+        assert words.choices_in_words([list(range(16, 129, 16)), [8]]) == (
+            "stage 1: 16 to 128 in steps of 16; stage 2: 8"
+        )
+
+    def test_epochs_saved(self) -> None:
+        assert words.epochs_saved(mixed()) == EPOCHS - 2
+        assert "Stopping early saved 4 of 24 epochs (17%)." in words.cost(mixed())
+
+
+class TestPage:
+    @pytest.mark.parametrize("record", EDGES.values(), ids=EDGES.keys())
+    def test_any_study_is_a_page(self, record: StudyRecord, tmp_path: Path) -> None:
+        page = write_report(record, tmp_path).read_text(encoding="utf-8")
+        seen = parsed(page)
+        assert page.startswith("<!DOCTYPE html>")
+        assert not re.search(r"\b(nan|None|NaN|<NA>)\b", seen.text)
+        measured = any(t.val_accuracy is not None for t in record.trials)
+        assert page.count(plotly_js()) == measured
+        assert ("Nothing to draw" in seen.text) == (
+            not measured or record is EDGES["accuracy without a design"]
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "sentence"),
+        [
+            ("no trials", "the study has no trials"),
+            ("all over budget", "no design was trained. 3 trials: 3 over the budget."),
+            ("all failed", "no design was trained. 3 trials: 3 failed."),
+            ("all stopped early", "no design was trained to the last epoch (3 stopped early)"),
+            ("running", "1 unfinished (running, or ended without saying)"),
+            ("one trial", "it comes from one run with one seed"),
+        ],
+    )
+    def test_says_so_in_words(self, name: str, sentence: str) -> None:
+        assert sentence in parsed(render(EDGES[name])).text
+
+    def test_numbers_are_those_of_the_record(self) -> None:
+        record = mixed()
+        best = record.incumbent
+        assert best is not None
+        assert best.parameters is not None
+        assert best.mult_adds is not None
+        seen = parsed(render(record))
+        interval = tables.wilson_interval(0.9123, 5_000)
+        for text in (
+            "validation accuracy of 91.23%",
+            f"(95% interval {interval.low:.2%} to {interval.high:.2%})",
+            f"{best.parameters:,} parameters",
+            f"{best.mult_adds / 1e6:.1f} M mult-adds",
+            "at most 5,000,000 parameters",
+            "4 designs were trained",
+            "best of 3 designs",
+            "test set was not read",
+            "30,000 images/s",
+            "3 min 20 s",  # 3 whole runs of 60 s and one of 20 s
+            "nas search --budget 5e6 --trials 50",
+            "NVIDIA H200",
+        ):
+            assert text in seen.text
+        rows = [
+            [
+                str(rank),
+                f"{t.number}",
+                str(t.architecture),
+                f"{t.parameters:,}",
+                f"{t.val_accuracy:.2%}",
+            ]
+            for rank, t in enumerate(record.ranking, start=1)
+        ]
+        shown = [[*row[:4], row[5]] for row in seen.rows if len(row) == 6 and " C" in row[2]]
+        assert shown == rows
+        for outcome, trials in record.outcomes.items():
+            assert [outcome.replace("_", " "), str(trials)] in seen.rows
+        assert ["failed", "disk is full", "2", "7, 8"] in seen.rows
+        assert ["torch", "2.13.0"] in seen.rows
+        assert ["batch size", "128"] in seen.rows
+
+    def test_notes_are_shown_before_all_else(self) -> None:
+        text = parsed(render(study(notes=("These are the digits.",)))).text
+        assert text.index("These are the digits.") < text.index("Designs trained")
+
+    def test_needs_no_network(self) -> None:
+        page = render(mixed())
+        assert page.count(plotly_js()) == 1
+        assert page.count("<script>") == 2
+        seen = parsed(page)
+        links = [v for _, attrs in seen.tags for k, v in attrs.items() if k in ("src", "href")]
+        assert links == ["data:,"]
+        assert "http" not in page.replace(plotly_js(), "").replace("http-equiv", "")
+        assert "default-src 'none'" in page
+        assert not re.search(r"@import|url\(", page.replace(plotly_js(), ""))
+
+    def test_can_be_read_by_all(self) -> None:
+        seen = parsed(render(mixed()))
+        assert ("html", {"lang": "en"}) in seen.tags
+        assert seen.names.count("h1") == 1
+        plots = [attrs for _, attrs in seen.tags if attrs.get("class") == "plot"]
+        assert len(plots) == 3
+        assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+        ids = [attrs["id"] for _, attrs in seen.tags if "id" in attrs]
+        assert len(ids) == len(set(ids))
+
+    def test_a_study_of_fifty_is_small(self) -> None:
+        trials = [trial(i, accuracy=0.5 + i / 200, epochs=200) for i in range(50)]
+        settings = replace(SETTINGS, recipe={"epochs": 200})
+        assert len(render(replace(study(*trials), settings=settings)).encode()) < 6_000_000
+
+
+class TestEscaping:
+    @staticmethod
+    def with_text(text: str) -> StudyRecord:
+        record = study(trial(0, Outcome.FAILED, reason=text), name=text, notes=(text,))
+        return replace(
+            record,
+            command=text,
+            versions={text: text},
+            settings=replace(
+                SETTINGS,
+                dataset=text,
+                dataset_digest=text,
+                recipe={"epochs": 1, "optimizer": text},
+                space={"blocks": text},
+            ),
+        )
+
+    @given(st.text(min_size=1) | st.sampled_from([EVIL, "</script>", "<!--", "'\"><b>"]))
+    def test_no_text_becomes_markup(self, text: str) -> None:
+        assert (
+            parsed(render(self.with_text(text))).names == parsed(render(self.with_text("x"))).names
+        )
+
+    def test_in_a_page_with_figures(self) -> None:
+        evil = self.with_text(EVIL)
+        told = replace(trial(1, accuracy=0.5), device=EVIL, worker=EVIL, reason=EVIL)
+        page = render(replace(evil, trials=(*evil.trials, told)))
+        assert "<script>alert" not in page
+        assert "<img" not in page.replace(plotly_js(), "")
+        assert page.count("</script") == page.count("<script>") == 2
+        assert EVIL in parsed(page).text
+
+
+class TestFile:
+    @given(st.text(max_size=300))
+    def test_slug_is_a_plain_file_name(self, name: str) -> None:
+        assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", slug(name))
+
+    @pytest.mark.parametrize(
+        ("name", "file"),
+        [
+            ("cifar10-5M", "cifar10-5M.html"),
+            ("a/b", "a-b.html"),
+            ("../../etc", "-..-etc.html"),
+            ("<script>", "-script-.html"),
+            ("..", "study.html"),
+            ("", "study.html"),
+        ],
+    )
+    def test_lands_in_the_directory(self, name: str, file: str, tmp_path: Path) -> None:
+        reports = tmp_path / "new" / "reports"
+        assert write_report(study(name=name), reports) == reports / file
+        assert [path.name for path in reports.iterdir()] == [file]
+        assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+    @pytest.mark.parametrize("broken", ["os.replace", "pathlib.Path.write_bytes"])
+    def test_a_failing_write_leaves_the_old_report(
+        self, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = write_report(study(), tmp_path)
+        before = path.read_bytes()
+
+        def fail(*_: object) -> None:
+            raise OSError("disk is full")
+
+        monkeypatch.setattr(broken, fail)
+        with pytest.raises(OSError, match="disk is full"):
+            write_report(mixed(), tmp_path)
+        monkeypatch.undo()
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_is_as_readable_as_any_new_file(self, tmp_path: Path) -> None:
+        other = tmp_path / "other"
+        other.touch()
+        assert write_report(study(), tmp_path).stat().st_mode == other.stat().st_mode
+
+
+def test_package_is_light() -> None:
+    code = "import sys, nas.report; assert not {'pandas', 'plotly', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+PROBE = """<script>
+const problems = [];
+addEventListener("error", e => problems.push(String(e.message)));
+addEventListener("securitypolicyviolation", e => problems.push(e.blockedURI));
+addEventListener("load", () => setTimeout(() => {
+  const marks = {};
+  for (const plot of document.querySelectorAll(".plot")) marks[plot.id] = {
+    drawings: plot.querySelectorAll(".main-svg").length,
+    points: plot.querySelectorAll(".scatterlayer .point").length,
+    lines: plot.querySelectorAll(".scatterlayer .js-line").length,
+  };
+  parent.postMessage({
+    problems, marks, width: innerWidth, scrollWidth: document.documentElement.scrollWidth,
+    requests: performance.getEntriesByType("resource").map(entry => entry.name),
+    dark: matchMedia("(prefers-color-scheme: dark)").matches,
+    text: getComputedStyle(document.querySelector(".plot .xtick text")).fill,
+    page: getComputedStyle(document.body).backgroundColor,
+  }, "*");
+}, 1500));
+</script>"""
+WRAPPER = """<!DOCTYPE html><pre id="out"></pre><script>
+const seen = [];
+addEventListener("message", e => {
+  seen.push(e.data);
+  document.getElementById("out").textContent = JSON.stringify(seen);
+});
+</script><iframe src="report.html" style="width:375px;height:700px;border:0"></iframe>
+<iframe src="report.html" style="width:1440px;height:900px;border:0"></iframe>"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_in_a_browser(dark: bool, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    record = replace(mixed(), name="a-very-long-name-" * 6, notes=(EVIL, "x" * 300))
+    report = render(record).replace("<meta charset", PROBE + "<meta charset", 1)
+    (tmp_path / "report.html").write_text(report, encoding="utf-8")
+    (tmp_path / "wrapper.html").write_text(WRAPPER, encoding="utf-8")
+    dom = subprocess.run(
+        [
+            chromium,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+            "--hide-scrollbars",
+            "--window-size=1600,1800",
+            "--virtual-time-budget=8000",
+            "--dump-dom",
+            (tmp_path / "wrapper.html").as_uri(),
+        ],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "HOME": str(tmp_path)},
+    ).stdout
+    found = re.search(r'<pre id="out">(.*?)</pre>', dom, re.DOTALL)
+    assert found is not None
+    views = json.loads(found[1])
+    assert sorted(view["width"] for view in views) == [375, 1440]
+    for view in views:
+        assert view["problems"] == []
+        assert view["requests"] == []
+        assert view["scrollWidth"] == view["width"]
+        assert view["dark"] == dark
+        assert (_brightness(view["text"]) > _brightness(view["page"])) == dark
+        marks = view["marks"]
+        assert marks.keys() == {"plot-history", "plot-size", "plot-curves"}
+        assert all(mark["drawings"] for mark in marks.values())
+        assert (marks["plot-history"]["points"], marks["plot-history"]["lines"]) == (4, 1)
+        assert marks["plot-size"]["points"] == 5  # and the star
+        assert (marks["plot-curves"]["points"], marks["plot-curves"]["lines"]) == (5, 5)
+
+
+def _brightness(color: str) -> int:
+    return sum(map(int, re.findall(r"\d+", color)[:3]))

@@ -13,7 +13,7 @@ from nas.architecture import STEM_KERNEL, Architecture, ImageInput, head_size
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution that keeps the size up to its stride, then batch norm (unless `norm` is False)."""
+    """Convolution that keeps the size up to its stride, then batch norm if `norm`."""
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ design, the walk over all designs within a limit and a draw among them exact and
 import random
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from nas.architecture import Architecture, ImageInput
@@ -87,7 +87,7 @@ class SearchSpace:
             object.__setattr__(self, name, per_stage)
         for stages in self.stages:
             if not self._pools(stages):
-                side = self._last_side(stages)
+                side = _last_side(self.input, stages)
                 raise ValueError(
                     f"pool must have a choice in 1..{side}, since the last map after {stages} "
                     f"stages is {side} pixels wide, got {list(self.pool)}"
@@ -192,41 +192,39 @@ class SearchSpace:
         return {**smallest, **values}
 
     def _pools(self, stages: int) -> Choices:
-        return tuple(pool for pool in self.pool if pool <= self._last_side(stages))
-
-    def _last_side(self, stages: int) -> int:
-        return -(-min(self.input.height, self.input.width) // 2 ** (stages - 1))
+        return tuple(pool for pool in self.pool if pool <= _last_side(self.input, stages))
 
 
-def default_space(input: ImageInput) -> SearchSpace:
+def _last_side(input: ImageInput, stages: int) -> int:
+    """Shorter side of the last map, in pixels, after stages of stride 1, 2, 2, ..."""
+    strides: int = 2 ** (stages - 1)
+    return -(-min(input.height, input.width) // strides)
+
+
+def default_space(input: ImageInput, stages: Choices = ()) -> SearchSpace:
     """A sensible space for the image size.
 
-    N ends on a last map of 4 to 8 pixels (2 to 8 for images under 16 pixels, whose stages are few).
-    Small images get narrow stages: they hold little, and a 5 M network would be all head room.
-    P is the whole last map or half of it.
+    N, unless given, ends on a last map of 4 to 8 pixels (2 to 8 for images under 16 pixels, whose
+    stages are few). Small images get narrow stages: they hold little, and wide ones would only cost
+    time. P is the whole last map or half of it.
     """
     side = min(input.height, input.width)
     tiny = side < 16
-    sides = {n: -(-side // 2 ** (n - 1)) for n in range(1, 17)}
-    stages = tuple(n for n, last in sides.items() if (2 if tiny else 4) <= last <= 8)
     if not stages:
-        stages = (1,)
-    pools = {sides[n] // part for n in stages for part in (1, 2) if sides[n] // part >= 1}
-    if tiny:
-        channels = [tuple(range(8, 8 * 2 ** (i + 2) + 1, 8)) for i in range(stages[-1])]
-        blocks: Choices = (1, 2, 3)
-    else:
-        highest = [min(128 * 2**i, 512) for i in range(stages[-1])]
-        channels = [tuple(range(16, high + 1, 16)) for high in highest]
-        blocks = (1, 2, 3, 4)
+        smallest = 2 if tiny else 4
+        stages = tuple(n for n in range(1, 17) if smallest <= _last_side(input, n) <= 8) or (1,)
+    last_sides = [_last_side(input, n) for n in stages]
+    width, widest, step = (32, 256, 8) if tiny else (128, 512, 16)
     return SearchSpace(
         input=input,
         stages=stages,
-        blocks=(blocks,) * stages[-1],
-        channels=tuple(channels),
+        blocks=((1, 2, 3) if tiny else (1, 2, 3, 4),) * stages[-1],
+        channels=tuple(
+            tuple(range(step, min(width * 2**i, widest) + 1, step)) for i in range(stages[-1])
+        ),
         kernels=((3, 5),) * stages[-1],
         shortcut_kernels=((1, 3),) * stages[-1],
-        pool=tuple(sorted(pools)),
+        pool=tuple(sorted({max(1, side // part) for side in last_sides for part in (1, 2)})),
     )
 
 
@@ -262,31 +260,21 @@ def load_space(path: Path, input: ImageInput) -> SearchSpace:
 
 
 def _space_from_table(table: Mapping[str, object], input: ImageInput) -> SearchSpace:
-    space = default_space(input)
-    if "stages" in table:
-        stages = _parsed_choices("stages", table["stages"])
-        last_maps = [-(-min(input.height, input.width) // 2 ** (n - 1)) for n in stages]
-        pools = {side // part for side in last_maps for part in (1, 2) if side // part >= 1}
-        space = replace(
-            space,
-            stages=stages,
-            pool=tuple(sorted(pools)),
-            **{
-                name: _stretched(getattr(space, name), stages[-1])
-                for name in _PER_STAGE
-            },
-        )
-    changes: dict[str, object] = {}
-    for name in _PER_STAGE:
-        if name in table:
-            changes[name] = _parsed_stages(name, table[name], space.stages[-1])
-    if "pool" in table:
-        changes["pool"] = _parsed_choices("pool", table["pool"])
-    return replace(space, **changes)  # type: ignore[arg-type]  # names are those of the fields
+    stages = _parsed_choices("stages", table["stages"]) if "stages" in table else ()
+    space = default_space(input, stages)
 
+    def per_stage(name: str, default: tuple[Choices, ...]) -> tuple[Choices, ...]:
+        return _parsed_stages(name, table[name], space.stages[-1]) if name in table else default
 
-def _stretched(per_stage: tuple[Choices, ...], stages: int) -> tuple[Choices, ...]:
-    return (*per_stage, *[per_stage[-1]] * stages)[:stages]
+    return SearchSpace(
+        input=input,
+        stages=space.stages,
+        blocks=per_stage("blocks", space.blocks),
+        channels=per_stage("channels", space.channels),
+        kernels=per_stage("kernels", space.kernels),
+        shortcut_kernels=per_stage("shortcut_kernels", space.shortcut_kernels),
+        pool=_parsed_choices("pool", table["pool"]) if "pool" in table else space.pool,
+    )
 
 
 def _parsed_stages(name: str, value: object, stages: int) -> tuple[Choices, ...]:

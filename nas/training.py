@@ -1,4 +1,4 @@
-"""One training loop: batches cut, flipped and normalized on the device, a schedule sized to the run.
+"""One training loop: batches made on the device, a schedule sized to the run.
 
 Shapes: N images, H x W pixels, C channels, K classes. Pixels stay uint8 until a batch needs them.
 """
@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from nas.data.types import ImageDataset, Images
 from nas.model import ResNet
 
-_EVALUATION_BATCH = 1024
+# Images per evaluation batch: a CPU is fastest while a batch's maps stay in its cache.
+_EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,14 +215,15 @@ def train(
 def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluation:
     """Loss and accuracy of the model on images, normalized as the dataset's training part is."""
     device = images.pixels_NCHW.device
+    batch_size = _EVALUATION_BATCH.get(device.type, 256)
     normalize = _Normalize(dataset, device)
     model.eval()
     loss = torch.zeros((), device=device)
     correct = torch.zeros((), device=device)
     with torch.inference_mode(), _autocast(device):
-        for start in range(0, len(images), _EVALUATION_BATCH):
-            pixels_NCHW = images.pixels_NCHW[start : start + _EVALUATION_BATCH]
-            labels_N = images.labels_N[start : start + _EVALUATION_BATCH]
+        for pixels_NCHW, labels_N in zip(
+            images.pixels_NCHW.split(batch_size), images.labels_N.split(batch_size), strict=True
+        ):
             logits_NK = model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float()
             loss += F.cross_entropy(logits_NK, labels_N, reduction="sum")
             correct += (logits_NK.argmax(dim=1) == labels_N).sum()

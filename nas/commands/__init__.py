@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         options = make_parser().parse_args(arguments)
-        return _COMMANDS[options.command].run(options)
+        status: int = _COMMANDS[options.command].run(options)
+        return status
     except SystemExit as ending:  # argparse, after help or an error
         return int(ending.code or 0)
     except (RequestError, StudyError, DataError) as error:

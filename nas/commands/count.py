@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument("--pool", type=arguments.whole_number, metavar="P", help="pool size, P")
     parser.add_argument(
-        "--image", type=arguments.image_shape, default="3x32x32", metavar="CxHxW", help="image shape"
+        "--image",
+        type=arguments.image_shape,
+        default="3x32x32",
+        metavar="CxHxW",
+        help="image shape",
     )
     parser.add_argument(
         "--classes", type=arguments.whole_number, default=10, metavar="N", help="number of classes"
@@ -83,7 +87,8 @@ def _architecture(options: argparse.Namespace) -> Architecture:
     if options.preset is not None:
         if given:
             raise ValueError(
-                f"expected --preset or the fields of a design, got --preset and --{next(iter(given))}"
+                "expected --preset or the fields of a design, "
+                f"got --preset and --{next(iter(given)).replace('_', '-')}"
             )
         if options.preset not in PRESETS:
             raise ValueError(
@@ -123,9 +128,7 @@ def _verdict(options: argparse.Namespace, cost: Count) -> str:
     return "\n".join(verdicts)
 
 
-def _text(
-    architecture: Architecture, input: ImageInput, layers: list[Layer], cost: Count
-) -> str:
+def _text(architecture: Architecture, input: ImageInput, layers: list[Layer], cost: Count) -> str:
     width = max(len(layer.name) for layer in layers)
     lines = [
         f"{architecture}   for {input}",

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=DATASET_NAMES,
         default="auto",
         metavar="NAME",
-        help=f"one of {', '.join(DATASET_NAMES)}; auto is cifar10, or digits where it cannot be had",
+        help=f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had",
     )
     parser.add_argument(
         "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where images lie"
@@ -70,9 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-mult-adds", type=number, metavar="N", help="most mult-adds a design may have"
     )
-    parser.add_argument(
-        "--sampler", choices=SAMPLERS, default="tpe", help="what proposes designs"
-    )
+    parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="what proposes designs")
     parser.add_argument(
         "--pruner", choices=PRUNERS, default="median", help="what stops designs early"
     )

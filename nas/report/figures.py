@@ -63,6 +63,7 @@ def history(trials: pd.DataFrame, incumbents: pd.DataFrame) -> go.Figure:
             )
         )
     figure.update_xaxes(_whole_ticks(trials["number"].tolist()))
+    figure.update_yaxes(range=_accuracy_range(trials["val_accuracy"].tolist()))
     return figure
 
 
@@ -96,7 +97,9 @@ def accuracy_by_parameters(
         range=[min(scaled) - room, max(scaled) + room],
         tickformat="~s",
         nticks=8,
+        dtick="D2" if wide else None,  # 1, 2, 5, 10, ...
     )
+    figure.update_yaxes(range=_accuracy_range(trials["val_accuracy"].tolist()))
     figure.add_shape(
         type="line",
         x0=max_parameters,
@@ -124,6 +127,7 @@ def learning_curves(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
     _add_lines(figure, curves[trained & ~best], TRAINED, blue, opacity=0.7)
     _add_lines(figure, curves[best], "incumbent", {"color": _ORANGE, "width": 3.5}, opacity=1)
     figure.update_xaxes(_whole_ticks(curves["epoch"].tolist()))
+    figure.update_yaxes(range=_accuracy_range(curves["val_accuracy"].tolist()))
     return figure
 
 
@@ -139,6 +143,7 @@ def _figure(x: str, y: str) -> go.Figure:
             "margin": {"l": 12, "r": 16, "t": 12, "b": 12},
             "xaxis": {**axis, "title": {**title, "text": x}},
             "yaxis": {**axis, "title": {**title, "text": y}, "tickformat": _ACCURACY_TICKS},
+            "showlegend": True,
             "legend": {
                 "orientation": "h",
                 "x": 0,
@@ -240,6 +245,13 @@ def _text(trial: Any, detail: str, val_accuracy: str) -> str:
     ]
     # Plotly shows quotes as they are and does not decode &quot;.
     return "<br>".join(escape(line, quote=False) for line in lines)
+
+
+def _accuracy_range(values: Sequence[float]) -> list[float]:
+    """The values with some room around them, and none of it outside 0..1 but for the marks."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    room = max(0.02, 0.06 * (high - low))
+    return [max(-0.02, low - room), min(1.02, high + room)]
 
 
 def _whole_ticks(values: Sequence[int]) -> dict[str, object]:

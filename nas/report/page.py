@@ -165,7 +165,7 @@ class _Plot:
 
     def section(self) -> str:
         if self.json is None:
-            text = "Nothing to draw: no validation accuracy has been measured yet."
+            text = "Nothing to draw: no trial has what this figure shows so far."
             return section(self.heading, f'<p class="caption">{text}</p>')
         return section(
             self.heading,

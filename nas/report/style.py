@@ -46,17 +46,17 @@ pre {
 .notes p { margin: 0; }
 .notes p + p { margin-top: .5rem; }
 .cards {
-  display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr));
+  display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr));
   list-style: none; margin: 0; padding: 0;
 }
 .cards li {
-  background: var(--card); border: 1px solid var(--line); border-radius: 14px; min-width: 0;
-  padding: 1rem 1.1rem;
+  background: var(--card); border: 1px solid var(--line); border-radius: 14px;
+  max-width: none; min-width: 0; padding: 1rem .9rem;
 }
 .cards .label { color: var(--soft); display: block; font-size: .82rem; line-height: 1.3; }
 .cards .value {
-  display: block; font-size: 1.45rem; font-variant-numeric: tabular-nums; font-weight: 650;
-  line-height: 1.3; margin: .25rem 0; overflow-wrap: normal;
+  display: block; font-size: 1.3rem; font-variant-numeric: tabular-nums; font-weight: 650;
+  line-height: 1.3; margin: .25rem 0; white-space: nowrap;
 }
 .cards .detail { color: var(--soft); display: block; font-size: .82rem; line-height: 1.4; }
 .cards li:first-child .value { color: var(--accent); }
@@ -102,7 +102,7 @@ table.facts td { overflow-wrap: anywhere; }
   section { padding: 1.1rem 1rem; }
   .cards { gap: .7rem; grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .cards li { padding: .8rem .85rem; }
-  .cards .value { font-size: 1.2rem; }
+  .cards .value { font-size: 1.15rem; }
   dl.summary { gap: .2rem; grid-template-columns: minmax(0, 1fr); }
   dl.summary dd { margin-bottom: .9rem; }
   .plot { height: 390px; }

@@ -93,11 +93,11 @@ def asked(study: StudyRecord) -> str:
     if s.limits.max_mult_adds is not None:
         limit += f" and {millions(s.limits.max_mult_adds)} mult-adds"
     part = f"{whole(s.train_images)} training images" if s.subset == 1 else subset_in_words(study)
-    trained = plural(study.trained, "design")
+    trained = {0: "none was", 1: "1 was"}.get(study.trained, f"{whole(study.trained)} were")
     return (
-        f"The most accurate residual network for {s.dataset} with {limit}. So far {trained} "
-        f"{'was' if study.trained == 1 else 'were'} trained, for up to {plural(s.epochs, 'epoch')} "
-        f"on {part}, and compared on {whole(s.validation_images)} validation images."
+        f"The most accurate residual network for {s.dataset} with {limit}. Designs train for up to "
+        f"{plural(s.epochs, 'epoch')} on {part} and are compared on {whole(s.validation_images)} "
+        f"validation images; {trained} trained."
     )
 
 

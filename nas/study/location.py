@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class StudyError(ValueError):
-    """A study cannot be used as asked; the message says what was expected, what came, what to do."""
+    """A study cannot be used as asked: what was expected, what came, what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,9 @@ class StudyLocation:
     def _check_is_study_database(self) -> None:
         assert self.path is not None
         try:
-            with closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            with closing(
+                sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)
+            ) as db:
                 tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
         except sqlite3.Error as error:
             raise StudyError(

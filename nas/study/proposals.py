@@ -1,6 +1,7 @@
 """What to train next: Optuna proposes every choice of a design, the count decides."""
 
 import hashlib
+import itertools
 import random
 import warnings
 from collections.abc import Set
@@ -35,7 +36,10 @@ def make_sampler(name: str, *, seed: int) -> BaseSampler:
 
 
 def make_pruner(name: str, *, epochs: int) -> BasePruner:
-    """One of `nas.study.request.PRUNERS`, for runs of this many epochs; a third of a run is never judged."""
+    """One of `nas.study.request.PRUNERS`, for runs of this many epochs.
+
+    The first third of a run is never judged.
+    """
     warmup = max(1, epochs // 3)
     if name == "none":
         return NopPruner()
@@ -111,16 +115,14 @@ def enqueue_unseen(
 def _suggest(trial: optuna.Trial, name: str, choices: Choices) -> int:
     distribution = _distribution(choices)
     if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(
-            name, distribution.low, distribution.high, step=distribution.step
-        )
+        return trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step)
     value: Any = trial.suggest_categorical(name, choices)
     return int(value)
 
 
 def _distribution(choices: Choices) -> BaseDistribution:
     """Even steps are a range, whose order a sampler can use; other lists are categories."""
-    steps = {after - before for before, after in zip(choices, choices[1:], strict=False)}
+    steps = {after - before for before, after in itertools.pairwise(choices)}
     if len(steps) <= 1:
         return IntDistribution(choices[0], choices[-1], step=steps.pop() if steps else 1)
     return CategoricalDistribution(choices)

@@ -44,7 +44,12 @@ class SearchRequest:
     timeout: float | None = None  # seconds after which no new trial starts
 
     def __post_init__(self) -> None:
-        for name, least in (("max_parameters", 1), ("trials", 1), ("max_mult_adds", 1), ("epochs", 1)):
+        for name, least in (
+            ("max_parameters", 1),
+            ("trials", 1),
+            ("max_mult_adds", 1),
+            ("epochs", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise RequestError(f"{name} must be at least {least}, got {value}")

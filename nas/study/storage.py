@@ -148,11 +148,15 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
 
 
 def _architecture(attributes: dict[str, Any]) -> Architecture | None:
-    names = ("blocks", "channels", "kernels", "shortcut_kernels", "pool")
-    if not all(name in attributes for name in names):
+    if "pool" not in attributes:  # the last one written
         return None
-    *lists, pool = (attributes[name] for name in names)
-    return Architecture(**dict(zip(names, map(tuple, lists), strict=False)), pool=pool)
+    return Architecture(
+        blocks=tuple(attributes["blocks"]),
+        channels=tuple(attributes["channels"]),
+        kernels=tuple(attributes["kernels"]),
+        shortcut_kernels=tuple(attributes["shortcut_kernels"]),
+        pool=attributes["pool"],
+    )
 
 
 def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
@@ -189,7 +193,9 @@ def _storage_errors(location: StudyLocation) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(getattr(error, "orig", None) or error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+    ).splitlines()[0]
 
 
 def _other_studies(directory: Path) -> str:

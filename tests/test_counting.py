@@ -1,0 +1,184 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+
+import pytest
+import torch
+import torchinfo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nas.architecture import PRESETS, Architecture, ImageInput, stage_sizes
+from nas.counting import Count, count, count_mult_adds, count_parameters, layer_table
+from nas.model import ResNet, build
+
+CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
+
+PARAMETERS = {
+    "resnet18": 11_173_962,
+    "resnet10": 4_903_242,
+    "resnet12": 4_977_226,
+    "resnet12-1211": 5_198_666,
+    "resnet14": 5_051_210,
+    "resnet20": 272_474,
+    "flexres10": 4_903_242,
+    "flexres18": 4_996_254,
+    "flexres20": 4_998_382,
+    "flexres22-1": 4_935_242,
+    "flexres22-2": 4_922_826,
+    "flexres32": 4_754_218,
+    "resnet18-narrow-stem": 11_154_890,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on tiny tensors threads only wait for each other
+    yield
+    torch.set_num_threads(threads)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Architecture, ImageInput]:
+    """A small design, its optional fields open, and images it fits."""
+    stages = draw(st.integers(1, 4))
+
+    def per_stage(choices: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(draw(st.sampled_from(choices)) for _ in range(stages))
+
+    input = ImageInput(
+        channels=draw(st.integers(1, 4)),
+        height=draw(st.integers(1, 24)),
+        width=draw(st.integers(1, 24)),
+        classes=draw(st.integers(1, 12)),
+    )
+    architecture = Architecture(
+        blocks=per_stage((1, 2, 3)),
+        channels=per_stage((1, 2, 3, 5, 8)),
+        kernels=per_stage((1, 3, 5, 7)),
+        shortcut_kernels=per_stage((1, 3, 5)),
+        pool=1,
+        strides=draw(st.sampled_from(((), per_stage((1, 2, 3))))),
+        stem_channels=draw(st.sampled_from((0, 1, 3, 5))),
+        stem_bias=draw(st.booleans()),
+        shortcut_norm=draw(st.booleans()),
+    )
+    last = min(stage_sizes(architecture, input)[-1])
+    return replace(architecture, pool=draw(st.integers(1, last))), input
+
+
+def measured(model: ResNet) -> Count:
+    """What torchinfo finds for one image; norms in eval mode, so that a 1x1 map will do."""
+    input = model.input
+    statistics = torchinfo.summary(
+        model,
+        input_size=(1, input.channels, input.height, input.width),
+        mode="eval",
+        device="cpu",
+        verbose=0,
+    )
+    return Count(statistics.total_params, statistics.total_mult_adds)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_have_their_known_numbers_of_parameters(name: str) -> None:
+    assert count_parameters(PRESETS[name], CIFAR10) == PARAMETERS[name]
+
+
+def test_every_known_number_has_its_preset() -> None:
+    assert set(PARAMETERS) == set(PRESETS)
+
+
+def test_narrow_stem_network_has_its_known_number_of_mult_adds() -> None:
+    mult_adds = count_mult_adds(PRESETS["resnet18-narrow-stem"], CIFAR10)
+    assert f"{mult_adds / 1e6:.2f} M" == "135.15 M"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_count_as_measured(name: str) -> None:
+    assert count(PRESETS[name], CIFAR10) == measured(build(PRESETS[name], CIFAR10))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(cases())
+def test_random_designs_count_as_measured(case: tuple[Architecture, ImageInput]) -> None:
+    architecture, input = case
+    counted = count(architecture, input)
+    model = build(architecture, input)
+    assert counted.parameters == sum(p.numel() for p in model.parameters())
+    assert counted == measured(model)
+    assert counted.parameters == count_parameters(architecture, input)
+    assert counted.mult_adds == count_mult_adds(architecture, input)
+
+
+@given(cases())
+def test_layer_table_sums_to_the_count(case: tuple[Architecture, ImageInput]) -> None:
+    layers = layer_table(*case)
+    sums = Count(sum(x.parameters for x in layers), sum(x.mult_adds for x in layers))
+    assert sums == count(*case)
+    assert len({layer.name for layer in layers}) == len(layers)
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases())
+def test_layer_table_tells_the_built_network(case: tuple[Architecture, ImageInput]) -> None:
+    architecture, input = case
+    model = build(architecture, input).eval()
+    modules = dict(model.named_modules())
+    passed: list[str] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def watch(name: str) -> None:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            passed.append(name)
+            shapes[name] = tuple(output.shape[1:])
+            if name == "head":
+                shapes["pooled"] = tuple(inputs[0].shape[1:])
+
+        modules[name].register_forward_hook(hook)
+
+    for name, module in modules.items():
+        if next(module.parameters(recurse=False), None) is not None:
+            watch(name)
+    with torch.no_grad():
+        model(torch.zeros(2, input.channels, input.height, input.width))
+
+    *body, pool, head = layer_table(architecture, input)
+    kinds = {nn.Conv2d: "conv", nn.BatchNorm2d: "norm", nn.Linear: "linear"}
+    assert [layer.name for layer in (*body, head)] == passed
+    for layer in (*body, head):
+        module = modules[layer.name]
+        assert layer.kind == kinds[type(module)]
+        assert layer.output == shapes[layer.name]
+        assert layer.parameters == sum(p.numel() for p in module.parameters())
+        if isinstance(module, nn.Conv2d):
+            assert module.kernel_size == (layer.kernel, layer.kernel)
+            assert module.stride == (layer.stride, layer.stride)
+    assert (pool.name, pool.kind, pool.parameters, pool.mult_adds) == ("pool", "pool", 0, 0)
+    assert pool.kernel == pool.stride == architecture.pool
+    assert (prod(pool.output),) == shapes["pooled"]
+
+
+@given(cases())
+def test_pool_larger_than_the_last_map_is_refused(case: tuple[Architecture, ImageInput]) -> None:
+    architecture, input = case
+    height, width = stage_sizes(architecture, input)[-1]
+    side = min(height, width)
+    assert count(replace(architecture, pool=side), input)  # fits exactly
+    too_large = replace(architecture, pool=side + 1)
+    message = rf"^pool must be in 1\.\.{side}, .*{height}x{width}.*, got {side + 1}$"
+    for refuse in (count, count_parameters, count_mult_adds, layer_table, build):
+        with pytest.raises(ValueError, match=message):
+            refuse(too_large, input)
+
+
+def test_huge_designs_count_exactly() -> None:
+    wide = 10**9
+    architecture = Architecture(
+        blocks=(1,), channels=(wide,), kernels=(3,), shortcut_kernels=(1,), pool=32
+    )
+    assert count_parameters(architecture, CIFAR10) == (
+        27 * wide + 2 * wide + 2 * 9 * wide**2 + 4 * wide + 10 * (wide + 1)
+    )

@@ -1,5 +1,8 @@
 """Counting a design against building it: microseconds against milliseconds.
 
+Worst count 6.5 us, smallest ratio 1,959 (four runs, 2-core Intel Xeon under other load, torch
+2.15.0 on 2 threads, Python 3.11).
+
 A search counts every proposal and builds only those within its budget, so an over-budget proposal
 must cost next to nothing. Run::
 
@@ -16,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -66,8 +70,8 @@ def measure() -> dict[str, Timing]:
     timings = {name: Timing() for name in PRESETS}
     for round in range(ROUNDS + 1):
         for name, architecture in PRESETS.items():
-            counting = seconds(lambda a=architecture: count_parameters(a, CIFAR10), COUNTS)  # type: ignore[misc]
-            building = seconds(lambda a=architecture: build(a, CIFAR10), 1)  # type: ignore[misc]
+            counting = seconds(partial(count_parameters, architecture, CIFAR10), COUNTS)
+            building = seconds(partial(build, architecture, CIFAR10), 1)
             if round > 0:  # the first one warms up
                 timings[name].count.append(counting)
                 timings[name].build.append(building)

@@ -40,7 +40,7 @@ class TrainingConfig:
     crop_padding: int = 2  # pixels of reflection around an image to cut from; 0: no crop
     horizontal_flip: bool = False
     ema: float | None = None  # decay per step of averaged weights, which are then what is judged
-    zero_last_gamma: bool = True
+    zero_last_gamma: bool = False  # see nas.model.build
 
     def __post_init__(self) -> None:
         checks: tuple[tuple[str, bool, str], ...] = (
@@ -158,7 +158,7 @@ def train(
     started = time.perf_counter()
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     generator = torch.Generator(device=device).manual_seed(seed)
-    batches = _TrainBatches(dataset, config, generator)
+    batches = TrainBatches(dataset, config, generator)
     steps = config.epochs * batches.per_epoch
     optimizer = _optimizer(model, config, device)
     averaged = _AveragedWeights(model, config.ema) if config.ema else None
@@ -255,7 +255,7 @@ class _Normalize:
         return (pixels_NHWC.float() * self._scale - self._shift).permute(0, 3, 1, 2)
 
 
-class _TrainBatches:
+class TrainBatches:
     """An epoch a walk: every image at most once, in a new order; what fills no batch is left out.
 
     Shuffle, crop and flip are one gather from the reflected images.
@@ -273,7 +273,7 @@ class _TrainBatches:
         self._flip = config.horizontal_flip
         self._height, self._width = dataset.input.height, dataset.input.width
         self._pixels_NHWC = (
-            _reflected(images.pixels_NCHW, self._padding).permute(0, 2, 3, 1).contiguous()
+            reflected(images.pixels_NCHW, self._padding).permute(0, 2, 3, 1).contiguous()
         )
         self.batch_size = min(config.batch_size, len(images))
         self.per_epoch = len(images) // self.batch_size
@@ -305,7 +305,7 @@ class _TrainBatches:
         )
 
 
-def _reflected(pixels_NCHW: Tensor, padding: int) -> Tensor:
+def reflected(pixels_NCHW: Tensor, padding: int) -> Tensor:
     """The images with a border of their own reflection, (N, C, H + 2 padding, W + 2 padding)."""
     for dim in (2, 3):
         size = pixels_NCHW.shape[dim]

@@ -78,7 +78,8 @@ def split(architecture: Architecture, stage: int, blocks: int, k: int) -> Archit
 def rewritten(draw: st.DrawFn, architecture: Architecture) -> Architecture:
     """Another description of the same network."""
     splittable = [i for i, b in enumerate(architecture.blocks) if b > 1]
-    if splittable and draw(st.booleans()):
+    as_two = draw(st.booleans())
+    if splittable and as_two:
         stage = draw(st.sampled_from(splittable))
         blocks = draw(st.integers(1, architecture.blocks[stage] - 1))
         architecture = split(architecture, stage, blocks, draw(st.sampled_from((1, 3))))

@@ -38,9 +38,9 @@ def make_sampler(name: str, *, seed: int) -> BaseSampler:
 def make_pruner(name: str, *, epochs: int) -> BasePruner:
     """One of `nas.study.request.PRUNERS`, for runs of this many epochs.
 
-    The first third of a run is never judged.
+    The first half of a run is never judged: at a high learning rate accuracy says little.
     """
-    warmup = max(1, epochs // 3)
+    warmup = max(1, epochs // 2)
     if name == "none":
         return NopPruner()
     if name == "halving":

@@ -1,0 +1,149 @@
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nas
+
+ROOT = Path(nas.__file__).parent
+ORDER = (
+    "architecture",
+    "counting",
+    "space",
+    "model",
+    "data",
+    "training",
+    "study",
+    "report",
+    "commands",
+)
+ENTRIES = {"__main__.py", "search.py", "count.py", "dashboard.py", "report/__main__.py"}
+OWNERS = {
+    "torch": {"model", "data", "training", "study"},
+    "optuna": {"study", "commands"},  # commands: its log level only
+    "optuna_dashboard": {"study"},
+    "sqlalchemy": {"study"},
+    "pandas": {"report"},
+    "plotly": {"report"},
+    "argparse": {"commands"},
+}
+HEAVY = ("torch", "torchvision", "sklearn", "optuna", "sqlalchemy", "pandas", "plotly")
+
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in ROOT.rglob("*.py")
+    if path != ROOT / "__init__.py"  # the top: may import anything
+)
+every_file = pytest.mark.parametrize("file", FILES)
+
+
+def tree(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"), file)
+
+
+def layer(file: str) -> str:
+    """The word of the import order that a file under nas/ belongs to."""
+    return "commands" if file in ENTRIES else file.partition("/")[0].removesuffix(".py")
+
+
+def imports(file: str) -> Iterator[str]:
+    """Dotted names of all that a file imports, wherever in it: a.b for "from a import b"."""
+    package = ("nas", *file.split("/")[:-1])
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            for alias in node.names:
+                yield ".".join((*start, *([node.module] if node.module else []), alias.name))
+
+
+def packages(file: str) -> set[str]:
+    return {name.partition(".")[0] for name in imports(file)}
+
+
+def names_of_calls(file: str) -> Iterator[str]:
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+def loaded_by(module: str) -> set[str]:
+    """Which of the heavy packages are loaded once a fresh Python imported the module."""
+    code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(json.loads(done.stdout)) & set(HEAVY)
+
+
+@every_file
+def test_every_file_has_a_place_in_the_order(file: str) -> None:
+    assert layer(file) in ORDER
+
+
+def test_entries_exist() -> None:
+    assert set(FILES) >= ENTRIES
+
+
+@every_file
+def test_imports_go_from_right_to_left(file: str) -> None:
+    own = ORDER.index(layer(file))
+    for name in imports(file):
+        if name.partition(".")[0] == "nas":
+            imported = [*name.split("."), ""][1]
+            assert imported in ORDER[: own + 1], f"{layer(file)} must not import {name}"
+
+
+@every_file
+def test_heavy_packages_stay_with_their_owners(file: str) -> None:
+    astray = {name for name in packages(file) if layer(file) not in OWNERS.get(name, ORDER)}
+    assert astray == set()
+
+
+@pytest.mark.parametrize("file", ["architecture.py", "counting.py", "space.py"])
+def test_descriptions_need_only_the_standard_library(file: str) -> None:
+    assert packages(file) - {"nas"} <= sys.stdlib_module_names
+
+
+@every_file
+def test_commands_use_optuna_only_for_its_log_level(file: str) -> None:
+    if layer(file) == "commands":
+        assert {name for name in imports(file) if name.startswith("optuna")} <= {"optuna"}
+        uses = {
+            node.attr
+            for node in ast.walk(tree(file))
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "optuna"
+        }
+        assert uses <= {"logging"}
+
+
+@every_file
+def test_only_commands_print_and_exit(file: str) -> None:
+    if layer(file) != "commands":
+        ends = {"print", "sys.exit", "exit", "quit", "SystemExit", "os._exit"}
+        assert ends.isdisjoint(names_of_calls(file))
+        assert {"sys.exit", "builtins.print"}.isdisjoint(imports(file))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "nas.commands",
+        "nas.space",
+        "nas.data.catalogue",
+        "nas.study.records",
+        "nas.study.location",
+        "nas.study.request",
+    ],
+)
+def test_light_modules_load_nothing_heavy(module: str) -> None:
+    assert loaded_by(module) == set()
+
+
+def test_heavy_packages_would_be_seen() -> None:
+    assert "torch" in loaded_by("nas.model")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 STEM_KERNEL = 3
+MAX_BLOCKS = 1000  # of a stage; ResNet-1202, the deepest in use, has 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,10 @@ class Architecture:
                 if name.endswith("kernels") and value % 2 == 0:
                     raise ValueError(f"{name} must be odd, such as 1, 3 or 5, got {value}")
             object.__setattr__(self, name, values)
+        if max(self.blocks) > MAX_BLOCKS:
+            raise ValueError(f"blocks must be at most {MAX_BLOCKS}, got {max(self.blocks)}")
         _check_count("pool", self.pool)
-        if self.stem_channels == 0:
+        if type(self.stem_channels) is int and self.stem_channels == 0:
             object.__setattr__(self, "stem_channels", self.channels[0])
         _check_count("stem_channels", self.stem_channels)
         for name in ("stem_bias", "shortcut_norm"):

@@ -16,6 +16,8 @@ from nas.counting import Count, count
 
 Choices = tuple[int, ...]  # ascending, distinct
 
+MAX_STAGES = 16  # each halves the map: enough for images of 65,536 pixels
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -36,9 +38,9 @@ class Limits:
 
     def excess(self, cost: Count) -> dict[str, float]:
         """Per limit: how far the cost is above it, as a share of the limit; fits when <= 0."""
-        excess = {"parameters": cost.parameters / self.max_parameters - 1}
+        excess = {"parameters": (cost.parameters - self.max_parameters) / self.max_parameters}
         if self.max_mult_adds is not None:
-            excess["mult_adds"] = cost.mult_adds / self.max_mult_adds - 1
+            excess["mult_adds"] = (cost.mult_adds - self.max_mult_adds) / self.max_mult_adds
         return excess
 
     def allow(self, cost: Count) -> bool:
@@ -77,6 +79,8 @@ class SearchSpace:
     def __post_init__(self) -> None:
         for name in ("stages", "pool"):
             object.__setattr__(self, name, _checked_choices(name, getattr(self, name)))
+        if self.stages[-1] > MAX_STAGES:
+            raise ValueError(f"stages must be at most {MAX_STAGES}, got {self.stages[-1]}")
         for name in ("blocks", "channels", "kernels", "shortcut_kernels"):
             per_stage = tuple(_checked_choices(name, choices) for choices in getattr(self, name))
             if len(per_stage) < self.stages[-1]:
@@ -212,7 +216,9 @@ def default_space(input: ImageInput, stages: Choices = ()) -> SearchSpace:
     tiny = side < 16
     if not stages:
         smallest = 2 if tiny else 4
-        stages = tuple(n for n in range(1, 17) if smallest <= _last_side(input, n) <= 8) or (1,)
+        stages = tuple(
+            n for n in range(1, MAX_STAGES + 1) if smallest <= _last_side(input, n) <= 8
+        ) or (1,)
     last_sides = [_last_side(input, n) for n in stages]
     width, widest, step = (32, 256, 8) if tiny else (128, 512, 16)
     return SearchSpace(
@@ -261,6 +267,8 @@ def load_space(path: Path, input: ImageInput) -> SearchSpace:
 
 def _space_from_table(table: Mapping[str, object], input: ImageInput) -> SearchSpace:
     stages = _parsed_choices("stages", table["stages"]) if "stages" in table else ()
+    if stages and stages[-1] > MAX_STAGES:
+        raise ValueError(f"stages must be at most {MAX_STAGES}, got {stages[-1]}")
     space = default_space(input, stages)
 
     def per_stage(name: str, default: tuple[Choices, ...]) -> tuple[Choices, ...]:

@@ -222,7 +222,9 @@ def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluat
     correct = torch.zeros((), device=device)
     with torch.inference_mode(), _autocast(device):
         for pixels_NCHW, labels_N in zip(
-            images.pixels_NCHW.split(batch_size), images.labels_N.split(batch_size), strict=True
+            torch.split(images.pixels_NCHW, batch_size),
+            torch.split(images.labels_N, batch_size),
+            strict=True,
         ):
             logits_NK = model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float()
             loss += F.cross_entropy(logits_NK, labels_N, reduction="sum")

@@ -1,5 +1,4 @@
 import re
-from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
@@ -14,14 +13,6 @@ from nas.model import build
 
 PER_STAGE = ("blocks", "channels", "kernels", "shortcut_kernels", "strides")
 IMAGES = ImageInput(channels=3, height=17, width=16, classes=5)  # last map >= 2 after 3 strides
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on tiny tensors threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
 
 
 def design(**changes: Any) -> Architecture:

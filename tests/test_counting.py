@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 
@@ -30,14 +29,6 @@ PARAMETERS = {
     "flexres32": 4_754_218,
     "resnet18-narrow-stem": 11_154_890,
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on tiny tensors threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
 
 
 @st.composite

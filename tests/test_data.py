@@ -25,7 +25,7 @@ from torchvision import datasets
 from nas.architecture import ImageInput
 from nas.data import download
 from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
-from nas.data.loading import load_dataset, load_test, resolve_name
+from nas.data.loading import load_dataset, load_test
 from nas.data.split import Purpose, draw, validation_share
 from nas.data.types import ImageDataset, Images
 
@@ -266,7 +266,6 @@ def test_cifar10_as_class_folders(tmp_path: Path) -> None:
     for i, name in enumerate(reversed(CIFAR10)):
         write_class(tmp_path / "train" / name, 5, seed=i, shape=(32, 32, 3))
         write_class(tmp_path / "test" / name, 1, seed=50 + i, shape=(32, 32, 3))
-    assert resolve_name("auto", tmp_path) == "cifar10"
     data = load_dataset("auto", tmp_path)
     assert (data.name, data.classes) == ("cifar10", CIFAR10)
     assert data.input == DATASETS["cifar10"].input
@@ -466,7 +465,6 @@ def test_auto_falls_back_to_digits_and_says_so(tmp_path: Path) -> None:
     assert (data.name, data.subset) == ("digits", 0.5)
     assert data.notes[0].startswith(f"CIFAR-10 is not in {data_dir} and could not be downloaded (")
     assert "handwritten digits instead" in data.notes[0]
-    assert resolve_name("auto", data_dir) == "digits"
     assert not data_dir.exists()
     own = load_dataset("auto", write_parts(tmp_path / "own"))
     assert own.name == "digits"
@@ -478,7 +476,6 @@ def test_auto_falls_back_to_digits_and_says_so(tmp_path: Path) -> None:
 def test_a_dataset_asked_for_by_name_is_that_or_an_error(tmp_path: Path, name: str) -> None:
     assert f"expected {DATASETS[name].title} in {tmp_path}" in error_of(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert resolve_name(name, tmp_path) == name
 
 
 def test_a_server_that_hangs_is_given_up_in_time() -> None:
@@ -570,7 +567,6 @@ def test_cifar10_is_downloaded_once(
     archive = write_cifar10_archive(root, monkeypatch)
     monkeypatch.setattr(datasets.CIFAR10, "url", url + archive.name)
     data_dir = tmp_path / "data"
-    assert resolve_name("auto", data_dir) == "cifar10"
     check_cifar10(data_dir)
     archive.unlink()
     check_cifar10(data_dir)

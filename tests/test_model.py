@@ -27,14 +27,6 @@ OPTIONS = Architecture(
 DESIGNS = pytest.mark.parametrize("architecture", [PLAIN, OPTIONS], ids=["plain", "options"])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on tiny tensors threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def empty_memory_is_nan() -> Iterator[None]:
     """Makes torch fill new memory with NaN, or the largest integer."""

@@ -1,7 +1,6 @@
 import json
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
 from itertools import product
 from pathlib import Path
@@ -27,14 +26,6 @@ TINY = SearchSpace(
     shortcut_kernels=((1,), (1, 3)),
     pool=(2, 3, 5),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on tiny tensors threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
 
 
 @st.composite

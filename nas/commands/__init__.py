@@ -21,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports bad usage in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+        self.exit(2, f"error: {' '.join(message.split())}; see {self.prog} --help\n")
 
 
 class _HelpFormatter(argparse.HelpFormatter):

@@ -2,20 +2,21 @@
 
 import argparse
 import re
-from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 from nas.architecture import ImageInput
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-_COUNT = re.compile(r"(\d[\d_]*(?:\.\d+)?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
+_COUNT = re.compile(r"(\d[\d_]{0,29}(?:\.\d{1,30})?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
+_LARGEST = 10**18  # beyond it is a slip of the finger
 
 
 def whole_number(text: str) -> int:
     """A positive count such as 5000000, 5_000_000, 5e6, 5M or 4.9M."""
     match = _COUNT.fullmatch(text.strip())
-    value = Decimal(match[1].replace("_", "")) * _UNITS[match[2].lower()] if match else Decimal(0)
-    if value < 1 or value != int(value):
+    value = Fraction(match[1].replace("_", "")) * _UNITS[match[2].lower()] if match else Fraction()
+    if not 1 <= value <= _LARGEST or value.denominator != 1:
         raise argparse.ArgumentTypeError(
             f"expected a positive whole number such as 5000000, 5e6 or 5M, got {text!r}"
         )

@@ -1,6 +1,5 @@
 """What a person sees while a search runs: a live panel, or a line per trial where none can be."""
 
-import torch
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -10,14 +9,11 @@ from rich.text import Text
 from nas.architecture import Architecture
 from nas.commands.words import duration, millions, outcome_counts, percent
 from nas.counting import Count
-from nas.data.types import ImageDataset
-from nas.space import SearchSpace
-from nas.study.estimate import Pace, expected_trial_seconds
-from nas.study.location import StudyLocation
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.estimate import Pace
+from nas.study.records import Outcome, TrialRecord
 from nas.study.request import SearchRequest
-from nas.study.search import Observer, device_name
-from nas.training import EpochResult, default_config
+from nas.study.search import Observer, Opening
+from nas.training import EpochResult
 
 _LONG = 15 * 60  # seconds: a search expected to take longer says so before it starts
 
@@ -44,48 +40,37 @@ class Progress(Observer):
             f"reading images: {request.dataset} in {request.data_dir}", style="dim", markup=False
         )
 
-    def opened(
-        self,
-        study: StudyRecord,
-        location: StudyLocation,
-        dataset: ImageDataset,
-        space: SearchSpace,
-        device: torch.device,
-    ) -> None:
+    def opened(self, opening: Opening) -> None:
         """Says what is searched, where, and how long it will take."""
-        for note in dataset.notes:
+        study, settings = opening.study, opening.study.settings
+        for note in study.notes:
             self.console.print(f"NOTE: {note}", style="bold yellow", markup=False)
         self.outcomes = dict(study.outcomes)
         self.incumbent = study.incumbent
-        self.epochs = study.settings.epochs
-        limits = study.settings.limits
+        self.epochs = settings.epochs
+        limits = settings.limits
         self.console.print(
-            f"{dataset.name}: {len(dataset.train):,} training, {len(dataset.validation):,} "
-            f"validation, {dataset.test_images:,} test images (unread), {dataset.input}\n"
-            f"study {study.name} in {location}: {study.trained} of {self.request.trials} designs "
-            f"trained, at most {limits.max_parameters:,} parameters"
+            f"{settings.dataset}: {settings.train_images:,} training, "
+            f"{settings.validation_images:,} validation, {opening.test_images:,} test images "
+            f"(unread), {settings.input}\n"
+            f"study {study.name} in {opening.location}: {study.trained} of {self.request.trials} "
+            f"designs trained, at most {limits.max_parameters:,} parameters"
             + (f" and {limits.max_mult_adds:,} mult-adds" if limits.max_mult_adds else "")
-            + f", {self.epochs} epochs each, on {device_name(device)}",
+            + f", {self.epochs} epochs each, on {opening.device}",
             markup=False,
             highlight=False,
         )
-        missing = self.request.trials - study.trained
-        if missing <= 0:
-            return
-        estimate = None
-        if device.type == "cpu":  # a GPU's first trial is over before an estimate would be good
-            config = default_config(dataset, self.request.epochs)
-            estimate = expected_trial_seconds(space, limits, dataset, config, device)
-            if estimate * missing > _LONG:
-                self.console.print(
-                    f"NOTE: about {duration(estimate * missing)} on this machine, "
-                    f"{duration(estimate)} per design trained to the end. Shorter: a GPU, "
-                    "--subset 0.1, fewer --epochs, a low --max-mult-adds, or a --space of narrower "
-                    "and fewer stages",
-                    style="bold yellow",
-                    markup=False,
-                )
-        self.pace = Pace(estimate)
+        each = opening.trial_seconds
+        total = (each or 0) * (self.request.trials - study.trained)
+        if each and total > _LONG:
+            self.console.print(
+                f"NOTE: about {duration(total)} on this machine, {duration(each)} per design "
+                "trained to the end. Shorter: a GPU, --subset 0.1, fewer --epochs, a low "
+                "--max-mult-adds, or a --space of narrower and fewer stages",
+                style="bold yellow",
+                markup=False,
+            )
+        self.pace = Pace(each)
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """Counts the trial, and prints it when it was trained or went wrong."""
@@ -132,16 +117,9 @@ class LiveProgress(Progress):
         self._design = ""
         self._epoch = ""
 
-    def opened(
-        self,
-        study: StudyRecord,
-        location: StudyLocation,
-        dataset: ImageDataset,
-        space: SearchSpace,
-        device: torch.device,
-    ) -> None:
+    def opened(self, opening: Opening) -> None:
         """Says what is searched, and opens the panel."""
-        super().opened(study, location, dataset, space, device)
+        super().opened(opening)
         self._live.start()
 
     def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:

@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import sys
 
 from nas.commands import arguments
-from nas.study.location import StudyLocation
+from nas.study.location import StudyLocation, check_directory
 
 SUMMARY = "write one self-contained HTML file about a study"
 
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the report and prints where it is."""
+    check_directory("--reports-dir", options.reports_dir)
     location = StudyLocation.at(
         options.study, studies_dir=options.studies_dir, storage=options.storage
     )
@@ -25,7 +27,11 @@ def run(options: argparse.Namespace) -> int:
     from nas.study.storage import read_study
 
     study = read_study(location)
-    path = write_report(study, options.reports_dir)
+    try:
+        path = write_report(study, options.reports_dir)
+    except OSError as error:
+        print(f"error: the report could not be written: {error}; make room", file=sys.stderr)
+        return 1
     if options.json:
         print(json.dumps({"study": study.name, "report": str(path), "trained": study.trained}))
     else:

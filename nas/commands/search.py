@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nas.commands import arguments
 from nas.commands.words import millions, outcome_counts, percent
 from nas.data.catalogue import DATASET_NAMES
-from nas.study.location import StudyLocation
+from nas.study.location import StudyLocation, check_directory
 from nas.study.request import PRUNERS, SAMPLERS, SearchRequest
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
@@ -110,6 +110,7 @@ def run(options: argparse.Namespace) -> int:
         timeout=options.timeout,
     )
     request.check()
+    check_directory("--reports-dir", options.reports_dir)
     import optuna
 
     from nas.commands.progress import make_progress
@@ -134,7 +135,15 @@ def run(options: argparse.Namespace) -> int:
         return 130
     finally:
         progress.close()
-    report = write_report(result.study, options.reports_dir)
+    try:
+        report = write_report(result.study, options.reports_dir)
+    except OSError as error:
+        print(
+            f"error: {result.location} is whole, but its report could not be written: {error}; "
+            "make room and run nas report",
+            file=sys.stderr,
+        )
+        return 1
     if options.json:
         print(json.dumps(_document(result, report), indent=2))
     else:

@@ -18,8 +18,6 @@ from nas.data.catalogue import DataError
 from nas.data.sources import (
     Part,
     Source,
-    check_name,
-    cifar10_lies_in,
     open_auto,
     open_source,
 )
@@ -82,20 +80,6 @@ def load_test(name: str, data_dir: Path, *, split_seed: int = 0) -> Images:
         raise DataError("expected the name of a dataset to test on, got 'auto': name the dataset")
     part = open_source(name, data_dir, split_seed=split_seed).read_test()
     return Images(torch.from_numpy(part.pixels_NCHW), torch.from_numpy(part.labels_N))
-
-
-def resolve_name(name: str, data_dir: Path) -> str:
-    """The dataset that will be loaded: `auto` becomes `cifar10` or `digits`, within seconds.
-
-    Raises:
-        DataError: there is no dataset of that name.
-    """
-    check_name(name)
-    if name != "auto":
-        return name
-    if cifar10_lies_in(data_dir) or download.download_refusal("cifar10") is None:
-        return "cifar10"
-    return "digits"
 
 
 def _load(source: Source, *, split_seed: int, subset: float) -> ImageDataset:

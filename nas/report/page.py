@@ -39,16 +39,16 @@ _DESIGN = (
 )
 
 
-def write_report(study: StudyRecord, reports_dir: Path) -> Path:
+def write_report(study: StudyRecord, reports_dir: Path | str) -> Path:
     """Writes the report of a study and returns its path. An older one is replaced as a whole.
 
     Raises:
         OSError: the directory or the file cannot be written; an older report is then unchanged.
     """
-    path = reports_dir / f"{slug(study.name)}.html"
+    path = Path(reports_dir) / f"{slug(study.name)}.html"
     # What UTF-8 cannot hold (half of a surrogate pair, from a file name) must not lose a report.
     page = render(study).encode("utf-8", errors="xmlcharrefreplace")
-    reports_dir.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem}.{uuid4().hex}.tmp")
     try:
         unfinished.write_bytes(page)
@@ -140,10 +140,7 @@ def _summary(study: StudyRecord) -> str:
         found += f"<pre><code>{escape(str(study.incumbent.architecture))}</code></pre>"
     caution = words.caution(study)
     if caution is not None:
-        found += (
-            f'<div class="caution"><p>{escape(caution)}</p>'
-            f"<pre><code>{escape(words.final_command(study))}</code></pre></div>"
-        )
+        found += f'<div class="caution"><p>{escape(caution)}</p></div>'
     cost = "".join(f"<p>{escape(sentence)}</p>" for sentence in words.cost(study))
     return section(
         "Summary",

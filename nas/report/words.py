@@ -1,6 +1,5 @@
 """A study in words: numbers as they are shown, and the sentences of the report, as plain text."""
 
-import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
@@ -161,14 +160,9 @@ def caution(study: StudyRecord) -> str | None:
         else f"it comes from one run with one seed on {images}"
     )
     return (
-        f"Read this accuracy with care: {chosen}. The test set was not read in this search. "
-        "To retrain the best designs with several seeds and read the test set once, run:"
+        f"Read this accuracy with care: {chosen}. The test set was not read in this search: "
+        "what the design does on unseen images is still to be measured, with several seeds."
     )
-
-
-def final_command(study: StudyRecord) -> str:
-    """The command that measures the incumbent honestly."""
-    return f"nas final --study {shlex.quote(study.name)}"
 
 
 def cost(study: StudyRecord) -> list[str]:

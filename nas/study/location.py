@@ -1,5 +1,6 @@
 """Names and places of studies, checked before anything heavy is imported."""
 
+import errno
 import os
 import re
 import sqlite3
@@ -51,20 +52,11 @@ class StudyLocation:
         """
         if self.path is None:
             return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StudyError(
-                f"--studies-dir: expected a directory that can be written, "
-                f"got {self.path.parent}: {error.strerror}"
-            ) from error
+        check_directory("--studies-dir", self.path.parent)
         if self.path.exists():
             self._check_is_study_database()
-        if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
-            raise StudyError(
-                f"--studies-dir: expected a directory and study that can be written, "
-                f"got {self.path}: permission denied"
-            )
+            if not os.access(self.path, os.W_OK):
+                raise StudyError(f"{self.path}: expected a study that can be written, got none")
 
     def _check_is_study_database(self) -> None:
         assert self.path is not None
@@ -83,6 +75,22 @@ class StudyLocation:
                 f"{self.path}: expected a study in an SQLite database, got a database of another "
                 "program; choose another name with --study"
             )
+
+
+def check_directory(option: str, directory: Path) -> None:
+    """Makes a directory and checks that files can be written there.
+
+    Raises:
+        StudyError: they cannot.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise StudyError(
+            f"{option}: expected a directory that can be written, got {directory}: {error.strerror}"
+        ) from error
 
 
 def default_study_name(dataset: str, max_parameters: int) -> str:

@@ -20,6 +20,7 @@ from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.model import build
 from nas.space import SearchSpace
+from nas.study.estimate import expected_trial_seconds
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
 from nas.study.proposals import (
@@ -71,20 +72,24 @@ class SearchResult:
     newly_trained: int  # by this search
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is known when the trials begin."""
+
+    study: StudyRecord  # as it was found
+    location: StudyLocation
+    test_images: int  # none of them is read
+    device: str
+    trial_seconds: float | None  # expected of a full run; on a GPU the first trial tells sooner
+
+
 class Observer:
     """Hears what a search does; every method may be overridden."""
 
     def loading(self, request: SearchRequest) -> None:
         """Images are about to be read, which may take a while."""
 
-    def opened(
-        self,
-        study: StudyRecord,
-        location: StudyLocation,
-        dataset: ImageDataset,
-        space: SearchSpace,
-        device: torch.device,
-    ) -> None:
+    def opened(self, opening: Opening) -> None:
         """The study is open and its images are there; now the trials begin."""
 
     def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
@@ -135,7 +140,17 @@ def run_search(
             location, settings, seed=request.seed, notes=dataset.notes, command=command
         )
         interrupts.check()
-        observer.opened(study_record(study, location), location, dataset, space, device)
+        found = study_record(study, location)
+        expected = None
+        if device.type == "cpu" and found.trained < request.trials:
+            try:
+                expected = expected_trial_seconds(space, request.limits, dataset, config)
+            except Exception as error:
+                if not _no_memory(error):
+                    raise
+        observer.opened(
+            Opening(found, location, dataset.test_images, device_name(device), expected)
+        )
         loop = _Loop(
             study, request, dataset.to(device), space, config, device, observer, interrupts
         )
@@ -266,8 +281,6 @@ class _Loop:
             self._tell(trial, Outcome.FAILED, reason=_INTERRUPTED)
             self._study.enqueue_trial(trial.params)
             raise
-        except torch.OutOfMemoryError as error:
-            return self._tell(trial, Outcome.OUT_OF_MEMORY, reason=_one_line(error))
         except Exception as error:
             outcome = Outcome.OUT_OF_MEMORY if _no_memory(error) else Outcome.FAILED
             return self._tell(trial, outcome, reason=_one_line(error))
@@ -407,7 +420,10 @@ def _is_alive(worker: str | None) -> bool:
 
 
 def _no_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    """Whether a design needed more memory than there is, on a GPU or in the main memory."""
+    return isinstance(
+        error, (torch.OutOfMemoryError, MemoryError)
+    ) or "can't allocate memory" in str(error)
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,0 +1,55 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.study.request import SearchRequest
+
+TINY_SPACE = """
+stages = [1, 2]
+blocks = [1, 2]
+channels = [4, 6, 8]
+kernels = 3
+shortcut_kernels = [1, 3]
+pool = 4
+"""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on tiny tensors threads only wait for each other
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tiny_space(tmp_path: Path) -> Path:
+    """A space file of 120 designs that each train in a moment on the digits."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_SPACE)
+    return path
+
+
+@pytest.fixture
+def request_of(tmp_path: Path, tiny_space: Path) -> "RequestOf":
+    """Makes requests for searches of the digits in the test's own directory."""
+    return RequestOf(tmp_path, tiny_space)
+
+
+class RequestOf:
+    def __init__(self, directory: Path, space: Path) -> None:
+        self._plain = {
+            "max_parameters": 5_000_000,
+            "trials": 3,
+            "dataset": "digits",
+            "data_dir": directory / "data",
+            "studies_dir": directory / "studies",
+            "epochs": 1,
+            "subset": 0.2,
+            "space": space,
+        }
+
+    def __call__(self, **changes: object) -> SearchRequest:
+        return SearchRequest(**{**self._plain, **changes})  # type: ignore[arg-type]

@@ -1,0 +1,109 @@
+"""The README's commands and files do what it says, on the bundled digits."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import optuna
+import pytest
+
+from nas.architecture import ImageInput
+from nas.space import load_space
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every ``python -m nas.…`` of the README, in order."""
+    lines = "\n".join(blocks("sh")).replace("&&", "\n").splitlines()
+    return [line.strip() for line in lines if line.strip().startswith("python -m nas.")]
+
+
+def run(command: str, directory: Path) -> "subprocess.CompletedProcess[str]":
+    words = [sys.executable, *shlex.split(command)[1:]]
+    return subprocess.run(words, cwd=directory, text=True, capture_output=True, timeout=600)
+
+
+def test_the_two_commands_are_there() -> None:
+    assert "pip install -e . && python -m nas.search --budget 5e6 --trials 50" in README
+    assert "pip install -e '.[test]' && pytest" in README
+
+
+@pytest.mark.slow
+def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
+    search, count, count_fields, more, report, dashboard = commands()
+    on_digits = f"{search} --dataset digits"
+    first = run(on_digits, tmp_path)
+    assert first.returncode == 0, first.stderr
+    study = optuna.load_study(
+        study_name="digits-5M", storage=f"sqlite:///{tmp_path}/studies/digits-5M.db"
+    )
+    trained = [t for t in study.trials if t.user_attrs["outcome"] in ("trained", "stopped_early")]
+    assert len(trained) == len({t.user_attrs["key"] for t in trained}) == 50
+    assert all(t.user_attrs["parameters"] <= 5_000_000 for t in trained)
+    assert study.best_value >= 0.97
+
+    again = run(f"{on_digits} --json", tmp_path)
+    assert json.loads(again.stdout)["newly_trained"] == 0
+    longer = run(f"{more} --json", tmp_path)
+    document = json.loads(longer.stdout)
+    assert (document["trained"], document["newly_trained"]) == (60, 10)
+
+    counted = run(count, tmp_path)
+    assert counted.returncode == 0
+    assert any(block.strip() in counted.stdout for block in blocks("text"))
+    assert "parameters  4,977,226" in run(count_fields, tmp_path).stdout
+    assert run(report, tmp_path).stdout == "reports/digits-5M.html\n"
+    check_dashboard(dashboard, tmp_path)
+
+
+def check_dashboard(command: str, directory: Path) -> None:
+    words = [sys.executable, *shlex.split(command)[1:], "--port", "18080"]
+    process = subprocess.Popen(words, cwd=directory, text=True, stderr=subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        address = process.stderr.readline().split()[0]
+        assert address.startswith("http://127.0.0.1:18080/dashboard/studies/")
+        with urllib.request.urlopen(address, timeout=20) as page:
+            assert b"Optuna Dashboard" in page.read()
+        time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 130
+
+
+def test_the_example_space_can_be_used(tmp_path: Path) -> None:
+    (example,) = blocks("toml")
+    path = tmp_path / "space.toml"
+    path.write_text(example)
+    space = load_space(path, ImageInput(channels=3, height=32, width=32, classes=10))
+    assert space.kernels == ((5,), (3, 5), (3,), (3,))
+    assert space.stages == (3, 4)
+
+
+@pytest.mark.slow
+def test_the_example_program_runs(tmp_path: Path) -> None:
+    (example,) = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        env={**os.environ},
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"B[\d,]+ C[\d,]+ F[\d,]+ K[\d,]+ P\d+ 0\.\d+ \d+\n", done.stdout)
+    assert (tmp_path / "reports/from-python.html").is_file()

@@ -1,0 +1,344 @@
+"""Searches of the real digits, in this process: what a study holds afterwards."""
+
+import dataclasses
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+import nas.study.search as search_module
+from nas.architecture import Architecture, ImageInput
+from nas.counting import count
+from nas.data import loading, sources
+from nas.model import ResNet, build
+from nas.study.location import StudyError
+from nas.study.records import Outcome, TrialRecord
+from nas.study.request import RequestError, SearchRequest
+from nas.study.search import (
+    Observer,
+    SearchEnding,
+    SearchFailed,
+    SearchResult,
+    run_search,
+)
+from nas.study.storage import open_or_create, read_study
+from nas.training import EpochResult, TrainingConfig
+from tests.conftest import RequestOf
+
+DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
+
+
+def load(result: SearchResult) -> optuna.Study:
+    return optuna.load_study(study_name=result.study.name, storage=result.location.url)
+
+
+def designs(result: SearchResult) -> list[str]:
+    return [t.architecture.key for t in result.study.trials if t.architecture is not None]
+
+
+def test_trains_what_was_asked_for_and_records_it(request_of: RequestOf) -> None:
+    result = run_search(request_of(trials=4))
+    assert result.ending is SearchEnding.DONE
+    assert result.study.trained == result.newly_trained == 4
+    study = load(result)
+    assert study.direction is optuna.study.StudyDirection.MAXIMIZE
+    assert study.metric_names == ["val_accuracy"]
+    trained = [t for t in study.trials if t.user_attrs["outcome"] in ("trained", "stopped_early")]
+    assert len({t.user_attrs["key"] for t in trained}) == 4
+    for trial in trained:
+        attributes = trial.user_attrs
+        design = Architecture(
+            blocks=tuple(attributes["blocks"]),
+            channels=tuple(attributes["channels"]),
+            kernels=tuple(attributes["kernels"]),
+            shortcut_kernels=tuple(attributes["shortcut_kernels"]),
+            pool=attributes["pool"],
+        )
+        cost = count(design, DIGITS)
+        assert attributes["key"] == design.key
+        assert attributes["parameters"] == cost.parameters <= 5_000_000
+        assert attributes["mult_adds"] == cost.mult_adds
+        assert attributes["epochs"] == 1
+        assert attributes["seconds"] > 0
+        assert attributes["images_per_second"] > 0
+        assert attributes["device"].startswith("cpu")
+        assert attributes["worker"]
+        assert list(trial.intermediate_values) == [1]
+    assert {"settings", "versions", "seed"} <= set(study.user_attrs)
+    assert study.user_attrs["versions"]["optuna"] == optuna.__version__
+
+
+def test_the_same_request_again_continues_and_then_has_nothing_left(request_of: RequestOf) -> None:
+    run_search(request_of(trials=2))
+    longer = run_search(request_of(trials=3))
+    assert (longer.study.trained, longer.newly_trained) == (3, 1)
+    again = run_search(request_of(trials=3))
+    assert (again.study.trained, again.newly_trained) == (3, 0)
+    assert len(again.study.trials) == len(longer.study.trials)
+
+
+def test_stopped_and_continued_gives_what_one_run_gives(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
+    whole = run_search(request_of(trials=14, studies_dir=tmp_path / "whole"))
+    for trials in (5, 9, 14):
+        parts = run_search(request_of(trials=trials, studies_dir=tmp_path / "parts"))
+    assert designs(parts) == designs(whole)
+    accuracies = [[t.val_accuracy for t in r.study.trials] for r in (parts, whole)]
+    assert accuracies[0] == accuracies[1]
+    other = run_search(request_of(trials=14, seed=1, studies_dir=tmp_path / "other"))
+    assert designs(other) != designs(whole)
+
+
+def test_designs_over_the_budget_are_never_built(
+    request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = 2_500
+    built = []
+
+    def guarded(architecture: Architecture, input: ImageInput, **options: Any) -> ResNet:
+        built.append(architecture.key)
+        if count(architecture, input).parameters > budget:
+            raise AssertionError("built over the budget")
+        return build(architecture, input, **options)
+
+    monkeypatch.setattr(search_module, "build", guarded)
+    result = run_search(request_of(trials=6, max_parameters=budget))
+    assert result.study.outcomes[Outcome.OVER_BUDGET] > 0
+    assert Outcome.FAILED not in result.study.outcomes
+    assert len(built) == len(set(built)) == result.study.trained == 6
+    for trial in load(result).trials:
+        over = trial.user_attrs["parameters"] > budget
+        assert (trial.user_attrs["outcome"] == "over_budget") == over
+        assert (trial.constraints["parameters"] > 0) == over
+        if over:
+            assert trial.state is TrialState.PRUNED
+            assert not trial.intermediate_values
+
+
+def test_both_limits_hold(request_of: RequestOf) -> None:
+    result = run_search(request_of(trials=4, max_parameters=4_000, max_mult_adds=60_000))
+    trained = [t for t in result.study.trials if t.outcome and t.outcome.counts]
+    assert len(trained) == 4
+    assert all((t.mult_adds or 0) <= 60_000 and (t.parameters or 0) <= 4_000 for t in trained)
+
+
+def test_test_images_are_never_read(
+    request_of: RequestOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def forbidden() -> sources.Part:
+        raise AssertionError("test images were read")
+
+    def guarded(name: str, data_dir: Path, *, split_seed: int) -> sources.Source:
+        source = sources.open_source(name, data_dir, split_seed=split_seed)
+        return dataclasses.replace(source, read_test=forbidden)
+
+    monkeypatch.setattr(loading, "open_source", guarded)
+    with pytest.raises(AssertionError, match="test images were read"):
+        loading.load_test("digits", tmp_path)
+    assert run_search(request_of()).study.trained == 3
+
+
+def test_a_small_space_is_tried_whole_and_then_said_to_be_exhausted(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
+    space = tmp_path / "three.toml"
+    space.write_text("stages = 1\nblocks = [1, 2, 3, 4]\nchannels = 4\nkernels = 3\npool = 8\n")
+    third = Architecture(blocks=(3,), channels=(4,), kernels=(3,), shortcut_kernels=(1,), pool=8)
+    budget = count(third, DIGITS).parameters
+    result = run_search(request_of(trials=50, space=space, max_parameters=budget, subset=0.05))
+    assert result.ending is SearchEnding.EXHAUSTED
+    assert result.study.trained == 3
+    trained = {t.architecture.blocks for t in result.study.ranking if t.architecture}
+    assert trained == {(1,), (2,), (3,)}
+
+
+def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
+    request_of: RequestOf,
+) -> None:
+    result = run_search(request_of(trials=12, epochs=4, subset=0.3))
+    stopped = [t for t in result.study.trials if t.outcome is Outcome.STOPPED_EARLY]
+    assert stopped
+    assert result.study.trained == 12
+    for trial in stopped:
+        assert len(trial.curve) < 4
+        assert trial.val_accuracy == trial.curve[-1][1]
+    assert result.study.incumbent is not None
+    assert result.study.incumbent.outcome is Outcome.TRAINED
+    without = run_search(
+        request_of(trials=12, epochs=4, subset=0.3, pruner="none", study="without")
+    )
+    assert Outcome.STOPPED_EARLY not in without.study.outcomes
+
+
+def test_the_incumbent_is_optunas_best_trial(request_of: RequestOf) -> None:
+    result = run_search(request_of(trials=5, max_parameters=3_000))
+    incumbent = result.study.incumbent
+    assert incumbent is not None
+    assert incumbent.val_accuracy == load(result).best_value
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"max_parameters": 4_000_000, "study": "digits-5M"}, "budget"),
+        ({"epochs": 2}, "epochs"),
+        ({"subset": 0.3}, "subset"),
+        ({"space": None}, "space"),
+        ({"max_mult_adds": 10**9}, "mult-adds"),
+    ],
+)
+def test_a_study_made_with_other_settings_is_refused(
+    request_of: RequestOf, change: dict[str, object], said: str
+) -> None:
+    before = run_search(request_of(trials=1))
+    with pytest.raises(StudyError, match=said):
+        run_search(request_of(trials=2, **change))
+    assert read_study(before.location) == before.study
+
+
+def test_a_study_of_other_images_is_refused(request_of: RequestOf) -> None:
+    run_search(request_of(trials=1))
+    settings = read_study(request_of().location_for("digits")).settings
+    location = request_of().location_for("digits")
+    changed = dataclasses.replace(settings, dataset_digest="other", dataset="cifar10")
+    with pytest.raises(StudyError, match=r"dataset .*digits in the study, cifar10 now"):
+        open_or_create(location, changed, seed=0)
+
+
+def test_a_design_that_needs_more_memory_than_there_is(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
+    space = tmp_path / "huge.toml"
+    space.write_text("stages = 1\nblocks = 1\nchannels = [4, 9000000]\nkernels = 3\npool = 8\n")
+    result = run_search(request_of(trials=2, max_parameters=10**17, space=space, subset=0.05))
+    assert result.ending is SearchEnding.EXHAUSTED
+    assert result.study.outcomes[Outcome.TRAINED] == 1
+    assert result.study.outcomes[Outcome.OUT_OF_MEMORY] == 1
+    (trial,) = [t for t in load(result).trials if t.user_attrs["outcome"] == "out_of_memory"]
+    assert trial.state is TrialState.FAIL
+    assert "memory" in trial.user_attrs["reason"]
+
+
+def test_training_that_always_diverges_ends_the_search(
+    request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild = TrainingConfig(epochs=2, batch_size=64, lr=1e30)
+    monkeypatch.setattr(search_module, "default_config", lambda dataset, epochs: wild)
+    with pytest.raises(SearchFailed, match="diverged"):
+        run_search(request_of(trials=9))
+    study = read_study(request_of().location_for("digits"))
+    assert study.outcomes == {Outcome.DIVERGED: 5}
+    assert all("not finite" in (t.reason or "") for t in study.trials)
+
+
+def test_an_error_in_training_fails_the_trial_with_its_reason(
+    request_of: RequestOf,
+) -> None:
+    class Failing(Observer):
+        def epoch_ended(self, number: int, result: EpochResult) -> None:
+            if number == 1:
+                raise ValueError("something\nbroke")
+
+    result = run_search(request_of(trials=3), Failing())
+    assert result.study.trained == 3
+    assert result.study.trials[1].outcome is Outcome.FAILED
+    assert result.study.trials[1].reason == "ValueError: something"
+
+
+def test_an_interrupted_trial_is_queued_again(request_of: RequestOf) -> None:
+    class Interrupting(Observer):
+        def epoch_ended(self, number: int, result: EpochResult) -> None:
+            if number == 2:
+                raise KeyboardInterrupt
+
+    uninterrupted = run_search(request_of(trials=4, study="uninterrupted"))
+    with pytest.raises(KeyboardInterrupt):
+        run_search(request_of(trials=4), Interrupting())
+    result = run_search(request_of(trials=4))
+    states = [t.state for t in load(result).trials]
+    assert TrialState.RUNNING not in states
+    assert TrialState.WAITING not in states
+    assert result.study.trials[2].reason == "interrupted"
+    kept = [t.architecture for t in result.study.trials if t.reason is None]
+    assert kept == [t.architecture for t in uninterrupted.study.trials]
+
+
+def test_trials_of_a_process_that_is_gone_are_taken_over(request_of: RequestOf) -> None:
+    first = run_search(request_of(trials=1))
+    with closing(sqlite3.connect(first.location.path or "")) as database, database:
+        database.execute("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL")
+        database.execute("DELETE FROM trial_user_attributes WHERE key = 'outcome'")
+    result = run_search(request_of(trials=2))
+    abandoned, again = result.study.trials[:2]
+    assert (abandoned.outcome, abandoned.reason) == (Outcome.FAILED, "interrupted")
+    assert again.architecture == abandoned.architecture
+    assert result.study.trained == 2
+
+
+def test_time_over_starts_no_new_trial(request_of: RequestOf) -> None:
+    result = run_search(request_of(trials=50, timeout=0.2))
+    assert result.ending is SearchEnding.TIMEOUT
+    assert result.study.trained < 50
+
+
+def test_the_random_sampler_gives_other_designs(request_of: RequestOf) -> None:
+    results = [
+        run_search(request_of(trials=14, sampler=name, study=name, subset=0.05))
+        for name in ("tpe", "random")
+    ]
+    assert designs(results[0]) != designs(results[1])
+
+
+def test_an_observer_hears_everything(request_of: RequestOf) -> None:
+    heard: list[str] = []
+
+    class Listening(Observer):
+        def loading(self, request: SearchRequest) -> None:
+            heard.append("loading")
+
+        def opened(self, opening: search_module.Opening) -> None:
+            heard.append(f"opened {opening.study.trained} {opening.test_images}")
+
+        def epoch_ended(self, number: int, result: EpochResult) -> None:
+            heard.append(f"epoch {result.epoch} of {number}")
+
+        def trial_ended(self, trial: TrialRecord) -> None:
+            heard.append(f"ended {trial.number} {trial.outcome}")
+
+    run_search(request_of(trials=1, epochs=2), Listening())
+    assert heard == [
+        "loading",
+        "opened 0 359",
+        "epoch 1 of 0",
+        "epoch 2 of 0",
+        "ended 0 trained",
+    ]
+
+
+def test_a_budget_below_the_smallest_design_names_it(request_of: RequestOf) -> None:
+    with pytest.raises(RequestError, match=r"at least 518 parameters.*B1 C4 F3 K1 P4.*got 100"):
+        run_search(request_of(max_parameters=100))
+    assert not request_of().studies_dir.exists()
+
+
+def test_reading_a_study_that_is_not_there_names_those_that_are(request_of: RequestOf) -> None:
+    run_search(request_of(trials=1, study="here"))
+    with pytest.raises(StudyError, match=r"no such file.*studies there: here"):
+        read_study(request_of(study="elsewhere").location_for("digits"))
+
+
+def test_a_study_that_nas_did_not_make_is_refused(request_of: RequestOf) -> None:
+    location = request_of().location_for("digits")
+    assert location.path is not None
+    location.path.parent.mkdir()
+    foreign = optuna.create_study(study_name=location.name, storage=location.url)
+    foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(StudyError, match="expected a study made by nas"):
+        run_search(request_of())
+    with pytest.raises(StudyError, match="expected a study made by this version of nas"):
+        read_study(location)

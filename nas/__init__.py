@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from nas.study.request import SearchRequest
     from nas.study.search import Observer, SearchResult, run_search
     from nas.study.storage import read_study
-    from nas.training import TrainingConfig, train
+    from nas.training.config import TrainingConfig
+    from nas.training.loop import train
 
 __all__ = [
     "PRESETS",
@@ -70,7 +71,8 @@ _HOMES = {
     "nas.study.request": ("SearchRequest",),
     "nas.study.search": ("Observer", "SearchResult", "run_search"),
     "nas.study.storage": ("read_study",),
-    "nas.training": ("TrainingConfig", "train"),
+    "nas.training.config": ("TrainingConfig",),
+    "nas.training.loop": ("train",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -26,7 +26,8 @@ from nas.study.search import (
     run_search,
 )
 from nas.study.storage import open_or_create, read_study
-from nas.training import EpochResult, TrainingConfig
+from nas.training.config import TrainingConfig
+from nas.training.loop import EpochResult
 from tests.conftest import RequestOf
 
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
@@ -228,7 +229,7 @@ def test_training_that_always_diverges_ends_the_search(
     request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wild = TrainingConfig(epochs=2, batch_size=64, lr=1e30)
-    monkeypatch.setattr(search_module, "default_config", lambda dataset, epochs: wild)
+    monkeypatch.setattr(search_module, "search_recipe", lambda dataset, epochs: wild)
     with pytest.raises(SearchFailed, match="diverged"):
         run_search(request_of(trials=9))
     study = read_study(request_of().location_for("digits"))

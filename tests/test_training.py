@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 from nas.architecture import Architecture, ImageInput
 from nas.data.types import ImageDataset, Images
 from nas.model import ResNet, build
-from nas.training import (
-    Ending,
-    EpochResult,
-    TrainBatches,
-    TrainingConfig,
-    default_config,
-    evaluate,
-    schedule,
-    train,
-)
+from nas.training.batches import TrainBatches
+from nas.training.config import Augment, Schedule, TrainingConfig, fast
+from nas.training.loop import Ending, EpochResult, evaluate, task_of, train
+from nas.training.schedules import rate
 
 CPU = torch.device("cpu")
 TINY = Architecture(blocks=(1, 1), channels=(8, 8), kernels=(3, 3), shortcut_kernels=(1, 1), pool=4)
@@ -60,7 +54,6 @@ def make_config(**changes: object) -> TrainingConfig:
         "epochs": 2,
         "batch_size": 16,
         "lr": 0.1,
-        "crop_padding": 0,
         "label_smoothing": 0.0,
     }
     return TrainingConfig(**{**plain, **changes})  # type: ignore[arg-type]  # checked by itself
@@ -84,7 +77,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     for seed in (0, 0, 1):
         torch.manual_seed(len(weights))  # the global generator has no say
         model = make_model(dataset)
-        config = make_config(crop_padding=1, horizontal_flip=True)
+        config = make_config(augment=(Augment.CROP, Augment.FLIP), crop_padding=1)
         train(model, dataset, config, seed=seed, device=CPU)
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(weights[0], weights[1])
@@ -160,8 +153,9 @@ def test_a_batch_holds_crops_of_reflected_images_and_their_mirror_images(
     height, width = size
     padding = 2
     dataset = make_dataset(height=height, width=width)
-    config = make_config(crop_padding=padding, horizontal_flip=flip)
-    batches = TrainBatches(dataset, config, torch.Generator().manual_seed(0))
+    flips = (Augment.FLIP,) if flip else ()
+    config = make_config(augment=(Augment.CROP, *flips), crop_padding=padding)
+    batches = TrainBatches(dataset, config, seed=0)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (dataset.mean, dataset.std))
     padded = torch.nn.functional.pad(
         dataset.train.pixels_NCHW.float(), [padding] * 4, mode="reflect"
@@ -175,9 +169,9 @@ def test_a_batch_holds_crops_of_reflected_images_and_their_mirror_images(
                 for index, image in enumerate(pixels):
                     crops[tuple(image.flatten().int().tolist())] = (index, top, left, mirrored)
     found = []
-    for images_NCHW, labels_N in batches:
-        pixels = ((images_NCHW * std + mean) * 255).round().int()
-        for image, label in zip(pixels, labels_N, strict=True):
+    for batch in batches.epoch(1):
+        pixels = ((batch.images_NCHW * std + mean) * 255).round().int()
+        for image, label in zip(pixels, batch.targets, strict=True):
             index, top, left, mirrored = crops[tuple(image.flatten().tolist())]
             assert dataset.train.labels_N[index] == label
             found.append((index, top, left, mirrored))
@@ -189,10 +183,10 @@ def test_a_batch_holds_crops_of_reflected_images_and_their_mirror_images(
 
 def test_images_that_fill_no_batch_are_left_out_of_an_epoch() -> None:
     dataset = make_dataset(train_images=40)
-    batches = TrainBatches(dataset, make_config(batch_size=16), torch.Generator())
-    assert [len(labels) for _, labels in batches] == [16, 16]
-    few = TrainBatches(dataset, make_config(batch_size=512), torch.Generator())
-    assert [len(labels) for _, labels in few] == [40]
+    batches = TrainBatches(dataset, make_config(batch_size=16), seed=0)
+    assert [len(batch.targets) for batch in batches.epoch(1)] == [16, 16]
+    few = TrainBatches(dataset, make_config(batch_size=512), seed=0)
+    assert [len(batch.targets) for batch in few.epoch(1)] == [40]
 
 
 def test_averaged_weights_are_the_mean_over_the_steps() -> None:
@@ -216,17 +210,22 @@ def test_averaged_weights_are_the_mean_over_the_steps() -> None:
     assert not torch.allclose(averaged.head.weight, plain.head.weight, atol=1e-6)
 
 
-@given(steps=st.integers(1, 2000), warmup=st.floats(0, 0.99))
-def test_the_schedule_rises_to_its_peak_and_falls_to_almost_nothing(
-    steps: int, warmup: float
+@given(
+    steps=st.integers(1, 2000),
+    warmup=st.floats(0, 0.99),
+    schedule=st.sampled_from([Schedule.TRIANGLE, Schedule.COSINE]),
+)
+def test_a_schedule_rises_to_its_peak_and_falls_to_almost_nothing(
+    steps: int, warmup: float, schedule: Schedule
 ) -> None:
-    rates = [schedule(step, steps, warmup) for step in range(steps)]
+    config = make_config(warmup=warmup, schedule=schedule)
+    rates = [rate(config, step, steps) for step in range(steps)]
     peak = rates.index(max(rates))
-    assert all(0 < rate <= 1 for rate in rates)
+    assert all(0 < r <= 1 for r in rates)
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert max(rates) >= 0.5
-    assert rates[-1] <= max(1 / (steps * (1 - warmup)), 1e-9) + 1e-9 or steps == 1
+    assert rates[-1] <= 1 / (steps * (1 - warmup)) + 1e-9 or steps == 1
 
 
 def test_weight_decay_leaves_norms_and_biases_alone() -> None:
@@ -254,7 +253,7 @@ def test_weight_decay_leaves_norms_and_biases_alone() -> None:
         {"weight_decay": -1.0},
         {"warmup": 1.0},
         {"label_smoothing": 1.0},
-        {"crop_padding": -1},
+        {"crop_padding": 0},
         {"ema": 1.0},
     ],
 )
@@ -268,8 +267,8 @@ def test_a_recipe_out_of_range_is_refused(change: dict[str, object]) -> None:
 def test_the_default_recipe_trains_any_image_size(side: int) -> None:
     dataset = make_dataset(height=side, width=side)
     design = Architecture(blocks=(1,), channels=(4,), kernels=(3,), shortcut_kernels=(1,), pool=1)
-    config = default_config(dataset, epochs=1)
+    config = dataclasses.replace(fast(task_of(dataset)), epochs=1)
     model = build(design, dataset.input, generator=torch.Generator().manual_seed(0))
     result = train(model, dataset, config, seed=0, device=CPU)
     assert result.ending is Ending.FINISHED
-    assert config.horizontal_flip == dataset.horizontal_flip
+    assert Augment.FLIP in config.augment

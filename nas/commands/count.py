@@ -4,32 +4,18 @@ import argparse
 import dataclasses
 import json
 
-from nas.architecture import PRESETS, Architecture, ImageInput
-from nas.commands import arguments
+from nas.architecture import Architecture, ImageInput
+from nas.commands import arguments, design
 from nas.counting import Count, Layer, count, layer_table
 from nas.space import Limits
 from nas.study.request import RequestError
 
 SUMMARY = "count the parameters and mult-adds of one design"
 
-_PER_STAGE = ("blocks", "channels", "kernels", "shortcut_kernels", "strides")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas count`."""
-    numbers = arguments.whole_numbers
-    parser.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
-    for name, letter, example in (
-        ("blocks", "B", "2,1,1,1"),
-        ("channels", "C", "64,128,256,512"),
-        ("kernels", "F, 3 if left out", "3"),
-        ("shortcut-kernels", "K, 1 if left out", "1"),
-        ("strides", "1,2,2,... if left out", "1,2,2,2"),
-    ):
-        parser.add_argument(
-            f"--{name}", type=numbers, metavar="LIST", help=f"{letter}; such as {example}"
-        )
-    parser.add_argument("--pool", type=arguments.whole_number, metavar="P", help="pool size, P")
+    design.add_design_options(parser)
     parser.add_argument(
         "--image",
         type=arguments.image_shape,
@@ -59,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints the count; 1 when the design is over a limit, else 0."""
     input = arguments.image_input(options.image, options.classes)
     try:
-        architecture = _architecture(options)
+        architecture = design.design_of(options)
         layers = layer_table(architecture, input)
     except ValueError as error:
         raise RequestError(str(error)) from error
@@ -80,33 +66,6 @@ def run(options: argparse.Namespace) -> int:
         if fits is not None:
             print(_verdict(options, cost))
     return 1 if fits is False else 0
-
-
-def _architecture(options: argparse.Namespace) -> Architecture:
-    given = {n: getattr(options, n) for n in (*_PER_STAGE, "pool") if getattr(options, n)}
-    if options.preset is not None:
-        if given:
-            raise ValueError(
-                "expected --preset or the fields of a design, "
-                f"got --preset and --{next(iter(given)).replace('_', '-')}"
-            )
-        if options.preset not in PRESETS:
-            raise ValueError(
-                f"--preset: expected one of {', '.join(PRESETS)}, got {options.preset!r}"
-            )
-        return PRESETS[options.preset]
-    missing = [n for n in ("blocks", "channels", "pool") if n not in given]
-    if missing:
-        raise ValueError(
-            "expected --preset, or --blocks, --channels and --pool, "
-            f"got no --{' and no --'.join(missing)}"
-        )
-    lists = {"kernels": (3,), "shortcut_kernels": (1,), **given}
-    pool = lists.pop("pool")
-    stages = max(len(values) for values in lists.values())
-    return Architecture(
-        **{n: v * stages if len(v) == 1 else v for n, v in lists.items()}, pool=pool
-    )
 
 
 def _fits(options: argparse.Namespace, cost: Count) -> bool | None:

@@ -13,7 +13,7 @@ from nas.study.estimate import Pace
 from nas.study.records import Outcome, TrialRecord
 from nas.study.request import SearchRequest
 from nas.study.search import Observer, Opening
-from nas.training import EpochResult
+from nas.training.loop import EpochResult
 
 _LONG = 15 * 60  # seconds: a search expected to take longer says so before it starts
 

@@ -11,7 +11,7 @@ from nas.counting import count
 from nas.data.types import ImageDataset
 from nas.model import build
 from nas.space import Limits, SearchSpace
-from nas.training import TrainingConfig
+from nas.training.config import TrainingConfig
 
 _DRAWS = 64
 _IMAGES = 16

@@ -1,5 +1,6 @@
 """The search: propose, refuse or train, record; until the asked number of designs is trained."""
 
+import dataclasses
 import gc
 import os
 import random
@@ -34,14 +35,8 @@ from nas.study.proposals import (
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
 from nas.study.request import RequestError, SearchRequest
 from nas.study.storage import open_or_create, study_record, trial_record
-from nas.training import (
-    Ending,
-    EpochResult,
-    TrainingConfig,
-    TrainingResult,
-    default_config,
-    train,
-)
+from nas.training.config import TrainingConfig, fast
+from nas.training.loop import Ending, EpochResult, TrainingResult, task_of, train
 
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 
@@ -132,7 +127,7 @@ def run_search(
         request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
     )
     space = request.space_for(dataset.input)
-    config = default_config(dataset, request.epochs)
+    config = search_recipe(dataset, request.epochs)
     location = request.location_for(dataset.name)
     settings = study_settings(request, dataset, space, config)
     with Interrupts() as interrupts:
@@ -156,6 +151,12 @@ def run_search(
         )
         ending = loop.run()
         return SearchResult(study_record(study, location), location, ending, loop.newly_trained)
+
+
+def search_recipe(dataset: ImageDataset, epochs: int | None = None) -> TrainingConfig:
+    """The recipe of a search on this dataset: `fast`, of its own length or another."""
+    config = fast(task_of(dataset))
+    return dataclasses.replace(config, epochs=epochs) if epochs else config
 
 
 def study_settings(

@@ -1,0 +1,65 @@
+"""The options that describe one design: a preset, or its fields."""
+
+import argparse
+
+from nas.architecture import PRESETS, Architecture
+from nas.commands import arguments
+
+_PER_STAGE = ("blocks", "channels", "kernels", "shortcut_kernels", "strides")
+
+
+def add_design_options(parser: argparse.ArgumentParser) -> None:
+    """`--preset`, or a value or list per field."""
+    parser.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
+    for name, letter, example in (
+        ("blocks", "B", "2,1,1,1"),
+        ("channels", "C", "64,128,256,512"),
+        ("kernels", "F, 3 if left out", "3"),
+        ("shortcut-kernels", "K, 1 if left out", "1"),
+        ("strides", "1,2,2,... if left out", "1,2,2,2"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=arguments.whole_numbers,
+            metavar="LIST",
+            help=f"{letter}; such as {example}",
+        )
+    parser.add_argument("--pool", type=arguments.whole_number, metavar="P", help="pool size, P")
+
+
+def given_fields(options: argparse.Namespace) -> list[str]:
+    """The options of `add_design_options` that were used, as they are typed."""
+    names = ("preset", *_PER_STAGE, "pool")
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]
+
+
+def design_of(options: argparse.Namespace) -> Architecture:
+    """The design that the options describe; one value serves all stages.
+
+    Raises:
+        ValueError: they describe none.
+    """
+    given = {n: getattr(options, n) for n in (*_PER_STAGE, "pool") if getattr(options, n)}
+    if options.preset is not None:
+        if given:
+            raise ValueError(
+                "expected --preset or the fields of a design, "
+                f"got {' and '.join(given_fields(options)[:2])}"
+            )
+        if options.preset not in PRESETS:
+            raise ValueError(
+                f"--preset: expected one of {', '.join(PRESETS)}, got {options.preset!r}"
+            )
+        return PRESETS[options.preset]
+    missing = [n for n in ("blocks", "channels", "pool") if n not in given]
+    if missing:
+        raise ValueError(
+            "expected --preset, or --blocks, --channels and --pool, "
+            f"got no --{' and no --'.join(missing)}"
+        )
+    lists = {"kernels": (3,), "shortcut_kernels": (1,), **given}
+    pool = lists.pop("pool")
+    stages = max(len(values) for values in lists.values())
+    return Architecture(
+        **{n: v * stages if len(v) == 1 else v for n, v in lists.items()}, pool=pool
+    )

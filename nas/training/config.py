@@ -1,0 +1,283 @@
+"""Recipes as data: everything that decides a run besides the design, the images and the seed."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from nas.architecture import ImageInput
+
+
+class Optimizer(StrEnum):
+    """What turns gradients into steps; torch.optim's defaults where a recipe says nothing."""
+
+    SGD = "sgd"
+    NESTEROV = "nesterov"
+    ADAM = "adam"
+    ADAMW = "adamw"
+    ADADELTA = "adadelta"
+    ADAGRAD = "adagrad"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves over a run, always sized to the run."""
+
+    CONSTANT = "constant"
+    STEP = "step"  # a tenth at each milestone
+    COSINE = "cosine"  # up for the warm-up, then half a cosine down to 0
+    TRIANGLE = "triangle"  # up for the warm-up, then straight down to 0
+
+
+class Augment(StrEnum):
+    """One way to vary training images; a recipe combines several."""
+
+    CROP = "crop"  # move by up to `crop_padding` pixels
+    FLIP = "flip"  # left and right, by chance
+    ALTERNATING_FLIP = "alternating-flip"  # left and right, in turn from epoch to epoch
+    TRIVIAL = "trivialaugment"
+    CUTOUT = "cutout"
+    MIXUP = "mixup"
+    CUTMIX = "cutmix"
+
+
+class Border(StrEnum):
+    """What lies around an image that is moved."""
+
+    REFLECT = "reflect"
+    ZERO = "zero"  # black
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """One recipe.
+
+    Raises:
+        ValueError: a value is out of its range, or two of them exclude each other.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float  # at the peak; for the mean loss of a batch
+    optimizer: Optimizer = Optimizer.NESTEROV
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 5e-4
+    decay_all: bool = False  # norms and biases too, as most published recipes do
+    schedule: Schedule = Schedule.TRIANGLE
+    warmup: float = 0.2  # share of the steps until the peak, of cosine and triangle
+    milestones: tuple[float, ...] = (0.5, 0.75)  # of step, as shares of the run
+    label_smoothing: float = 0.1
+    augment: tuple[Augment, ...] = ()
+    crop_padding: int = 2  # pixels
+    border: Border = Border.REFLECT
+    cutout_size: int = 8  # pixels
+    mix_alpha: float = 1.0  # of the beta distribution of mixup and cutmix
+    ema: float | None = None  # decay per step of averaged weights, which are then what is judged
+    zero_last_gamma: bool = False  # see nas.model.build
+
+    def __post_init__(self) -> None:
+        for name, kind in (
+            ("optimizer", Optimizer),
+            ("schedule", Schedule),
+            ("border", Border),
+        ):
+            object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        object.__setattr__(
+            self, "augment", tuple(_member("augment", Augment, a) for a in self.augment)
+        )
+        checks: tuple[tuple[str, bool, str], ...] = (
+            ("epochs", self.epochs >= 1, "at least 1"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("lr", 0 < self.lr < math.inf, "above 0"),
+            ("momentum", 0 <= self.momentum < 1, "in 0..1, below 1"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),
+            ("warmup", 0 <= self.warmup < 1, "in 0..1, below 1"),
+            (
+                "milestones",
+                all(0 < m < 1 for m in self.milestones)
+                and list(self.milestones) == sorted(self.milestones),
+                "ascending, between 0 and 1",
+            ),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "in 0..1, below 1"),
+            ("crop_padding", self.crop_padding >= 1, "at least 1"),
+            ("cutout_size", self.cutout_size >= 1, "at least 1"),
+            ("mix_alpha", 0 < self.mix_alpha < math.inf, "above 0"),
+            ("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1"),
+            (
+                "momentum",
+                self.momentum > 0 or self.optimizer is not Optimizer.NESTEROV,
+                "above 0 for nesterov",
+            ),
+            (
+                "augment",
+                len(set(self.augment)) == len(self.augment)
+                and not {Augment.FLIP, Augment.ALTERNATING_FLIP} <= set(self.augment)
+                and not {Augment.MIXUP, Augment.CUTMIX} <= set(self.augment),
+                "different names, one kind of flip, and one of mixup and cutmix",
+            ),
+        )
+        for name, valid, expected in checks:
+            if not valid:
+                raise ValueError(f"{name} must be {expected}, got {_shown(getattr(self, name))}")
+
+    def to_dict(self) -> dict[str, object]:
+        """The recipe as values that JSON keeps as they are."""
+        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a recipe is sized to."""
+
+    input: ImageInput
+    train_images: int
+    horizontal_flip: bool  # whether a mirror image shows the same thing
+
+    @property
+    def flip(self) -> tuple[Augment, ...]:
+        """The flip of published recipes, where a mirror image shows the same thing."""
+        return (Augment.FLIP,) if self.horizontal_flip else ()
+
+    def scaled(self, pixels: int) -> int:
+        """A length meant for 32-pixel images, for these; at least 1 pixel."""
+        side = min(self.input.height, self.input.width)
+        return max(1, round(pixels * side / 32))
+
+
+def fast(task: Task) -> TrainingConfig:
+    """Short search runs.
+
+    10 epochs: in batches of 512 from 10,000 images on, below in batches of 64, so that a run still
+    has a few hundred steps.
+    """
+    large = task.train_images >= 10_000
+    return TrainingConfig(
+        epochs=10,
+        batch_size=512 if large else 64,
+        lr=0.4 if large else 0.2,
+        augment=(Augment.CROP, *task.flip),
+        crop_padding=task.scaled(2),
+    )
+
+
+def long(task: Task) -> TrainingConfig:
+    """Final training of a chosen design: 200 epochs with strong augmentation and averaged weights.
+
+    After the CIFAR recipes of TrivialAugment (Mueller and Hutter 2021, arXiv:2103.10158).
+    """
+    flip = (Augment.ALTERNATING_FLIP,) if task.horizontal_flip else ()
+    return TrainingConfig(
+        epochs=200,
+        batch_size=256,
+        lr=0.2,
+        schedule=Schedule.COSINE,
+        warmup=0.025,
+        augment=(Augment.CROP, *flip, Augment.TRIVIAL, Augment.CUTOUT),
+        crop_padding=task.scaled(4),
+        cutout_size=task.scaled(16),
+        ema=0.9998,
+    )
+
+
+def he2016(task: Task) -> TrainingConfig:
+    """ResNet on CIFAR-10 in He et al. 2016 (arXiv:1512.03385, section 4.2): 91.25% for ResNet-20.
+
+    64,000 iterations of 128 images are 164 epochs of 50,000; a tenth at 32,000 and 48,000.
+    """
+    return TrainingConfig(
+        epochs=164,
+        batch_size=128,
+        lr=0.1,
+        optimizer=Optimizer.SGD,
+        weight_decay=1e-4,
+        decay_all=True,
+        schedule=Schedule.STEP,
+        label_smoothing=0.0,
+        augment=(Augment.CROP, *task.flip),
+        crop_padding=task.scaled(4),
+        border=Border.ZERO,
+    )
+
+
+def pytorch_cifar(task: Task) -> TrainingConfig:
+    """kuangliu/pytorch-cifar's main.py: SGD 0.1, cosine over 200 epochs, weight decay 5e-4."""
+    return TrainingConfig(
+        epochs=200,
+        batch_size=128,
+        lr=0.1,
+        optimizer=Optimizer.SGD,
+        weight_decay=5e-4,
+        decay_all=True,
+        schedule=Schedule.COSINE,
+        warmup=0.0,
+        label_smoothing=0.0,
+        augment=(Augment.CROP, *task.flip),
+        crop_padding=task.scaled(4),
+        border=Border.ZERO,
+    )
+
+
+def resnet20_report(task: Task) -> TrainingConfig:
+    """The report of 92.07% for ResNet-20: pytorch-cifar's recipe with weight decay 1e-4."""
+    return dataclasses.replace(pytorch_cifar(task), weight_decay=1e-4)
+
+
+def flexres(task: Task) -> TrainingConfig:
+    """FlexRes, 94.12% for flexres22-2: Adadelta 0.1, batches of 32, mixup, 400 epochs."""
+    return dataclasses.replace(
+        pytorch_cifar(task),
+        epochs=400,
+        batch_size=32,
+        optimizer=Optimizer.ADADELTA,
+        weight_decay=5e-4,
+        augment=(Augment.CROP, *task.flip, Augment.MIXUP),
+    )
+
+
+def plain(task: Task) -> TrainingConfig:
+    """10 epochs in batches of 16 without augmentation: 82.43% for resnet18-narrow-stem.
+
+    The report names no optimizer; torch's Adam with its defaults stands for it.
+    """
+    return TrainingConfig(
+        epochs=10,
+        batch_size=16,
+        lr=1e-3,
+        optimizer=Optimizer.ADAM,
+        weight_decay=0.0,
+        schedule=Schedule.CONSTANT,
+        label_smoothing=0.0,
+    )
+
+
+RECIPES: Mapping[str, Callable[[Task], TrainingConfig]] = MappingProxyType(
+    {
+        "fast": fast,
+        "long": long,
+        "he2016": he2016,
+        "pytorch-cifar": pytorch_cifar,
+        "resnet20-report": resnet20_report,
+        "flexres": flexres,
+        "plain": plain,
+    }
+)
+"""The named recipes."""
+
+
+def _member(name: str, kind: type[StrEnum], value: object) -> StrEnum:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{name} must be one of {', '.join(kind)}, got {value!r}") from None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value.value if isinstance(value, StrEnum) else value
+
+
+def _shown(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else value

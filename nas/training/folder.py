@@ -1,0 +1,151 @@
+"""A run with its files: checkpoints after every epoch, metrics, and where it goes on from."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+
+from nas.architecture import Architecture
+from nas.counting import count
+from nas.data.types import ImageDataset
+from nas.model import build
+from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from nas.training.config import TrainingConfig
+from nas.training.loop import EpochResult, OnEpoch, Run, TrainingResult, finish
+
+LAST = "last.pt"
+BEST = "best.pt"
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """One design, one recipe, one seed, on one dataset: what a run is, before it begins."""
+
+    architecture: Architecture
+    dataset: ImageDataset
+    config: TrainingConfig
+    seed: int
+
+    def identity(self) -> dict[str, Any]:
+        """What a run that continues must share, as plain values."""
+        return {
+            "design": str(self.architecture),
+            "dataset": self.dataset.name,
+            "images": self.dataset.digest,
+            "subset": self.dataset.subset,
+            "seed": self.seed,
+            "recipe": self.config.to_dict(),
+        }
+
+
+def train_in_folder(
+    plan: RunPlan,
+    folder: Path,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    on_epoch: OnEpoch = lambda result: False,
+) -> TrainingResult:
+    """Trains and keeps everything in a folder, so that a stopped run can be continued exactly.
+
+    After every epoch `last.pt` holds the whole state, `best.pt` the weights with the highest
+    validation accuracy so far (the first of equals), and `metrics.json` the epochs.
+
+    Args:
+        plan: what to train.
+        folder: made if it is not there.
+        device: where to train.
+        resume: continue from `last.pt`; without one, begin.
+        on_epoch: called after every epoch; True stops the run.
+
+    Raises:
+        CheckpointError: the folder holds a run and `resume` is False, or another run than this
+            one, or its checkpoint is damaged.
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / LAST
+    if last.exists() and not resume:
+        raise CheckpointError(
+            f"--out: expected a folder without a run, got {folder} with {LAST}; "
+            "continue it with --resume, or name another folder"
+        )
+    model = build(
+        plan.architecture,
+        plan.dataset.input,
+        generator=torch.Generator().manual_seed(plan.seed),
+        zero_last_gamma=plan.config.zero_last_gamma,
+    )
+    run = Run(model, plan.dataset, plan.config, seed=plan.seed, device=device)
+    if last.exists():
+        content = load_checkpoint(last)
+        _check_same_run(last, content["identity"], plan.identity())
+        run.load_state(content["run"])
+
+    def after_epoch(result: EpochResult) -> bool:
+        best = max(run.history, key=lambda epoch: epoch.val_accuracy)
+        if best is result:
+            weights = {"model": run.judged.state_dict(), "epoch": dataclasses.asdict(result)}
+            save_checkpoint(
+                folder / BEST,
+                {
+                    "identity": plan.identity(),
+                    "architecture": dataclasses.asdict(plan.architecture),
+                    "input": dataclasses.asdict(plan.dataset.input),
+                    **weights,
+                },
+            )
+        save_checkpoint(last, {"identity": plan.identity(), "run": run.state()})
+        _write_metrics(folder / METRICS, plan, run.history, best, device)
+        return on_epoch(result)
+
+    return finish(run, after_epoch)
+
+
+def _check_same_run(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    flat_before = {**before, **before["recipe"]}
+    flat_now = {**now, **now["recipe"]}
+    changed = [
+        f"{name} {flat_before.get(name)} before, {flat_now.get(name)} now"
+        for name in flat_now
+        if name != "recipe" and flat_before.get(name) != flat_now[name]
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{path}: expected the same run to continue, got {'; '.join(changed)}; "
+            "take those settings, or another folder with --out"
+        )
+
+
+def _write_metrics(
+    path: Path,
+    plan: RunPlan,
+    history: list[EpochResult],
+    best: EpochResult,
+    device: torch.device,
+) -> None:
+    cost = count(plan.architecture, plan.dataset.input)
+    document = {
+        **plan.identity(),
+        "parameters": cost.parameters,
+        "mult_adds": cost.mult_adds,
+        "train_images": len(plan.dataset.train),
+        "validation_images": len(plan.dataset.validation),
+        "device": device.type,
+        "torch": torch.__version__,
+        "best": dataclasses.asdict(best),
+        "epochs": [dataclasses.asdict(result) for result in history],
+    }
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,289 @@
+"""One loop for a 3-second trial and a 600-epoch retrain, stoppable after every epoch.
+
+Shapes: N images, H x W pixels, C channels, K classes.
+"""
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nas.data.types import ImageDataset, Images
+from nas.model import ResNet
+from nas.training.batches import Normalize, TrainBatches
+from nas.training.config import Task, TrainingConfig
+from nas.training.optimizers import make_optimizer
+from nas.training.schedules import rate
+from nas.training.step import TrainingStep, autocast, foreach_lerp
+
+# Images per evaluation batch: a CPU is fastest while a batch's maps stay in its cache.
+_EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
+
+
+def task_of(dataset: ImageDataset) -> Task:
+    """What a recipe for this dataset is sized to."""
+    return Task(dataset.input, len(dataset.train), dataset.horizontal_flip)
+
+
+class Ending(StrEnum):
+    """Why a run ended."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"  # by `on_epoch`
+    DIVERGED = "diverged"  # a loss was not finite
+
+
+class Diverged(ArithmeticError):
+    """A loss was not finite; the message says which and when."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a network does on a set of images."""
+
+    loss: float  # mean cross-entropy, natural logarithm
+    accuracy: float  # 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """One epoch of a run."""
+
+    epoch: int  # from 1
+    train_loss: float  # mean over the epoch's batches, as the recipe smooths and mixes labels
+    val_loss: float
+    val_accuracy: float  # 0..1
+    seconds: float  # training and validation
+    images_per_second: float  # training images over the training part of `seconds`
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """A run, to its end or to where it stopped."""
+
+    ending: Ending
+    epochs: tuple[EpochResult, ...]
+    seconds: float
+    reason: str | None = None  # of a run that diverged
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Accuracy after the last epoch, 0..1; None when no epoch came to its end."""
+        return self.epochs[-1].val_accuracy if self.epochs else None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Training images per second over all epochs; None when no epoch came to its end."""
+        if not self.epochs:
+            return None
+        return len(self.epochs) / sum(1 / epoch.images_per_second for epoch in self.epochs)
+
+
+class Run:
+    """A training run between two epochs: it can go on, be stored, and be continued exactly.
+
+    Args:
+        model: the network; trained in place, on the device.
+        dataset: resident on the device.
+        config: the recipe.
+        seed: of the order of images and of their augmentation.
+        device: where to train; on CUDA in bfloat16 with norms in float32.
+    """
+
+    def __init__(
+        self,
+        model: ResNet,
+        dataset: ImageDataset,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+        model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model
+        self.config = config
+        self.seed = seed
+        self.history: list[EpochResult] = []
+        self._dataset = dataset
+        self._batches = TrainBatches(dataset, config, seed=seed)
+        self._optimizer = make_optimizer(model, config, device)
+        self._step = TrainingStep(model, self._optimizer, config, device)
+        self._averaged = AveragedWeights(model, config.ema) if config.ema else None
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network whose accuracy counts: with `ema` the averaged one."""
+        return self._averaged.model if self._averaged else self.model
+
+    @property
+    def finished(self) -> bool:
+        """Whether every epoch is done."""
+        return len(self.history) >= self.config.epochs
+
+    def train_epoch(self) -> EpochResult:
+        """Trains for one epoch, judges the model on the validation part and adds to `history`.
+
+        Raises:
+            Diverged: a loss is not finite.
+        """
+        started = time.perf_counter()
+        epoch = len(self.history) + 1
+        per_epoch = self._batches.per_epoch
+        steps = self.config.epochs * per_epoch
+        self.model.train()
+        for i, batch in enumerate(self._batches.epoch(epoch)):
+            step = (epoch - 1) * per_epoch + i
+            self._step(batch, self.config.lr * rate(self.config, step, steps))
+            if self._averaged:
+                self._averaged.update(self.model)
+        train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
+        train_seconds = time.perf_counter() - started
+        validation = evaluate(self.judged, self._dataset.validation, self._dataset)
+        if not math.isfinite(train_loss) or not math.isfinite(validation.loss):
+            raise Diverged(
+                f"loss not finite in epoch {epoch}: "
+                f"train {train_loss:.3g}, validation {validation.loss:.3g}"
+            )
+        result = EpochResult(
+            epoch=epoch,
+            train_loss=train_loss,
+            val_loss=validation.loss,
+            val_accuracy=validation.accuracy,
+            seconds=time.perf_counter() - started,
+            images_per_second=per_epoch * self._batches.batch_size / train_seconds,
+        )
+        self.history.append(result)
+        return result
+
+    def state(self) -> dict[str, Any]:
+        """All that decides how the run goes on, as tensors and plain values.
+
+        The order of images and their augmentation follow from the seed and the number of the epoch,
+        so no state of a random generator is part of it.
+        """
+        return {
+            "config": self.config.to_dict(),
+            "seed": self.seed,
+            "history": [dataclasses.asdict(result) for result in self.history],
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "averaged": self._averaged.state() if self._averaged else None,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes back to a state that a run of the same recipe, seed and design gave."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._averaged:
+            self._averaged.load_state(state["averaged"])
+        self.history[:] = [EpochResult(**values) for values in state["history"]]
+
+
+OnEpoch = Callable[[EpochResult], bool]
+
+
+def train(
+    model: ResNet,
+    dataset: ImageDataset,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    on_epoch: OnEpoch = lambda result: False,
+) -> TrainingResult:
+    """Trains the model in place; with `config.ema` it ends with averaged weights.
+
+    Args:
+        model: as in `Run`, like the next four.
+        dataset: see there.
+        config: see there.
+        seed: see there.
+        device: see there.
+        on_epoch: called after every epoch; True stops the run.
+
+    Returns:
+        The run. A loss that is not finite ends it as `Ending.DIVERGED`.
+    """
+    run = Run(model, dataset, config, seed=seed, device=device)
+    return finish(run, on_epoch)
+
+
+def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult:
+    """Trains a run to its end, or until `on_epoch` says True or it diverges.
+
+    The model then has the weights that were judged.
+    """
+    started = time.perf_counter()
+    ending, reason = Ending.FINISHED, None
+    while not run.finished:
+        try:
+            result = run.train_epoch()
+        except Diverged as error:
+            ending, reason = Ending.DIVERGED, str(error)
+            break
+        if on_epoch(result) and not run.finished:
+            ending = Ending.STOPPED
+            break
+    if run.judged is not run.model:
+        run.model.load_state_dict(run.judged.state_dict())
+    return TrainingResult(ending, tuple(run.history), time.perf_counter() - started, reason)
+
+
+def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluation:
+    """Loss and accuracy of the model on images, normalized as the dataset's training part is."""
+    device = images.pixels_NCHW.device
+    batch_size = _EVALUATION_BATCH.get(device.type, 256)
+    normalize = Normalize(dataset, device)
+    model.eval()
+    loss = torch.zeros((), device=device)
+    correct = torch.zeros((), device=device)
+    with torch.inference_mode(), autocast(device):
+        for pixels_NCHW, labels_N in zip(
+            torch.split(images.pixels_NCHW, batch_size),
+            torch.split(images.labels_N, batch_size),
+            strict=True,
+        ):
+            logits_NK = model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float()
+            loss += F.cross_entropy(logits_NK, labels_N, reduction="sum")
+            correct += (logits_NK.argmax(dim=1) == labels_N).sum()
+    return Evaluation((loss / len(images)).item(), (correct / len(images)).item())
+
+
+class AveragedWeights:
+    """Exponential moving average of weights and norm statistics, after every step.
+
+    The first steps average over what there is, so that fresh weights are soon forgotten: step t has
+    a decay of at most t / (t + 9).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self._decay = decay
+        self._updates = 0
+
+    def update(self, model: nn.Module) -> None:
+        """Moves the average towards the model's weights."""
+        self._updates += 1
+        decay = min(self._decay, self._updates / (self._updates + 9))
+        means, values = list(self.model.state_dict().values()), list(model.state_dict().values())
+        moving = [i for i, mean in enumerate(means) if mean.is_floating_point()]
+        foreach_lerp([means[i] for i in moving], [values[i] for i in moving], 1 - decay)
+
+    def state(self) -> dict[str, Any]:
+        """The average, as tensors and plain values."""
+        return {"model": self.model.state_dict(), "updates": self._updates}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes back to what `state` gave."""
+        self.model.load_state_dict(state["model"])
+        self._updates = state["updates"]

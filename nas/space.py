@@ -7,15 +7,17 @@ design, the walk over all designs within a limit and a draw among them exact and
 
 import random
 import tomllib
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from nas.architecture import Architecture, ImageInput
+from nas.architecture import MAX_BLOCKS, Architecture, ImageInput
 from nas.counting import Count, count
 
 Choices = tuple[int, ...]  # ascending, distinct
 
+MAX_CHOICES = 10_000  # of a range
 MAX_STAGES = 16  # each halves the map: enough for images of 65,536 pixels
 
 
@@ -54,6 +56,12 @@ class Variable:
 
     name: str
     choices: Choices
+    shrinks: bool = False  # whether a larger value makes the design smaller
+
+    @property
+    def by_cost(self) -> Choices:
+        """The choices from the smallest design to the largest."""
+        return self.choices[::-1] if self.shrinks else self.choices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +83,7 @@ class SearchSpace:
     kernels: tuple[Choices, ...]  # F, per stage
     shortcut_kernels: tuple[Choices, ...]  # K, per stage
     pool: Choices  # P; those that fit the last map are open to a design
+    _variables: Mapping[int, tuple[Variable, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("stages", "pool"):
@@ -96,9 +105,13 @@ class SearchSpace:
                     f"pool must have a choice in 1..{side}, since the last map after {stages} "
                     f"stages is {side} pixels wide, got {list(self.pool)}"
                 )
+        object.__setattr__(self, "_variables", {n: self._variables_of(n) for n in self.stages})
 
     def variables(self, stages: int) -> tuple[Variable, ...]:
         """The choices of a design with this many stages, in the order they are proposed."""
+        return self._variables[stages]
+
+    def _variables_of(self, stages: int) -> tuple[Variable, ...]:
         found = []
         for i in range(stages):
             found.append(Variable(f"blocks_{i + 1}", self.blocks[i]))
@@ -108,7 +121,8 @@ class SearchSpace:
                 found.append(Variable(f"shortcut_kernels_{i + 1}", self.shortcut_kernels[i]))
         # A name stands for one list of choices only: samplers compare trials by name.
         same = len({self._pools(n) for n in self.stages}) == 1
-        found.append(Variable("pool" if same else f"pool_{stages}_stages", self._pools(stages)))
+        name = "pool" if same else f"pool_{stages}_stages"
+        found.append(Variable(name, self._pools(stages), shrinks=True))
         return tuple(found)
 
     def architecture(self, stages: int, values: Mapping[str, int]) -> Architecture:
@@ -154,12 +168,13 @@ class SearchSpace:
         stages = rng.choice(open_stages)
         values: dict[str, int] = {}
         for variable in self.variables(stages):
-            fitting = [
-                choice
-                for choice in variable.choices
-                if self._fits(stages, limits, {**values, variable.name: choice})
-            ]
-            values[variable.name] = rng.choice(fitting)
+            name, choices = variable.name, variable.by_cost
+            fitting = bisect_left(
+                choices,
+                True,
+                key=lambda choice: not self._fits(stages, limits, {**values, name: choice}),
+            )
+            values[name] = rng.choice(choices[:fitting])
         return stages, values
 
     def to_dict(self) -> dict[str, object]:
@@ -189,11 +204,7 @@ class SearchSpace:
         return limits.allow(count(smallest, self.input))
 
     def _smallest_values(self, stages: int, values: Mapping[str, int]) -> dict[str, int]:
-        smallest = {
-            v.name: v.choices[-1] if v.name.startswith("pool") else v.choices[0]
-            for v in self.variables(stages)
-        }
-        return {**smallest, **values}
+        return {**{v.name: v.by_cost[0] for v in self.variables(stages)}, **values}
 
     def _pools(self, stages: int) -> Choices:
         return tuple(pool for pool in self.pool if pool <= _last_side(self.input, stages))
@@ -310,6 +321,11 @@ def _parsed_choices(name: str, value: object) -> Choices:
                 f"{name} must be a range with low <= high and step >= 1, got an empty range "
                 f"low = {low}, high = {high}, step = {step}"
             )
+        if len(range(low, high + 1, step)) > MAX_CHOICES:
+            raise ValueError(
+                f"{name} must be a range of at most {MAX_CHOICES:,} choices, got "
+                f"{len(range(low, high + 1, step)):,}; a larger step makes it shorter"
+            )
         return _checked_choices(name, range(low, high + 1, step))
     return _checked_choices(name, value if isinstance(value, list) else [value])
 
@@ -321,6 +337,8 @@ def _checked_choices(name: str, values: Sequence[object]) -> Choices:
             raise ValueError(f"{name} must be whole numbers of at least 1, got {value!r}")
         if name.endswith("kernels") and value % 2 == 0:
             raise ValueError(f"{name} must be odd, such as 1, 3 or 5, got {value}")
+        if name == "blocks" and value > MAX_BLOCKS:
+            raise ValueError(f"blocks must be at most {MAX_BLOCKS}, got {value}")
         checked.append(value)
     if not checked:
         raise ValueError(f"{name} must have at least one choice, got an empty list")

@@ -26,7 +26,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def tiny_space(tmp_path: Path) -> Path:
-    """A space file of 120 designs that each train in a moment on the digits."""
+    """A space file of 78 designs that each train in a moment on the digits."""
     path = tmp_path / "tiny.toml"
     path.write_text(TINY_SPACE)
     return path

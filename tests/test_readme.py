@@ -33,7 +33,7 @@ def commands() -> list[str]:
 
 def run(command: str, directory: Path) -> "subprocess.CompletedProcess[str]":
     words = [sys.executable, *shlex.split(command)[1:]]
-    return subprocess.run(words, cwd=directory, text=True, capture_output=True, timeout=600)
+    return subprocess.run(words, cwd=directory, text=True, capture_output=True, timeout=1800)
 
 
 def test_the_two_commands_are_there() -> None:

@@ -1,6 +1,9 @@
 """Searches of the real digits, in this process: what a study holds afterwards."""
 
+import contextlib
 import dataclasses
+import os
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,8 +17,8 @@ import nas.study.search as search_module
 from nas.architecture import Architecture, ImageInput
 from nas.counting import count
 from nas.data import loading, sources
-from nas.model import ResNet, build
-from nas.study.location import StudyError
+from nas.model import ResNet
+from nas.study.location import StudyError, StudyLocation
 from nas.study.records import Outcome, TrialRecord
 from nas.study.request import RequestError, SearchRequest
 from nas.study.search import (
@@ -27,7 +30,7 @@ from nas.study.search import (
 )
 from nas.study.storage import open_or_create, read_study
 from nas.training.config import TrainingConfig
-from nas.training.loop import EpochResult
+from nas.training.loop import EpochResult, TrainingResult, train
 from tests.conftest import RequestOf
 
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
@@ -99,19 +102,26 @@ def test_designs_over_the_budget_are_never_built(
     request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     budget = 2_500
-    built = []
+    trained = []
+    build_any = ResNet.__init__
 
-    def guarded(architecture: Architecture, input: ImageInput, **options: Any) -> ResNet:
-        built.append(architecture.key)
+    def guarded_init(self: ResNet, architecture: Architecture, input: ImageInput) -> None:
         if count(architecture, input).parameters > budget:
-            raise AssertionError("built over the budget")
-        return build(architecture, input, **options)
+            os._exit(99)  # impossible to miss, whoever catches what
+        build_any(self, architecture, input)
 
-    monkeypatch.setattr(search_module, "build", guarded)
+    def guarded_train(model: ResNet, *arguments: Any, **options: Any) -> TrainingResult:
+        if sum(p.numel() for p in model.parameters()) > budget:
+            os._exit(98)
+        trained.append(model.architecture.key)
+        return train(model, *arguments, **options)
+
+    monkeypatch.setattr(ResNet, "__init__", guarded_init)
+    monkeypatch.setattr(search_module, "train", guarded_train)
     result = run_search(request_of(trials=6, max_parameters=budget))
     assert result.study.outcomes[Outcome.OVER_BUDGET] > 0
     assert Outcome.FAILED not in result.study.outcomes
-    assert len(built) == len(set(built)) == result.study.trained == 6
+    assert len(trained) == len(set(trained)) == result.study.trained == 6
     for trial in load(result).trials:
         over = trial.user_attrs["parameters"] > budget
         assert (trial.user_attrs["outcome"] == "over_budget") == over
@@ -156,6 +166,9 @@ def test_a_small_space_is_tried_whole_and_then_said_to_be_exhausted(
     assert result.study.trained == 3
     trained = {t.architecture.blocks for t in result.study.ranking if t.architecture}
     assert trained == {(1,), (2,), (3,)}
+    again = run_search(request_of(trials=50, space=space, max_parameters=budget, subset=0.05))
+    assert again.ending is SearchEnding.EXHAUSTED
+    assert len(again.study.trials) == len(result.study.trials)  # it answers without a proposal
 
 
 def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
@@ -176,11 +189,16 @@ def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
     assert Outcome.STOPPED_EARLY not in without.study.outcomes
 
 
-def test_the_incumbent_is_optunas_best_trial(request_of: RequestOf) -> None:
+def test_the_incumbent_is_optunas_best_trial_also_among_equals(request_of: RequestOf) -> None:
     result = run_search(request_of(trials=5, max_parameters=3_000))
-    incumbent = result.study.incumbent
-    assert incumbent is not None
-    assert incumbent.val_accuracy == load(result).best_value
+    assert result.study.incumbent is not None
+    assert result.study.incumbent.number == load(result).best_trial.number
+    with closing(sqlite3.connect(result.location.path or "")) as database, database:
+        database.execute("UPDATE trial_values SET value = 0.5")
+    study = read_study(result.location)
+    assert study.incumbent is not None
+    assert study.incumbent.number == load(result).best_trial.number
+    assert {trial.val_accuracy for trial in study.ranking} == {0.5}
 
 
 @pytest.mark.parametrize(
@@ -269,16 +287,85 @@ def test_an_interrupted_trial_is_queued_again(request_of: RequestOf) -> None:
     assert kept == [t.architecture for t in uninterrupted.study.trials]
 
 
-def test_trials_of_a_process_that_is_gone_are_taken_over(request_of: RequestOf) -> None:
-    first = run_search(request_of(trials=1))
-    with closing(sqlite3.connect(first.location.path or "")) as database, database:
+def test_ctrl_c_after_the_last_epoch_keeps_the_finished_run(request_of: RequestOf) -> None:
+    class Pressing(Observer):
+        def epoch_ended(self, number: int, result: EpochResult) -> None:
+            if result.epoch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_search(request_of(trials=4, epochs=2), Pressing())
+    study = read_study(request_of().location_for("digits"))
+    assert [trial.outcome for trial in study.trials] == [Outcome.TRAINED]
+
+
+def test_ctrl_c_in_a_row_of_rejections_changes_no_proposal(request_of: RequestOf) -> None:
+    class Pressing(Observer):
+        def trial_ended(self, trial: TrialRecord) -> None:
+            if trial.outcome is Outcome.OVER_BUDGET:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    tight = {"trials": 5, "max_parameters": 2_000}
+    whole = run_search(request_of(**tight, study="whole"))
+    assert whole.study.outcomes[Outcome.OVER_BUDGET] > 3
+    for _ in range(len(whole.study.trials)):
+        with contextlib.suppress(KeyboardInterrupt):
+            parts = run_search(request_of(**tight), Pressing())
+            break
+    assert designs(parts) == designs(whole)
+
+
+def abandon_all(location: StudyLocation) -> None:
+    """Leaves every trial as if its process had been killed."""
+    with closing(sqlite3.connect(location.path or "")) as database, database:
         database.execute("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL")
-        database.execute("DELETE FROM trial_user_attributes WHERE key = 'outcome'")
+        database.execute("DELETE FROM trial_user_attributes WHERE key IN ('outcome', 'reason')")
+
+
+def test_a_design_whose_process_died_is_trained_again_but_only_once(
+    request_of: RequestOf,
+) -> None:
+    first = run_search(request_of(trials=1))
+    abandon_all(first.location)
     result = run_search(request_of(trials=2))
-    abandoned, again = result.study.trials[:2]
-    assert (abandoned.outcome, abandoned.reason) == (Outcome.FAILED, "interrupted")
-    assert again.architecture == abandoned.architecture
-    assert result.study.trained == 2
+    died, again, _ = result.study.trials
+    assert (died.outcome, died.reason) == (Outcome.FAILED, "the process died")
+    assert again.architecture == died.architecture
+    assert (result.study.trained, result.study.interrupted) == (2, 1)
+
+    with closing(sqlite3.connect(first.location.path or "")) as database, database:
+        database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 1")
+        database.execute("DELETE FROM trial_user_attributes WHERE key = 'outcome' AND trial_id = 2")
+    result = run_search(request_of(trials=2))
+    assert result.study.trials[1].reason == "the process died twice on this design"
+    assert result.study.trials[3].architecture != died.architecture
+
+
+def test_a_second_search_of_the_same_study_is_refused_while_one_runs(
+    request_of: RequestOf,
+) -> None:
+    refusals = []
+
+    class Starting(Observer):
+        def trial_ended(self, trial: TrialRecord) -> None:
+            with pytest.raises(StudyError) as error:
+                run_search(request_of(trials=9))
+            refusals.append(str(error.value))
+
+    assert run_search(request_of(trials=1), Starting()).study.trained == 1
+    (said,) = refusals
+    assert "another nas search has open" in said
+
+
+def test_a_database_that_goes_away_ends_the_search_in_one_line(request_of: RequestOf) -> None:
+    class Breaking(Observer):
+        def trial_ended(self, trial: TrialRecord) -> None:
+            path = request_of().location_for("digits").path
+            with closing(sqlite3.connect(path or "")) as database, database:
+                database.execute("DROP TABLE trial_params")
+
+    with pytest.raises(SearchFailed, match="can no longer be read or written"):
+        run_search(request_of(trials=3), Breaking())
 
 
 def test_time_over_starts_no_new_trial(request_of: RequestOf) -> None:

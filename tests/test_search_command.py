@@ -1,7 +1,10 @@
 """`nas search` and `nas report` as a person meets them: output, exit status, bad input, Ctrl-C."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import shutil
 import signal
 import sqlite3
@@ -133,7 +136,7 @@ def test_a_budget_that_is_no_count_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--trials", "0"], "--trials: expected a positive whole number"),
+        (["--trials", "0"], "--trials: expected a positive whole number such as 10, got '0'"),
         (["--dataset", "imagenet"], "'imagenet'"),
         (["--subset", "0"], "above 0 and at most 1"),
         (["--subset", "1.5"], "above 0 and at most 1"),
@@ -143,11 +146,13 @@ def test_a_budget_that_is_no_count_is_refused(
         (["--device", "cuda:99"], "--device: expected auto, cpu or a CUDA device"),
         (["--device", "toaster"], "--device: expected auto, cpu or a CUDA device"),
         (["--sampler", "magic"], "--sampler"),
-        (["--study", "a/b"], "--study: expected a name that can be a file's"),
+        (["--study", "a/b"], "--study: expected a name of letters, digits"),
+        (["--study", "what?"], "--study: expected a name of letters, digits"),
+        (["--studies-dir", "a?b"], "--studies-dir: expected a path without '?'"),
         (["--storage", "nonsense"], "--storage: expected a database URL"),
         (["--storage", "nosuch://x/y"], "--storage: expected a database URL"),
         (["--space", "missing.toml"], "--space: expected a TOML file, got missing.toml"),
-        (["--unknown"], "--unknown"),
+        (["--trail", "8"], "unknown: --trail 8; see nas search --help"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -164,6 +169,8 @@ def test_bad_options_are_one_line(
         ("kernel = 3", "got 'kernel'"),
         ("channels = []", "channels must have at least one choice"),
         ("channels = {low = 64, high = 16}", "empty range"),
+        ("channels = {low = 1, high = 1000000000}", "at most 10,000 choices"),
+        ("blocks = [1, 2000]", "blocks must be at most 1000"),
         ("stages = 2\npool = 8", "pool must have a choice in 1..4"),
         ("stages = 2\nblocks = [[1], [2], [3]]", "one list per stage"),
         ("stages = ", "expected a TOML file"),
@@ -307,7 +314,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals) -> None:
     again = start_search("--timeout", "1", trials=1)
     output, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
-    assert "trials  1 trained to the end, 1 failed" in output
+    assert "trials  1 trained to the end, 1 interrupted and queued again" in output
     assert states() == ["FAIL", "COMPLETE"]
 
 
@@ -324,6 +331,43 @@ def test_a_killed_search_goes_on_with_the_same_design() -> None:
     assert states() == ["FAIL", "COMPLETE"]
     study = optuna.load_study(study_name="digits-5M", storage="sqlite:///studies/digits-5M.db")
     assert study.trials[0].params == study.trials[1].params
+
+
+def test_in_a_terminal_a_panel_shows_where_the_search_stands(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nas.search", "--budget", "5M", "--trials", "3", *FAST]
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        stderr=child,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
+    )
+    os.close(child)
+    shown = b""
+    with contextlib.suppress(OSError):  # what reading gives once the other end is closed
+        while part := os.read(parent, 65536):
+            shown += part
+    os.close(parent)
+    output, _ = process.communicate(timeout=60)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert process.returncode == 0, text
+    assert "Traceback" not in text
+    assert "3 of 3 trained" in text
+    assert "incumbent" in text
+    assert "\x1b[?25h" in shown.decode(), "the cursor is shown again"
+    assert b"rank" in output
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "nas.count", "--preset", "resnet20"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: [Errno 28] No space left on device\n"
 
 
 def test_help_and_count_need_no_heavy_import() -> None:

@@ -5,8 +5,9 @@ Nothing heavy is imported before a command needs it, so that help and `count` an
 
 import argparse
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from nas.commands import count, dashboard, report, search
@@ -28,13 +29,14 @@ class _HelpFormatter(argparse.HelpFormatter):
     """Adds the default to an option's help where there is one to tell."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, argparse.SUPPRESS) or action.required:
+        untold = (None, False, argparse.SUPPRESS)
+        if any(action.default is value for value in untold) or action.required:
             return action.help
         return f"{action.help} (default: %(default)s)"
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of `nas` with all its commands."""
+def make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser of `nas`, and that of each of its commands."""
     parser = _Parser(
         prog="nas",
         description="Finds the most accurate residual network that fits a parameter budget.",
@@ -50,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
                 formatter_class=_HelpFormatter,
             )
         )
-    return parser
+    return parser, commands.choices
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,8 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = make_parser().parse_args(arguments)
+        parser, commands = make_parser()
+        options, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            commands[options.command].error(f"unknown: {shlex.join(unknown)}")
         status: int = _COMMANDS[options.command].run(options)
+        sys.stdout.flush()
         return status
     except SystemExit as ending:  # argparse, after help or an error
         return int(ending.code or 0)
@@ -72,8 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output is gone, as in `nas count | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:  # a full disk behind stdout, say
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        _drop_output()
+        return 1
+
+
+def _drop_output() -> None:
+    """Keeps Python from writing at exit what could not be written before."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_as_module(command: str) -> NoReturn:

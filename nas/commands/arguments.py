@@ -12,13 +12,22 @@ _COUNT = re.compile(r"(\d[\d_]{0,29}(?:\.\d{1,30})?(?:e\+?\d{1,2})?)([kmg]?)", r
 _LARGEST = 10**18  # beyond it is a slip of the finger
 
 
-def whole_number(text: str) -> int:
+def large_number(text: str) -> int:
     """A positive count such as 5000000, 5_000_000, 5e6, 5M or 4.9M."""
+    return _count(text, "5000000, 5e6 or 5M")
+
+
+def whole_number(text: str) -> int:
+    """A positive count such as 50."""
+    return _count(text, "10")
+
+
+def _count(text: str, example: str) -> int:
     match = _COUNT.fullmatch(text.strip())
     value = Fraction(match[1].replace("_", "")) * _UNITS[match[2].lower()] if match else Fraction()
     if not 1 <= value <= _LARGEST or value.denominator != 1:
         raise argparse.ArgumentTypeError(
-            f"expected a positive whole number such as 5000000, 5e6 or 5M, got {text!r}"
+            f"expected a positive whole number such as {example}, got {text!r}"
         )
     return int(value)
 

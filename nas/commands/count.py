@@ -28,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--budget",
-        type=arguments.whole_number,
+        type=arguments.large_number,
         metavar="N",
         help="most parameters a design may have; exit status 1 when it has more",
     )
     parser.add_argument(
         "--max-mult-adds",
-        type=arguments.whole_number,
+        type=arguments.large_number,
         metavar="N",
         help="most mult-adds a design may have; exit status 1 when it has more",
     )

@@ -15,6 +15,7 @@ from nas.study.request import SearchRequest
 from nas.study.search import Observer, Opening
 from nas.training.loop import EpochResult
 
+_SLOW_EPOCH = 20  # seconds
 _LONG = 15 * 60  # seconds: a search expected to take longer says so before it starts
 
 
@@ -25,6 +26,7 @@ class Progress(Observer):
         self.console = console
         self.request = request
         self.outcomes: dict[Outcome, int] = {}
+        self.interrupted = 0
         self.incumbent: TrialRecord | None = None
         self.pace = Pace(None)
         self.epochs = 0
@@ -46,6 +48,7 @@ class Progress(Observer):
         for note in study.notes:
             self.console.print(f"NOTE: {note}", style="bold yellow", markup=False)
         self.outcomes = dict(study.outcomes)
+        self.interrupted = study.interrupted
         self.incumbent = study.incumbent
         self.epochs = settings.epochs
         limits = settings.limits
@@ -70,7 +73,20 @@ class Progress(Observer):
                 style="bold yellow",
                 markup=False,
             )
+        elif each and total:
+            self.console.print(f"about {duration(total)} on this machine", style="dim")
         self.pace = Pace(each)
+
+    def epoch_ended(self, number: int, result: EpochResult) -> None:
+        """Prints an epoch that took long enough for a person to wonder."""
+        if result.seconds >= _SLOW_EPOCH:
+            self.console.print(self._epoch_line(number, result), markup=False, highlight=False)
+
+    def _epoch_line(self, number: int, result: EpochResult) -> str:
+        return (
+            f"trial {number}: epoch {result.epoch} of {self.epochs}, validation accuracy "
+            f"{percent(result.val_accuracy)}, {result.images_per_second:,.0f} images/s"
+        )
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """Counts the trial, and prints it when it was trained or went wrong."""
@@ -113,9 +129,9 @@ class LiveProgress(Progress):
 
     def __init__(self, console: Console, request: SearchRequest) -> None:
         super().__init__(console, request)
-        self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=4)
         self._design = ""
         self._epoch = ""
+        self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=4)
 
     def opened(self, opening: Opening) -> None:
         """Says what is searched, and opens the panel."""
@@ -161,7 +177,8 @@ class LiveProgress(Progress):
                 + (f", about {duration(left)} left" if left is not None else "")
             ),
         )
-        rows.add_row("trials", Text(outcome_counts(self.outcomes)))
+        rows.add_row("", ProgressBar(total=wanted, completed=trained, width=40))
+        rows.add_row("trials", Text(outcome_counts(self.outcomes, self.interrupted)))
         rows.add_row("trial", Text(self._design or "proposing"))
         rows.add_row("epoch", Text(self._epoch))
         best = self.incumbent
@@ -175,10 +192,13 @@ class LiveProgress(Progress):
                 style="bold green",
             ),
         )
-        return Group(Text(), ProgressBar(total=wanted, completed=trained), rows)
+        return Group(Text(), rows)
 
 
 def make_progress(request: SearchRequest) -> Progress:
     """A live panel on stderr when that is a terminal, else a line per trial."""
-    console = Console(stderr=True, soft_wrap=True)
-    return LiveProgress(console, request) if console.is_terminal else Progress(console, request)
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return LiveProgress(console, request)
+    console.soft_wrap = True  # a line stays a line in a file
+    return Progress(console, request)

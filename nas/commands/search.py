@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     number = arguments.whole_number
     parser.add_argument(
         "--budget",
-        type=number,
+        type=arguments.large_number,
         required=True,
         metavar="N",
         help="most parameters a design may have, such as 5e6, 5M or 5000000",
@@ -68,7 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="TOML file with choices for N, B, C, F, K and P (default: by image size)",
     )
     parser.add_argument(
-        "--max-mult-adds", type=number, metavar="N", help="most mult-adds a design may have"
+        "--max-mult-adds",
+        type=arguments.large_number,
+        metavar="N",
+        help="most mult-adds a design may have",
     )
     parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="what proposes designs")
     parser.add_argument(
@@ -216,13 +219,15 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
             f"{request.trials} were asked for. A larger --trials goes on."
         )
     lines += [*_ranking(study), ""]
-    lines.append(f"trials  {outcome_counts(study.outcomes)}")
+    lines.append(f"trials  {outcome_counts(study.outcomes, study.interrupted)}")
     lines.append(f"study   {result.location}")
     lines.append(f"report  {report}")
     name = shlex.quote(study.name)
-    where = "" if str(request.studies_dir) == "studies" else f" --studies-dir {request.studies_dir}"
+    where = ""
     if request.storage is not None:
-        where = f" --storage {result.location}"
+        where = " --storage URL"  # as it was given: it may hold a password
+    elif str(request.studies_dir) != "studies":
+        where = f" --studies-dir {shlex.quote(str(request.studies_dir))}"
     lines.append(f"next    python -m nas.dashboard --study {name}{where}")
     lines.append(f"        python -m nas.report --study {name}{where}")
     return "\n".join(lines)

@@ -38,7 +38,13 @@ def duration(seconds: float) -> str:
     return f"{hours / 24:.0f} days"
 
 
-def outcome_counts(outcomes: Mapping[Outcome, int]) -> str:
-    """``31 trained to the end, 19 stopped early, 70 over budget``."""
-    counts = [f"{outcomes[o]:,} {words}" for o, words in OUTCOME_WORDS.items() if outcomes.get(o)]
+def outcome_counts(outcomes: Mapping[Outcome, int], interrupted: int = 0) -> str:
+    """``31 trained to the end, 19 stopped early, 70 over budget``.
+
+    An interrupted trial has the outcome `failed`, but its design was queued again.
+    """
+    told = {**outcomes, Outcome.FAILED: outcomes.get(Outcome.FAILED, 0) - interrupted}
+    counts = [f"{told[o]:,} {words}" for o, words in OUTCOME_WORDS.items() if told.get(o)]
+    if interrupted:
+        counts.append(f"{interrupted:,} interrupted and queued again")
     return ", ".join(counts) or "no trials"

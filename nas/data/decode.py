@@ -70,7 +70,7 @@ def survey(paths: Sequence[str]) -> Survey:
     sizes = {(header.height, header.width) for header in headers}
     channels = 1 if all(header.gray for header in headers) else 3
     height, width = next(iter(sizes))
-    if len(sizes) == 1 and min(height, width) <= LARGEST_SIDE:
+    if len(sizes) == 1 and max(height, width) <= LARGEST_SIDE:
         return Survey(Shape(channels, height, width), ())
     shorter = statistics.median_low([min(header.height, header.width) for header in headers])
     side = min(LARGEST_SIDE, shorter)

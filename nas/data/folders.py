@@ -184,7 +184,8 @@ def _list_part(data_dir: Path, part: str, classes: Sequence[str]) -> tuple[Files
         if not images:
             raise DataError(
                 f"{data_dir / relative}: expected images directly in this class folder, got none: "
-                f"add some ({', '.join(sorted(EXTENSIONS))}), or remove the folder"
+                f"add some ({', '.join(sorted(EXTENSIONS))}), or give --data-dir the folder whose "
+                "own folders are the classes"
             )
         paths += [f"{relative}/{image}" for image in images]
         counts.append(len(images))

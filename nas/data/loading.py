@@ -59,7 +59,7 @@ def load_dataset(
     except download.DownloadError as error:
         note = (
             f"CIFAR-10 is not in {data_dir} and could not be downloaded ({error.reason}): "
-            "searched the bundled handwritten digits instead"
+            "taking the bundled handwritten digits instead"
         )
     digits = load_dataset("digits", data_dir, split_seed=split_seed, subset=subset)
     return replace(digits, notes=(note, *source.notes, *digits.notes))

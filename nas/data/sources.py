@@ -5,7 +5,7 @@ Shapes: N images, C channels, H x W pixels.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -76,14 +76,12 @@ def open_auto(data_dir: Path, *, split_seed: int) -> Source:
     """
     if cifar10_lies_in(data_dir) or not data_dir.is_dir():
         return open_source("cifar10", data_dir, split_seed=split_seed)
-    source = _torchvision("cifar10", data_dir)
-    if not folders.holds_classes(data_dir):
-        return source
-    note = (
-        f"the class folders in {data_dir} are not those of CIFAR-10 and were left alone: "
-        "use --dataset folder to search on them"
-    )
-    return replace(source, notes=(note,))
+    if folders.holds_classes(data_dir):
+        raise DataError(
+            f"expected CIFAR-10 in {data_dir}, or nothing, got other class folders: "
+            "use --dataset folder for images of your own"
+        )
+    return _torchvision("cifar10", data_dir)
 
 
 def cifar10_lies_in(data_dir: Path) -> bool:

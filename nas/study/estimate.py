@@ -14,7 +14,7 @@ from nas.space import Limits, SearchSpace
 from nas.training.config import TrainingConfig
 
 _DRAWS = 64
-_IMAGES = 16
+_MULT_ADDS = 5e9  # of the forward pass that is timed
 
 
 def expected_trial_seconds(
@@ -35,15 +35,16 @@ def expected_trial_seconds(
     median = sorted(costs, key=lambda design: costs[design])[len(costs) // 2]
     model = build(median, dataset.input, generator=torch.Generator().manual_seed(0))
     model.to(memory_format=torch.channels_last)
-    shape = (_IMAGES, dataset.input.channels, dataset.input.height, dataset.input.width)
+    images_at_once = int(min(max(_MULT_ADDS / costs[median], 8), config.batch_size))
+    shape = (images_at_once, dataset.input.channels, dataset.input.height, dataset.input.width)
     images = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(_IMAGES, dtype=torch.long)
+    labels = torch.zeros(images_at_once, dtype=torch.long)
     seconds = []
-    for _ in range(2):  # the first one warms up
+    for _ in range(4):  # the first one warms up
         started = time.perf_counter()
         F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - started)
-    rate = 3 * costs[median] * _IMAGES / min(seconds)
+    rate = 3 * costs[median] * images_at_once / min(seconds)
     passes = 3 * len(dataset.train) + len(dataset.validation)
     return config.epochs * passes * statistics.fmean(costs.values()) / rate
 

@@ -41,15 +41,14 @@ class Interrupts:
         finally:
             self._allowed = False
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """A block inside `allowed` that a signal must not end; it takes effect right after."""
-        before, self._allowed = self._allowed, False
-        try:
-            yield
-        finally:
-            self._allowed = before
+    def hold(self) -> None:
+        """Inside `allowed`: from here on a signal waits, until `release` or the next block."""
+        self._allowed = False
+
+    def release(self) -> None:
+        """Inside `allowed`: ends `hold`, and raises KeyboardInterrupt when a signal is waiting."""
         self.check()
+        self._allowed = True
 
     def check(self) -> None:
         """Raises KeyboardInterrupt when a signal is waiting."""

@@ -4,9 +4,12 @@ import errno
 import os
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 
 class StudyError(ValueError):
@@ -31,9 +34,14 @@ class StudyLocation:
         if storage is not None:
             sqlite_file = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+).*", storage)
             return cls(name, storage, Path(sqlite_file[1]) if sqlite_file else None)
-        if not re.fullmatch(r"[^/\\\0]{1,200}", name) or name.startswith("."):
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
             raise StudyError(
-                f"--study: expected a name that can be a file's, such as my-study, got {name!r}"
+                "--study: expected a name of letters, digits, '.', '_' and '-', such as "
+                f"my-study, got {name!r}"
+            )
+        if re.search(r"[?%#]", str(studies_dir)):  # these mean something in a URL
+            raise StudyError(
+                f"--studies-dir: expected a path without '?', '%' and '#', got {studies_dir}"
             )
         path = studies_dir / f"{name}.db"
         return cls(name, f"sqlite:///{path}", path)
@@ -42,10 +50,11 @@ class StudyLocation:
         """The file, or the URL without its password."""
         if self.path is not None:
             return str(self.path)
-        return re.sub(r"(?<=://)([^/@:]*):[^@]*@", r"\1:***@", self.url)
+        hidden = re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", self.url)
+        return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*", r"\1***", hidden)
 
     def check(self) -> None:
-        """Makes the directory of an SQLite file and checks that a study can be there.
+        """Makes the directory of an SQLite file and checks that a study can be written there.
 
         Raises:
             StudyError: the directory cannot be written, or the file is something else.
@@ -54,12 +63,42 @@ class StudyLocation:
             return
         check_directory("--studies-dir", self.path.parent)
         if self.path.exists():
-            self._check_is_study_database()
+            self.check_is_study()
             if not os.access(self.path, os.W_OK):
-                raise StudyError(f"{self.path}: expected a study that can be written, got none")
+                raise StudyError(
+                    f"{self.path}: expected a study that can be written, got one that cannot"
+                )
 
-    def _check_is_study_database(self) -> None:
-        assert self.path is not None
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other searches away from an SQLite study while it is open.
+
+        Raises:
+            StudyError: another search has it.
+        """
+        if self.path is None:
+            yield
+            return
+        self.check()
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StudyError(
+                f"{self}: expected a study that nobody else searches, got one that another nas "
+                "search has open; wait for it, or choose another name with --study"
+            ) from error
+        with held:
+            yield
+
+    def check_is_study(self) -> None:
+        """Checks that an SQLite file, which must be there, holds studies; reads only.
+
+        Raises:
+            StudyError: it is something else.
+        """
+        if self.path is None:
+            return
         try:
             with closing(
                 sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)

@@ -38,7 +38,7 @@ def make_sampler(name: str, *, seed: int) -> BaseSampler:
 def make_pruner(name: str, *, epochs: int) -> BasePruner:
     """One of `nas.study.request.PRUNERS`, for runs of this many epochs.
 
-    The first half of a run is never judged: at a high learning rate accuracy says little.
+    A run is judged from its middle on: at a high learning rate accuracy says little.
     """
     warmup = max(1, epochs // 2)
     if name == "none":
@@ -80,6 +80,11 @@ def mark_excess(trial: optuna.Trial, cost: Count, limits: Limits) -> bool:
     return all(value <= 0 for value in excess.values())
 
 
+def has_unseen(space: SearchSpace, limits: Limits, seen: Set[str]) -> bool:
+    """Whether the space has a design within the limits whose key is not in `seen`."""
+    return _first_unseen(space, limits, seen) is not None
+
+
 def enqueue_unseen(
     study: optuna.Study,
     space: SearchSpace,
@@ -88,28 +93,29 @@ def enqueue_unseen(
     rng: random.Random,
     *,
     draws: int = 100,
-) -> bool:
+) -> None:
     """Queues a design within the limits whose key is not in `seen`, as the study's next trial.
 
-    For when a sampler keeps proposing what cannot be trained. Returns False when the space holds no
-    such design.
+    For when a sampler keeps proposing what cannot be trained. There must be such a design.
     """
     for _ in range(draws):
         stages, values = space.draw(limits, rng)
         if space.architecture(stages, values).key not in seen:
             break
     else:
-        unseen = (
-            (stages, values)
-            for stages, values in space.designs(limits)
-            if space.architecture(stages, values).key not in seen
-        )
-        found = next(unseen, None)
-        if found is None:
-            return False
+        found = _first_unseen(space, limits, seen)
+        assert found is not None, "see has_unseen"
         stages, values = found
     study.enqueue_trial({"stages": stages, **values})
-    return True
+
+
+def _first_unseen(
+    space: SearchSpace, limits: Limits, seen: Set[str]
+) -> tuple[int, dict[str, int]] | None:
+    for stages, values in space.designs(limits):
+        if space.architecture(stages, values).key not in seen:
+            return stages, values
+    return None
 
 
 def _suggest(trial: optuna.Trial, name: str, choices: Choices) -> int:

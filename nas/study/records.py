@@ -13,6 +13,11 @@ from enum import StrEnum
 from nas.architecture import Architecture, ImageInput
 from nas.space import Limits
 
+INTERRUPTED = "interrupted"
+DIED = "the process died"
+QUEUED_AGAIN = (INTERRUPTED, DIED)
+"""Reasons of failed trials after which the same design is the next trial."""
+
 
 class Outcome(StrEnum):
     """How a trial ended."""
@@ -91,11 +96,12 @@ class StudyRecord:
 
     @property
     def ranking(self) -> tuple[TrialRecord, ...]:
-        """The trained designs within the limits, best first; equals: fewer parameters first."""
+        """The trained designs within the limits, best first; of equals the earlier first.
+
+        Optuna's best trial is chosen in the same way.
+        """
         trained = [t for t in self.trials if t.outcome is Outcome.TRAINED]
-        return tuple(
-            sorted(trained, key=lambda t: (-(t.val_accuracy or 0), t.parameters or 0, t.number))
-        )
+        return tuple(sorted(trained, key=lambda t: (-(t.val_accuracy or 0), t.number)))
 
     @property
     def incumbent(self) -> TrialRecord | None:
@@ -106,6 +112,11 @@ class StudyRecord:
     def outcomes(self) -> Counter[Outcome]:
         """How many trials ended in which way."""
         return Counter(t.outcome for t in self.trials if t.outcome is not None)
+
+    @property
+    def interrupted(self) -> int:
+        """How many of the failed trials were only interrupted, and their designs queued again."""
+        return sum(t.reason in QUEUED_AGAIN for t in self.trials)
 
     @property
     def trained(self) -> int:

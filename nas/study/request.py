@@ -1,6 +1,7 @@
 """What a search is asked to do, checked in milliseconds before anything heavy is imported."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +52,16 @@ class SearchRequest:
             ("epochs", 1),
         ):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise RequestError(f"{name} must be at least {least}, got {value}")
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise RequestError(f"{name} must be a whole number from {least} on, got {value!r}")
+        for name in ("data_dir", "studies_dir", "space"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
+            raise RequestError(
+                f"--device: expected auto, cpu or a CUDA device of this machine such as cuda:0, "
+                f"got {self.device!r}"
+            )
         if not 0 < self.subset <= 1:
             raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")
         if self.timeout is not None and not 0 < self.timeout < math.inf:

@@ -1,11 +1,13 @@
 """The search: propose, refuse or train, record; until the asked number of designs is trained."""
 
+import contextlib
 import dataclasses
 import gc
 import os
 import random
 import socket
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +15,7 @@ from typing import Any
 
 import optuna
 import torch
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from nas.architecture import Architecture
 from nas.counting import Count, count
@@ -27,26 +29,41 @@ from nas.study.location import StudyLocation
 from nas.study.proposals import (
     derived_seed,
     enqueue_unseen,
+    has_unseen,
     make_pruner,
     make_sampler,
     mark_excess,
     suggest,
 )
-from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
+from nas.study.records import (
+    DIED,
+    INTERRUPTED,
+    QUEUED_AGAIN,
+    Outcome,
+    StudyRecord,
+    StudySettings,
+    TrialRecord,
+)
 from nas.study.request import RequestError, SearchRequest
-from nas.study.storage import open_or_create, study_record, trial_record
+from nas.study.storage import (
+    STORAGE_ERRORS,
+    first_line,
+    open_or_create,
+    study_record,
+    trial_record,
+)
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import Ending, EpochResult, TrainingResult, task_of, train
 
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 
-_INTERRUPTED = "interrupted"
+_DUPLICATES = 3  # in a row before a design is drawn instead
 _REJECTIONS = 30  # over budget or duplicate in a row before a design is drawn instead
 _FAILURES = 5  # diverged, out of memory or failed in a row before the search gives up
 
 
 class SearchFailed(RuntimeError):
-    """Training fails again and again; the message holds the last reason."""
+    """Training fails again and again, or the database is gone; the message says why."""
 
 
 class SearchEnding(StrEnum):
@@ -116,7 +133,7 @@ def run_search(
         RequestError: no design can be within the limits, or the space or device cannot be used.
         DataError: the dataset cannot be had.
         StudyError: the study cannot be used, or was made with other settings.
-        SearchFailed: training fails again and again.
+        SearchFailed: training fails again and again, or the database does.
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the trial that ran is queued again.
     """
     observer = observer or Observer()
@@ -130,27 +147,41 @@ def run_search(
     config = search_recipe(dataset, request.epochs)
     location = request.location_for(dataset.name)
     settings = study_settings(request, dataset, space, config)
-    with Interrupts() as interrupts:
+    with location.lock(), Interrupts() as interrupts:
         study = open_or_create(
             location, settings, seed=request.seed, notes=dataset.notes, command=command
         )
         interrupts.check()
-        found = study_record(study, location)
-        expected = None
-        if device.type == "cpu" and found.trained < request.trials:
-            try:
-                expected = expected_trial_seconds(space, request.limits, dataset, config)
-            except Exception as error:
-                if not _no_memory(error):
-                    raise
-        observer.opened(
-            Opening(found, location, dataset.test_images, device_name(device), expected)
-        )
-        loop = _Loop(
-            study, request, dataset.to(device), space, config, device, observer, interrupts
-        )
-        ending = loop.run()
-        return SearchResult(study_record(study, location), location, ending, loop.newly_trained)
+        try:
+            found = study_record(study, location)
+            expected = None
+            if device.type == "cpu" and found.trained < request.trials:
+                with interrupts.allowed():
+                    expected = _expected_trial_seconds(request, space, dataset, config)
+            observer.opened(
+                Opening(found, location, dataset.test_images, device_name(device), expected)
+            )
+            loop = _Loop(
+                study, request, dataset.to(device), space, config, device, observer, interrupts
+            )
+            ending = loop.run()
+            return SearchResult(study_record(study, location), location, ending, loop.newly_trained)
+        except STORAGE_ERRORS as error:
+            raise SearchFailed(
+                f"{location}: the study can no longer be read or written: {first_line(error)}; "
+                "what it holds is kept, and the same command continues"
+            ) from error
+
+
+def _expected_trial_seconds(
+    request: SearchRequest, space: SearchSpace, dataset: ImageDataset, config: TrainingConfig
+) -> float | None:
+    try:
+        return expected_trial_seconds(space, request.limits, dataset, config)
+    except Exception as error:
+        if _no_memory(error):
+            return None  # a design too large for this machine; the search will say so
+        raise
 
 
 def search_recipe(dataset: ImageDataset, epochs: int | None = None) -> TrainingConfig:
@@ -179,11 +210,14 @@ def study_settings(
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """Where a study stands between two trials."""
+    """Where a study stands between two trials; all that decides what comes next."""
 
     trained: int
     finished: int  # trials that ended for good; numbers the next proposal
     seen: frozenset[str]  # keys of designs that were or are being trained
+    duplicates: int  # the last trials in a row that were duplicates
+    rejected: int  # the last trials in a row that were duplicates or over budget
+    failures: tuple[str, ...]  # reasons of the last trials in a row that could not be trained
 
 
 class _Loop:
@@ -217,47 +251,54 @@ class _Loop:
         """Trials until the study has enough of them, or there is nothing or no time left."""
         deadline = time.monotonic() + (self._request.timeout or float("inf"))
         self._take_over_abandoned()
-        rejected = failed = 0
+        failed_before = len(self._standing().failures)
         while (standing := self._standing()).trained < self._request.trials:
             self._interrupts.check()
             if time.monotonic() >= deadline:
                 return SearchEnding.TIMEOUT
-            if rejected >= _REJECTIONS and not self._draw_instead(standing):
+            if len(standing.failures) - failed_before >= _FAILURES:
+                raise SearchFailed(
+                    f"{_FAILURES} designs in a row could not be trained; "
+                    f"the last one: {standing.failures[-1]}"
+                )
+            if not has_unseen(self._space, self._limits, standing.seen):
                 return SearchEnding.EXHAUSTED
+            if standing.duplicates >= _DUPLICATES or standing.rejected >= _REJECTIONS:
+                rng = random.Random(derived_seed(self._request.seed, "draw", standing.finished))
+                enqueue_unseen(self._study, self._space, self._limits, standing.seen, rng)
             trial = self._one_trial(standing)
             self._observer.trial_ended(trial)
             assert trial.outcome is not None
             if trial.outcome.counts:
                 self.newly_trained += 1
-                rejected = failed = 0
-            elif trial.outcome in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
-                rejected += 1
-            else:
-                failed += 1
-                if failed >= _FAILURES:
-                    raise SearchFailed(
-                        f"{failed} designs in a row could not be trained; the last one, "
-                        f"trial {trial.number}: {trial.outcome}: {trial.reason}"
-                    )
+                failed_before = 0
         return SearchEnding.DONE
 
     def _standing(self) -> _Standing:
-        trained = finished = 0
+        trained = finished = duplicates = rejected = 0
         seen = set()
+        failures: list[str] = []
         for trial in self._study.get_trials(deepcopy=False):
             attributes = trial.user_attrs
-            if trial.state is TrialState.WAITING or attributes.get("reason") == _INTERRUPTED:
+            if trial.state is TrialState.WAITING or attributes.get("reason") in QUEUED_AGAIN:
                 continue
-            outcome = attributes.get("outcome") if trial.state.is_finished() else None
-            finished += trial.state.is_finished()
-            trained += outcome is not None and Outcome(outcome).counts
+            outcome = Outcome(attributes["outcome"]) if "outcome" in attributes else None
             if outcome not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE) and "key" in attributes:
                 seen.add(attributes["key"])
-        return _Standing(trained, finished, frozenset(seen))
-
-    def _draw_instead(self, standing: _Standing) -> bool:
-        rng = random.Random(derived_seed(self._request.seed, "draw", standing.finished))
-        return enqueue_unseen(self._study, self._space, self._limits, standing.seen, rng)
+            if outcome is None:
+                continue  # another process is at it
+            finished += 1
+            trained += outcome.counts
+            duplicates = duplicates + 1 if outcome is Outcome.DUPLICATE else 0
+            if outcome in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
+                rejected += 1
+                continue
+            rejected = 0
+            if outcome.counts:
+                failures.clear()
+            else:
+                failures.append(f"trial {trial.number}: {outcome}: {attributes.get('reason')}")
+        return _Standing(trained, finished, frozenset(seen), duplicates, rejected, tuple(failures))
 
     def _one_trial(self, standing: _Standing) -> TrialRecord:
         # A sampler of its own for every trial: a search that was stopped and continued proposes
@@ -266,6 +307,18 @@ class _Loop:
             self._request.sampler, seed=derived_seed(self._request.seed, standing.finished)
         )
         trial = self._study.ask()
+        try:
+            return self._carry_out(trial, standing)
+        except KeyboardInterrupt:
+            self._tell(trial, Outcome.FAILED, reason=INTERRUPTED)
+            self._study.enqueue_trial(trial.params)
+            raise
+        except BaseException as error:  # of ours or the database's: the search ends
+            with contextlib.suppress(*STORAGE_ERRORS):
+                self._tell(trial, Outcome.FAILED, reason=_one_line(error))
+            raise
+
+    def _carry_out(self, trial: optuna.Trial, standing: _Standing) -> TrialRecord:
         trial.set_user_attr("worker", self._worker)
         architecture = suggest(trial, self._space)
         cost = count(architecture, self._dataset.input)
@@ -278,9 +331,7 @@ class _Loop:
         try:
             with self._interrupts.allowed():
                 result = self._train(trial, architecture)
-        except KeyboardInterrupt:
-            self._tell(trial, Outcome.FAILED, reason=_INTERRUPTED)
-            self._study.enqueue_trial(trial.params)
+        except STORAGE_ERRORS:
             raise
         except Exception as error:
             outcome = Outcome.OUT_OF_MEMORY if _no_memory(error) else Outcome.FAILED
@@ -299,10 +350,12 @@ class _Loop:
         )
 
         def on_epoch(result: EpochResult) -> bool:
-            with self._interrupts.held():
-                trial.report(result.val_accuracy, step=result.epoch)
-                stop = trial.should_prune()
-                self._observer.epoch_ended(trial.number, result)
+            self._interrupts.hold()
+            trial.report(result.val_accuracy, step=result.epoch)
+            stop = trial.should_prune()
+            self._observer.epoch_ended(trial.number, result)
+            if not stop and result.epoch < self._config.epochs:
+                self._interrupts.release()  # else the run is over, and is recorded first
             return stop
 
         return train(
@@ -334,14 +387,21 @@ class _Loop:
         return trial_record(self._study.tell(trial, value, state=_STATES[outcome]))
 
     def _take_over_abandoned(self) -> None:
-        """Ends trials whose process is gone, and queues their designs again."""
+        """Ends trials whose process is gone, and queues each design again, but only once."""
+        deaths = Counter(
+            trial.user_attrs.get("key")
+            for trial in self._study.get_trials(deepcopy=False)
+            if trial.user_attrs.get("reason") == DIED
+        )
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if _is_alive(trial.user_attrs.get("worker")):
                 continue
-            number = trial.number
-            _set_attributes(self._study, trial, {"reason": _INTERRUPTED, "outcome": "failed"})
-            self._study.tell(number, state=TrialState.FAIL)
-            if "key" in trial.user_attrs:
+            key = trial.user_attrs.get("key")
+            reason = DIED if deaths[key] == 0 else f"{DIED} twice on this design"
+            for name, value in (("reason", reason), ("outcome", Outcome.FAILED.value)):
+                self._study._storage.set_trial_user_attr(trial._trial_id, name, value)
+            self._study.tell(trial.number, state=TrialState.FAIL)
+            if key is not None and deaths[key] == 0:
                 self._study.enqueue_trial(trial.params)
 
     def _free_memory(self) -> None:
@@ -369,16 +429,15 @@ def device_name(device: torch.device) -> str:
 
 
 def _device(name: str) -> torch.device:
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        return torch.device("cuda" if devices else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= devices:
         raise RequestError(
-            f"--device: expected auto, cpu or a CUDA device of this machine such as cuda:0, "
-            f"got {name!r}: {_one_line(error)}"
-        ) from error
+            f"--device: expected auto, cpu or a CUDA device of this machine, which has {devices}, "
+            f"got {name!r}"
+        )
     return device
 
 
@@ -395,11 +454,6 @@ def _describe(trial: optuna.Trial, architecture: Architecture, cost: Count) -> N
     }
     for name, value in attributes.items():
         trial.set_user_attr(name, value)
-
-
-def _set_attributes(study: optuna.Study, trial: FrozenTrial, attributes: dict[str, Any]) -> None:
-    for name, value in attributes.items():
-        study._storage.set_trial_user_attr(trial._trial_id, name, value)
 
 
 def _is_alive(worker: str | None) -> bool:

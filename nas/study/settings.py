@@ -17,15 +17,18 @@ _CALLED = {
     "validation_images": "number of validation images",
     "subset": "subset (--subset)",
     "split_seed": "split",
-    "space.stages": "space, N",
-    "space.blocks": "space, B",
-    "space.channels": "space, C",
-    "space.kernels": "space, F",
-    "space.shortcut_kernels": "space, K",
-    "space.pool": "space, P",
     "limits.max_parameters": "budget (--budget)",
     "limits.max_mult_adds": "limit of mult-adds (--max-mult-adds)",
     "recipe.epochs": "epochs (--epochs)",
+}
+
+_SPACE = {
+    "space.stages": "N",
+    "space.blocks": "B",
+    "space.channels": "C",
+    "space.kernels": "F",
+    "space.shortcut_kernels": "K",
+    "space.pool": "P",
 }
 
 
@@ -53,14 +56,19 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
 
 
 def differences(before: StudySettings, now: StudySettings) -> list[str]:
-    """What was set otherwise before, each in words with both values; empty when nothing."""
+    """What was set otherwise before, each in words; empty when nothing."""
     old, new = _flat(settings_to_json(before)), _flat(settings_to_json(now))
-    return [
+    changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    said = [
         f"{_CALLED.get(name, name)} {_shown(old.get(name))} in the study, "
         f"{_shown(new.get(name))} now"
-        for name in dict.fromkeys([*old, *new])
-        if old.get(name) != new.get(name)
+        for name in changed
+        if name not in _SPACE
     ]
+    letters = [_SPACE[name] for name in changed if name in _SPACE]
+    if letters:
+        said.append(f"other choices for {', '.join(letters)} (--space)")
+    return said
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -37,7 +37,8 @@ def open_or_create(
     Raises:
         StudyError: the place cannot be used, or holds a study made with other settings.
     """
-    with _storage_errors(location):
+    location.check()
+    with storage_errors(location):
         study = optuna.create_study(
             study_name=location.name,
             storage=_storage(location),
@@ -45,8 +46,9 @@ def open_or_create(
             load_if_exists=True,
         )
         known = study.user_attrs.get("settings")
-        if known is None:
-            if study.get_trials(deepcopy=False):
+        empty = not study.get_trials(deepcopy=False)
+        if known is None or empty:
+            if not empty:
                 raise StudyError(
                     f"{location}: expected a study made by nas, got a study without settings; "
                     "choose another name with --study"
@@ -80,7 +82,8 @@ def open_existing(location: StudyLocation) -> optuna.Study:
             f"{location.path}: expected a study, got no such file; "
             f"{_other_studies(location.path.parent)}"
         )
-    with _storage_errors(location):
+    location.check_is_study()
+    with storage_errors(location):
         storage = _storage(location)
         names = [study.study_name for study in storage.get_all_studies()]
         if location.name not in names:
@@ -98,7 +101,7 @@ def read_study(location: StudyLocation) -> StudyRecord:
         StudyError: there is none, it cannot be read, or was not made by nas.
     """
     study = open_existing(location)
-    with _storage_errors(location):
+    with storage_errors(location):
         return study_record(study, location)
 
 
@@ -170,29 +173,33 @@ def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
 
 
 def _storage(location: StudyLocation) -> RDBStorage:
-    location.check()
     connect = {"timeout": _SQLITE_TIMEOUT} if location.path is not None else {}
     return RDBStorage(location.url, engine_kwargs={"connect_args": connect})
 
 
+STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError, sqlite3.Error)
+"""What a database may raise in the middle of a search."""
+
+
 @contextmanager
-def _storage_errors(location: StudyLocation) -> Iterator[None]:
-    """Turns what storages raise into one line that says what to do."""
+def storage_errors(location: StudyLocation) -> Iterator[None]:
+    """Turns what opening a storage raises into one line that says what to do."""
     try:
         yield
     except (NoSuchModuleError, ArgumentError, ImportError) as error:
         raise StudyError(
             f"--storage: expected a database URL such as sqlite:///studies/my.db, "
-            f"got {location}: {_first_line(error)}"
+            f"got {location}: {first_line(error)}"
         ) from error
-    except (SQLAlchemyError, StorageInternalError, RuntimeError, sqlite3.Error, OSError) as error:
+    except (*STORAGE_ERRORS, RuntimeError, OSError) as error:
         raise StudyError(
             f"{location}: expected a database that can be opened, "
-            f"got {_first_line(error)}; check that it is there and may be written"
+            f"got {first_line(error)}; check that it is there and may be written"
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error, or of the database's error behind it."""
     return (
         str(getattr(error, "orig", None) or error).strip() or type(error).__name__
     ).splitlines()[0]

@@ -35,6 +35,7 @@ class Normalize:
         )
 
     def __call__(self, pixels_NHWC: Tensor) -> Tensor:
+        """The normalized images."""
         return torch.addcmul(self._shift, pixels_NHWC, self._scale).permute(0, 3, 1, 2)
 
 

@@ -268,7 +268,7 @@ RECIPES: Mapping[str, Callable[[Task], TrainingConfig]] = MappingProxyType(
 
 def _member(name: str, kind: type[StrEnum], value: object) -> StrEnum:
     try:
-        return kind(value)
+        return kind(str(value))
     except ValueError:
         raise ValueError(f"{name} must be one of {', '.join(kind)}, got {value!r}") from None
 

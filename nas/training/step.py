@@ -77,7 +77,7 @@ class TrainingStep:
         graph = torch.cuda.CUDAGraph()
         try:
             torch.cuda.synchronize(self._device)
-            with torch.cuda.graph(graph):  # type: ignore[no-untyped-call]
+            with torch.cuda.graph(graph):
                 self._run(fixed)
         except RuntimeError:
             self._may_capture = False

@@ -11,6 +11,7 @@ import nas
 
 ROOT = Path(nas.__file__).parent
 ORDER = (
+    "files",
     "architecture",
     "counting",
     "space",
@@ -21,7 +22,14 @@ ORDER = (
     "report",
     "commands",
 )
-ENTRIES = {"__main__.py", "search.py", "count.py", "dashboard.py", "report/__main__.py"}
+ENTRIES = {
+    "__main__.py",
+    "search.py",
+    "count.py",
+    "dashboard.py",
+    "train.py",
+    "report/__main__.py",
+}
 OWNERS = {
     "torch": {"model", "data", "training", "study"},
     "optuna": {"study", "commands"},  # commands: its log level only

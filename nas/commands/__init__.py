@@ -10,12 +10,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from nas.commands import count, dashboard, report, search
+from nas.commands import count, dashboard, report, search, train
 from nas.data.catalogue import DataError
 from nas.study.location import StudyError
 from nas.study.request import RequestError
 
-_COMMANDS = {"search": search, "count": count, "report": report, "dashboard": dashboard}
+_COMMANDS = {
+    "search": search,
+    "count": count,
+    "train": train,
+    "report": report,
+    "dashboard": dashboard,
+}
 
 
 class _Parser(argparse.ArgumentParser):

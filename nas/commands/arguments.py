@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from nas.architecture import ImageInput
+from nas.data.catalogue import DATASET_NAMES
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _COUNT = re.compile(r"(\d[\d_]{0,29}(?:\.\d{1,30})?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
@@ -89,7 +90,37 @@ def image_input(shape: tuple[int, int, int], classes: int) -> ImageInput:
     return ImageInput(channels=channels, height=height, width=width, classes=classes)
 
 
-def add_study_options(parser: argparse.ArgumentParser, *, study_required: bool) -> None:
+def real(text: str) -> float:
+    """A finite number."""
+    value = _number(text)
+    if value is None or not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number such as 0.1, got {text!r}")
+    return value
+
+
+def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | None) -> None:
+    """The options that say which images."""
+    parser.add_argument(
+        "--dataset",
+        choices=DATASET_NAMES,
+        default=default,
+        metavar="NAME",
+        help=f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had"
+        + ("" if default else " (default: that of --study, or auto)"),
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where images lie"
+    )
+    parser.add_argument(
+        "--subset",
+        type=share,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the training images to use",
+    )
+
+
+def add_study_options(parser: argparse._ActionsContainer, *, study_required: bool) -> None:
     """The options that say which study."""
     parser.add_argument(
         "--study",
@@ -108,7 +139,7 @@ def add_study_options(parser: argparse.ArgumentParser, *, study_required: bool) 
     )
 
 
-def add_report_option(parser: argparse.ArgumentParser) -> None:
+def add_report_option(parser: argparse._ActionsContainer) -> None:
     """The option that says where reports go."""
     parser.add_argument(
         "--reports-dir",
@@ -119,7 +150,7 @@ def add_report_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_json_option(parser: argparse.ArgumentParser) -> None:
+def add_json_option(parser: argparse._ActionsContainer) -> None:
     """The option that makes stdout one JSON document."""
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 

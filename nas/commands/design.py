@@ -8,7 +8,7 @@ from nas.commands import arguments
 _PER_STAGE = ("blocks", "channels", "kernels", "shortcut_kernels", "strides")
 
 
-def add_design_options(parser: argparse.ArgumentParser) -> None:
+def add_design_options(parser: argparse._ActionsContainer) -> None:
     """`--preset`, or a value or list per field."""
     parser.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
     for name, letter, example in (

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from nas.commands import arguments
 from nas.commands.words import millions, outcome_counts, percent
-from nas.data.catalogue import DATASET_NAMES
 from nas.study.location import StudyLocation, check_directory
 from nas.study.request import PRUNERS, SAMPLERS, SearchRequest
 
@@ -39,27 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="designs to train in the study, over all its searches",
     )
-    parser.add_argument(
-        "--dataset",
-        choices=DATASET_NAMES,
-        default="auto",
-        metavar="NAME",
-        help=f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had",
-    )
-    parser.add_argument(
-        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where images lie"
-    )
+    arguments.add_dataset_options(parser, default="auto")
     arguments.add_study_options(parser, study_required=False)
     arguments.add_report_option(parser)
     parser.add_argument(
         "--epochs", type=number, metavar="N", help="length of a run (default: by dataset size)"
-    )
-    parser.add_argument(
-        "--subset",
-        type=arguments.share,
-        default=1.0,
-        metavar="SHARE",
-        help="share of the training images to use",
     )
     parser.add_argument(
         "--space",

@@ -4,16 +4,16 @@ A cache lies in `.nas-cache` beside the data, or in the user's cache folder wher
 written. It is only ever a saving: whatever is wrong with it, the images are decoded again.
 """
 
-import contextlib
 import hashlib
 import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nas.files import replacing
 
 FOLDER = ".nas-cache"
 _VERSION = "1"  # change it when the same files would decode to other pixels
@@ -79,16 +79,11 @@ def _read(path: Path) -> Decoded | None:
 
 
 def _write(folder: Path, name: str, decoded: Decoded) -> bool:
-    temporary = folder / f".{uuid.uuid4().hex}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
+        with replacing(folder / name) as file:
             notes = np.array(decoded.notes, dtype=np.str_)
             np.savez(file, pixels=decoded.pixels_NCHW, notes=notes)
-        os.replace(temporary, folder / name)
     except OSError:  # not writable, or full
         return False
-    finally:
-        with contextlib.suppress(OSError):  # gone, unless something went wrong
-            temporary.unlink()
     return True

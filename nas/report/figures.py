@@ -131,6 +131,36 @@ def learning_curves(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
     return figure
 
 
+def run_accuracy(epochs: pd.DataFrame) -> go.Figure:
+    """Validation accuracy of one run by epoch."""
+    figure = _figure("epoch", "validation accuracy")
+    figure.add_trace(_run_line(epochs, "val_accuracy", "validation", _ORANGE))
+    figure.update_xaxes(_whole_ticks(epochs["epoch"].tolist()))
+    figure.update_yaxes(range=_accuracy_range(epochs["val_accuracy"].tolist()))
+    return figure
+
+
+def run_loss(epochs: pd.DataFrame) -> go.Figure:
+    """Training and validation loss of one run by epoch."""
+    figure = _figure("epoch", "loss")
+    figure.add_trace(_run_line(epochs, "train_loss", "training", _BLUE))
+    figure.add_trace(_run_line(epochs, "val_loss", "validation", _ORANGE))
+    figure.update_xaxes(_whole_ticks(epochs["epoch"].tolist()))
+    figure.update_yaxes(tickformat=".2~f", rangemode="tozero")
+    return figure
+
+
+def _run_line(epochs: pd.DataFrame, column: str, name: str, color: str) -> Any:
+    return go.Scatter(
+        x=epochs["epoch"].tolist(),
+        y=epochs[column].tolist(),
+        name=name,
+        mode="lines+markers",
+        line={"color": color, "width": 2.5},
+        marker={"size": 5},
+    )
+
+
 def _figure(x: str, y: str) -> go.Figure:
     axis = {"gridcolor": "rgba(128,128,128,.25)", "zeroline": False, "automargin": True}
     title = {"standoff": 12}

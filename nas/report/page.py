@@ -1,29 +1,17 @@
 """The report: a study as one HTML page that needs no other file and no network."""
 
-import os
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from re import sub
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 
+from nas.files import replacing
 from nas.report import figures, tables, words
+from nas.report.document import Plot, document, encoded
 from nas.report.markup import MISSING, Column, facts, section, table
-from nas.report.style import STYLE
 from nas.study.records import Outcome, StudyRecord
-
-# The browser itself refuses any request: scripts and styles are inline, pictures are data.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; base-uri 'none'; form-action 'none'"
-)
-_CONFIG = (
-    '{"responsive": true, "displaylogo": false, "scrollZoom": false, '
-    '"modeBarButtons": [["toImage", "zoom2d", "resetScale2d"]]}'
-)
 
 
 def _integer(value: Any) -> str:
@@ -46,16 +34,10 @@ def write_report(study: StudyRecord, reports_dir: Path | str) -> Path:
         OSError: the directory or the file cannot be written; an older report is then unchanged.
     """
     path = Path(reports_dir) / f"{slug(study.name)}.html"
-    # What UTF-8 cannot hold (half of a surrogate pair, from a file name) must not lose a report.
-    page = render(study).encode("utf-8", errors="xmlcharrefreplace")
+    page = encoded(render(study))
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{uuid4().hex}.tmp")
-    try:
-        unfinished.write_bytes(page)
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(page)
     return path
 
 
@@ -79,18 +61,7 @@ def render(study: StudyRecord) -> str:
         _settings(study),
         _every_trial(trials),
     ]
-    draw = "".join(plot.script() for plot in plots)
-    if draw:
-        draw = f"<script>{figures.plotly_js()}</script>\n<script>\n{draw}</script>\n"
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(study.name)} - architecture search</title>\n"
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{''.join(body)}</main>\n"
-        f"{draw}</body>\n</html>\n"
-    )
+    return document(f"{study.name} - architecture search", body, plots)
 
 
 def _notes(study: StudyRecord) -> str:
@@ -150,40 +121,7 @@ def _summary(study: StudyRecord) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Plot:
-    """A figure with what surrounds it."""
-
-    name: str  # of the element it is drawn in
-    heading: str
-    caption: str  # one sentence: what to look at
-    data: str  # the table behind it
-    json: str | None  # None: there is nothing to draw
-
-    def section(self) -> str:
-        if self.json is None:
-            text = "Nothing to draw: no trial has what this figure shows so far."
-            return section(self.heading, f'<p class="caption">{text}</p>')
-        return section(
-            self.heading,
-            f'<figure><figcaption class="caption">{escape(self.caption)}</figcaption>'
-            f'<div class="plot" id="plot-{self.name}" role="img" '
-            f'aria-label="{escape(self.heading)}. {escape(self.caption)}"></div></figure>'
-            "<noscript><p>The figure is drawn by a script, which is switched off; "
-            "its data are in the table below.</p></noscript>"
-            f"<details><summary>Data of this figure</summary>{self.data}</details>",
-        )
-
-    def script(self) -> str:
-        if self.json is None:
-            return ""
-        return (
-            f"{{const f = {self.json}; "
-            f'Plotly.newPlot("plot-{self.name}", f.data, f.layout, {_CONFIG});}}\n'
-        )
-
-
-def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[_Plot]:
+def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
     best = None if study.incumbent is None else study.incumbent.number
     max_parameters = study.settings.limits.max_parameters
     incumbents = tables.incumbent_table(study)
@@ -195,7 +133,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[_Plot]:
     steps = measured.merge(incumbents[["number", "incumbent"]], how="left", on="number")
     epochs = [Column(epoch, f"Epoch {epoch}", words.percent) for epoch in by_epoch.columns[1:]]
     return [
-        _Plot(
+        Plot(
             "history",
             "How the search went",
             "Look at the step line, the best design so far: where it stays flat, more trials "
@@ -203,7 +141,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[_Plot]:
             table(steps, (*_TRIAL, _ACCURACY, Column("incumbent", "Incumbent (trial)", _integer))),
             None if measured.empty else figures.figure_json(figures.history(measured, incumbents)),
         ),
-        _Plot(
+        Plot(
             "size",
             "Accuracy and size",
             "Look at how close the best designs come to the budget (dashed), and what smaller "
@@ -213,7 +151,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[_Plot]:
             if sized.empty
             else figures.figure_json(figures.accuracy_by_parameters(sized, max_parameters, best)),
         ),
-        _Plot(
+        Plot(
             "curves",
             "Learning curves",
             "Look at whether the incumbent (thick) still rises at the last epoch, and whether a "

@@ -19,6 +19,19 @@ class RequestError(ValueError):
     """A search cannot do what it is asked; the message says what was expected, what came."""
 
 
+def check_device_name(name: str) -> None:
+    """Refuses what can be no device.
+
+    Raises:
+        RequestError: it is none.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise RequestError(
+            f"--device: expected auto, cpu or a CUDA device of this machine such as cuda:0, "
+            f"got {name!r}"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
     """One search. The same request again continues its study.
@@ -57,11 +70,7 @@ class SearchRequest:
         for name in ("data_dir", "studies_dir", "space"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
-        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device):
-            raise RequestError(
-                f"--device: expected auto, cpu or a CUDA device of this machine such as cuda:0, "
-                f"got {self.device!r}"
-            )
+        check_device_name(self.device)
         if not 0 < self.subset <= 1:
             raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")
         if self.timeout is not None and not 0 < self.timeout < math.inf:

@@ -138,7 +138,7 @@ def run_search(
     """
     observer = observer or Observer()
     request.check()
-    device = _device(request.device)
+    device = find_device(request.device)
     observer.loading(request)
     dataset = load_dataset(
         request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
@@ -428,7 +428,12 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} ({torch.get_num_threads()} threads)"
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of that name; `auto` is a GPU where there is one.
+
+    Raises:
+        RequestError: this machine has no such device.
+    """
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if devices else "cpu")

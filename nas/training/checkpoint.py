@@ -1,13 +1,13 @@
 """Checkpoints: a run's state in one file that is always whole, and never runs code when read."""
 
-import os
 import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
+
+from nas.files import replacing
 
 _KIND = "nas checkpoint"
 _VERSION = 1
@@ -23,16 +23,8 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: the file cannot be written; an older one is then unchanged.
     """
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            torch.save({"kind": _KIND, "version": _VERSION, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        torch.save({"kind": _KIND, "version": _VERSION, **content}, file)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

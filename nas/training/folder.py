@@ -2,17 +2,17 @@
 
 import dataclasses
 import json
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 
 from nas.architecture import Architecture
 from nas.counting import count
 from nas.data.types import ImageDataset
+from nas.files import replacing
 from nas.model import build
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
@@ -50,6 +50,7 @@ def train_in_folder(
     *,
     device: torch.device,
     resume: bool = False,
+    on_resume: Callable[[list[EpochResult]], None] = lambda history: None,
     on_epoch: OnEpoch = lambda result: False,
 ) -> TrainingResult:
     """Trains and keeps everything in a folder, so that a stopped run can be continued exactly.
@@ -62,6 +63,7 @@ def train_in_folder(
         folder: made if it is not there.
         device: where to train.
         resume: continue from `last.pt`; without one, begin.
+        on_resume: called with the epochs that are already done, when there are any.
         on_epoch: called after every epoch; True stops the run.
 
     Raises:
@@ -87,6 +89,7 @@ def train_in_folder(
         content = load_checkpoint(last)
         _check_same_run(last, content["identity"], plan.identity())
         run.load_state(content["run"])
+        on_resume(run.history)
 
     def after_epoch(result: EpochResult) -> bool:
         best = max(run.history, key=lambda epoch: epoch.val_accuracy)
@@ -142,10 +145,5 @@ def _write_metrics(
         "best": dataclasses.asdict(best),
         "epochs": [dataclasses.asdict(result) for result in history],
     }
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        unfinished.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write((json.dumps(document, indent=2) + "\n").encode())

@@ -126,6 +126,11 @@ class Run:
         return self._averaged.model if self._averaged else self.model
 
     @property
+    def captured(self) -> bool:
+        """Whether steps are replayed from a CUDA graph by now."""
+        return self._step.captured
+
+    @property
     def finished(self) -> bool:
         """Whether every epoch is done."""
         return len(self.history) >= self.config.epochs

@@ -1,0 +1,260 @@
+"""`nas train`: one design, one recipe."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.architecture import Architecture
+from nas.commands import arguments, design
+from nas.commands.words import millions, percent
+from nas.counting import count
+from nas.study.location import StudyLocation
+from nas.study.request import RequestError, check_device_name
+from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig
+
+if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
+    from nas.study.records import StudyRecord
+    from nas.training.loop import EpochResult
+
+SUMMARY = "train one design with one recipe"
+
+_PAGE = "curves.html"
+_AUGMENTS = ("none", "standard", *Augment)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `nas train`."""
+    number = arguments.whole_number
+    which = parser.add_argument_group("design, by preset, by fields or from a study")
+    design.add_design_options(which)
+    arguments.add_study_options(which, study_required=False)
+    which.add_argument(
+        "--trial", metavar="N", help="trial of --study: its number, or best (default: best)"
+    )
+    data = parser.add_argument_group("images")
+    arguments.add_dataset_options(data, default=None)
+    recipe = parser.add_argument_group("recipe, and what to change in it")
+    recipe.add_argument(
+        "--recipe", choices=tuple(RECIPES), default="fast", help="named recipe to start from"
+    )
+    recipe.add_argument("--epochs", type=number, metavar="N", help="length of the run")
+    recipe.add_argument("--optimizer", choices=tuple(Optimizer), help="what makes the steps")
+    recipe.add_argument("--lr", type=arguments.real, metavar="X", help="peak learning rate")
+    recipe.add_argument("--batch-size", type=number, metavar="N", help="images per step")
+    recipe.add_argument("--schedule", choices=tuple(Schedule), help="of the learning rate")
+    recipe.add_argument("--weight-decay", type=arguments.real, metavar="X", help="of weights")
+    recipe.add_argument(
+        "--label-smoothing", type=arguments.real, metavar="X", help="share spread over classes"
+    )
+    recipe.add_argument(
+        "--ema", type=arguments.real, metavar="X", help="decay per step of averaged weights"
+    )
+    recipe.add_argument(
+        "--augment",
+        metavar="LIST",
+        help=f"with commas between: {', '.join(_AUGMENTS)}; standard is crop and flip",
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="of everything")
+    run.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    run.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run (default: runs/ and the names of design, recipe and seed)",
+    )
+    run.add_argument("--resume", action="store_true", help="continue the run in --out")
+    arguments.add_json_option(run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains, prints a row per epoch, and keeps checkpoints, metrics and the learning curve."""
+    check_device_name(options.device)
+    used = design.given_fields(options)
+    if used and options.study is not None:
+        raise RequestError(f"expected --study or {used[0]}, got both")
+    if options.study is None and (options.trial is not None or options.storage is not None):
+        raise RequestError("expected --study with --trial and --storage, got no --study")
+    if options.study is None:
+        try:
+            architecture = design.design_of(options)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
+        name, dataset_name = options.preset or _file_name(architecture), options.dataset or "auto"
+    else:
+        architecture, name, dataset_name = _from_study(options)
+    changes = _changes(options)
+    try:  # with stand-in sizes: bad values are known before images are read
+        _recipe(options, Task(arguments.image_input((3, 32, 32), 10), 50_000, True), changes)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
+    folder = options.out or Path("runs") / f"{name}-{options.recipe}-seed{options.seed}"
+
+    from nas.data.loading import load_dataset
+    from nas.report.run import write_run_page
+    from nas.study.search import SPLIT_SEED, find_device
+    from nas.training.checkpoint import CheckpointError
+    from nas.training.folder import RunPlan, train_in_folder
+    from nas.training.loop import Ending, task_of
+
+    device = find_device(options.device)
+    dataset = load_dataset(
+        dataset_name, options.data_dir, split_seed=SPLIT_SEED, subset=options.subset
+    )
+    for note in dataset.notes:
+        print("NOTE:", note, file=sys.stderr)
+    try:
+        cost = count(architecture, dataset.input)
+        config = _recipe(options, task_of(dataset), changes)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
+    plan = RunPlan(
+        architecture=architecture,
+        dataset=dataset.to(device),
+        config=config,
+        seed=options.seed,
+    )
+    print(
+        f"{architecture}: {cost.parameters:,} parameters, {millions(cost.mult_adds)} mult-adds; "
+        f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.validation):,} "
+        f"validation images; {config.epochs} epochs on {device}; in {folder}",
+        file=sys.stderr,
+    )
+    table = _Table(quiet=options.json)
+
+    def on_epoch(result: "EpochResult") -> bool:
+        table.row(result)
+        return False
+
+    try:
+        result = train_in_folder(
+            plan,
+            folder,
+            device=device,
+            resume=options.resume,
+            on_resume=table.earlier,
+            on_epoch=on_epoch,
+        )
+    except CheckpointError as error:
+        raise RequestError(str(error)) from error
+    except OSError as error:
+        print(f"error: {folder} cannot be written: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume continues", file=sys.stderr)
+        return 130
+    if result.ending is Ending.DIVERGED:
+        print(f"error: {result.reason}; a lower --lr may help", file=sys.stderr)
+        return 1
+    best = max(result.epochs, key=lambda epoch: epoch.val_accuracy)
+    about = {
+        "design": str(architecture),
+        "parameters": f"{cost.parameters:,}",
+        "mult-adds": f"{cost.mult_adds:,}",
+        "dataset": dataset.name,
+        "recipe": options.recipe,
+        **{n.replace("_", " "): str(v) for n, v in config.to_dict().items()},
+        "seed": str(options.seed),
+        "device": str(device),
+    }
+    write_run_page(folder / _PAGE, name, result.epochs, about)
+    if options.json:
+        print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
+        return 0
+    print(
+        f"\nbest    {percent(best.val_accuracy)} validation accuracy after epoch {best.epoch}\n"
+        f"last    {percent(result.val_accuracy)} after epoch {result.epochs[-1].epoch}\n"
+        f"files   {folder}: best.pt, last.pt, metrics.json, {_PAGE}"
+    )
+    return 0
+
+
+class _Table:
+    """The epochs on stdout, in the columns of a lab report."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._begun = False
+
+    def earlier(self, history: "list[EpochResult]") -> None:
+        """The epochs of the run that is continued."""
+        for result in history:
+            self.row(result)
+
+    def row(self, result: "EpochResult") -> None:
+        """One more epoch."""
+        if self._quiet:
+            return
+        if not self._begun:
+            print("epoch  train loss  validation loss  accuracy  images/s")
+            self._begun = True
+        print(
+            f"{result.epoch:>5}  {result.train_loss:>10.4f}  {result.val_loss:>15.4f}  "
+            f"{result.val_accuracy:>8.2%}  {result.images_per_second:>8,.0f}",
+            flush=True,
+        )
+
+
+def _from_study(options: argparse.Namespace) -> tuple[Architecture, str, str]:
+    """Design, name and dataset of a trial."""
+    location = StudyLocation.at(
+        options.study, studies_dir=options.studies_dir, storage=options.storage
+    )
+    from nas.study.storage import read_study
+
+    study = read_study(location)
+    trial = _trial(study, options.trial or "best")
+    return (
+        trial,
+        f"{study.name}-trial-{options.trial or 'best'}",
+        (options.dataset or study.settings.dataset),
+    )
+
+
+def _trial(study: "StudyRecord", wanted: str) -> Architecture:
+    if wanted == "best":
+        if study.incumbent is None or study.incumbent.architecture is None:
+            raise RequestError(
+                f"--trial: expected a study with a design trained to the end, got none in "
+                f"{study.name}; search on, or name a trial"
+            )
+        return study.incumbent.architecture
+    found = [t.architecture for t in study.trials if str(t.number) == wanted and t.architecture]
+    if not found:
+        raise RequestError(
+            f"--trial: expected best or a number below {len(study.trials)}, got {wanted!r}"
+        )
+    return found[0]
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    names = (
+        "epochs",
+        "optimizer",
+        "lr",
+        "batch_size",
+        "schedule",
+        "weight_decay",
+        "label_smoothing",
+        "ema",
+    )
+    return {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+
+
+def _recipe(options: argparse.Namespace, task: Task, changes: dict[str, Any]) -> TrainingConfig:
+    config = RECIPES[options.recipe](task)
+    if options.augment is not None:
+        augment: list[str] = []
+        for name in options.augment.split(","):
+            if name == "standard":
+                augment += [Augment.CROP, *task.flip]
+            elif name != "none":
+                augment.append(name)
+        changes = {**changes, "augment": tuple(augment), "crop_padding": task.scaled(4)}
+    return dataclasses.replace(config, **changes)
+
+
+def _file_name(architecture: Architecture) -> str:
+    return str(architecture).replace(" ", "-").replace(",", ".")

@@ -1,0 +1,86 @@
+"""What only a CUDA device can show; run with `pytest -m gpu`."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from nas.architecture import PRESETS, ImageInput
+from nas.data.types import ImageDataset
+from nas.model import build
+from nas.study.records import Outcome
+from nas.study.search import run_search
+from nas.training.config import Optimizer, fast
+from nas.training.loop import Run, task_of
+from nas.training.step import TrainingStep
+from tests.conftest import RequestOf
+from tests.training_kit import make_dataset
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+CUDA = torch.device("cuda")
+INPUT = ImageInput(channels=3, height=32, width=32, classes=10)
+
+
+def images(count: int = 2048) -> ImageDataset:
+    return make_dataset(train_images=count, height=32, width=32, classes=10).to(CUDA)
+
+
+def new_run(dataset: ImageDataset, optimizer: Optimizer, epochs: int = 4) -> Run:
+    config = dataclasses.replace(
+        fast(task_of(dataset)), optimizer=optimizer, lr=0.01, epochs=epochs, batch_size=128
+    )
+    model = build(PRESETS["resnet20"], INPUT, generator=torch.Generator().manual_seed(0))
+    return Run(model, dataset, config, seed=0, device=CUDA)
+
+
+def flat(run: Run) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in run.model.parameters()])
+
+
+@pytest.mark.parametrize("optimizer", Optimizer)
+def test_a_captured_step_trains_as_an_uncaptured_one(
+    optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = images()
+    captured = new_run(dataset, optimizer)
+    losses = [captured.train_epoch().train_loss for _ in range(4)]
+    assert captured.captured == (optimizer is not Optimizer.ADAGRAD)
+    monkeypatch.setattr(TrainingStep, "_capture", lambda self, batch: None)
+    eager = new_run(dataset, optimizer)
+    expected = [eager.train_epoch().train_loss for _ in range(4)]
+    assert not eager.captured
+    assert losses == pytest.approx(expected, rel=0.05)
+
+
+def test_a_continued_run_stays_close_to_an_uninterrupted_one() -> None:
+    dataset = images()
+    whole = new_run(dataset, Optimizer.NESTEROV)
+    for _ in range(4):
+        whole.train_epoch()
+    first = new_run(dataset, Optimizer.NESTEROV)
+    for _ in range(2):
+        first.train_epoch()
+    second = new_run(dataset, Optimizer.NESTEROV)
+    second.load_state(first.state())
+    for _ in range(2):
+        second.train_epoch()
+    difference = (flat(second) - flat(whole)).norm() / flat(whole).norm()
+    assert difference < 0.05
+    assert [e.epoch for e in second.history] == [1, 2, 3, 4]
+
+
+def test_out_of_memory_is_an_outcome_and_gives_the_memory_back(
+    request_of: RequestOf, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    space = tmp_path_factory.mktemp("space") / "huge.toml"
+    space.write_text("stages = 1\nblocks = 1\nchannels = [4, 100000]\nkernels = 3\npool = 8\n")
+    result = run_search(
+        request_of(trials=2, max_parameters=10**12, space=space, device="cuda", subset=1.0)
+    )
+    assert result.study.outcomes[Outcome.OUT_OF_MEMORY] == 1
+    assert result.study.outcomes[Outcome.TRAINED] == 1
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_allocated() < 100_000_000

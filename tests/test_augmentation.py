@@ -270,19 +270,16 @@ def is_box(mask_HW: Tensor) -> bool:
     return bool(mask_HW[top : bottom + 1, left : right + 1].all())
 
 
-@pytest.mark.parametrize("augment", MIXES)
-def test_with_an_alpha_of_one_the_share_of_a_mix_is_uniform(augment: Augment) -> None:
-    dataset = make_dataset(train_images=16, classes=16, height=64, width=64, channels=1)
-    batches = make_batches(dataset, augment)
-    shares = [
-        float(target_K.max())
-        for epoch in range(1, 301)
+@pytest.mark.parametrize("alpha", [0.05, 1.0, 20.0])
+def test_the_share_of_mixup_follows_the_beta_distribution(alpha: float) -> None:
+    batches = make_batches(make_named_images(16, height=2, width=2), Augment.MIXUP, mix_alpha=alpha)
+    larger = [  # of an image that is not mixed with itself
+        float(batch.targets.amax(dim=1).min())
+        for epoch in range(1, 1001)
         for batch in batches.epoch(epoch)
-        for target_K in batch.targets[:1]
     ]
-    assert min(shares) >= 0.5
-    # The larger of two uniform shares has a mean of 3/4; the border cuts some boxes smaller.
-    assert np.mean(shares) == pytest.approx(0.76, abs=0.04)
+    drawn = np.random.default_rng(0).beta(alpha, alpha, 100_000)
+    assert np.mean(larger) == pytest.approx(np.maximum(drawn, 1 - drawn).mean(), abs=0.02)
 
 
 @pytest.mark.parametrize(

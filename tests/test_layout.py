@@ -12,6 +12,7 @@ import nas
 ROOT = Path(nas.__file__).parent
 ORDER = (
     "files",
+    "numbers",
     "architecture",
     "counting",
     "space",

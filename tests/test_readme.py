@@ -43,7 +43,7 @@ def test_the_two_commands_are_there() -> None:
 
 @pytest.mark.slow
 def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
-    search, count, count_fields, more, report, dashboard = commands()
+    search, count, count_fields, more, report, dashboard, train = commands()
     on_digits = f"{search} --dataset digits"
     first = run(on_digits, tmp_path)
     assert first.returncode == 0, first.stderr
@@ -67,6 +67,9 @@ def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
     assert "parameters  4,977,226" in run(count_fields, tmp_path).stdout
     assert run(report, tmp_path).stdout == "reports/digits-5M.html\n"
     check_dashboard(dashboard, tmp_path)
+    trained_again = run(train, tmp_path)
+    assert trained_again.returncode == 0, trained_again.stderr
+    assert "best    " in trained_again.stdout
 
 
 def check_dashboard(command: str, directory: Path) -> None:

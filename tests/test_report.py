@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nas.architecture import Architecture, ImageInput
 from nas.counting import count
+from nas.numbers import millions
 from nas.report import figures, tables, words
 from nas.report.figures import plotly_js
 from nas.report.page import render, slug, write_report
@@ -329,7 +330,7 @@ class TestWords:
         ("value", "shown"), [(555_631_626, "555.6 M"), (1_234_000, "1.23 M"), (12_345, "0.012 M")]
     )
     def test_millions(self, value: int, shown: str) -> None:
-        assert words.millions(value) == shown
+        assert millions(value) == shown
 
     def test_choices(self) -> None:
         assert words.choices_in_words([3, 4]) == "3 or 4"
@@ -497,7 +498,7 @@ class TestFile:
         assert [path.name for path in reports.iterdir()] == [file]
         assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
-    @pytest.mark.parametrize("broken", ["os.replace", "pathlib.Path.write_bytes"])
+    @pytest.mark.parametrize("broken", ["os.replace", "os.fsync"])
     def test_a_failing_write_leaves_the_old_report(
         self, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

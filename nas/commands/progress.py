@@ -7,8 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.architecture import Architecture
-from nas.commands.words import duration, millions, outcome_counts, percent
+from nas.commands.words import duration, outcome_counts
 from nas.counting import Count
+from nas.numbers import millions, percent
 from nas.study.estimate import Pace
 from nas.study.records import Outcome, TrialRecord
 from nas.study.request import SearchRequest

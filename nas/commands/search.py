@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.commands import arguments
-from nas.commands.words import millions, outcome_counts, percent
+from nas.commands.words import outcome_counts
+from nas.numbers import millions, percent
 from nas.study.location import StudyLocation, check_directory
 from nas.study.request import PRUNERS, SAMPLERS, SearchRequest
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas.architecture import Architecture
 from nas.commands import arguments, design
-from nas.commands.words import millions, percent
 from nas.counting import count
+from nas.numbers import millions, percent
 from nas.study.location import StudyLocation
 from nas.study.request import RequestError, check_device_name
 from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig

@@ -1,4 +1,4 @@
-"""Numbers and outcomes as the commands show them."""
+"""Times and outcomes as the commands show them."""
 
 from collections.abc import Mapping
 
@@ -13,16 +13,6 @@ OUTCOME_WORDS: Mapping[Outcome, str] = {
     Outcome.OUT_OF_MEMORY: "out of memory",
     Outcome.FAILED: "failed",
 }
-
-
-def percent(share: float | None) -> str:
-    """0.9412 -> 94.12%."""
-    return "-" if share is None else f"{share:.2%}"
-
-
-def millions(count: int | None) -> str:
-    """520562442 -> 520.56M."""
-    return "-" if count is None else f"{count / 1e6:,.2f}M"
 
 
 def duration(seconds: float) -> str:

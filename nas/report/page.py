@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from nas.files import replacing
+from nas.numbers import millions, percent, whole
 from nas.report import figures, tables, words
 from nas.report.document import Plot, document, encoded
 from nas.report.markup import MISSING, Column, facts, section, table
@@ -15,15 +16,15 @@ from nas.study.records import Outcome, StudyRecord
 
 
 def _integer(value: Any) -> str:
-    return words.whole(int(value))
+    return whole(int(value))
 
 
-_ACCURACY = Column("val_accuracy", "Validation accuracy", words.percent)
+_ACCURACY = Column("val_accuracy", "Validation accuracy", percent)
 _TRIAL = (Column("number", "Trial", _integer), Column("outcome", "Outcome", kind="text"))
 _DESIGN = (
     Column("design", "Design", kind="text design"),
     Column("parameters", "Parameters", _integer),
-    Column("mult_adds", "Mult-adds", words.millions),
+    Column("mult_adds", "Mult-adds", millions),
 )
 
 
@@ -77,23 +78,23 @@ def _cards(study: StudyRecord) -> str:
     if best is not None and best.val_accuracy is not None:
         interval = words.interval_of(study, best)
         detail = (
-            f"95% interval {words.percent(interval.low)} to {words.percent(interval.high)}"
+            f"95% interval {percent(interval.low)} to {percent(interval.high)}"
             if interval
             else f"trial {best.number}"
         )
-        cards.append(("Best validation accuracy", words.percent(best.val_accuracy), detail))
+        cards.append(("Best validation accuracy", percent(best.val_accuracy), detail))
     if best is not None and best.parameters is not None:
         share = best.parameters / study.settings.limits.max_parameters
-        budget = words.whole(study.settings.limits.max_parameters)
-        cards.append(("Parameters", words.whole(best.parameters), f"{share:.1%} of {budget}"))
+        budget = whole(study.settings.limits.max_parameters)
+        cards.append(("Parameters", whole(best.parameters), f"{share:.1%} of {budget}"))
     if best is not None and best.mult_adds is not None:
-        cards.append(("Mult-adds", words.millions(best.mult_adds), "per image"))
+        cards.append(("Mult-adds", millions(best.mult_adds), "per image"))
     stopped = study.outcomes[Outcome.STOPPED_EARLY]
     trials = words.plural(len(study.trials), "trial")
-    cards.append(("Designs trained", words.whole(study.trained), f"in {trials}"))
+    cards.append(("Designs trained", whole(study.trained), f"in {trials}"))
     if stopped:
         detail = f"by {words.plural(stopped, 'early stop')}"
-        cards.append(("Epochs saved", words.whole(words.epochs_saved(study)), detail))
+        cards.append(("Epochs saved", whole(words.epochs_saved(study)), detail))
     seconds = words.training_seconds(study)
     if seconds is not None:
         cards.append(("Training time", words.duration(seconds), "summed over all runs"))
@@ -131,7 +132,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
     measured = compared.dropna(subset=["val_accuracy"])
     sized = measured.dropna(subset=["parameters"])
     steps = measured.merge(incumbents[["number", "incumbent"]], how="left", on="number")
-    epochs = [Column(epoch, f"Epoch {epoch}", words.percent) for epoch in by_epoch.columns[1:]]
+    epochs = [Column(epoch, f"Epoch {epoch}", percent) for epoch in by_epoch.columns[1:]]
     return [
         Plot(
             "history",
@@ -201,14 +202,14 @@ def _settings(study: StudyRecord) -> str:
         "Dataset": s.dataset,
         "Dataset digest": s.dataset_digest,
         "Images": str(s.input),
-        "Training images": words.whole(s.train_images),
-        "Validation images": words.whole(s.validation_images),
+        "Training images": whole(s.train_images),
+        "Validation images": whole(s.validation_images),
         "Subset": words.subset_in_words(study),
         "Split seed": str(s.split_seed),
-        "Budget": f"{words.whole(s.limits.max_parameters)} parameters",
+        "Budget": f"{whole(s.limits.max_parameters)} parameters",
         "Mult-adds": "no limit"
         if s.limits.max_mult_adds is None
-        else f"at most {words.millions(s.limits.max_mult_adds)}",
+        else f"at most {millions(s.limits.max_mult_adds)}",
     }
     trained_on = {
         device: words.plural(sum(t.device == device for t in study.trials), "run")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from nas.files import replacing
-from nas.report import figures, words
+from nas.numbers import percent, whole
+from nas.report import figures
 from nas.report.document import Plot, document, encoded
 from nas.report.markup import Column, facts, table
 from nas.report.markup import section as page_section
@@ -72,9 +73,9 @@ def _loss(value: float) -> str:
 
 
 _COLUMNS = (
-    Column("epoch", "Epoch", lambda value: words.whole(int(value))),
+    Column("epoch", "Epoch", lambda value: whole(int(value))),
     Column("train_loss", "Train loss", _loss),
     Column("val_loss", "Validation loss", _loss),
-    Column("val_accuracy", "Validation accuracy", words.percent),
-    Column("images_per_second", "Images/s", lambda value: words.whole(round(value))),
+    Column("val_accuracy", "Validation accuracy", percent),
+    Column("images_per_second", "Images/s", lambda value: whole(round(value))),
 )

@@ -1,34 +1,13 @@
-"""A study in words: numbers as they are shown, and the sentences of the report, as plain text."""
+"""A study in words: the sentences of the report, as plain text."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
 from nas.architecture import Architecture
+from nas.numbers import millions, percent, whole
 from nas.report.tables import UNFINISHED, Interval, last_epoch, wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord
-
-
-def percent(share: float) -> str:
-    """A share of 0..1 as a percentage with two decimals."""
-    return f"{share:.2%}"
-
-
-def whole(value: int) -> str:
-    """A whole number with thousands separators."""
-    return f"{value:,}"
-
-
-def millions(value: int) -> str:
-    """Mult-adds in millions, with at least two significant digits."""
-    scaled = value / 1e6
-    return (
-        f"{scaled:,.1f} M"
-        if scaled >= 10
-        else f"{scaled:.2f} M"
-        if scaled >= 1
-        else (f"{scaled:.2g} M")
-    )
 
 
 def duration(seconds: float) -> str:

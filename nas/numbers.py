@@ -1,0 +1,21 @@
+"""Numbers as people read them, the same in the terminal and in reports."""
+
+
+def percent(share: float | None) -> str:
+    """A share of 0..1 as a percentage with two decimals: 94.12%; a dash for None."""
+    return "-" if share is None else f"{share:.2%}"
+
+
+def whole(value: int) -> str:
+    """A whole number with thousands separators: 4,922,826."""
+    return f"{value:,}"
+
+
+def millions(value: int | None) -> str:
+    """Mult-adds in millions, with at least two significant digits: 520.6 M, 1.81 M, 0.68 M."""
+    if value is None:
+        return "-"
+    scaled = value / 1e6
+    if scaled >= 10:
+        return f"{scaled:,.1f} M"
+    return f"{scaled:.2f} M" if scaled >= 1 else f"{scaled:.2g} M"

@@ -14,8 +14,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from nas.numbers import percent, whole
 from nas.report.tables import outcome_name
-from nas.report.words import percent, whole
 from nas.study.records import Outcome
 
 TRAINED = outcome_name(Outcome.TRAINED)

@@ -4,10 +4,13 @@ Shapes: N images, H x W pixels, C channels, K classes.
 """
 
 import copy
+import ctypes
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -26,6 +29,8 @@ from nas.training.step import TrainingStep, autocast, foreach_lerp
 
 # Images per evaluation batch: a CPU is fastest while a batch's maps stay in its cache.
 _EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
 def task_of(dataset: ImageDataset) -> Task:
@@ -109,6 +114,8 @@ class Run:
     ) -> None:
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
+        else:
+            keep_freed_memory()
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model
         self.config = config
@@ -264,6 +271,20 @@ def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluat
     return Evaluation((loss / len(images)).item(), (correct / len(images)).item())
 
 
+def keep_freed_memory() -> None:
+    """Makes malloc keep large blocks for the next step, as CUDA's allocator does; for the process.
+
+    By default glibc hands the maps of every step back to the system, which then clears each page
+    anew. Measured on 2 cores at batch 128: flexres22-2 RESULT, resnet20 RESULT. Other systems
+    are left as they are. The memory is the next run's; the process ends with its peak.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # musl has no mallopt
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(_M_MMAP_MAX, 0)
+            mallopt(_M_TRIM_THRESHOLD, -1)
+
+
 class AveragedWeights:
     """Exponential moving average of weights and norm statistics, after every step.
 
@@ -283,6 +304,8 @@ class AveragedWeights:
         means, values = list(self.model.state_dict().values()), list(model.state_dict().values())
         moving = [i for i, mean in enumerate(means) if mean.is_floating_point()]
         foreach_lerp([means[i] for i in moving], [values[i] for i in moving], 1 - decay)
+        counts = [i for i, mean in enumerate(means) if not mean.is_floating_point()]
+        torch._foreach_copy_([means[i] for i in counts], [values[i] for i in counts])
 
     def state(self) -> dict[str, Any]:
         """The average, as tensors and plain values."""

@@ -4,13 +4,10 @@ Shapes: N images, H x W pixels, C channels, K classes.
 """
 
 import copy
-import ctypes
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -23,14 +20,13 @@ from nas.data.types import ImageDataset, Images
 from nas.model import ResNet
 from nas.training.batches import Normalize, TrainBatches
 from nas.training.config import Task, TrainingConfig
+from nas.training.memory import give_back_memory, keep_freed_memory
 from nas.training.optimizers import make_optimizer
 from nas.training.schedules import rate
 from nas.training.step import TrainingStep, autocast, foreach_lerp
 
 # Images per evaluation batch: a CPU is fastest while a batch's maps stay in its cache.
 _EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
 def task_of(dataset: ImageDataset) -> Task:
@@ -248,6 +244,7 @@ def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult
             break
     if run.judged is not run.model:
         run.model.load_state_dict(run.judged.state_dict())
+    give_back_memory()
     return TrainingResult(ending, tuple(run.history), time.perf_counter() - started, reason)
 
 
@@ -269,20 +266,6 @@ def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluat
             loss += F.cross_entropy(logits_NK, labels_N, reduction="sum")
             correct += (logits_NK.argmax(dim=1) == labels_N).sum()
     return Evaluation((loss / len(images)).item(), (correct / len(images)).item())
-
-
-def keep_freed_memory() -> None:
-    """Makes malloc keep large blocks for the next step, as CUDA's allocator does; for the process.
-
-    By default glibc hands the maps of every step back to the system, which then clears each page
-    anew: a tenth of the time of flexres22-2 at batch 128 (2-core Intel Xeon: 91 in place of 81
-    images/s, the best of 8 epochs each; resident 2.1 in place of 1.8 GiB at the peak). Other systems are left as they are.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # musl has no mallopt
-            mallopt = ctypes.CDLL(None).mallopt
-            mallopt(_M_MMAP_MAX, 0)
-            mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 class AveragedWeights:

@@ -39,7 +39,7 @@ def error_of(capsys: pytest.CaptureFixture[str], status: int) -> str:
     captured = capsys.readouterr()
     assert status == 2, captured.err
     assert captured.out == ""
-    lines = [line for line in captured.err.splitlines() if not line.startswith("reading images")]
+    lines = captured.err.splitlines()
     assert len(lines) == 1, captured.err
     assert lines[0].startswith("error: ")
     return lines[0]

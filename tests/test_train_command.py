@@ -37,7 +37,7 @@ def train(*arguments: str) -> int:
 def error_of(capsys: pytest.CaptureFixture[str], status: int) -> str:
     captured = capsys.readouterr()
     assert status == 2, captured.err
-    lines = [line for line in captured.err.splitlines() if "parameters," not in line]
+    lines = captured.err.splitlines()
     assert len(lines) == 1, captured.err
     assert lines[0].startswith("error: ")
     return lines[0]

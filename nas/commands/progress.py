@@ -37,12 +37,6 @@ class Progress(Observer):
         """Designs trained in the study so far."""
         return sum(n for outcome, n in self.outcomes.items() if outcome.counts)
 
-    def loading(self, request: SearchRequest) -> None:
-        """Says which data is looked for."""
-        self.console.print(
-            f"reading images: {request.dataset} in {request.data_dir}", style="dim", markup=False
-        )
-
     def opened(self, opening: Opening) -> None:
         """Says what is searched, where, and how long it will take."""
         study, settings = opening.study, opening.study.settings
@@ -133,9 +127,15 @@ class LiveProgress(Progress):
         self._design = ""
         self._epoch = ""
         self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=4)
+        self._loading = console.status("reading images")
+
+    def loading(self, request: SearchRequest) -> None:
+        """Shows that images are read, until they are."""
+        self._loading.start()
 
     def opened(self, opening: Opening) -> None:
         """Says what is searched, and opens the panel."""
+        self._loading.stop()
         super().opened(opening)
         self._live.start()
 
@@ -161,6 +161,7 @@ class LiveProgress(Progress):
 
     def close(self) -> None:
         """Leaves the terminal as it was."""
+        self._loading.stop()
         if self._live.is_started:
             self._live.stop()
 

@@ -116,13 +116,17 @@ def run(options: argparse.Namespace) -> int:
         config=config,
         seed=options.seed,
     )
-    print(
-        f"{architecture}: {cost.parameters:,} parameters, {millions(cost.mult_adds)} mult-adds; "
-        f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.validation):,} "
-        f"validation images; {config.epochs} epochs on {device}; in {folder}",
-        file=sys.stderr,
-    )
     table = _Table(quiet=options.json)
+
+    def on_start(done: "list[EpochResult]") -> None:
+        print(
+            f"{architecture}: {cost.parameters:,} parameters, {millions(cost.mult_adds)} "
+            f"mult-adds; {dataset.name}: {len(dataset.train):,} training and {len(dataset.validation):,} "
+            f"validation images; {config.epochs} epochs on {device}; in {folder}",
+            file=sys.stderr,
+        )
+        for result in done:
+            table.row(result)
 
     def on_epoch(result: "EpochResult") -> bool:
         table.row(result)
@@ -134,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
             folder,
             device=device,
             resume=options.resume,
-            on_resume=table.earlier,
+            on_start=on_start,
             on_epoch=on_epoch,
         )
     except CheckpointError as error:
@@ -177,11 +181,6 @@ class _Table:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._begun = False
-
-    def earlier(self, history: "list[EpochResult]") -> None:
-        """The epochs of the run that is continued."""
-        for result in history:
-            self.row(result)
 
     def row(self, result: "EpochResult") -> None:
         """One more epoch."""

@@ -50,7 +50,7 @@ def train_in_folder(
     *,
     device: torch.device,
     resume: bool = False,
-    on_resume: Callable[[list[EpochResult]], None] = lambda history: None,
+    on_start: Callable[[list[EpochResult]], None] = lambda done: None,
     on_epoch: OnEpoch = lambda result: False,
 ) -> TrainingResult:
     """Trains and keeps everything in a folder, so that a stopped run can be continued exactly.
@@ -63,7 +63,7 @@ def train_in_folder(
         folder: made if it is not there.
         device: where to train.
         resume: continue from `last.pt`; without one, begin.
-        on_resume: called with the epochs that are already done, when there are any.
+        on_start: called once the run can begin, with the epochs that are already done.
         on_epoch: called after every epoch; True stops the run.
 
     Raises:
@@ -89,7 +89,7 @@ def train_in_folder(
         content = load_checkpoint(last)
         _check_same_run(last, content["identity"], plan.identity())
         run.load_state(content["run"])
-        on_resume(run.history)
+    on_start(run.history)
 
     def after_epoch(result: EpochResult) -> bool:
         best = max(run.history, key=lambda epoch: epoch.val_accuracy)

@@ -121,8 +121,9 @@ def run(options: argparse.Namespace) -> int:
     def on_start(done: "list[EpochResult]") -> None:
         print(
             f"{architecture}: {cost.parameters:,} parameters, {millions(cost.mult_adds)} "
-            f"mult-adds; {dataset.name}: {len(dataset.train):,} training and {len(dataset.validation):,} "
-            f"validation images; {config.epochs} epochs on {device}; in {folder}",
+            f"mult-adds; {dataset.name}: {len(dataset.train):,} training and "
+            f"{len(dataset.validation):,} validation images; {config.epochs} epochs on {device}; "
+            f"in {folder}",
             file=sys.stderr,
         )
         for result in done:

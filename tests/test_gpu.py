@@ -1,6 +1,7 @@
 """What only a CUDA device can show; run with `pytest -m gpu`."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from nas.data.types import ImageDataset
 from nas.model import build
 from nas.study.records import Outcome
 from nas.study.search import run_search
+from nas.training.checkpoint import load_checkpoint, save_checkpoint
 from nas.training.config import Optimizer, fast
 from nas.training.loop import Run, task_of
 from nas.training.step import TrainingStep
@@ -55,7 +57,7 @@ def test_a_captured_step_trains_as_an_uncaptured_one(
     assert losses == pytest.approx(expected, rel=0.05)
 
 
-def test_a_continued_run_stays_close_to_an_uninterrupted_one() -> None:
+def test_a_continued_run_stays_close_to_an_uninterrupted_one(tmp_path: Path) -> None:
     dataset = images()
     whole = new_run(dataset, Optimizer.NESTEROV)
     for _ in range(4):
@@ -63,8 +65,9 @@ def test_a_continued_run_stays_close_to_an_uninterrupted_one() -> None:
     first = new_run(dataset, Optimizer.NESTEROV)
     for _ in range(2):
         first.train_epoch()
+    save_checkpoint(tmp_path / "last.pt", first.state())
     second = new_run(dataset, Optimizer.NESTEROV)
-    second.load_state(first.state())
+    second.load_state(load_checkpoint(tmp_path / "last.pt"))
     for _ in range(2):
         second.train_epoch()
     difference = (flat(second) - flat(whole)).norm() / flat(whole).norm()

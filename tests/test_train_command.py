@@ -169,6 +169,31 @@ def test_a_damaged_checkpoint_is_one_line(
     assert Path("run/last.pt").read_bytes() == content
 
 
+def test_a_checkpoint_of_another_kind_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--epochs", "1") == 0
+    Path("run/last.pt").write_bytes(Path("run/best.pt").read_bytes())
+    capsys.readouterr()
+    said = error_of(capsys, train("--epochs", "1", "--resume"))
+    assert "a checkpoint of another kind" in said
+
+
+def test_lost_metrics_are_written_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--epochs", "2") == 0
+    before = Path("run/metrics.json").read_text()
+    Path("run/metrics.json").unlink()
+    assert train("--epochs", "2", "--resume") == 0
+    assert Path("run/metrics.json").read_text() == before
+    Path("run/last.pt").unlink()
+    capsys.readouterr()
+    assert "other files of a run" in error_of(capsys, train("--epochs", "2", "--resume"))
+
+
+def test_what_torch_cannot_train_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    one = ["--blocks", "1,1,1,1", "--channels", "4", "--pool", "1", "--out", "one"]
+    assert main(["train", *one, *DIGITS, "--epochs", "1", "--batch-size", "1"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: training failed: ")
+
+
 def start(out: str, *arguments: str) -> "subprocess.Popen[str]":
     rich = ["--augment", "crop,alternating-flip,trivialaugment,cutout,mixup", "--ema", "0.95"]
     return subprocess.Popen(

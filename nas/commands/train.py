@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of the run (default: runs/ and the names of design, recipe and seed)",
+        help="folder of the run (default: one in runs/ with the names of design, recipe, changes "
+        "and seed)",
     )
     run.add_argument("--resume", action="store_true", help="continue the run in --out")
     arguments.add_json_option(run)
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         _recipe(options, Task(arguments.image_input((3, 32, 32), 10), 50_000, True), changes)
     except ValueError as error:
         raise RequestError(str(error)) from error
-    folder = options.out or Path("runs") / f"{name}-{options.recipe}-seed{options.seed}"
+    folder = options.out or Path("runs") / _run_name(name, options, changes)
 
     from nas.data.loading import load_dataset
     from nas.report.run import write_run_page
@@ -146,6 +147,14 @@ def run(options: argparse.Namespace) -> int:
         raise RequestError(str(error)) from error
     except OSError as error:
         print(f"error: {folder} cannot be written: {error}", file=sys.stderr)
+        return 1
+    except (RuntimeError, ValueError, MemoryError) as error:  # torch's, of what cannot be trained
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        print(
+            f"error: training failed: {reason}; a smaller --batch-size needs less memory, "
+            "and one above 1 is needed where the last map is 1x1",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume continues", file=sys.stderr)
@@ -252,8 +261,21 @@ def _recipe(options: argparse.Namespace, task: Task, changes: dict[str, Any]) ->
                 augment += [Augment.CROP, *task.flip]
             elif name != "none":
                 augment.append(name)
-        changes = {**changes, "augment": tuple(augment), "crop_padding": task.scaled(4)}
+        changes = {**changes, "augment": tuple(augment)}
+        if Augment.CROP not in config.augment:
+            changes["crop_padding"] = task.scaled(4)
+        if Augment.CUTOUT not in config.augment:
+            changes["cutout_size"] = task.scaled(16)
     return dataclasses.replace(config, **changes)
+
+
+def _run_name(name: str, options: argparse.Namespace, changes: dict[str, Any]) -> str:
+    """A folder of its own for every experiment."""
+    parts = [name, options.recipe]
+    parts += [f"{option.replace('_', '-')}-{value}" for option, value in changes.items()]
+    if options.augment is not None:
+        parts.append(options.augment.replace(",", "+"))
+    return "-".join([*parts, f"seed{options.seed}"])
 
 
 def _file_name(architecture: Architecture) -> str:

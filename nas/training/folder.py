@@ -78,6 +78,12 @@ def train_in_folder(
             f"--out: expected a folder without a run, got {folder} with {LAST}; "
             "continue it with --resume, or name another folder"
         )
+    if not last.exists() and ((folder / BEST).exists() or (folder / METRICS).exists()):
+        raise CheckpointError(
+            f"--out: expected an empty folder or a run with {LAST}, got {folder} with other files "
+            "of a run; name another folder"
+        )
+    identity = {**plan.identity(), "device": device.type}
     model = build(
         plan.architecture,
         plan.dataset.input,
@@ -87,8 +93,16 @@ def train_in_folder(
     run = Run(model, plan.dataset, plan.config, seed=plan.seed, device=device)
     if last.exists():
         content = load_checkpoint(last)
-        _check_same_run(last, content["identity"], plan.identity())
-        run.load_state(content["run"])
+        try:
+            _check_same_run(last, content["identity"], identity)
+            run.load_state(content["run"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{last}: expected the state of a run, got a checkpoint of another kind "
+                f"({type(error).__name__})"
+            ) from error
+        best = max(run.history, key=lambda epoch: epoch.val_accuracy)
+        _write_metrics(folder / METRICS, plan, run.history, best, device)
     on_start(run.history)
 
     def after_epoch(result: EpochResult) -> bool:
@@ -98,13 +112,13 @@ def train_in_folder(
             save_checkpoint(
                 folder / BEST,
                 {
-                    "identity": plan.identity(),
+                    "identity": identity,
                     "architecture": dataclasses.asdict(plan.architecture),
                     "input": dataclasses.asdict(plan.dataset.input),
                     **weights,
                 },
             )
-        save_checkpoint(last, {"identity": plan.identity(), "run": run.state()})
+        save_checkpoint(last, {"identity": identity, "run": run.state()})
         _write_metrics(folder / METRICS, plan, run.history, best, device)
         return on_epoch(result)
 

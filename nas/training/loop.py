@@ -110,6 +110,7 @@ class Run:
     ) -> None:
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
+            torch.cuda.set_device(device)  # graphs are captured on the current one
         else:
             keep_freed_memory()
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -118,6 +119,7 @@ class Run:
         self.seed = seed
         self.history: list[EpochResult] = []
         self._dataset = dataset
+        self._device = device
         self._batches = TrainBatches(dataset, config, seed=seed)
         self._optimizer = make_optimizer(model, config, device)
         self._step = TrainingStep(model, self._optimizer, config, device)
@@ -191,7 +193,10 @@ class Run:
     def load_state(self, state: dict[str, Any]) -> None:
         """Goes back to a state that a run of the same recipe, seed and design gave."""
         self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        # The options stay those made for this device; a rate read from a file would lie elsewhere.
+        options = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({**state["optimizer"], "param_groups": options})
+        self._step = TrainingStep(self.model, self._optimizer, self.config, self._device)
         if self._averaged:
             self._averaged.load_state(state["averaged"])
         self.history[:] = [EpochResult(**values) for values in state["history"]]

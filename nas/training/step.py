@@ -36,6 +36,8 @@ class TrainingStep:
         self._graph_batch: Batch | None = None
         # Adagrad counts its steps on the host, which a graph would freeze.
         self._may_capture = device.type == "cuda" and config.optimizer is not Optimizer.ADAGRAD
+        if self._may_capture:  # a rate on the host would be frozen in the graph
+            assert all(group["lr"].is_cuda for group in optimizer.param_groups)
 
     @property
     def captured(self) -> bool:
@@ -79,7 +81,7 @@ class TrainingStep:
             torch.cuda.synchronize(self._device)
             with torch.cuda.graph(graph):
                 self._run(fixed)
-        except RuntimeError:
+        except Exception:  # whatever it is, a step without a graph shows whether it matters
             self._may_capture = False
             self._optimizer.zero_grad(set_to_none=True)
             return

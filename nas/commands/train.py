@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     from nas.study.search import SPLIT_SEED, find_device
     from nas.training.checkpoint import CheckpointError
     from nas.training.folder import RunPlan, train_in_folder
-    from nas.training.loop import Ending, task_of
+    from nas.training.loop import Ending, best_epoch, task_of
 
     device = find_device(options.device)
     dataset = load_dataset(
@@ -162,7 +162,7 @@ def run(options: argparse.Namespace) -> int:
     if result.ending is Ending.DIVERGED:
         print(f"error: {result.reason}; a lower --lr may help", file=sys.stderr)
         return 1
-    best = max(result.epochs, key=lambda epoch: epoch.val_accuracy)
+    best = best_epoch(result.epochs)
     about = {
         "design": str(architecture),
         "parameters": f"{cost.parameters:,}",

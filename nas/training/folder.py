@@ -16,7 +16,7 @@ from nas.files import replacing
 from nas.model import build
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
-from nas.training.loop import EpochResult, OnEpoch, Run, TrainingResult, finish
+from nas.training.loop import EpochResult, OnEpoch, Run, TrainingResult, best_epoch, finish
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -101,25 +101,23 @@ def train_in_folder(
                 f"{last}: expected the state of a run, got a checkpoint of another kind "
                 f"({type(error).__name__})"
             ) from error
-        best = max(run.history, key=lambda epoch: epoch.val_accuracy)
-        _write_metrics(folder / METRICS, plan, run.history, best, device)
+        _write_metrics(folder / METRICS, plan, run.history, device)
     on_start(run.history)
 
     def after_epoch(result: EpochResult) -> bool:
-        best = max(run.history, key=lambda epoch: epoch.val_accuracy)
-        if best is result:
-            weights = {"model": run.judged.state_dict(), "epoch": dataclasses.asdict(result)}
+        if best_epoch(run.history) is result:
             save_checkpoint(
                 folder / BEST,
                 {
                     "identity": identity,
                     "architecture": dataclasses.asdict(plan.architecture),
                     "input": dataclasses.asdict(plan.dataset.input),
-                    **weights,
+                    "model": run.judged.state_dict(),
+                    "epoch": dataclasses.asdict(result),
                 },
             )
         save_checkpoint(last, {"identity": identity, "run": run.state()})
-        _write_metrics(folder / METRICS, plan, run.history, best, device)
+        _write_metrics(folder / METRICS, plan, run.history, device)
         return on_epoch(result)
 
     return finish(run, after_epoch)
@@ -144,7 +142,6 @@ def _write_metrics(
     path: Path,
     plan: RunPlan,
     history: list[EpochResult],
-    best: EpochResult,
     device: torch.device,
 ) -> None:
     cost = count(plan.architecture, plan.dataset.input)
@@ -156,7 +153,7 @@ def _write_metrics(
         "validation_images": len(plan.dataset.validation),
         "device": device.type,
         "torch": torch.__version__,
-        "best": dataclasses.asdict(best),
+        "best": dataclasses.asdict(best_epoch(history)),
         "epochs": [dataclasses.asdict(result) for result in history],
     }
     with replacing(path) as file:

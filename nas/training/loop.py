@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -23,7 +23,7 @@ from nas.training.config import Task, TrainingConfig
 from nas.training.memory import give_back_memory, keep_freed_memory
 from nas.training.optimizers import make_optimizer
 from nas.training.schedules import rate
-from nas.training.step import TrainingStep, autocast, foreach_lerp
+from nas.training.step import TrainingStep, autocast
 
 # Images per evaluation batch: a CPU is fastest while a batch's maps stay in its cache.
 _EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
@@ -155,7 +155,7 @@ class Run:
             step = (epoch - 1) * per_epoch + i
             self._step(batch, self.config.lr * rate(self.config, step, steps))
             if self._averaged:
-                self._averaged.update(self.model)
+                self._averaged.update()
         train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
         train_seconds = time.perf_counter() - started
         validation = evaluate(self.judged, self._dataset.validation, self._dataset)
@@ -200,6 +200,11 @@ class Run:
         if self._averaged:
             self._averaged.load_state(state["averaged"])
         self.history[:] = [EpochResult(**values) for values in state["history"]]
+
+
+def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
+    """The epoch with the highest validation accuracy, the first of equals."""
+    return max(history, key=lambda result: result.val_accuracy)
 
 
 OnEpoch = Callable[[EpochResult], bool]
@@ -284,16 +289,21 @@ class AveragedWeights:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self._decay = decay
         self._updates = 0
+        # Training and loading change these tensors in place, so they are looked up only once.
+        pairs = list(
+            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        )
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self._means, self._values = [m for m, _ in moving], [v for _, v in moving]
+        self._mean_counts, self._counts = [m for m, _ in counts], [v for _, v in counts]
 
-    def update(self, model: nn.Module) -> None:
-        """Moves the average towards the model's weights."""
+    def update(self) -> None:
+        """Moves the average towards the model's weights, in few kernels."""
         self._updates += 1
         decay = min(self._decay, self._updates / (self._updates + 9))
-        means, values = list(self.model.state_dict().values()), list(model.state_dict().values())
-        moving = [i for i, mean in enumerate(means) if mean.is_floating_point()]
-        foreach_lerp([means[i] for i in moving], [values[i] for i in moving], 1 - decay)
-        counts = [i for i, mean in enumerate(means) if not mean.is_floating_point()]
-        torch._foreach_copy_([means[i] for i in counts], [values[i] for i in counts])
+        torch._foreach_lerp_(self._means, self._values, 1 - decay)
+        torch._foreach_copy_(self._mean_counts, self._counts)
 
     def state(self) -> dict[str, Any]:
         """The average, as tensors and plain values."""

@@ -1,7 +1,7 @@
 """One optimizer step: forward, backward, update; on CUDA replayed as a graph where that works."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from nas.training.batches import Batch
@@ -96,9 +96,3 @@ def autocast(device: torch.device) -> torch.autocast:
         enabled=device.type == "cuda",
         cache_enabled=False,  # each weight is used once a step, and a graph must not keep a cast
     )
-
-
-def foreach_lerp(means: list[Tensor], values: list[Tensor], weight: float) -> None:
-    """Moves every mean by this share towards its value, in few kernels."""
-    with torch.no_grad():
-        torch._foreach_lerp_(means, values, weight)

@@ -95,7 +95,8 @@ def run(options: argparse.Namespace) -> int:
 
     from nas.data.loading import load_dataset
     from nas.report.run import write_run_page
-    from nas.study.search import SPLIT_SEED, find_device
+    from nas.study.devices import find_device
+    from nas.study.search import SPLIT_SEED
     from nas.training.checkpoint import CheckpointError
     from nas.training.folder import RunPlan, train_in_folder
     from nas.training.loop import Ending, best_epoch, task_of

@@ -20,6 +20,8 @@ from nas.space import Choices, Limits, SearchSpace
 # The dashboard (0.21) reads only this older attribute; Optuna itself reads both.
 _DASHBOARD_CONSTRAINTS = "constraints"
 
+_DRAWS = 100  # before the designs are walked through one by one
+
 
 def make_sampler(name: str, *, seed: int) -> BaseSampler:
     """One of `nas.study.request.SAMPLERS`.
@@ -80,42 +82,41 @@ def mark_excess(trial: optuna.Trial, cost: Count, limits: Limits) -> bool:
     return all(value <= 0 for value in excess.values())
 
 
-def has_unseen(space: SearchSpace, limits: Limits, seen: Set[str]) -> bool:
-    """Whether the space has a design within the limits whose key is not in `seen`."""
-    return _first_unseen(space, limits, seen) is not None
+class Unseen:
+    """The designs of a space within the limits that were not tried yet."""
 
+    def __init__(self, space: SearchSpace, limits: Limits) -> None:
+        self._space = space
+        self._limits = limits
+        self._rng = random.Random(0)  # decides how fast an answer is found, not which
+        self._known: str | None = None  # the key of a design that was unseen when last asked
 
-def enqueue_unseen(
-    study: optuna.Study,
-    space: SearchSpace,
-    limits: Limits,
-    seen: Set[str],
-    rng: random.Random,
-    *,
-    draws: int = 100,
-) -> None:
-    """Queues a design within the limits whose key is not in `seen`, as the study's next trial.
+    def any(self, seen: Set[str]) -> bool:
+        """Whether there is a design whose key is not in `seen`."""
+        if self._known is None or self._known in seen:
+            found = self._find(seen, self._rng)
+            self._known = found and self._key(*found)
+        return self._known is not None
 
-    For when a sampler keeps proposing what cannot be trained. There must be such a design.
-    """
-    for _ in range(draws):
-        stages, values = space.draw(limits, rng)
-        if space.architecture(stages, values).key not in seen:
-            break
-    else:
-        found = _first_unseen(space, limits, seen)
-        assert found is not None, "see has_unseen"
+    def draw(self, seen: Set[str], rng: random.Random) -> dict[str, int]:
+        """The parameters of a trial with such a design; there must be one."""
+        found = self._find(seen, rng)
+        assert found is not None, "see any()"
         stages, values = found
-    study.enqueue_trial({"stages": stages, **values})
+        return {"stages": stages, **values}
 
+    def _find(self, seen: Set[str], rng: random.Random) -> tuple[int, dict[str, int]] | None:
+        for _ in range(_DRAWS):
+            drawn = self._space.draw(self._limits, rng)
+            if self._key(*drawn) not in seen:
+                return drawn
+        for design in self._space.designs(self._limits):
+            if self._key(*design) not in seen:
+                return design
+        return None
 
-def _first_unseen(
-    space: SearchSpace, limits: Limits, seen: Set[str]
-) -> tuple[int, dict[str, int]] | None:
-    for stages, values in space.designs(limits):
-        if space.architecture(stages, values).key not in seen:
-            return stages, values
-    return None
+    def _key(self, stages: int, values: dict[str, int]) -> str:
+        return self._space.architecture(stages, values).key
 
 
 def _suggest(trial: optuna.Trial, name: str, choices: Choices) -> int:

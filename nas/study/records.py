@@ -92,6 +92,7 @@ class StudyRecord:
     versions: Mapping[str, str] = field(default_factory=dict)  # package -> version
     seed: int | None = None
     command: str | None = None  # the command that made the study
+    searches: tuple[Mapping[str, object], ...] = ()  # all of them, the first one, too
     trials: tuple[TrialRecord, ...] = ()
 
     @property

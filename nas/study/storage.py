@@ -4,8 +4,9 @@ import importlib.metadata
 import platform
 import sqlite3
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,58 +18,64 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from nas.architecture import Architecture
 from nas.study.location import StudyError, StudyLocation
+from nas.study.processes import is_alive
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
 from nas.study.settings import differences, settings_from_json, settings_to_json
 
-_SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
+SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
 _PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
 
 
-def open_or_create(
+def begin_search(
+    study: optuna.Study,
     location: StudyLocation,
     settings: StudySettings,
     *,
-    seed: int,
+    search: Mapping[str, object],
     notes: Sequence[str] = (),
-    command: str | None = None,
-) -> optuna.Study:
-    """The study at this place, made now if there is none.
+) -> None:
+    """Makes a new study one of these settings, or checks that it is; and notes the search in it.
+
+    To be called in a claim, see `nas.study.database`.
+
+    Args:
+        study: open.
+        location: where it lies, for messages.
+        settings: of the study.
+        search: what is kept of this search, with its `seed`, `command` and `worker`.
+        notes: what a reader of the study must know.
 
     Raises:
-        StudyError: the place cannot be used, or holds a study made with other settings.
+        StudyError: the study was made with other settings, or not by nas.
     """
-    location.check()
-    with storage_errors(location):
-        study = optuna.create_study(
-            study_name=location.name,
-            storage=_storage(location),
-            direction="maximize",
-            load_if_exists=True,
-        )
-        known = study.user_attrs.get("settings")
-        empty = not study.get_trials(deepcopy=False)
-        if known is None or empty:
-            if not empty:
-                raise StudyError(
-                    f"{location}: expected a study made by nas, got a study without settings; "
-                    "choose another name with --study"
-                )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                study.set_metric_names(["val_accuracy"])
-            study.set_user_attr("versions", _versions())
-            study.set_user_attr("seed", seed)
-            study.set_user_attr("notes", list(notes))
-            study.set_user_attr("command", command)
-            study.set_user_attr("settings", settings_to_json(settings))  # last: now it is whole
-            return study
-    changed = differences(_settings(study, location), settings)
-    if changed:
-        raise StudyError(
-            f"{location}: expected the settings the study was made with, got "
-            f"{'; '.join(changed)}; take those settings, or another name with --study"
-        )
-    return study
+    attributes = study.user_attrs
+    known, searches = "settings" in attributes, attributes.get("searches", ())
+    empty = not study.get_trials(deepcopy=False)
+    used = any(is_alive(before.get("worker")) for before in searches)
+    if not known or (empty and not used):
+        if not empty:
+            raise StudyError(
+                f"{location}: expected a study made by nas, got a study without settings; "
+                "choose another name with --study"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(["val_accuracy"])
+        study.set_user_attr("versions", _versions())
+        study.set_user_attr("seed", search.get("seed"))
+        study.set_user_attr("notes", list(notes))
+        study.set_user_attr("command", search.get("command"))
+        study.set_user_attr("settings", settings_to_json(settings))
+    else:
+        changed = differences(_settings(study, location), settings)
+        if changed:
+            raise StudyError(
+                f"{location}: expected the settings the study was made with, got "
+                f"{'; '.join(changed)}; take those settings, or another name with --study"
+            )
+    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    now = {**search, "versions": _versions(), "started": started}
+    study.set_user_attr("searches", [*searches, now])
 
 
 def open_existing(location: StudyLocation) -> optuna.Study:
@@ -119,6 +126,7 @@ def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
         versions=attributes.get("versions", {}),
         seed=attributes.get("seed"),
         command=attributes.get("command"),
+        searches=tuple(attributes.get("searches", ())),
         trials=tuple(trial_record(t) for t in study.get_trials(deepcopy=False)),
     )
 
@@ -173,7 +181,7 @@ def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
 
 
 def _storage(location: StudyLocation) -> RDBStorage:
-    connect = {"timeout": _SQLITE_TIMEOUT} if location.path is not None else {}
+    connect = {"timeout": SQLITE_TIMEOUT} if location.path is not None else {}
     return RDBStorage(location.url, engine_kwargs={"connect_args": connect})
 
 

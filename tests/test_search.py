@@ -359,7 +359,8 @@ def test_a_second_search_of_the_same_study_joins_it(request_of: RequestOf) -> No
     class First(Observer):
         def epoch_ended(self, number: int, result: EpochResult) -> None:
             if number == 1:
-                joined.append(run_search(request_of(trials=4, timeout=0.4), Second()))
+                with pytest.raises(KeyboardInterrupt):
+                    run_search(request_of(trials=4), Second())
 
         def ended_elsewhere(self, trial: TrialRecord) -> None:
             heard.append(trial.number)
@@ -379,23 +380,30 @@ def test_a_second_search_of_the_same_study_joins_it(request_of: RequestOf) -> No
     assert [search["seed"] for search in result.study.searches] == [0, 0]
 
 
-_SEARCH = """
-import json, sys, torch
+_SEARCHES = """
+import json, os, sys, torch
 from pathlib import Path
 from nas.study.request import SearchRequest
 from nas.study.search import run_search
 
+children = []
+for _ in range(int(sys.argv[1]) - 1):  # imported once: that takes longer than the searches
+    children.append(os.fork())
+    if children[-1] == 0:
+        children.clear()
+        break
 torch.set_num_threads(1)
-request = json.loads(sys.argv[1])
-result = run_search(SearchRequest(**request))
-print(json.dumps([result.ending, result.newly_trained]))
+result = run_search(SearchRequest(**json.loads(sys.argv[2])))
+print(json.dumps([result.ending, result.newly_trained]), flush=True)
+sys.exit(sum(os.waitpid(child, 0)[1] for child in children) != 0)
 """
 
 
-def start_process(request: SearchRequest) -> "subprocess.Popen[str]":
+def start_processes(count: int, request: SearchRequest) -> "subprocess.Popen[str]":
+    """Starts searches, each a process; every one prints how it ended and what it trained."""
     values = json.dumps(dataclasses.asdict(request), default=str)
     return subprocess.Popen(
-        [sys.executable, "-c", _SEARCH, values],
+        [sys.executable, "-c", _SEARCHES, str(count), values],
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -406,12 +414,11 @@ def test_four_processes_on_a_new_study_train_exactly_what_was_asked_for(
     request_of: RequestOf,
 ) -> None:
     request = request_of(trials=14, max_parameters=4_000, epochs=2)
-    processes = [start_process(request) for _ in range(4)]
-    answers = []
-    for process in processes:
-        output, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        answers.append(json.loads(output))
+    processes = start_processes(4, request)
+    output, errors = processes.communicate(timeout=120)
+    assert processes.returncode == 0, errors
+    answers = [json.loads(line) for line in output.splitlines()]
+    assert len(answers) == 4
     assert {ending for ending, _ in answers} == {"done"}
     study = read_study(request.location_for("digits"))
     assert study.trained == sum(trained for _, trained in answers) == 14
@@ -424,9 +431,9 @@ def test_four_processes_on_a_new_study_train_exactly_what_was_asked_for(
 
 
 def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
-    request_of: RequestOf,
+    request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    long = start_process(request_of(trials=1, epochs=100_000))
+    long = start_processes(1, request_of(trials=1, epochs=100_000))
     location = request_of().location_for("digits")
     wait_until(lambda: trials_in(location, "RUNNING") == 1)
 
@@ -440,8 +447,8 @@ def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
         raise KeyboardInterrupt
 
     heard: list[int] = []
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer_module, "train", stop)
+    monkeypatch.setattr(trainer_module, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
         run_search(request_of(trials=1, epochs=100_000), Waiting())
     long.communicate()
     assert heard == [1, 1]

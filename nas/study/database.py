@@ -4,9 +4,11 @@ Optuna commits every attribute on its own. Here all that belongs together is one
 Optuna calls between are the usual ones, on a session that joins it.
 """
 
+import copy
+import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import optuna
 import sqlalchemy
 from filelock import FileLock, Timeout
+from optuna.distributions import distribution_to_json
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import scoped_session, sessionmaker
@@ -25,7 +28,17 @@ _LOCK_POLL = 0.01  # seconds
 _LOCK_PATIENCE = 0.2  # seconds between two looks for a signal while another process has the lock
 _CREATIONS = 20  # attempts to make the tables of a server that others are making, too
 
-_STUDIES = sqlalchemy.table("studies", sqlalchemy.column("study_id"))
+
+def _table(name: str, *columns: str) -> sqlalchemy.TableClause:
+    return sqlalchemy.table(name, *(sqlalchemy.column(column) for column in columns))
+
+
+# Of Optuna's schema. A trial has about 25 parameters and 15 attributes, for each of which Optuna
+# sends two or three statements; here those of a new trial are one statement per table.
+_STUDIES = _table("studies", "study_id")
+_PARAMS = _table("trial_params", "trial_id", "param_name", "param_value", "distribution_json")
+_USER_ATTRIBUTES = _table("trial_user_attributes", "trial_id", "key", "value_json")
+_SYSTEM_ATTRIBUTES = _table("trial_system_attributes", "trial_id", "key", "value_json")
 
 
 class Database:
@@ -71,8 +84,17 @@ class Database:
             yield
 
     def add(self, trial: FrozenTrial) -> int:
-        """Writes a new trial as it is, running or ended; returns its id."""
-        return self._storage.create_new_trial(self.study._study_id, template_trial=trial)
+        """Writes a new trial, running or ended, all at once; returns its id."""
+        with self.transaction() as connection:
+            trial_id = self._storage.create_new_trial(self.study._study_id)
+            _insert_params(connection, trial_id, trial)
+            _insert_attributes(connection, _USER_ATTRIBUTES, trial_id, trial.user_attrs)
+            _insert_attributes(connection, _SYSTEM_ATTRIBUTES, trial_id, trial.system_attrs)
+            for step, value in trial.intermediate_values.items():
+                self._storage.set_trial_intermediate_value(trial_id, step, value)
+            if trial.state.is_finished():
+                self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
+        return trial_id
 
     def number(self, trial_id: int, expected: int) -> int:
         """The number of a trial; known without a query when it is the expected one."""
@@ -85,12 +107,49 @@ class Database:
 
     def change(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> None:
         """Writes what is new of a trial, all at once."""
-        with self.transaction():
+        with self.transaction() as connection:
+            before = copy.copy(before)
+            for table, name in (
+                (_USER_ATTRIBUTES, "user_attrs"),
+                (_SYSTEM_ATTRIBUTES, "system_attrs"),
+            ):
+                old, new = getattr(before, name), getattr(after, name)
+                added = {key: new[key] for key in new.keys() - old.keys()}
+                _insert_attributes(connection, table, trial_id, added)
+                setattr(before, name, {**old, **added})
             write_changes(self._storage, trial_id, before, after)
 
     def report(self, trial_id: int, epoch: int, val_accuracy: float) -> None:
         """Writes the accuracy after an epoch."""
         self._storage.set_trial_intermediate_value(trial_id, epoch, val_accuracy)
+
+
+def _insert_params(connection: sqlalchemy.Connection, trial_id: int, trial: FrozenTrial) -> None:
+    rows = [
+        {
+            "trial_id": trial_id,
+            "param_name": name,
+            "param_value": distribution.to_internal_repr(trial.params[name]),
+            "distribution_json": distribution_to_json(distribution),
+        }
+        for name, distribution in trial.distributions.items()
+    ]
+    if rows:
+        connection.execute(_PARAMS.insert(), rows)
+
+
+def _insert_attributes(
+    connection: sqlalchemy.Connection,
+    table: sqlalchemy.TableClause,
+    trial_id: int,
+    attributes: Mapping[str, object],
+) -> None:
+    rows = [
+        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+        for key, value in attributes.items()
+    ]
+    if rows:
+        connection.execute(table.insert(), rows)
 
 
 def write_changes(

@@ -68,6 +68,22 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
     return space.architecture(stages, values)
 
 
+def describe(trial: optuna.Trial, architecture: Architecture, cost: Count) -> None:
+    """Records what a design is and what it costs."""
+    attributes = {
+        "key": architecture.key,
+        "parameters": cost.parameters,
+        "mult_adds": cost.mult_adds,
+        "blocks": list(architecture.blocks),
+        "channels": list(architecture.channels),
+        "kernels": list(architecture.kernels),
+        "shortcut_kernels": list(architecture.shortcut_kernels),
+        "pool": architecture.pool,
+    }
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+
+
 def mark_excess(trial: optuna.Trial, cost: Count, limits: Limits) -> bool:
     """Records how far a design is above each limit; returns whether it is within all.
 

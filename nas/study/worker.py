@@ -28,7 +28,7 @@ from nas.study.interrupts import Interrupts
 from nas.study.mirror import Mirror
 from nas.study.observer import Observer
 from nas.study.processes import is_alive
-from nas.study.proposals import Unseen, derived_seed, mark_excess, suggest
+from nas.study.proposals import Unseen, derived_seed, describe, mark_excess, suggest
 from nas.study.records import DIED, INTERRUPTED, Outcome, TrialRecord
 from nas.study.standing import Standing, standing_of
 from nas.study.storage import STORAGE_ERRORS, trial_record
@@ -188,7 +188,7 @@ class Worker:
         architecture = suggest(trial, plan.space)
         cost = count(architecture, plan.input)
         trial.set_user_attr("worker", self._name)
-        _describe(trial, architecture, cost)
+        describe(trial, architecture, cost)
         outcome = None
         if not mark_excess(trial, cost, plan.limits):
             outcome = Outcome.OVER_BUDGET
@@ -334,21 +334,6 @@ _STATES = {
     Outcome.OUT_OF_MEMORY: TrialState.FAIL,
     Outcome.FAILED: TrialState.FAIL,
 }
-
-
-def _describe(trial: optuna.Trial, architecture: Architecture, cost: Count) -> None:
-    attributes = {
-        "key": architecture.key,
-        "parameters": cost.parameters,
-        "mult_adds": cost.mult_adds,
-        "blocks": list(architecture.blocks),
-        "channels": list(architecture.channels),
-        "kernels": list(architecture.kernels),
-        "shortcut_kernels": list(architecture.shortcut_kernels),
-        "pool": architecture.pool,
-    }
-    for name, value in attributes.items():
-        trial.set_user_attr(name, value)
 
 
 def _numbered(trial: FrozenTrial, number: int) -> FrozenTrial:

@@ -89,7 +89,8 @@ class StudyLocation:
                 f"{self.path}: expected a study in an SQLite database, got {error}; "
                 "move the file away, or choose another name with --study"
             ) from error
-        if tables and not {"studies", "trials"} <= tables:
+        # One of them is enough: another search may be making the others, or was killed at it.
+        if tables and tables.isdisjoint({"studies", "version_info"}):
             raise StudyError(
                 f"{self.path}: expected a study in an SQLite database, got a database of another "
                 "program; choose another name with --study"

@@ -11,7 +11,7 @@ from nas.commands.words import duration, outcome_counts
 from nas.counting import Count
 from nas.numbers import millions, percent
 from nas.study.estimate import Pace
-from nas.study.records import Outcome, TrialRecord
+from nas.study.records import Outcome, TrialRecord, training_in_words
 from nas.study.request import SearchRequest
 from nas.study.search import Observer, Opening
 from nas.training.loop import EpochResult
@@ -107,6 +107,8 @@ class Progress(Observer):
             parts.append(trial.reason)
         if trial.architecture and trial.parameters:
             parts.append(f"{trial.parameters:,} parameters, {trial.architecture}")
+        if trial.training:
+            parts.append(training_in_words(trial.training))
         if trial.seconds:
             parts.append(f"{trial.seconds:.1f} s")
         parts.append(f"{self.trained}/{self.request.trials}")

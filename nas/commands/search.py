@@ -11,7 +11,9 @@ from nas.commands import arguments
 from nas.commands.words import outcome_counts
 from nas.numbers import millions, percent
 from nas.study.location import StudyLocation, check_directory
+from nas.study.records import training_in_words
 from nas.study.request import PRUNERS, SAMPLERS, SearchRequest
+from nas.training.tuning import TUNABLE
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
     from nas.study.records import StudyRecord, TrialRecord
@@ -57,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most mult-adds a design may have",
     )
+    parser.add_argument(
+        "--tune",
+        type=arguments.names,
+        default=(),
+        metavar="LIST",
+        help=f"choose the training too; with commas between: {', '.join(TUNABLE)}",
+    )
     parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="what proposes designs")
     parser.add_argument(
         "--pruner", choices=PRUNERS, default="median", help="what stops designs early"
@@ -90,6 +99,7 @@ def run(options: argparse.Namespace) -> int:
         epochs=options.epochs,
         subset=options.subset,
         space=options.space,
+        tune=options.tune,
         sampler=options.sampler,
         pruner=options.pruner,
         seed=options.seed,
@@ -146,6 +156,10 @@ def _command(options: argparse.Namespace) -> str:
             continue
         if name == "storage":
             value = StudyLocation("", value, None)
+        if isinstance(value, tuple):
+            if not value:
+                continue
+            value = ",".join(value)
         words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
@@ -181,6 +195,7 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
         "kernels": design.kernels,
         "shortcut_kernels": design.shortcut_kernels,
         "pool": design.pool,
+        **trial.training,
     }
 
 
@@ -223,13 +238,15 @@ def _ranking(study: "StudyRecord") -> list[str]:
     shown = study.ranking[:_SHOWN]
     designs = [str(trial.architecture) for trial in shown]
     width = max(map(len, designs))
+    tuned = any(trial.training for trial in shown)
     lines = [
         f"{'rank':>4}  {'trial':>5}  {'design':<{width}}  {'parameters':>11}  {'mult-adds':>10}  "
-        "val. accuracy"
+        f"val. accuracy{'  training' if tuned else ''}"
     ]
     for rank, (trial, design) in enumerate(zip(shown, designs, strict=True), start=1):
         lines.append(
             f"{rank:>4}  {trial.number:>5}  {design:<{width}}  {trial.parameters or 0:>11,}  "
             f"{millions(trial.mult_adds):>10}  {percent(trial.val_accuracy):>13}"
+            + (f"  {training_in_words(trial.training)}" if tuned else "")
         )
     return lines

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import pandas as pd
 
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 
 UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without saying
 
@@ -50,6 +50,7 @@ def trials_table(study: StudyRecord) -> pd.DataFrame:
                 "parameters": trial.parameters,
                 "mult_adds": trial.mult_adds,
                 "val_accuracy": trial.val_accuracy,
+                "training": training_in_words(trial.training) or None,
                 "epochs": last_epoch(trial) or None,
                 "seconds": trial.seconds,
                 "reason": trial.reason,
@@ -63,6 +64,7 @@ def trials_table(study: StudyRecord) -> pd.DataFrame:
             "parameters": "Int64",
             "mult_adds": "Int64",
             "val_accuracy": "Float64",
+            "training": "string",
             "epochs": "Int64",
             "seconds": "Float64",
             "reason": "string",
@@ -81,6 +83,7 @@ def ranking_table(study: StudyRecord, top: int = 10) -> pd.DataFrame:
                 "parameters": trial.parameters,
                 "mult_adds": trial.mult_adds,
                 "val_accuracy": trial.val_accuracy,
+                "training": training_in_words(trial.training) or None,
             }
             for rank, trial in enumerate(study.ranking[:top], start=1)
         ),
@@ -91,6 +94,7 @@ def ranking_table(study: StudyRecord, top: int = 10) -> pd.DataFrame:
             "parameters": "Int64",
             "mult_adds": "Int64",
             "val_accuracy": "Float64",
+            "training": "string",
         },
     )
 

@@ -7,7 +7,7 @@ from statistics import median
 from nas.architecture import Architecture
 from nas.numbers import millions, percent, whole
 from nas.report.tables import UNFINISHED, Interval, last_epoch, wilson_interval
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 
 
 def duration(seconds: float) -> str:
@@ -99,6 +99,8 @@ def found(study: StudyRecord) -> str:
     interval = interval_of(study, best)
     if interval is not None:
         text += f" (95% interval {percent(interval.low)} to {percent(interval.high)})"
+    if best.training:
+        text += f", trained with {training_in_words(best.training)},"
     size = []
     if best.parameters is not None:
         size.append(f"{whole(best.parameters)} parameters")

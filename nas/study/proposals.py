@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import random
 import warnings
-from collections.abc import Set
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import optuna
@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from nas.architecture import Architecture
 from nas.counting import Count
 from nas.space import Choices, Limits, SearchSpace
+from nas.training.tuning import Choice, Value, trial_key
 
 # The dashboard (0.21) reads only this older attribute; Optuna itself reads both.
 _DASHBOARD_CONSTRAINTS = "constraints"
@@ -66,6 +67,15 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
     return space.architecture(stages, values)
 
 
+def suggest_training(trial: optuna.Trial, choices: Sequence[Choice]) -> dict[str, Value]:
+    """The value of each training choice that the study's sampler proposes."""
+    values = {}
+    for choice in choices:
+        value: Any = trial.suggest_categorical(choice.name, choice.values)
+        values[choice.name] = value
+    return values
+
+
 def mark_excess(trial: optuna.Trial, cost: Count, limits: Limits) -> bool:
     """Records how far a design is above each limit; returns whether it is within all.
 
@@ -80,9 +90,11 @@ def mark_excess(trial: optuna.Trial, cost: Count, limits: Limits) -> bool:
     return all(value <= 0 for value in excess.values())
 
 
-def has_unseen(space: SearchSpace, limits: Limits, seen: Set[str]) -> bool:
-    """Whether the space has a design within the limits whose key is not in `seen`."""
-    return _first_unseen(space, limits, seen) is not None
+def has_unseen(
+    space: SearchSpace, limits: Limits, seen: Set[str], choices: Sequence[Choice] = ()
+) -> bool:
+    """Whether the space has a trial within the limits whose `trial_key` is not in `seen`."""
+    return _first_unseen(space, limits, seen, choices) is not None
 
 
 def enqueue_unseen(
@@ -92,30 +104,41 @@ def enqueue_unseen(
     seen: Set[str],
     rng: random.Random,
     *,
+    choices: Sequence[Choice] = (),
     draws: int = 100,
 ) -> None:
-    """Queues a design within the limits whose key is not in `seen`, as the study's next trial.
+    """Queues a trial within the limits whose `trial_key` is not in `seen`, as the study's next one.
 
-    For when a sampler keeps proposing what cannot be trained. There must be such a design.
+    For when a sampler keeps proposing what cannot be trained. There must be such a trial.
     """
     for _ in range(draws):
         stages, values = space.draw(limits, rng)
-        if space.architecture(stages, values).key not in seen:
+        training = {choice.name: rng.choice(choice.values) for choice in choices}
+        if trial_key(space.architecture(stages, values), training) not in seen:
             break
     else:
-        found = _first_unseen(space, limits, seen)
+        found = _first_unseen(space, limits, seen, choices)
         assert found is not None, "see has_unseen"
-        stages, values = found
-    study.enqueue_trial({"stages": stages, **values})
+        stages, values, training = found
+    study.enqueue_trial({"stages": stages, **values, **training})
 
 
 def _first_unseen(
-    space: SearchSpace, limits: Limits, seen: Set[str]
-) -> tuple[int, dict[str, int]] | None:
+    space: SearchSpace, limits: Limits, seen: Set[str], choices: Sequence[Choice]
+) -> tuple[int, dict[str, int], dict[str, Value]] | None:
     for stages, values in space.designs(limits):
-        if space.architecture(stages, values).key not in seen:
-            return stages, values
+        architecture = space.architecture(stages, values)
+        for training in _combinations(choices):
+            if trial_key(architecture, training) not in seen:
+                return stages, values, training
     return None
+
+
+def _combinations(choices: Sequence[Choice]) -> Iterator[dict[str, Value]]:
+    """Every way to make all choices; one, empty, without any."""
+    names = [choice.name for choice in choices]
+    for values in itertools.product(*(choice.values for choice in choices)):
+        yield dict(zip(names, values, strict=True))
 
 
 def _suggest(trial: optuna.Trial, name: str, choices: Choices) -> int:

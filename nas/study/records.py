@@ -5,7 +5,7 @@ and tested, from records written by hand.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -53,6 +53,7 @@ class StudySettings:
     limits: Limits
     space: Mapping[str, object]  # SearchSpace.to_dict()
     recipe: Mapping[str, object]  # TrainingConfig as a dict; holds `epochs`
+    tuning: Mapping[str, Sequence[object]] = field(default_factory=dict)  # choice -> its values
 
     @property
     def epochs(self) -> int:
@@ -79,6 +80,7 @@ class TrialRecord:
     images_per_second: float | None = None
     device: str | None = None
     worker: str | None = None
+    training: Mapping[str, object] = field(default_factory=dict)  # where it is tuned: real values
     reason: str | None = None  # why diverged, out_of_memory or failed
 
 
@@ -122,3 +124,11 @@ class StudyRecord:
     def trained(self) -> int:
         """How many designs were trained, to the end or until stopped early."""
         return sum(n for outcome, n in self.outcomes.items() if outcome.counts)
+
+
+def training_in_words(training: Mapping[str, object]) -> str:
+    """A trial's own recipe in short: ``adam 0.002, batch 512, crop+flip``; empty without one."""
+    if not training:
+        return ""
+    get = {name: training.get(name, "?") for name in ("optimizer", "lr", "batch_size", "augment")}
+    return f"{get['optimizer']} {get['lr']}, batch {get['batch_size']}, {get['augment']}"

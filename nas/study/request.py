@@ -10,6 +10,7 @@ from nas.counting import count
 from nas.data.catalogue import DATASET_NAMES, DATASETS
 from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.study.location import StudyLocation, default_study_name
+from nas.training.tuning import check_names
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "halving", "none")
@@ -53,6 +54,7 @@ class SearchRequest:
     space: Path | None = None  # a TOML file; None: by the size of the images
     sampler: str = "tpe"
     pruner: str = "median"
+    tune: tuple[str, ...] = ()  # names of nas.training.tuning.TUNABLE
     seed: int = 0
     device: str = "auto"
     timeout: float | None = None  # seconds after which no new trial starts
@@ -70,6 +72,10 @@ class SearchRequest:
         for name in ("data_dir", "studies_dir", "space"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
+        try:
+            object.__setattr__(self, "tune", check_names(self.tune))
+        except ValueError as error:
+            raise RequestError(f"--tune: {error}") from error
         check_device_name(self.device)
         if not 0 < self.subset <= 1:
             raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import optuna
 import torch
@@ -23,6 +22,7 @@ from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.model import build
 from nas.space import SearchSpace
+from nas.study.designs import design_attributes
 from nas.study.estimate import expected_trial_seconds
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
@@ -34,6 +34,7 @@ from nas.study.proposals import (
     make_sampler,
     mark_excess,
     suggest,
+    suggest_training,
 )
 from nas.study.records import (
     DIED,
@@ -54,6 +55,7 @@ from nas.study.storage import (
 )
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import Ending, EpochResult, TrainingResult, task_of, train
+from nas.training.tuning import real_values, training_choices, trial_key, tuned
 
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 
@@ -205,6 +207,10 @@ def study_settings(
         limits=request.limits,
         space=space.to_dict(),
         recipe=config.to_dict(),
+        tuning={
+            choice.name: list(choice.values)
+            for choice in training_choices(config, task_of(dataset), request.tune)
+        },
     )
 
 
@@ -240,6 +246,8 @@ class _Loop:
         self._dataset = dataset
         self._space = space
         self._config = config
+        self._task = task_of(dataset)
+        self._choices = training_choices(config, self._task, request.tune)
         self._device = device
         self._observer = observer
         self._interrupts = interrupts
@@ -261,11 +269,18 @@ class _Loop:
                     f"{_FAILURES} designs in a row could not be trained; "
                     f"the last one: {standing.failures[-1]}"
                 )
-            if not has_unseen(self._space, self._limits, standing.seen):
+            if not has_unseen(self._space, self._limits, standing.seen, self._choices):
                 return SearchEnding.EXHAUSTED
             if standing.duplicates >= _DUPLICATES or standing.rejected >= _REJECTIONS:
                 rng = random.Random(derived_seed(self._request.seed, "draw", standing.finished))
-                enqueue_unseen(self._study, self._space, self._limits, standing.seen, rng)
+                enqueue_unseen(
+                    self._study,
+                    self._space,
+                    self._limits,
+                    standing.seen,
+                    rng,
+                    choices=self._choices,
+                )
             trial = self._one_trial(standing)
             self._observer.trial_ended(trial)
             assert trial.outcome is not None
@@ -321,16 +336,23 @@ class _Loop:
     def _carry_out(self, trial: optuna.Trial, standing: _Standing) -> TrialRecord:
         trial.set_user_attr("worker", self._worker)
         architecture = suggest(trial, self._space)
+        values = suggest_training(trial, self._choices)
+        config = tuned(self._config, values, self._task)
         cost = count(architecture, self._dataset.input)
-        _describe(trial, architecture, cost)
+        key = trial_key(architecture, values)
+        for name, value in design_attributes(architecture, cost, key).items():
+            trial.set_user_attr(name, value)
+        if self._choices:
+            for name, real in real_values(config).items():
+                trial.set_user_attr(name, real)
         if not mark_excess(trial, cost, self._limits):
             return self._tell(trial, Outcome.OVER_BUDGET)
-        if architecture.key in standing.seen:
+        if key in standing.seen:
             return self._tell(trial, Outcome.DUPLICATE)
         self._observer.trial_started(trial.number, architecture, cost)
         try:
             with self._interrupts.allowed():
-                result = self._train(trial, architecture)
+                result = self._train(trial, architecture, config)
         except STORAGE_ERRORS:
             raise
         except Exception as error:
@@ -340,13 +362,15 @@ class _Loop:
             self._free_memory()
         return self._tell_result(trial, result)
 
-    def _train(self, trial: optuna.Trial, architecture: Architecture) -> TrainingResult:
+    def _train(
+        self, trial: optuna.Trial, architecture: Architecture, config: TrainingConfig
+    ) -> TrainingResult:
         seed = self._request.seed
         model = build(
             architecture,
             self._dataset.input,
             generator=torch.Generator().manual_seed(seed),
-            zero_last_gamma=self._config.zero_last_gamma,
+            zero_last_gamma=config.zero_last_gamma,
         )
 
         def on_epoch(result: EpochResult) -> bool:
@@ -354,12 +378,12 @@ class _Loop:
             trial.report(result.val_accuracy, step=result.epoch)
             stop = trial.should_prune()
             self._observer.epoch_ended(trial.number, result)
-            if not stop and result.epoch < self._config.epochs:
+            if not stop and result.epoch < config.epochs:
                 self._interrupts.release()  # else the run is over, and is recorded first
             return stop
 
         return train(
-            model, self._dataset, self._config, seed=seed, device=self._device, on_epoch=on_epoch
+            model, self._dataset, config, seed=seed, device=self._device, on_epoch=on_epoch
         )
 
     def _tell_result(self, trial: optuna.Trial, result: TrainingResult) -> TrialRecord:
@@ -444,21 +468,6 @@ def find_device(name: str) -> torch.device:
             f"got {name!r}"
         )
     return device
-
-
-def _describe(trial: optuna.Trial, architecture: Architecture, cost: Count) -> None:
-    attributes: dict[str, Any] = {
-        "key": architecture.key,
-        "parameters": cost.parameters,
-        "mult_adds": cost.mult_adds,
-        "blocks": architecture.blocks,
-        "channels": architecture.channels,
-        "kernels": architecture.kernels,
-        "shortcut_kernels": architecture.shortcut_kernels,
-        "pool": architecture.pool,
-    }
-    for name, value in attributes.items():
-        trial.set_user_attr(name, value)
 
 
 def _is_alive(worker: str | None) -> bool:

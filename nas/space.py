@@ -136,6 +136,24 @@ class SearchSpace:
             pool=values[self.variables(stages)[-1].name],
         )
 
+    def values_of(self, architecture: Architecture) -> tuple[int, dict[str, int]] | None:
+        """The (stages, values) that describe this network, or None if the space lacks it."""
+        stages = architecture.stages
+        if stages not in self.stages:
+            return None
+        given = {
+            f"{name}_{i}": value
+            for name in _PER_STAGE
+            for i, value in enumerate(getattr(architecture, name), start=1)
+        }
+        variables = self.variables(stages)
+        given[variables[-1].name] = architecture.pool
+        values = {v.name: given[v.name] for v in variables}
+        if any(values[v.name] not in v.choices for v in variables):
+            return None
+        same = self.architecture(stages, values).key == architecture.key
+        return (stages, values) if same else None
+
     def smallest(self, limits: Limits | None = None) -> Architecture:
         """The design with the fewest parameters, among those within the limits if there are any.
 

@@ -106,7 +106,7 @@ class Progress(Observer):
         if trial.reason:
             parts.append(trial.reason)
         if trial.architecture and trial.parameters:
-            parts.append(f"{trial.parameters:,} parameters, {trial.architecture}")
+            parts.append(f"{trial.parameters:,} parameters, {trial.design}")
         if trial.training:
             parts.append(training_in_words(trial.training))
         if trial.seconds:
@@ -192,7 +192,7 @@ class LiveProgress(Progress):
             if best is None
             else Text(
                 f"{percent(best.val_accuracy)} with {best.parameters:,} parameters: trial "
-                f"{best.number}, {best.architecture}",
+                f"{best.number}, {best.design}",
                 style="bold green",
             ),
         )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.commands.words import outcome_counts
 from nas.numbers import millions, percent
@@ -66,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help=f"choose the training too; with commas between: {', '.join(TUNABLE)}",
     )
+    parser.add_argument(
+        "--enqueue",
+        nargs="+",
+        default=(),
+        metavar="PRESET",
+        help=f"known designs to train first: {', '.join(PRESETS)}",
+    )
     parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="what proposes designs")
     parser.add_argument(
         "--pruner", choices=PRUNERS, default="median", help="what stops designs early"
@@ -100,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
         subset=options.subset,
         space=options.space,
         tune=options.tune,
+        enqueue=tuple(options.enqueue),
         sampler=options.sampler,
         pruner=options.pruner,
         seed=options.seed,
@@ -156,9 +165,12 @@ def _command(options: argparse.Namespace) -> str:
             continue
         if name == "storage":
             value = StudyLocation("", value, None)
+        if value in ((), []):
+            continue
+        if isinstance(value, list):
+            words += [f"--{name}", *value]
+            continue
         if isinstance(value, tuple):
-            if not value:
-                continue
             value = ",".join(value)
         words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
@@ -195,6 +207,7 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
         "kernels": design.kernels,
         "shortcut_kernels": design.shortcut_kernels,
         "pool": design.pool,
+        **({"preset": trial.preset} if trial.preset else {}),
         **trial.training,
     }
 
@@ -236,7 +249,7 @@ def _ranking(study: "StudyRecord") -> list[str]:
     if not study.ranking:
         return ["No design was trained to the end."]
     shown = study.ranking[:_SHOWN]
-    designs = [str(trial.architecture) for trial in shown]
+    designs = [str(trial.design) for trial in shown]
     width = max(map(len, designs))
     tuned = any(trial.training for trial in shown)
     lines = [

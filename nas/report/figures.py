@@ -88,6 +88,20 @@ def accuracy_by_parameters(
                 hoverinfo="text",
             )
         )
+    known = trials.dropna(subset=["preset"])
+    if len(known):
+        figure.add_trace(
+            go.Scatter(
+                x=known["parameters"].tolist(),
+                y=known["val_accuracy"].tolist(),
+                name="known designs",
+                mode="markers+text",
+                text=[escape(name, quote=False) for name in known["preset"]],
+                textposition="bottom center",
+                marker={"color": _ORANGE, "size": 14, "symbol": "diamond-open"},
+                hoverinfo="skip",
+            )
+        )
     sizes = [*trials["parameters"].tolist(), max_parameters]
     wide = max(sizes) > 10 * min(sizes)
     scaled = [math.log10(size) for size in sizes] if wide else [float(size) for size in sizes]

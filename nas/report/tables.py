@@ -46,7 +46,8 @@ def trials_table(study: StudyRecord) -> pd.DataFrame:
             {
                 "number": trial.number,
                 "outcome": outcome_name(trial.outcome),
-                "design": _design(trial),
+                "design": trial.design,
+                "preset": trial.preset,
                 "parameters": trial.parameters,
                 "mult_adds": trial.mult_adds,
                 "val_accuracy": trial.val_accuracy,
@@ -61,6 +62,7 @@ def trials_table(study: StudyRecord) -> pd.DataFrame:
             "number": "Int64",
             "outcome": "string",
             "design": "string",
+            "preset": "string",
             "parameters": "Int64",
             "mult_adds": "Int64",
             "val_accuracy": "Float64",
@@ -79,7 +81,7 @@ def ranking_table(study: StudyRecord, top: int = 10) -> pd.DataFrame:
             {
                 "rank": rank,
                 "number": trial.number,
-                "design": _design(trial),
+                "design": trial.design,
                 "parameters": trial.parameters,
                 "mult_adds": trial.mult_adds,
                 "val_accuracy": trial.val_accuracy,
@@ -110,7 +112,7 @@ def incumbent_table(study: StudyRecord) -> pd.DataFrame:
             {
                 "number": trial.number,
                 "incumbent": incumbent.number,
-                "design": _design(incumbent),
+                "design": incumbent.design,
                 "val_accuracy": incumbent.val_accuracy,
             }
             for trial, incumbent in zip(trained, best, strict=True)
@@ -157,7 +159,7 @@ def curve_table(study: StudyRecord) -> pd.DataFrame:
             {
                 "number": trial.number,
                 "outcome": outcome_name(trial.outcome),
-                "design": _design(trial),
+                "design": trial.design,
                 "epoch": epoch,
                 "val_accuracy": val_accuracy,
             }
@@ -191,10 +193,6 @@ def outcome_name(outcome: Outcome | None) -> str:
 def last_epoch(trial: TrialRecord) -> int:
     """The last epoch that was measured, 0 if none."""
     return max((epoch for epoch, _ in trial.curve), default=0)
-
-
-def _design(trial: TrialRecord) -> str | None:
-    return None if trial.architecture is None else str(trial.architecture)
 
 
 def _frame(rows: Iterable[Mapping[str, object]], dtypes: Mapping[str, str]) -> pd.DataFrame:

@@ -90,7 +90,7 @@ def found(study: StudyRecord) -> str:
     best = study.incumbent
     if best is None:
         return nothing_found(study)
-    text = f"Trial {best.number}"
+    text = f"Trial {best.number}" + (f", the known design {best.preset}" if best.preset else "")
     if best.architecture is not None:
         text += f": {design_in_words(best.architecture)}"
     if best.val_accuracy is None:

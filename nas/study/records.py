@@ -80,8 +80,16 @@ class TrialRecord:
     images_per_second: float | None = None
     device: str | None = None
     worker: str | None = None
+    preset: str | None = None  # its name, of a known design that was queued by it
     training: Mapping[str, object] = field(default_factory=dict)  # where it is tuned: real values
     reason: str | None = None  # why diverged, out_of_memory or failed
+
+    @property
+    def design(self) -> str | None:
+        """The design in one line, with the name of a preset; None before it is complete."""
+        if self.architecture is None:
+            return None
+        return f"{self.architecture}" + (f" ({self.preset})" if self.preset else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from nas.study.designs import design_attributes
 from nas.study.estimate import expected_trial_seconds
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
+from nas.study.presets import enqueue_presets, preset_outside, queue_again
 from nas.study.proposals import (
     derived_seed,
     enqueue_unseen,
@@ -55,7 +56,7 @@ from nas.study.storage import (
 )
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import Ending, EpochResult, TrainingResult, task_of, train
-from nas.training.tuning import real_values, training_choices, trial_key, tuned
+from nas.training.tuning import defaults, real_values, training_choices, trial_key, tuned
 
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 
@@ -146,6 +147,7 @@ def run_search(
         request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
     )
     space = request.space_for(dataset.input)
+    request.presets_for(dataset.input)
     config = search_recipe(dataset, request.epochs)
     location = request.location_for(dataset.name)
     settings = study_settings(request, dataset, space, config)
@@ -259,7 +261,11 @@ class _Loop:
         """Trials until the study has enough of them, or there is nothing or no time left."""
         deadline = time.monotonic() + (self._request.timeout or float("inf"))
         self._take_over_abandoned()
-        failed_before = len(self._standing().failures)
+        standing = self._standing()
+        failed_before = len(standing.failures)
+        if standing.trained < self._request.trials:
+            presets = self._request.presets_for(self._dataset.input)
+            enqueue_presets(self._study, presets, self._space, self._choices, standing.seen)
         while (standing := self._standing()).trained < self._request.trials:
             self._interrupts.check()
             if time.monotonic() >= deadline:
@@ -269,7 +275,9 @@ class _Loop:
                     f"{_FAILURES} designs in a row could not be trained; "
                     f"the last one: {standing.failures[-1]}"
                 )
-            if not has_unseen(self._space, self._limits, standing.seen, self._choices):
+            if not self._queued() and not has_unseen(
+                self._space, self._limits, standing.seen, self._choices
+            ):
                 return SearchEnding.EXHAUSTED
             if standing.duplicates >= _DUPLICATES or standing.rejected >= _REJECTIONS:
                 rng = random.Random(derived_seed(self._request.seed, "draw", standing.finished))
@@ -288,6 +296,9 @@ class _Loop:
                 self.newly_trained += 1
                 failed_before = 0
         return SearchEnding.DONE
+
+    def _queued(self) -> bool:
+        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _standing(self) -> _Standing:
         trained = finished = duplicates = rejected = 0
@@ -326,7 +337,7 @@ class _Loop:
             return self._carry_out(trial, standing)
         except KeyboardInterrupt:
             self._tell(trial, Outcome.FAILED, reason=INTERRUPTED)
-            self._study.enqueue_trial(trial.params)
+            queue_again(self._study, trial)
             raise
         except BaseException as error:  # of ours or the database's: the search ends
             with contextlib.suppress(*STORAGE_ERRORS):
@@ -335,8 +346,9 @@ class _Loop:
 
     def _carry_out(self, trial: optuna.Trial, standing: _Standing) -> TrialRecord:
         trial.set_user_attr("worker", self._worker)
-        architecture = suggest(trial, self._space)
-        values = suggest_training(trial, self._choices)
+        outside = preset_outside(trial, self._space)
+        architecture = outside or suggest(trial, self._space)
+        values = defaults(self._choices) if outside else suggest_training(trial, self._choices)
         config = tuned(self._config, values, self._task)
         cost = count(architecture, self._dataset.input)
         key = trial_key(architecture, values)
@@ -426,7 +438,7 @@ class _Loop:
                 self._study._storage.set_trial_user_attr(trial._trial_id, name, value)
             self._study.tell(trial.number, state=TrialState.FAIL)
             if key is not None and deaths[key] == 0:
-                self._study.enqueue_trial(trial.params)
+                queue_again(self._study, trial)
 
     def _free_memory(self) -> None:
         if self._device.type == "cuda":

@@ -146,6 +146,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         images_per_second=attributes.get("images_per_second"),
         device=attributes.get("device"),
         worker=attributes.get("worker"),
+        preset=attributes.get("preset"),
         training={name: attributes[name] for name in REAL_VALUES if name in attributes},
         reason=attributes.get("reason"),
     )

@@ -154,16 +154,17 @@ class SearchSpace:
         same = self.architecture(stages, values).key == architecture.key
         return (stages, values) if same else None
 
-    def smallest(self, limits: Limits | None = None) -> Architecture:
+    def smallest(self, limits: Limits | None = None, *, by: str = "parameters") -> Architecture:
         """The design with the fewest parameters, among those within the limits if there are any.
 
-        No design of the space has fewer parameters.
+        No other design, of those that were to choose from, has fewer parameters. With `by` the
+        same for `mult_adds`.
         """
         candidates = [
             self.architecture(stages, self._smallest_values(stages, {})) for stages in self.stages
         ]
         fitting = [a for a in candidates if limits and limits.allow(count(a, self.input))]
-        return min(fitting or candidates, key=lambda a: count(a, self.input).parameters)
+        return min(fitting or candidates, key=lambda a: int(getattr(count(a, self.input), by)))
 
     def designs(self, limits: Limits) -> Iterator[tuple[int, dict[str, int]]]:
         """Every design within the limits, as (stages, values), without building the others."""

@@ -68,13 +68,31 @@ def history(trials: pd.DataFrame, incumbents: pd.DataFrame) -> go.Figure:
 
 
 def accuracy_by_parameters(
-    trials: pd.DataFrame, max_parameters: int, incumbent: int | None
+    trials: pd.DataFrame,
+    max_parameters: int,
+    incumbent: int | None,
+    front: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """Validation accuracy against parameters, the budget as a line and the incumbent as a star."""
+    """Validation accuracy against parameters.
+
+    The budget is a line, the incumbent a star and the front, `tables.front_table`, a step line: the
+    best accuracy of the designs that are no larger.
+    """
     trials = trials.dropna(subset=["val_accuracy", "parameters"])
     figure = _figure("parameters", "validation accuracy")
     figure.add_trace(_dots(trials, "parameters", STOPPED))
     figure.add_trace(_dots(trials, "parameters", TRAINED))
+    if front is not None and len(front) > 1:
+        figure.add_trace(
+            go.Scatter(
+                x=front["parameters"].tolist(),
+                y=front["val_accuracy"].tolist(),
+                name="Pareto front",
+                mode="lines",
+                line={"color": _ORANGE, "width": 2, "shape": "hv", "dash": "dot"},
+                hoverinfo="skip",
+            )
+        )
     best = trials[trials["number"] == incumbent] if incumbent is not None else trials.head(0)
     if len(best):
         figure.add_trace(

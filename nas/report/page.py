@@ -60,6 +60,7 @@ def render(study: StudyRecord) -> str:
         _summary(study),
         *(plot.section() for plot in plots),
         _ranking(study),
+        _front(study),
         _outcomes(study),
         _settings(study),
         _every_trial(study, trials),
@@ -128,6 +129,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
     best = None if study.incumbent is None else study.incumbent.number
     max_parameters = study.settings.limits.max_parameters
     incumbents = tables.incumbent_table(study)
+    front = tables.front_table(study)
     curves = tables.curve_table(study)
     by_epoch = tables.curves_by_epoch(curves)
     compared = trials[trials["outcome"].isin([figures.TRAINED, figures.STOPPED])]
@@ -148,11 +150,13 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
             "size",
             "Accuracy and size",
             "Look at how close the best designs come to the budget (dashed), and what smaller "
-            "ones give up.",
+            "ones give up (the dotted steps).",
             table(sized, (*_TRIAL, *_DESIGN, _ACCURACY)),
             None
             if sized.empty
-            else figures.figure_json(figures.accuracy_by_parameters(sized, max_parameters, best)),
+            else figures.figure_json(
+                figures.accuracy_by_parameters(sized, max_parameters, best, front)
+            ),
         ),
         Plot(
             "curves",
@@ -178,6 +182,14 @@ def _ranking(study: StudyRecord) -> str:
     )
     caption = f'<p class="caption">{escape(words.ranking_caption(study))}</p>'
     return section("Ranking", caption + table(ranking, columns, best_first=True))
+
+
+def _front(study: StudyRecord) -> str:
+    front = tables.front_table(study)
+    if len(front) < 2:
+        return ""  # one design is the best of all sizes: the ranking says it
+    caption = f'<p class="caption">{escape(words.front_caption())}</p>'
+    return section("Pareto front", caption + table(front, (_TRIAL[0], *_DESIGN, _ACCURACY)))
 
 
 def _outcomes(study: StudyRecord) -> str:

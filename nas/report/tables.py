@@ -101,6 +101,29 @@ def ranking_table(study: StudyRecord, top: int = 10) -> pd.DataFrame:
     )
 
 
+def front_table(study: StudyRecord) -> pd.DataFrame:
+    """The Pareto front of accuracy and parameters, the smallest design first."""
+    return _frame(
+        (
+            {
+                "number": trial.number,
+                "design": trial.design,
+                "parameters": trial.parameters,
+                "mult_adds": trial.mult_adds,
+                "val_accuracy": trial.val_accuracy,
+            }
+            for trial in study.pareto_front()
+        ),
+        {
+            "number": "Int64",
+            "design": "string",
+            "parameters": "Int64",
+            "mult_adds": "Int64",
+            "val_accuracy": "Float64",
+        },
+    )
+
+
 def incumbent_table(study: StudyRecord) -> pd.DataFrame:
     """The incumbent after each trained trial, by trial number: `incumbent`, its `val_accuracy`."""
     ranking = study.ranking

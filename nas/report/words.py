@@ -199,6 +199,15 @@ def ranking_caption(study: StudyRecord) -> str:
     return f"The ten best at most, best first; of equals, the one with fewer parameters. {tell}"
 
 
+def front_caption() -> str:
+    """What a Pareto front is, and what this one is not."""
+    return (
+        "The smallest designs for what they reach: each is more accurate than all designs trained "
+        "to the end that have no more parameters. The study maximizes accuracy alone and the front "
+        "is read from its trials; neighbours within each other's interval may change places."
+    )
+
+
 def choices_in_words(choices: object) -> str:
     """The choices of a search space for one field: plain lists, as a study records them."""
     if not isinstance(choices, Sequence) or isinstance(choices, str):

@@ -113,6 +113,29 @@ class StudyRecord:
         trained = [t for t in self.trials if t.outcome is Outcome.TRAINED]
         return tuple(sorted(trained, key=lambda t: (-(t.val_accuracy or 0), t.number)))
 
+    def pareto_front(self, by: str = "parameters") -> tuple[TrialRecord, ...]:
+        """The trained designs that no other dominates, the smallest first.
+
+        Each is more accurate than all designs that are no larger; of designs that are equal in both
+        the earliest is taken. Designs that were stopped early were not compared at full length and
+        are left out.
+
+        Args:
+            by: `parameters` or `mult_adds`.
+        """
+        sized = [
+            (size, -t.val_accuracy, t.number, t)
+            for t in self.ranking
+            if (size := getattr(t, by)) is not None and t.val_accuracy is not None
+        ]
+        front: list[TrialRecord] = []
+        best = -1.0
+        for _, _, _, trial in sorted(sized, key=lambda found: found[:3]):
+            if (trial.val_accuracy or 0.0) > best:
+                best = trial.val_accuracy or 0.0
+                front.append(trial)
+        return tuple(front)
+
     @property
     def incumbent(self) -> TrialRecord | None:
         """The best trained design so far, or None."""

@@ -9,6 +9,7 @@ from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import count
 from nas.data.catalogue import DATASET_NAMES, DATASETS
 from nas.space import Limits, SearchSpace, default_space, load_space
+from nas.study.fronts import ACCURACY, check_objectives
 from nas.study.location import StudyLocation, default_study_name
 from nas.training.tuning import check_names
 
@@ -52,6 +53,7 @@ class SearchRequest:
     epochs: int | None = None  # None: by the size of the dataset
     subset: float = 1.0  # share of the training part
     space: Path | None = None  # a TOML file; None: by the size of the images
+    objectives: tuple[str, ...] = (ACCURACY,)  # and, for a front, "parameters" or "mult_adds"
     sampler: str = "tpe"
     pruner: str = "median"
     tune: tuple[str, ...] = ()  # names of nas.training.tuning.TUNABLE
@@ -77,6 +79,15 @@ class SearchRequest:
             object.__setattr__(self, "tune", check_names(self.tune))
         except ValueError as error:
             raise RequestError(f"--tune: {error}") from error
+        try:
+            object.__setattr__(self, "objectives", check_objectives(self.objectives))
+        except ValueError as error:
+            raise RequestError(f"--objectives: {error}") from error
+        if "mult_adds" in self.objectives and self.max_mult_adds is None:
+            raise RequestError(
+                "--objectives: expected --max-mult-adds with mult_adds, as the front's upper end, "
+                "got none"
+            )
         object.__setattr__(self, "enqueue", tuple(dict.fromkeys(self.enqueue)))
         for name in self.enqueue:
             if name not in PRESETS:

@@ -115,7 +115,10 @@ def accuracy_by_parameters(
                 name="known designs",
                 mode="markers+text",
                 text=[escape(name, quote=False) for name in known["preset"]],
-                textposition="bottom center",
+                textposition=[  # towards the middle: most lie close to the budget
+                    "middle left" if size > max_parameters / 3 else "middle right"
+                    for size in known["parameters"]
+                ],
                 marker={"color": _ORANGE, "size": 14, "symbol": "diamond-open"},
                 hoverinfo="skip",
             )

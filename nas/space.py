@@ -136,16 +136,35 @@ class SearchSpace:
             pool=values[self.variables(stages)[-1].name],
         )
 
-    def smallest(self, limits: Limits | None = None) -> Architecture:
+    def values_of(self, architecture: Architecture) -> tuple[int, dict[str, int]] | None:
+        """The (stages, values) that describe this network, or None if the space lacks it."""
+        stages = architecture.stages
+        if stages not in self.stages:
+            return None
+        given = {
+            f"{name}_{i}": value
+            for name in _PER_STAGE
+            for i, value in enumerate(getattr(architecture, name), start=1)
+        }
+        variables = self.variables(stages)
+        given[variables[-1].name] = architecture.pool
+        values = {v.name: given[v.name] for v in variables}
+        if any(values[v.name] not in v.choices for v in variables):
+            return None
+        same = self.architecture(stages, values).key == architecture.key
+        return (stages, values) if same else None
+
+    def smallest(self, limits: Limits | None = None, *, by: str = "parameters") -> Architecture:
         """The design with the fewest parameters, among those within the limits if there are any.
 
-        No design of the space has fewer parameters.
+        No other design, of those that were to choose from, has fewer parameters. With `by` the
+        same for `mult_adds`.
         """
         candidates = [
             self.architecture(stages, self._smallest_values(stages, {})) for stages in self.stages
         ]
         fitting = [a for a in candidates if limits and limits.allow(count(a, self.input))]
-        return min(fitting or candidates, key=lambda a: count(a, self.input).parameters)
+        return min(fitting or candidates, key=lambda a: int(getattr(count(a, self.input), by)))
 
     def designs(self, limits: Limits) -> Iterator[tuple[int, dict[str, int]]]:
         """Every design within the limits, as (stages, values), without building the others."""

@@ -12,7 +12,7 @@ from nas.counting import Count
 from nas.numbers import millions, percent
 from nas.study.estimate import Pace
 from nas.study.observer import Observer, Opening
-from nas.study.records import QUEUED_AGAIN, Outcome, TrialRecord
+from nas.study.records import QUEUED_AGAIN, Outcome, TrialRecord, training_in_words
 from nas.study.request import SearchRequest
 from nas.training.loop import EpochResult
 
@@ -124,7 +124,9 @@ class Progress(Observer):
         if trial.reason:
             parts.append(trial.reason)
         if trial.architecture and trial.parameters:
-            parts.append(f"{trial.parameters:,} parameters, {trial.architecture}")
+            parts.append(f"{trial.parameters:,} parameters, {trial.design}")
+        if trial.training:
+            parts.append(training_in_words(trial.training))
         if trial.seconds:
             parts.append(f"{trial.seconds:.1f} s")
         parts.append(f"{self.trained}/{self.request.trials}")
@@ -208,7 +210,7 @@ class LiveProgress(Progress):
             if best is None
             else Text(
                 f"{percent(best.val_accuracy)} with {best.parameters:,} parameters: trial "
-                f"{best.number}, {best.architecture}",
+                f"{best.number}, {best.design}",
                 style="bold green",
             ),
         )

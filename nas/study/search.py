@@ -1,6 +1,7 @@
 """The search: opens the study and the images, and has designs trained until there are enough."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nas.data.loading import load_dataset
@@ -13,9 +14,11 @@ from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
 from nas.study.observer import Observer, Opening
 from nas.study.processes import worker_name
-from nas.study.proposals import make_pruner, make_sampler
+from nas.study.proposals import Proposals
+from nas.study.pruners import make_pruner
 from nas.study.records import StudyRecord, StudySettings
 from nas.study.request import SearchRequest
+from nas.study.samplers import make_sampler
 from nas.study.storage import (
     STORAGE_ERRORS,
     begin_search,
@@ -27,6 +30,7 @@ from nas.study.trainer import make_trainer
 from nas.study.worker import Plan, SearchEnding, SearchFailed, Worker
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import task_of
+from nas.training.tuning import Value, real_values, training_choices, tuned
 
 __all__ = [
     "SPLIT_SEED",
@@ -84,7 +88,13 @@ def run_search(
         request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
     )
     space = request.space_for(dataset.input)
+    presets = request.presets_for(dataset.input)
     config = search_recipe(dataset, request.epochs)
+    choices = training_choices(config, task_of(dataset), request.tune)
+
+    def said_of_training(values: Mapping[str, Value]) -> Mapping[str, Value]:
+        return real_values(tuned(config, values, task_of(dataset))) if choices else {}
+
     location = request.location_for(dataset.name)
     settings = study_settings(request, dataset, space, config)
     with (
@@ -111,16 +121,18 @@ def run_search(
             observer.opened(
                 Opening(found, location, dataset.test_images, device_name(device), expected)
             )
+            proposals = Proposals(space, request.limits, choices)
             plan = Plan(
                 trials=request.trials,
-                space=space,
-                limits=request.limits,
-                input=dataset.input,
+                proposals=proposals,
                 epochs=config.epochs,
                 seed=request.seed,
-                sampler=lambda seed: make_sampler(request.sampler, seed=seed),
+                sampler=make_sampler(request.sampler, seed=request.seed, domain=proposals.domain),
                 pruner=make_pruner(request.pruner, epochs=config.epochs),
                 train=make_trainer(dataset.to(device), config, seed=request.seed, device=device),
+                presets=presets,
+                objectives=request.objectives,
+                training=said_of_training,
                 clean_up=lambda: free_memory(device),
                 device=device_name(device),
                 timeout=request.timeout,

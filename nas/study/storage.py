@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -16,11 +15,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from nas.architecture import Architecture
+from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.processes import is_alive
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
 from nas.study.settings import differences, settings_from_json, settings_to_json
+from nas.training.tuning import REAL_VALUES
 
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
 _PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
@@ -143,7 +143,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(
         number=trial.number,
         outcome=outcome,
-        architecture=_architecture(attributes),
+        architecture=architecture_of(attributes),
         parameters=attributes.get("parameters"),
         mult_adds=attributes.get("mult_adds"),
         val_accuracy=val_accuracy,
@@ -154,19 +154,9 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         images_per_second=attributes.get("images_per_second"),
         device=attributes.get("device"),
         worker=attributes.get("worker"),
+        preset=attributes.get("preset"),
+        training={name: attributes[name] for name in REAL_VALUES if name in attributes},
         reason=attributes.get("reason"),
-    )
-
-
-def _architecture(attributes: dict[str, Any]) -> Architecture | None:
-    if "pool" not in attributes:  # the last one written
-        return None
-    return Architecture(
-        blocks=tuple(attributes["blocks"]),
-        channels=tuple(attributes["channels"]),
-        kernels=tuple(attributes["kernels"]),
-        shortcut_kernels=tuple(attributes["shortcut_kernels"]),
-        pool=attributes["pool"],
     )
 
 

@@ -11,32 +11,38 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import optuna
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.architecture import Architecture, ImageInput
-from nas.counting import Count, count
-from nas.space import Limits, SearchSpace
+from nas.architecture import Architecture
 from nas.study.database import Database
+from nas.study.designs import design_attributes
 from nas.study.devices import is_out_of_memory
+from nas.study.fronts import ACCURACY, proposal_limits
 from nas.study.interrupts import Interrupts
 from nas.study.mirror import Mirror
 from nas.study.observer import Observer
+from nas.study.presets import enqueue_presets, preset_outside, queue_again
 from nas.study.processes import is_alive
-from nas.study.proposals import Unseen, derived_seed, describe, mark_excess, suggest
+from nas.study.proposals import (
+    Candidate,
+    Proposals,
+    candidate_of,
+    derived_seed,
+    mark_excess,
+)
 from nas.study.records import DIED, INTERRUPTED, Outcome, TrialRecord
+from nas.study.samplers import DomainSampler
 from nas.study.standing import Standing, standing_of
 from nas.study.storage import STORAGE_ERRORS, trial_record
 from nas.study.trainer import Trainer
 from nas.training.loop import Ending, EpochResult, TrainingResult
+from nas.training.tuning import Value, defaults
 
-_DUPLICATES = 3  # in a row before a design is drawn instead
-_REJECTIONS = 30  # over budget or duplicate in a row before a design is drawn instead
 _FAILURES = 5  # diverged, out of memory or failed in a row before the search gives up
 _POLL = 0.5  # seconds between two looks whether other processes are done
 
@@ -58,14 +64,16 @@ class Plan:
     """What a worker is to do; the same for all workers on a study but for seed and device."""
 
     trials: int  # designs trained in the study, by all
-    space: SearchSpace
-    limits: Limits
-    input: ImageInput
+    proposals: Proposals
     epochs: int  # of a full run
     seed: int
-    sampler: Callable[[int], BaseSampler]  # for one proposal, by a seed of its own
+    sampler: DomainSampler
     pruner: BasePruner
     train: Trainer
+    presets: Mapping[str, Architecture] = field(default_factory=dict)  # to train first, by name
+    objectives: tuple[str, ...] = (ACCURACY,)
+    training: Callable[[Mapping[str, Value]], Mapping[str, Value]] = lambda values: {}
+    # what a trial says of its training, by the values of the training choices
     clean_up: Callable[[], None] = lambda: None  # after every training, whatever came of it
     device: str = "cpu"  # in words
     timeout: float | None = None  # seconds after which no new trial starts
@@ -79,8 +87,7 @@ class _Proposal:
     written: FrozenTrial  # as it is in the database, but for reports
     trial_id: int  # in the database
     number: int  # in the database
-    architecture: Architecture
-    cost: Count
+    candidate: Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,7 @@ class Worker:
         self._interrupts = interrupts
         self._told = told
         self._mirror = Mirror(database.study, plan.pruner)
-        self._unseen = Unseen(plan.space, plan.limits)
+        self._mirror.study.sampler = plan.sampler
         self._failed_before: int | None = None  # failures in a row that this search did not see
         self._ended_elsewhere: list[FrozenTrial] = []
         self.newly_trained = 0
@@ -157,6 +164,7 @@ class Worker:
         standing = standing_of(self._mirror.trials)
         if self._failed_before is None:
             self._failed_before = len(standing.failures)
+            standing = self._queue_presets(standing)
         if standing.trained >= self._plan.trials:
             return SearchEnding.DONE
         self._interrupts.check()
@@ -169,30 +177,48 @@ class Worker:
             )
         if standing.trained + standing.running >= self._plan.trials:
             return _Wait(standing.running)
-        if not standing.waiting and not self._unseen.any(standing.seen):
+        if not standing.waiting and not self._plan.proposals.any_unseen(standing.seen):
             return _Wait(standing.running) if standing.running else SearchEnding.EXHAUSTED
         return self._propose(standing)
 
+    def _queue_presets(self, standing: Standing) -> Standing:
+        plan = self._plan
+        if standing.trained >= plan.trials or not plan.presets:
+            return standing
+        space, choices = plan.proposals.space, plan.proposals.choices
+        enqueue_presets(self._database.study, plan.presets, space, choices, standing.seen)
+        self._mirror.refresh()
+        return standing_of(self._mirror.trials)
+
     def _propose(self, standing: Standing) -> _Proposal | TrialRecord:
         """The next design, written as a trial that runs, or was refused; in a claim."""
-        study, plan = self._mirror.study, self._plan
-        stuck = standing.duplicates >= _DUPLICATES or standing.rejected >= _REJECTIONS
-        if stuck and not standing.waiting:
+        study, plan, proposals = self._mirror.study, self._plan, self._plan.proposals
+        if standing.rejected and not standing.waiting:
             rng = random.Random(derived_seed(plan.seed, "draw", standing.proposed))
-            study.enqueue_trial(dict(self._unseen.draw(standing.seen, rng)))
-        # A sampler of its own for every trial: a search that was stopped and continued proposes
-        # what one that ran through would have.
-        study.sampler = plan.sampler(derived_seed(plan.seed, standing.proposed))
+            study.enqueue_trial(dict(proposals.draw_unseen(standing.seen, rng)))
+        # A seed of its own for every trial: a search that was stopped and continued proposes what
+        # one that ran through would have.
+        plan.sampler.reseed(derived_seed(plan.seed, standing.proposed))
+        budget = self._narrow(standing)
         queued = {waiting._trial_id: waiting for waiting in self._mirror.waiting}
         trial = study.ask()
-        architecture = suggest(trial, plan.space)
-        cost = count(architecture, plan.input)
-        trial.set_user_attr("worker", self._name)
-        describe(trial, architecture, cost)
+        outside = preset_outside(trial, proposals.space)
+        if outside is None:
+            candidate = proposals.suggest(trial)
+        else:
+            candidate = candidate_of(outside, defaults(proposals.choices), proposals.space)
+        said = {
+            "worker": self._name,
+            **design_attributes(candidate.architecture, candidate.cost, candidate.key),
+            **plan.training(candidate.training),
+            **({} if budget is None or trial._trial_id in queued else {"proposal_budget": budget}),
+        }
+        for name, value in said.items():
+            trial.set_user_attr(name, value)
         outcome = None
-        if not mark_excess(trial, cost, plan.limits):
+        if not mark_excess(trial, candidate.cost, proposals.limits):
             outcome = Outcome.OVER_BUDGET
-        elif architecture.key in standing.seen:
+        elif candidate.key in standing.seen:
             outcome = Outcome.DUPLICATE
         if outcome is not None:
             trial.set_user_attr("outcome", outcome.value)
@@ -201,7 +227,18 @@ class Worker:
         trial_id, number = self._write(queued.get(trial._trial_id), content)
         if outcome is not None:
             return trial_record(_numbered(content, number))
-        return _Proposal(trial, content, trial_id, number, architecture, cost)
+        return _Proposal(trial, content, trial_id, number, candidate)
+
+    def _narrow(self, standing: Standing) -> int | None:
+        """Gives the next proposal a budget of its own, if a front is searched; returns it."""
+        plan, proposals = self._plan, self._plan.proposals
+        if len(plan.objectives) < 2:
+            return None
+        rng = random.Random(derived_seed(plan.seed, "proposal budget", standing.proposed))
+        limits = proposal_limits(plan.objectives, proposals.space, proposals.limits, rng)
+        plan.sampler.domain = proposals.domain_within(limits)
+        budget: int = getattr(limits, f"max_{plan.objectives[1]}")
+        return budget
 
     def _write(self, queued: FrozenTrial | None, content: FrozenTrial) -> tuple[int, int]:
         """Writes a trial that is new, or was queued; returns its id and number in the database."""
@@ -216,12 +253,13 @@ class Worker:
 
     def _carry_out(self, proposal: _Proposal) -> TrialRecord:
         try:
-            self._observer.trial_started(proposal.number, proposal.architecture, proposal.cost)
+            candidate = proposal.candidate
+            self._observer.trial_started(proposal.number, candidate.architecture, candidate.cost)
             return self._trained(proposal)
         except KeyboardInterrupt:
             with self._database.transaction():
                 self._end(proposal, Outcome.FAILED, reason=INTERRUPTED)
-                self._database.study.enqueue_trial(proposal.trial.params)
+                queue_again(self._database.study, proposal.trial)
             raise
         except BaseException as error:  # of ours or the database's: the search ends
             with contextlib.suppress(*STORAGE_ERRORS):
@@ -265,7 +303,7 @@ class Worker:
                 self._interrupts.release()  # else the run is over, and is recorded first
             return stop
 
-        return self._plan.train(proposal.architecture, on_epoch)
+        return self._plan.train(proposal.candidate, on_epoch)
 
     def _end(
         self,
@@ -316,7 +354,7 @@ class Worker:
             assert trial_id is not None, "only the trial of this process has none for a moment"
             self._database.change(trial_id, trial, ended)
             if key is not None and deaths[key] == 0:
-                self._database.study.enqueue_trial(trial.params)
+                queue_again(self._database.study, trial)
 
     def _tell_of_others(self) -> None:
         for trial in self._ended_elsewhere:

@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from PIL import Image
 
 from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
 from nas.report.page import render
 from nas.space import default_space
+from nas.study.domain import Domain
 from nas.study.presets import queue_again
-from nas.study.proposals import make_sampler
 from nas.study.records import Outcome
-from nas.study.request import RequestError, SearchRequest
+from nas.study.request import SAMPLERS, RequestError, SearchRequest
+from nas.study.samplers import make_sampler
 from nas.study.search import Observer, run_search
 from nas.study.storage import read_study
 from nas.training.config import Task, fast
@@ -133,21 +135,21 @@ def command() -> list[str]:
     ]
 
 
-def test_a_trial_without_parameters_disturbs_no_sampler_and_no_importance() -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_trial_without_parameters_disturbs_no_sampler_and_no_importance(sampler: str) -> None:
     study = optuna.create_study(direction="maximize")
-    for number in range(24):
-        study.sampler = make_sampler("tpe", seed=number)
+    choices = {"x": IntDistribution(1, 9), "y": CategoricalDistribution((16, 157))}
+    study.sampler = make_sampler(sampler, seed=0, domain=Domain(search_space=choices))
+    for number in range(18):
         if number in (0, 12):
             queue_again(study, study.ask({}))
-        trial = study.ask()
-        if number not in (0, 12):
+            study.tell(study.ask(), 1.0)
+        else:
+            trial = study.ask()
             x, y = trial.suggest_int("x", 1, 9), trial.suggest_categorical("y", (16, 157))
             study.tell(trial, x - abs(y - 16) / 100)
-        else:
-            study.tell(trial, 1.0)
-    study.sampler = make_sampler("tpe", seed=99)
-    joint = study.sampler.infer_relative_search_space(study, study.trials[-1])
-    assert set(joint) == {"x", "y"}
+    proposed = [tuple(t.params.values()) for t in study.trials if t.params]
+    assert len(proposed) == len(set(proposed)) == 16
     importances = optuna.importance.get_param_importances(study)
     assert set(importances) == {"x", "y"}
     assert importances["x"] > 0

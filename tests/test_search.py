@@ -39,7 +39,7 @@ from nas.study.search import (
 from nas.study.storage import begin_search, read_study
 from nas.training.config import TrainingConfig
 from nas.training.loop import EpochResult, TrainingResult, train
-from tests.conftest import RequestOf
+from tests.conftest import RequestOf, queue_design
 
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
 
@@ -126,8 +126,12 @@ def test_designs_over_the_budget_are_never_built(
 
     monkeypatch.setattr(ResNet, "__init__", guarded_init)
     monkeypatch.setattr(trainer_module, "train", guarded_train)
+    first = run_search(request_of(trials=5, max_parameters=budget))
+    assert Outcome.OVER_BUDGET not in first.study.outcomes
+    for _ in range(2):
+        queue_design(first.location, blocks_1=2, channels_1=8)
     result = run_search(request_of(trials=6, max_parameters=budget))
-    assert result.study.outcomes[Outcome.OVER_BUDGET] > 0
+    assert result.study.outcomes[Outcome.OVER_BUDGET] == 2
     assert Outcome.FAILED not in result.study.outcomes
     assert len(trained) == len(set(trained)) == result.study.trained == 6
     for trial in load(result).trials:
@@ -317,12 +321,16 @@ def test_ctrl_c_in_a_row_of_rejections_changes_no_proposal(request_of: RequestOf
             if trial.outcome is Outcome.OVER_BUDGET:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    tight = {"trials": 5, "max_parameters": 2_000}
-    whole = run_search(request_of(**tight, study="whole"))
-    assert whole.study.outcomes[Outcome.OVER_BUDGET] > 3
+    tight = {"max_parameters": 2_000}
+    for name in ("whole", "parts"):
+        first = run_search(request_of(**tight, trials=1, study=name))
+        for _ in range(2):
+            queue_design(first.location, blocks_1=2, channels_1=8)
+    whole = run_search(request_of(**tight, trials=4, study="whole"))
+    assert whole.study.outcomes[Outcome.OVER_BUDGET] == 2
     for _ in range(len(whole.study.trials)):
         with contextlib.suppress(KeyboardInterrupt):
-            parts = run_search(request_of(**tight), Pressing())
+            parts = run_search(request_of(**tight, trials=4, study="parts"), Pressing())
             break
     assert designs(parts) == designs(whole)
 

@@ -182,4 +182,8 @@ def study_settings(
         limits=request.limits,
         space=space.to_dict(),
         recipe=config.to_dict(),
+        tuning={
+            choice.name: list(choice.values)
+            for choice in training_choices(config, task_of(dataset), request.tune)
+        },
     )

@@ -84,21 +84,9 @@ def open_existing(location: StudyLocation) -> optuna.Study:
     Raises:
         StudyError: there is none, or it cannot be read.
     """
-    if location.path is not None and not location.path.is_file():
-        raise StudyError(
-            f"{location.path}: expected a study, got no such file; "
-            f"{_other_studies(location.path.parent)}"
-        )
-    location.check_is_study()
+    _check_exists(location)
     with storage_errors(location):
-        storage = _storage(location)
-        names = [study.study_name for study in storage.get_all_studies()]
-        if location.name not in names:
-            raise StudyError(
-                f"{location}: expected a study named {location.name!r}, "
-                f"got {', '.join(map(repr, names)) or 'no study'}; name one with --study"
-            )
-        return optuna.load_study(study_name=location.name, storage=storage)
+        return _load(location, _storage(location))
 
 
 def read_study(location: StudyLocation) -> StudyRecord:
@@ -107,9 +95,33 @@ def read_study(location: StudyLocation) -> StudyRecord:
     Raises:
         StudyError: there is none, it cannot be read, or was not made by nas.
     """
-    study = open_existing(location)
+    _check_exists(location)
     with storage_errors(location):
-        return study_record(study, location)
+        storage = _storage(location)
+        try:
+            return study_record(_load(location, storage), location)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _check_exists(location: StudyLocation) -> None:
+    if location.path is not None and not location.path.is_file():
+        raise StudyError(
+            f"{location.path}: expected a study, got no such file; "
+            f"{_other_studies(location.path.parent)}"
+        )
+    location.check_is_study()
+
+
+def _load(location: StudyLocation, storage: RDBStorage) -> optuna.Study:
+    names = [study.study_name for study in storage.get_all_studies()]
+    if location.name not in names:
+        raise StudyError(
+            f"{location}: expected a study named {location.name!r}, "
+            f"got {', '.join(map(repr, names)) or 'no study'}; name one with --study"
+        )
+    return optuna.load_study(study_name=location.name, storage=storage)
 
 
 def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:

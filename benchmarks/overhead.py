@@ -32,19 +32,21 @@ from statistics import median
 from typing import Any
 
 import optuna
-from optuna.samplers import RandomSampler
 
-from nas.architecture import Architecture, ImageInput
-from nas.counting import Count, count
+from nas.architecture import ImageInput
+from nas.counting import Count
 from nas.space import Limits, default_space
 from nas.study.database import Database, open_database
+from nas.study.designs import design_attributes
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
 from nas.study.observer import Observer
 from nas.study.processes import worker_name
-from nas.study.proposals import describe, make_pruner, make_sampler, mark_excess, suggest
+from nas.study.proposals import Candidate, Proposals, mark_excess
+from nas.study.pruners import make_pruner
 from nas.study.records import Outcome, StudySettings, TrialRecord
 from nas.study.request import PRUNERS, SAMPLERS
+from nas.study.samplers import make_sampler
 from nas.study.storage import begin_search
 from nas.study.trainer import OnEpoch
 from nas.study.worker import Plan, Worker
@@ -53,6 +55,7 @@ from nas.training.loop import Ending, EpochResult, TrainingResult
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 SPACE = default_space(CIFAR10)
 LIMITS = Limits(max_parameters=5_000_000)
+PROPOSALS = Proposals(SPACE, LIMITS)
 EPOCHS = 10
 MOST_MILLISECONDS = 100.0  # per trial at 1,000 trials
 MOST_GROWTH = 2.0  # from 100 to 1,000 trials
@@ -75,42 +78,39 @@ def curve(cost: Count, rng: random.Random) -> list[EpochResult]:
     ]
 
 
-def fill(database: Database, trials: int, pruner: str) -> int:
-    """Writes trials as a search would have; returns how many of them count as trained."""
+def fill(database: Database, trials: int, pruner: str) -> None:
+    """Writes trials as a search would have, all of which count as trained."""
     rng = random.Random(0)
     study = optuna.create_study(
         direction="maximize",
-        sampler=RandomSampler(seed=0),
+        sampler=make_sampler("random", seed=0, domain=PROPOSALS.domain),
         pruner=make_pruner(pruner, epochs=EPOCHS),
     )
-    trained = 0
     with database.transaction():
         for number in range(trials):
             trial = study.ask()
-            architecture = suggest(trial, SPACE)
-            cost = count(architecture, CIFAR10)
+            found = PROPOSALS.suggest(trial)
             trial.set_user_attr("worker", "elsewhere:1:1-0")
-            describe(trial, architecture, cost)
-            value, outcome, state = None, Outcome.OVER_BUDGET, optuna.trial.TrialState.PRUNED
-            if mark_excess(trial, cost, LIMITS):
-                trained += 1
-                outcome = Outcome.STOPPED_EARLY
-                for result in curve(cost, rng):
-                    trial.report(result.val_accuracy, step=result.epoch)
-                    if trial.should_prune():
-                        break
-                else:
-                    value, outcome = result.val_accuracy, Outcome.TRAINED
-                    state = optuna.trial.TrialState.COMPLETE
-                trial.set_user_attr("epochs", result.epoch)
-                trial.set_user_attr("seconds", 3.0 * result.epoch)
-                trial.set_user_attr("images_per_second", 15_000.0)
-                trial.set_user_attr("device", "cpu (1 threads)")
+            for name, said in design_attributes(found.architecture, found.cost, found.key).items():
+                trial.set_user_attr(name, said)
+            assert mark_excess(trial, found.cost, LIMITS)
+            for result in curve(found.cost, rng):
+                trial.report(result.val_accuracy, step=result.epoch)
+                if trial.should_prune():
+                    value, outcome = None, Outcome.STOPPED_EARLY
+                    state = optuna.trial.TrialState.PRUNED
+                    break
+            else:
+                value, outcome = result.val_accuracy, Outcome.TRAINED
+                state = optuna.trial.TrialState.COMPLETE
+            trial.set_user_attr("epochs", result.epoch)
+            trial.set_user_attr("seconds", 3.0 * result.epoch)
+            trial.set_user_attr("images_per_second", 15_000.0)
+            trial.set_user_attr("device", "cpu (1 threads)")
             trial.set_user_attr("outcome", outcome.value)
             ended = study.tell(trial, value, state=state)
             ended.datetime_complete = datetime.now() + timedelta(seconds=number)
             database.add(ended)
-    return trained
 
 
 class Stopwatch(Observer):
@@ -125,10 +125,10 @@ class Stopwatch(Observer):
         for name in ("add", "change"):
             setattr(database, name, self._timed(getattr(database, name)))
 
-    def train(self, architecture: Architecture, on_epoch: OnEpoch) -> TrainingResult:
+    def train(self, candidate: Candidate, on_epoch: OnEpoch) -> TrainingResult:
         """Recorded epochs in place of training."""
         results: list[EpochResult] = []
-        recorded = curve(count(architecture, CIFAR10), random.Random(architecture.key))
+        recorded = curve(candidate.cost, random.Random(candidate.key))
         recorded = [replace(r, val_accuracy=r.val_accuracy + 0.1) for r in recorded]  # all 10 run
         self._lap("propose")
         self._now["propose"] -= self._now["write"]
@@ -186,17 +186,15 @@ def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) 
     )
     with open_database(location) as database, database.claim():
         begin_search(database.study, location, settings, search={"seed": 0})
-        trained = fill(database, trials, pruner)
+        fill(database, trials, pruner)
     with Interrupts() as interrupts, worker_name() as name, open_database(location) as database:
         stopwatch = Stopwatch(database)
         plan = Plan(
-            trials=trained + more,
-            space=SPACE,
-            limits=LIMITS,
-            input=CIFAR10,
+            trials=trials + more,
+            proposals=PROPOSALS,
             epochs=EPOCHS,
             seed=0,
-            sampler=lambda seed: make_sampler(sampler, seed=seed),
+            sampler=make_sampler(sampler, seed=0, domain=PROPOSALS.domain),
             pruner=make_pruner(pruner, epochs=EPOCHS),
             train=stopwatch.train,
         )

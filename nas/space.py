@@ -18,6 +18,7 @@ from nas.counting import Count, count
 Choices = tuple[int, ...]  # ascending, distinct
 
 MAX_CHOICES = 10_000  # of a range
+_REMEMBERED = 100_000  # costs, of about 200 bytes
 MAX_STAGES = 16  # each halves the map: enough for images of 65,536 pixels
 
 
@@ -84,6 +85,9 @@ class SearchSpace:
     shortcut_kernels: tuple[Choices, ...]  # K, per stage
     pool: Choices  # P; those that fit the last map are open to a design
     _variables: Mapping[int, tuple[Variable, ...]] = field(init=False, repr=False, compare=False)
+    _costs: dict[tuple[int, ...], Count] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )  # of the smallest completions, which draws and walks ask for again and again
 
     def __post_init__(self) -> None:
         for name in ("stages", "pool"):
@@ -219,8 +223,16 @@ class SearchSpace:
             )
 
     def _fits(self, stages: int, limits: Limits, values: Mapping[str, int]) -> bool:
-        smallest = self.architecture(stages, self._smallest_values(stages, values))
-        return limits.allow(count(smallest, self.input))
+        """Whether a design with these values, the first of its variables, can be within them."""
+        known = (stages, *values.values())
+        cost = self._costs.get(known)
+        if cost is None:
+            smallest = self.architecture(stages, self._smallest_values(stages, values))
+            cost = count(smallest, self.input)
+            if len(self._costs) >= _REMEMBERED:
+                self._costs.clear()
+            self._costs[known] = cost
+        return limits.allow(cost)
 
     def _smallest_values(self, stages: int, values: Mapping[str, int]) -> dict[str, int]:
         return {**{v.name: v.by_cost[0] for v in self.variables(stages)}, **values}

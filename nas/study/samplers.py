@@ -331,13 +331,13 @@ def _history(known: Sequence[_Known], sign: float) -> _History:
 class _Ends:
     """The score a trial ended with, or would have if it had not been stopped.
 
-    That is a straight line through (score at the step it was stopped, last score) of the trials
-    that went on, with a slope between 0 and 1.
+    A trial that was stopped would have ended as far behind the others as it was then. Nearer may be
+    truer, but only the order of scores counts.
     """
 
     def __init__(self, complete: Sequence[FrozenTrial]) -> None:
         self._complete = complete
-        self._lines: dict[int, tuple[float, float]] = {}
+        self._gains: dict[int, float] = {}  # by step: how much is gained from then on
 
     def score(self, trial: FrozenTrial) -> float | None:
         if trial.state is TrialState.COMPLETE:
@@ -348,19 +348,14 @@ class _Ends:
         score = trial.intermediate_values[step]
         if not math.isfinite(score):
             return None
-        slope, intercept = self._lines.get(step) or self._lines.setdefault(step, self._line(step))
-        return intercept + slope * score
+        if step not in self._gains:
+            self._gains[step] = self._gain(step)
+        return score + self._gains[step]
 
-    def _line(self, step: int) -> tuple[float, float]:
-        pairs = [
-            (t.intermediate_values[step], t.value)
+    def _gain(self, step: int) -> float:
+        gains = [
+            t.value - t.intermediate_values[step]
             for t in self._complete
             if step in t.intermediate_values and t.value is not None
         ]
-        if not pairs:
-            return 1.0, 0.0
-        early, last = np.array(pairs).T
-        spread = float(early.var())
-        slope = float(np.mean((early - early.mean()) * (last - last.mean()))) / (spread or 1.0)
-        slope = min(max(slope, 0.0), 1.0)
-        return slope, float(last.mean() - slope * early.mean())
+        return sum(gains) / len(gains) if gains else 0.0

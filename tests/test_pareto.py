@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from nas.architecture import ImageInput
@@ -16,7 +17,9 @@ from nas.report.page import render
 from nas.space import Limits, default_space
 from nas.study.fronts import proposal_budget, proposal_limits
 from nas.study.records import Outcome, StudyRecord
-from nas.study.request import RequestError, SearchRequest
+from nas.study.request import SAMPLERS, RequestError, SearchRequest
+from nas.study.search import run_search
+from tests.conftest import RequestOf
 from tests.test_report import mixed, study, trial
 
 CIFAR = ImageInput(channels=3, height=32, width=32, classes=10)
@@ -126,6 +129,24 @@ def test_objectives_that_cannot_be_searched_are_refused(
 ) -> None:
     with pytest.raises(RequestError, match=f"--objectives: .*{said}"):
         SearchRequest(max_parameters=10**6, trials=1, objectives=objectives)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_each_proposal_keeps_to_a_budget_of_its_own(sampler: str, request_of: RequestOf) -> None:
+    front = ("val_accuracy", "parameters")
+    asked = {"max_parameters": 6_000, "sampler": sampler, "objectives": front, "pruner": "none"}
+    result = run_search(request_of(**asked, trials=12))
+    stored = optuna.load_study(study_name=result.location.name, storage=result.location.url)
+    budgets = [t.user_attrs["proposal_budget"] for t in stored.trials]
+    assert len(set(budgets)) > 6
+    assert max(budgets) <= 6_000
+    for trial, budget in zip(stored.trials, budgets, strict=True):
+        assert trial.user_attrs["parameters"] <= budget
+    assert set(result.study.outcomes) == {Outcome.TRAINED}
+    again = run_search(request_of(**asked, trials=6, study="again"))
+    again = run_search(request_of(**asked, trials=12, study="again"))
+    designs = [[t.architecture for t in r.study.trials] for r in (result, again)]
+    assert designs[0] == designs[1]
 
 
 def test_the_option(

@@ -239,9 +239,10 @@ def test_a_study_of_several_objectives_is_refused() -> None:
 
 def test_where_all_is_seen_or_nothing_feasible_a_proposal_still_comes() -> None:
     space = {"x": IntDistribution(1, 3)}
-    for rules in ({}, {"is_feasible": lambda params: False}):
+    nothing = Domain(search_space=space, is_feasible=lambda params: False)
+    for domain in (Domain(search_space=space), nothing):
         study = optuna.create_study(direction="maximize")
-        study.sampler = make_sampler("gp", seed=0, domain=Domain(search_space=space, **rules))
+        study.sampler = make_sampler("gp", seed=0, domain=domain)
         for _ in range(14):
             trial = ask(study, space)
             study.tell(trial, trial.params["x"])

@@ -19,6 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
+from threadpoolctl import threadpool_limits
 
 from nas.study.domain import Domain, Params
 from nas.study.surrogate import Encoder, Floats, GaussianProcess, Kernel
@@ -185,6 +186,12 @@ class GP(DomainSampler):
     ) -> Params:
         if len(history.scores) < _STARTUP:
             return super()._propose(study, trial, domain, history)
+        # Threads cost more than they save on matrices this small, above all beside torch's.
+        with threadpool_limits(limits=1, user_api="blas"):
+            promising = self._most_promising(domain, history)
+        return promising or super()._propose(study, trial, domain, history)
+
+    def _most_promising(self, domain: Domain, history: "_History") -> Params | None:
         model = _Model(domain, history)
         promise: dict[Hashable, float] = {}
         proposals: dict[Hashable, Params] = {}
@@ -210,7 +217,7 @@ class GP(DomainSampler):
             climbed.update(top)
             ask_around(proposals[key] for key in top)
         if not promise:
-            return super()._propose(study, trial, domain, history)
+            return None
         return proposals[max(promise, key=lambda key: (promise[key], str(key)))]
 
 

@@ -41,13 +41,14 @@ from nas.study.database import Database, open_database
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
 from nas.study.observer import Observer
+from nas.study.plan import Plan
 from nas.study.processes import worker_name
 from nas.study.proposals import describe, make_pruner, make_sampler, mark_excess, suggest
 from nas.study.records import Outcome, StudySettings, TrialRecord
 from nas.study.request import PRUNERS, SAMPLERS
 from nas.study.storage import begin_search
 from nas.study.trainer import OnEpoch
-from nas.study.worker import Plan, Worker
+from nas.study.worker import Worker
 from nas.training.loop import Ending, EpochResult, TrainingResult
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)

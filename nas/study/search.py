@@ -12,6 +12,7 @@ from nas.study.estimate import expected_trial_seconds
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
 from nas.study.observer import Observer, Opening
+from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.processes import worker_name
 from nas.study.proposals import make_pruner, make_sampler
 from nas.study.records import StudyRecord, StudySettings
@@ -24,7 +25,7 @@ from nas.study.storage import (
     study_record,
 )
 from nas.study.trainer import make_trainer
-from nas.study.worker import Plan, SearchEnding, SearchFailed, Worker
+from nas.study.worker import Worker
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import task_of
 

@@ -140,8 +140,8 @@ def test_each_proposal_keeps_to_a_budget_of_its_own(sampler: str, request_of: Re
     budgets = [t.user_attrs["proposal_budget"] for t in stored.trials]
     assert len(set(budgets)) > 6
     assert max(budgets) <= 6_000
-    for trial, budget in zip(stored.trials, budgets, strict=True):
-        assert trial.user_attrs["parameters"] <= budget
+    for found, budget in zip(stored.trials, budgets, strict=True):
+        assert found.user_attrs["parameters"] <= budget
     assert set(result.study.outcomes) == {Outcome.TRAINED}
     again = run_search(request_of(**asked, trials=6, study="again"))
     again = run_search(request_of(**asked, trials=12, study="again"))

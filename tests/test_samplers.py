@@ -1,6 +1,6 @@
 import itertools
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,16 +80,17 @@ def searched(
     return study.trials
 
 
-def exact_measure(space: SearchSpace, limits: Limits) -> Counter[str]:
+def exact_measure(space: SearchSpace, limits: Limits) -> dict[str, float]:
     """The probability of each key as `SearchSpace.draw` says: N, then one choice after another,
     each uniform among the values that leave a design within the limits."""
     fitting = [(n, v) for n, v in space.designs(limits)]
-    probability: Counter[str] = Counter()
+    probability: defaultdict[str, float] = defaultdict(float)
     for n in sorted({n for n, _ in fitting}):
-        share = 1 / len({n for n, _ in fitting})
+        share = 1.0 / len({n for n, _ in fitting})
         of_n = [v for m, v in fitting if m == n]
         for values in of_n:
-            p, left = share, of_n
+            p = share
+            left = of_n
             for variable in space.variables(n):
                 p /= len({v[variable.name] for v in left})
                 left = [v for v in left if v[variable.name] == values[variable.name]]
@@ -205,7 +206,7 @@ def test_the_default_finds_what_random_search_does_not() -> None:
 
 
 def test_designs_like_those_that_were_stopped_or_failed_are_avoided() -> None:
-    space = {"x": IntDistribution(0, 30), "y": IntDistribution(0, 30)}
+    space: dict[str, BaseDistribution] = {n: IntDistribution(0, 30) for n in ("x", "y")}
     domain = Domain(search_space=space)
     for bad in (TrialState.PRUNED, TrialState.FAIL):
         study = optuna.create_study(direction="maximize")

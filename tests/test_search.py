@@ -528,6 +528,19 @@ def test_a_database_that_goes_away_ends_the_search_in_one_line(request_of: Reque
         run_search(request_of(trials=3), Breaking())
 
 
+def test_a_database_that_goes_away_in_a_trial_ends_the_search_in_one_line(
+    request_of: RequestOf,
+) -> None:
+    class Breaking(Observer):
+        def epoch_ended(self, number: int, result: EpochResult) -> None:
+            path = request_of().location_for("digits").path
+            with closing(sqlite3.connect(path or "")) as database, database:
+                database.execute("DROP TABLE trial_values")
+
+    with pytest.raises(SearchFailed, match="can no longer be read or written"):
+        run_search(request_of(trials=3), Breaking())
+
+
 def test_time_over_starts_no_new_trial(request_of: RequestOf) -> None:
     result = run_search(request_of(trials=50, timeout=0.2))
     assert result.ending is SearchEnding.TIMEOUT

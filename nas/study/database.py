@@ -198,7 +198,7 @@ def open_database(
     # Of several at once the first one makes the tables, and the others find them.
     with storage_errors(location), _held(lock, interrupted):
         if path is not None:
-            _set_journal_mode(path, "WAL")
+            _set_journal_mode(path, "WAL", patience=1)
         storage = _sqlite(location) if path is not None else _server(location)
         study = optuna.create_study(
             study_name=location.name,
@@ -233,9 +233,9 @@ def _held(lock: FileLock | None, interrupted: Callable[[], None]) -> Iterator[No
         lock.release()
 
 
-def _set_journal_mode(path: Path, mode: str) -> None:
+def _set_journal_mode(path: Path, mode: str, *, patience: float = 0) -> None:
     """Changes how an SQLite file keeps its changes, unless others are at it or it cannot."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=1)) as database:
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=patience)) as database:
         database.execute(f"PRAGMA journal_mode={mode}")
 
 

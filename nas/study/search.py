@@ -13,6 +13,7 @@ from nas.study.estimate import expected_trial_seconds
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
 from nas.study.observer import Observer, Opening
+from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.processes import worker_name
 from nas.study.proposals import Proposals
 from nas.study.pruners import make_pruner
@@ -27,7 +28,7 @@ from nas.study.storage import (
     study_record,
 )
 from nas.study.trainer import make_trainer
-from nas.study.worker import Plan, SearchEnding, SearchFailed, Worker
+from nas.study.worker import Worker
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import task_of
 from nas.training.tuning import Value, real_values, training_choices, tuned
@@ -132,7 +133,7 @@ def run_search(
                 train=make_trainer(dataset.to(device), config, seed=request.seed, device=device),
                 presets=presets,
                 objectives=request.objectives,
-                training=said_of_training,
+                said_of_training=said_of_training,
                 clean_up=lambda: free_memory(device),
                 device=device_name(device),
                 timeout=request.timeout,

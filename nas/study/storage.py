@@ -25,6 +25,17 @@ from nas.training.tuning import REAL_VALUES
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
 _PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
 
+STATES = {
+    Outcome.TRAINED: TrialState.COMPLETE,
+    Outcome.STOPPED_EARLY: TrialState.PRUNED,
+    Outcome.OVER_BUDGET: TrialState.PRUNED,
+    Outcome.DUPLICATE: TrialState.PRUNED,
+    Outcome.DIVERGED: TrialState.PRUNED,
+    Outcome.OUT_OF_MEMORY: TrialState.FAIL,
+    Outcome.FAILED: TrialState.FAIL,
+}
+"""The state of a trial that ended this way."""
+
 
 def begin_search(
     study: optuna.Study,
@@ -143,8 +154,8 @@ def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
     )
 
 
-def trial_record(trial: FrozenTrial) -> TrialRecord:
-    """One trial of a study, as plain values."""
+def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
+    """One trial of a study, as plain values; with its number in the database, if it is a copy."""
     attributes = trial.user_attrs
     ended = trial.state.is_finished() and "outcome" in attributes
     outcome = Outcome(attributes["outcome"]) if ended else None
@@ -153,7 +164,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     if outcome is Outcome.STOPPED_EARLY and curve:
         val_accuracy = curve[-1][1]
     return TrialRecord(
-        number=trial.number,
+        number=trial.number if number is None else number,
         outcome=outcome,
         architecture=architecture_of(attributes),
         parameters=attributes.get("parameters"),

@@ -16,12 +16,18 @@ from nas.study.storage import read_study
 from tests.conftest import RequestOf
 from tests.test_search import start_processes
 
+
+def found(program: str) -> str | None:
+    """PostgreSQL's program; Debian keeps those of a server off the PATH."""
+    of_debian = sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{program}")))
+    return shutil.which(program) or (of_debian[-1] if of_debian else None)
+
+
+INITDB, PG_CTL = found("initdb"), found("pg_ctl")
+
 pytestmark = [
     pytest.mark.postgres,
-    pytest.mark.skipif(
-        shutil.which("initdb") is None or shutil.which("pg_ctl") is None,
-        reason="needs PostgreSQL's initdb and pg_ctl",
-    ),
+    pytest.mark.skipif(not INITDB or not PG_CTL, reason="needs PostgreSQL's initdb and pg_ctl"),
 ]
 
 
@@ -48,17 +54,23 @@ def served(directory: Path, user: str | None) -> Iterator[str]:
         port = free.getsockname()[1]
     data = directory / "data"
 
-    def call(*words: str) -> None:
-        subprocess.run(words, user=user, check=True, stdout=subprocess.DEVNULL, cwd=directory)
+    def call(*words: str | None) -> None:
+        subprocess.run(
+            [word for word in words if word],
+            user=user,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=directory,
+        )
 
-    call("initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync")
+    call(INITDB, "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -k {directory} -c fsync=off"
     log = str(directory / "log")
-    call("pg_ctl", "-D", str(data), "-o", options, "-l", log, "-w", "start")
+    call(PG_CTL, "-D", str(data), "-o", options, "-l", log, "-w", "start")
     try:
         yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
     finally:
-        call("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        call(PG_CTL, "-D", str(data), "-m", "immediate", "stop")
 
 
 def test_four_processes_on_a_new_study_of_a_server_train_exactly_what_was_asked_for(

@@ -13,15 +13,16 @@ from nas.numbers import millions, percent
 from nas.study.location import StudyLocation
 from nas.study.request import RequestError, check_device_name
 from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig
-from nas.training.tuning import with_augment
+from nas.training.tuning import REAL_VALUES, with_augment
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
-    from nas.study.records import StudyRecord
+    from nas.study.records import StudyRecord, TrialRecord
     from nas.training.loop import EpochResult
 
 SUMMARY = "train one design with one recipe"
 
 _PAGE = "curves.html"
+_RECIPE = "fast"  # that of a search
 _AUGMENTS = ("none", "standard", *Augment)
 
 
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_dataset_options(data, default=None)
     recipe = parser.add_argument_group("recipe, and what to change in it")
     recipe.add_argument(
-        "--recipe", choices=tuple(RECIPES), default="fast", help="named recipe to start from"
+        "--recipe", choices=tuple(RECIPES), default=_RECIPE, help="named recipe to start from"
     )
     recipe.add_argument("--epochs", type=number, metavar="N", help="length of the run")
     recipe.add_argument("--optimizer", choices=tuple(Optimizer), help="what makes the steps")
@@ -209,7 +210,10 @@ class _Table:
 
 
 def _from_study(options: argparse.Namespace) -> tuple[Architecture, str, str]:
-    """Design, name and dataset of a trial."""
+    """Design, name and dataset of a trial.
+
+    A trial of a tuned study is trained as it was, unless an option says how.
+    """
     location = StudyLocation.at(
         options.study, studies_dir=options.studies_dir, storage=options.storage
     )
@@ -217,22 +221,27 @@ def _from_study(options: argparse.Namespace) -> tuple[Architecture, str, str]:
 
     study = read_study(location)
     trial = _trial(study, options.trial or "best")
+    assert trial.architecture is not None
+    said = any(getattr(options, name) is not None for name in REAL_VALUES)
+    if trial.training and options.recipe == _RECIPE and not said:
+        vars(options).update(trial.training)
+        options.augment = str(options.augment).replace("+", ",")
     return (
-        trial,
+        trial.architecture,
         f"{study.name}-trial-{options.trial or 'best'}",
         (options.dataset or study.settings.dataset),
     )
 
 
-def _trial(study: "StudyRecord", wanted: str) -> Architecture:
+def _trial(study: "StudyRecord", wanted: str) -> "TrialRecord":
     if wanted == "best":
-        if study.incumbent is None or study.incumbent.architecture is None:
+        if study.incumbent is None:
             raise RequestError(
                 f"--trial: expected a study with a design trained to the end, got none in "
                 f"{study.name}; search on, or name a trial"
             )
-        return study.incumbent.architecture
-    found = [t.architecture for t in study.trials if str(t.number) == wanted and t.architecture]
+        return study.incumbent
+    found = [t for t in study.trials if str(t.number) == wanted and t.architecture]
     if not found:
         raise RequestError(
             f"--trial: expected best or a number below {len(study.trials)}, got {wanted!r}"

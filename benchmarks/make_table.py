@@ -2,7 +2,8 @@
 
 Draws distinct designs of the search space within the budget, trains each with the search's recipe
 and writes the validation accuracy after every epoch, of the weights as they are (`raw_1`, `raw_2`,
-...) and of averaged weights (`ema_1`, ...), which do not change the run they are averaged over::
+...) and of averaged weights (`ema_1`, ...), which do not change the run they are averaged over, and
+likewise the validation losses (`raw_loss_1`, ...)::
 
     python benchmarks/make_table.py --dataset digits --budget 5e6 --out benchmarks/tables/X.csv
 
@@ -83,6 +84,8 @@ def record(
         raw = evaluate(run.model, dataset.validation, dataset)
         curves[f"raw_{averaged.epoch}"] = f"{raw.accuracy:.4f}"
         curves[f"ema_{averaged.epoch}"] = f"{averaged.val_accuracy:.4f}"
+        curves[f"raw_loss_{averaged.epoch}"] = f"{raw.loss:.4f}"
+        curves[f"ema_loss_{averaged.epoch}"] = f"{averaged.val_loss:.4f}"
     return {
         **identity(design, seed),
         "parameters": str(cost.parameters),
@@ -100,7 +103,8 @@ def identity(design: Architecture, seed: int) -> Row:
 
 
 def columns(epochs: int) -> list[str]:
-    curves = [f"{kind}_{epoch}" for kind in ("raw", "ema") for epoch in range(1, epochs + 1)]
+    kinds = ("raw", "ema", "raw_loss", "ema_loss")
+    curves = [f"{kind}_{epoch}" for kind in kinds for epoch in range(1, epochs + 1)]
     fields = ["blocks", "channels", "kernels", "shortcut_kernels", "pool", "seed"]
     return [*fields, "parameters", "mult_adds", "seconds", *curves]
 

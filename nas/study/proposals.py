@@ -10,7 +10,6 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from nas.architecture import Architecture
@@ -33,20 +32,6 @@ def make_sampler(name: str, *, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # of `group`
         return TPESampler(seed=seed, multivariate=True, group=True)
-
-
-def make_pruner(name: str, *, epochs: int) -> BasePruner:
-    """One of `nas.study.request.PRUNERS`, for runs of this many epochs.
-
-    A run is judged from its middle on: at a high learning rate accuracy says little.
-    """
-    warmup = max(1, epochs // 2)
-    if name == "none":
-        return NopPruner()
-    if name == "halving":
-        return SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=2)
-    assert name == "median", name
-    return MedianPruner(n_startup_trials=5, n_warmup_steps=warmup)
 
 
 def derived_seed(*parts: object) -> int:

@@ -30,11 +30,11 @@ from nas.study.proposals import (
     derived_seed,
     enqueue_unseen,
     has_unseen,
-    make_pruner,
     make_sampler,
     mark_excess,
     suggest,
 )
+from nas.study.pruners import make_pruner
 from nas.study.records import (
     DIED,
     INTERRUPTED,

@@ -17,6 +17,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 
@@ -28,7 +29,6 @@ from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
     MedianPruner,
-    NopPruner,
     PercentilePruner,
     SuccessiveHalvingPruner,
 )
@@ -51,7 +51,7 @@ class Replay:
 
 
 def pruners(epochs: int) -> dict[str, Callable[[], BasePruner]]:
-    """What is compared, by the name it is shown under; ours first."""
+    """What is compared, by the name it is shown under; those of `nas search` first."""
 
     def halving(least: int, factor: int) -> BasePruner:
         return SuccessiveHalvingPruner(min_resource=least, reduction_factor=factor)
@@ -59,26 +59,28 @@ def pruners(epochs: int) -> dict[str, Callable[[], BasePruner]]:
     def hyperband(least: int, factor: int) -> BasePruner:
         return HyperbandPruner(min_resource=least, max_resource=epochs, reduction_factor=factor)
 
-    third, half = max(1, round(epochs * 0.3)), max(1, epochs // 2)
+    def median(warmup: int, startup: int) -> BasePruner:
+        return MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup)
+
+    def percentile(share: float, warmup: int) -> BasePruner:
+        return PercentilePruner(share, n_startup_trials=5, n_warmup_steps=warmup)
+
+    early, half = max(1, round(epochs * 0.3)), max(1, epochs // 2)
     found: dict[str, Callable[[], BasePruner]] = {
-        f"`{name}`": lambda name=name: make_pruner(name, epochs=epochs)  # type: ignore[misc]
-        for name in PRUNERS
+        f"`{name}`": partial(make_pruner, name, epochs=epochs) for name in PRUNERS
     }
-    found["Nop"] = NopPruner
-    for warmup in (1, third, half):
-        for startup in (5, 10):
-            found[f"Median, from epoch {warmup}, after {startup} trials"] = (
-                lambda w=warmup, s=startup: MedianPruner(n_startup_trials=s, n_warmup_steps=w)  # type: ignore[misc]
-            )
+    for warmup, startup in ((1, 5), (1, 10), (early, 5), (early, 10), (half, 10)):
+        name = f"Median, from epoch {warmup}, after {startup} trials"
+        found[name] = partial(median, warmup, startup)
     for share in (25, 75):
-        found[f"Percentile {share}, from epoch {half}, after 5 trials"] = (
-            lambda p=share: PercentilePruner(p, n_startup_trials=5, n_warmup_steps=half)  # type: ignore[misc]
+        name = f"Percentile {share}, from epoch {half}, after 5 trials"
+        found[name] = partial(percentile, share, half)
+    for least, factor in ((1, 2), (early, 2), (early, 3)):
+        found[f"SuccessiveHalving, from epoch {least}, 1/{factor}"] = partial(
+            halving, least, factor
         )
-    for least in (1, third, half):
-        found[f"SuccessiveHalving, from epoch {least}, 1/2"] = lambda n=least: halving(n, 2)  # type: ignore[misc]
-    found[f"SuccessiveHalving, from epoch {third}, 1/3"] = lambda: halving(third, 3)
-    for least in (1, third):
-        found[f"Hyperband, from epoch {least}, 1/2"] = lambda n=least: hyperband(n, 2)  # type: ignore[misc]
+    for least in (1, early):
+        found[f"Hyperband, from epoch {least}, 1/2"] = partial(hyperband, least, 2)
     return found
 
 

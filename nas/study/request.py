@@ -12,7 +12,7 @@ from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.study.location import StudyLocation, default_study_name
 
 SAMPLERS = ("tpe", "random")
-PRUNERS = ("median", "halving", "none")
+PRUNERS = ("rungs", "median", "halving", "none")
 
 
 class RequestError(ValueError):
@@ -52,7 +52,7 @@ class SearchRequest:
     subset: float = 1.0  # share of the training part
     space: Path | None = None  # a TOML file; None: by the size of the images
     sampler: str = "tpe"
-    pruner: str = "median"
+    pruner: str = "rungs"
     seed: int = 0
     device: str = "auto"
     timeout: float | None = None  # seconds after which no new trial starts

@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sampler", choices=SAMPLERS, default="gp", help="what proposes designs")
     parser.add_argument(
-        "--pruner", choices=PRUNERS, default="median", help="what stops designs early"
+        "--pruner", choices=PRUNERS, default="rungs", help="what stops designs early"
     )
     parser.add_argument(
         "--seed", type=arguments.seed, default=0, metavar="N", help="of proposals and training"

@@ -1,17 +1,98 @@
-"""Which runs are stopped early."""
+"""Which runs are stopped early; what each rule saves and risks is measured in docs/pruning.md."""
 
+import math
+from collections.abc import Callable, Sequence
+
+import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+Comparable = Callable[[FrozenTrial, FrozenTrial], bool]
+"""Whether a run (first) may be judged by another (second)."""
 
 
-def make_pruner(name: str, *, epochs: int) -> BasePruner:
+def no_larger(size: str) -> Comparable:
+    """Judges a run only by designs that are no larger in this user attribute of theirs."""
+
+    def comparable(own: FrozenTrial, other: FrozenTrial) -> bool:
+        return bool(other.user_attrs[size] <= own.user_attrs[size])
+
+    return comparable
+
+
+# Of a run, in `rungs`: early in the warm-up, and when the learning rate is low again. In between,
+# where it is high, accuracy says less about the end.
+_SHARES = (0.1, 0.7, 0.8)
+
+
+class RungPruner(BasePruner):
+    """Stops a run at a rung unless its score is among the better part of all that came so far.
+
+    A run goes on at a rung while fewer than `keep` of all runs with a score there, itself included,
+    are better; so the best one never stops. Runs that stopped there or later count like the others;
+    those that failed do not, since they may be repeated. Nothing but the scores that trials
+    reported decides: a search that was continued, or another worker, would decide the same.
+
+    Args:
+        rungs: steps at which a run may stop, as reported.
+        keep: share of the runs that go on from a rung, above 0 up to 1.
+        comparable: judges a run only by those for which this is true; by all when None. It sees
+            trials whose user attributes are set.
+
+    Raises:
+        ValueError: `keep` is out of its range.
+    """
+
+    def __init__(
+        self, rungs: Sequence[int], *, keep: float = 0.5, comparable: Comparable | None = None
+    ) -> None:
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep must be above 0 and at most 1, got {keep}")
+        self._rungs = frozenset(rungs)
+        self._keep = keep
+        self._comparable = comparable
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the run stops, which has just reported; of several objectives the first."""
+        step = trial.last_step
+        if step not in self._rungs:
+            return False
+        assert step is not None
+        sign = -1 if study.directions[0] is StudyDirection.MINIMIZE else 1
+        own = sign * trial.intermediate_values[step]
+        others = [
+            sign * other.intermediate_values[step]
+            for other in study.get_trials(deepcopy=False)
+            if other.number != trial.number
+            and other.state is not TrialState.FAIL
+            and step in other.intermediate_values
+            and (self._comparable is None or self._comparable(trial, other))
+        ]
+        better = sum(score > own for score in others)
+        return better >= max(1, math.ceil(self._keep * (len(others) + 1)))
+
+
+def make_pruner(name: str, *, epochs: int, comparable: Comparable | None = None) -> BasePruner:
     """One of `nas.study.request.PRUNERS`, for runs of this many epochs.
 
-    A run is judged from its middle on: at a high learning rate accuracy says little.
+    Args:
+        name: `rungs` halves the field after a tenth of a run and twice late in it, `median` stops
+            what is below the median from the middle on, `halving` is ASHA from the middle on.
+        epochs: of a full run; epoch n is reported as step n.
+        comparable: as in `RungPruner`; other pruners compare all runs.
     """
-    warmup = max(1, epochs // 2)
     if name == "none":
         return NopPruner()
+    if name == "rungs":
+        return RungPruner(_rungs(epochs), comparable=comparable)
+    warmup = max(1, epochs // 2)  # at a high learning rate accuracy says little
     if name == "halving":
         return SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=2)
     assert name == "median", name
     return MedianPruner(n_startup_trials=5, n_warmup_steps=warmup)
+
+
+def _rungs(epochs: int) -> list[int]:
+    """The epochs at these shares of a run, at least the first and before the last."""
+    return sorted({max(1, round(share * epochs)) for share in _SHARES} - {epochs})

@@ -14,7 +14,9 @@ from nas.study.location import StudyLocation, default_study_name
 from nas.training.tuning import check_names
 
 SAMPLERS = ("gp", "tpe", "random")
-PRUNERS = ("median", "halving", "none")
+PRUNERS = ("rungs", "median", "halving", "none")
+
+_PRUNERS_OF_FRONTS = ("rungs", "none")
 
 
 class RequestError(ValueError):
@@ -55,7 +57,7 @@ class SearchRequest:
     space: Path | None = None  # a TOML file; None: by the size of the images
     objectives: tuple[str, ...] = (ACCURACY,)  # and, for a front, "parameters" or "mult_adds"
     sampler: str = "gp"
-    pruner: str = "median"
+    pruner: str = "rungs"
     tune: tuple[str, ...] = ()  # names of nas.training.tuning.TUNABLE
     enqueue: tuple[str, ...] = ()  # names of nas.architecture.PRESETS, trained first
     seed: int = 0
@@ -87,6 +89,11 @@ class SearchRequest:
             raise RequestError(
                 "--objectives: expected --max-mult-adds with mult_adds, as the front's upper end, "
                 "got none"
+            )
+        if len(self.objectives) > 1 and self.pruner not in _PRUNERS_OF_FRONTS:
+            raise RequestError(
+                f"--objectives: expected --pruner {' or '.join(_PRUNERS_OF_FRONTS)} with a front, "
+                f"since others judge small designs by large ones, got {self.pruner!r}"
             )
         object.__setattr__(self, "enqueue", tuple(dict.fromkeys(self.enqueue)))
         for name in self.enqueue:

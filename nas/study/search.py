@@ -16,7 +16,7 @@ from nas.study.observer import Observer, Opening
 from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.processes import worker_name
 from nas.study.proposals import Proposals
-from nas.study.pruners import make_pruner
+from nas.study.pruners import make_pruner, no_larger
 from nas.study.records import StudyRecord, StudySettings
 from nas.study.request import SearchRequest
 from nas.study.samplers import make_sampler
@@ -129,7 +129,13 @@ def run_search(
                 epochs=config.epochs,
                 seed=request.seed,
                 sampler=make_sampler(request.sampler, seed=request.seed, domain=proposals.domain),
-                pruner=make_pruner(request.pruner, epochs=config.epochs),
+                pruner=make_pruner(
+                    request.pruner,
+                    epochs=config.epochs,
+                    comparable=no_larger(request.objectives[1])
+                    if len(request.objectives) > 1
+                    else None,
+                ),
                 train=make_trainer(dataset.to(device), config, seed=request.seed, device=device),
                 presets=presets,
                 objectives=request.objectives,

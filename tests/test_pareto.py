@@ -131,6 +131,12 @@ def test_objectives_that_cannot_be_searched_are_refused(
         SearchRequest(max_parameters=10**6, trials=1, objectives=objectives)
 
 
+def test_a_front_is_not_searched_with_a_pruner_that_compares_with_larger_designs() -> None:
+    front = ("val_accuracy", "parameters")
+    with pytest.raises(RequestError, match="expected --pruner rungs or none .* got 'median'"):
+        SearchRequest(max_parameters=10**6, trials=1, objectives=front, pruner="median")
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_proposal_keeps_to_a_budget_of_its_own(sampler: str, request_of: RequestOf) -> None:
     front = ("val_accuracy", "parameters")

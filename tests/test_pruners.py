@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.study.pruners import RungPruner, make_pruner
+from nas.study.pruners import RungPruner, make_pruner, no_larger
 from nas.study.request import PRUNERS
 
 RUNG = 3
@@ -160,13 +160,10 @@ def test_a_run_without_scores_goes_on() -> None:
 def test_only_comparable_runs_count(
     earlier: list[tuple[float, int]], own: float, size: int
 ) -> None:
-    def no_larger(one: FrozenTrial, other: FrozenTrial) -> bool:
-        return bool(other.user_attrs["parameters"] <= one.user_attrs["parameters"])
-
     every = [make_trial(score, parameters=n) for score, n in earlier]
     smaller = [make_trial(score, parameters=n) for score, n in earlier if n <= size]
     trial = running(own, parameters=size)
-    assert stops(RungPruner([RUNG], comparable=no_larger), every, trial) == stops(
+    assert stops(RungPruner([RUNG], comparable=no_larger("parameters")), every, trial) == stops(
         RungPruner([RUNG]), smaller, trial
     )
 

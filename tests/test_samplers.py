@@ -166,7 +166,9 @@ def test_without_a_domain_only_the_first_trial_is_blind(sampler: str) -> None:
         return int(params["width"])
 
     study = optuna.create_study(direction="minimize")
-    study.sampler = make_sampler(sampler, seed=5, is_feasible=mixed_is_feasible, key=width)
+    study.sampler = make_sampler(
+        sampler, seed=5, is_feasible=mixed_is_feasible, key=width, cost=width
+    )
     for _ in range(14):
         trial = study.ask()
         depth, wide = trial.suggest_int("depth", 1, 6), trial.suggest_int("width", 16, 512, step=16)
@@ -229,6 +231,18 @@ def test_designs_like_those_that_were_stopped_or_failed_are_avoided() -> None:
             study.sampler = make_sampler("gp", seed=seed, domain=domain)
             proposed.append(ask(study, space).params["x"])
         assert sum(x >= 15 for x in proposed) >= 8, (bad, proposed)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_sampler_serves_one_study_after_another(sampler: str) -> None:
+    domain = Domain(search_space={"x": IntDistribution(1, 20)})
+    used = make_sampler(sampler, seed=0, domain=domain)
+    for _ in range(2):
+        study = optuna.create_study(direction="maximize", sampler=used)
+        for _ in range(20):
+            trial = ask(study, domain.search_space)
+            study.tell(trial, -abs(trial.params["x"] - 7))
+        assert sorted(t.params["x"] for t in study.trials) == list(range(1, 21))
 
 
 def test_a_study_of_several_objectives_is_refused() -> None:

@@ -35,8 +35,8 @@ class Domain:
             others; it may raise KeyError when a value that decides this is missing.
         is_feasible: whether a proposal is within the limits.
         key: equal for proposals that are the same thing.
-        cost: positive numbers, such as parameters, that are known before a trial and may explain
-            its score.
+        cost: one or several positive numbers, such as parameters, that are known before a trial and
+            may explain its score.
         draw: a random feasible proposal; without it, each variable is drawn uniformly until a
             proposal is feasible.
     """
@@ -45,7 +45,7 @@ class Domain:
     active: Callable[[Params], Collection[str]] | None = None
     is_feasible: Callable[[Params], bool] = lambda params: True
     key: Callable[[Params], Hashable] = lambda params: tuple(sorted(params.items()))
-    cost: Callable[[Params], Sequence[float]] | None = None
+    cost: Callable[[Params], float | Sequence[float]] | None = None
     draw: Callable[[random.Random], Params] | None = None
 
     def proposal(self, values: Params) -> Params | None:

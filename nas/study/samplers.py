@@ -40,7 +40,7 @@ def make_sampler(
     domain: Domain | None = None,
     is_feasible: Callable[[Params], bool] | None = None,
     key: Callable[[Params], Hashable] | None = None,
-    cost: Callable[[Params], Sequence[float]] | None = None,
+    cost: Callable[[Params], float | Sequence[float]] | None = None,
 ) -> "DomainSampler":
     """A sampler for `optuna.create_study(sampler=...)`, for studies of one objective.
 
@@ -68,7 +68,7 @@ class DomainSampler(BaseSampler):
     def __init__(self, seed: int, domain: Domain | None, rules: Mapping[str, Any]) -> None:
         self.domain = domain
         self._rules = rules
-        self._known: dict[int, _Known] = {}
+        self._ended: dict[int, tuple[Params, Params | None, Hashable]] = {}  # by number
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
@@ -135,16 +135,20 @@ class DomainSampler(BaseSampler):
         for trial in trials:
             if trial.state is TrialState.WAITING:
                 continue
-            found = self._known.get(trial.number) if self.domain is not None else None
-            if found is None:
-                proposal = domain.proposal(trial.params)
-                if proposal is None:  # of another space, or not complete yet
-                    continue
-                found = _Known(trial, proposal, domain.key(proposal))
-                if trial.state.is_finished():
-                    self._known[trial.number] = found
-            known.append(found)
+            proposal, key = self._identified(domain, trial)
+            if proposal is not None:  # of this space, and complete
+                known.append(_Known(trial, proposal, key))
         return _history(known, 1.0 if direction is StudyDirection.MAXIMIZE else -1.0)
+
+    def _identified(self, domain: Domain, trial: FrozenTrial) -> tuple[Params | None, Hashable]:
+        """The proposal that a trial is, and its key; remembered for trials that have ended."""
+        params, proposal, key = self._ended.get(trial.number, (None, None, None))
+        if self.domain is None or params is None or params != trial.params:
+            proposal = domain.proposal(trial.params)
+            key = None if proposal is None else domain.key(proposal)
+            if trial.state.is_finished():
+                self._ended[trial.number] = (trial.params, proposal, key)
+        return proposal, key
 
 
 class TPE(DomainSampler):
@@ -268,7 +272,8 @@ class _Model:
 
     def _log_costs(self, designs: Sequence[Params]) -> Floats:
         assert self._cost is not None
-        return np.log([self._cost(design) for design in designs])
+        costs = np.array([self._cost(design) for design in designs], dtype=np.float64)
+        return np.log(costs.reshape(len(designs), -1))
 
 
 def _normal_scores(scores: Floats) -> Floats:

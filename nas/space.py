@@ -18,6 +18,7 @@ from nas.counting import Count, count
 Choices = tuple[int, ...]  # ascending, distinct
 
 MAX_CHOICES = 10_000  # of a range
+_REMEMBERED = 100_000  # costs, of about 200 bytes
 MAX_STAGES = 16  # each halves the map: enough for images of 65,536 pixels
 
 
@@ -84,6 +85,9 @@ class SearchSpace:
     shortcut_kernels: tuple[Choices, ...]  # K, per stage
     pool: Choices  # P; those that fit the last map are open to a design
     _variables: Mapping[int, tuple[Variable, ...]] = field(init=False, repr=False, compare=False)
+    _costs: dict[tuple[int, ...], Count] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )  # of the smallest completions, which draws and walks ask for again and again
 
     def __post_init__(self) -> None:
         for name in ("stages", "pool"):
@@ -136,16 +140,35 @@ class SearchSpace:
             pool=values[self.variables(stages)[-1].name],
         )
 
-    def smallest(self, limits: Limits | None = None) -> Architecture:
+    def values_of(self, architecture: Architecture) -> tuple[int, dict[str, int]] | None:
+        """The (stages, values) that describe this network, or None if the space lacks it."""
+        stages = architecture.stages
+        if stages not in self.stages:
+            return None
+        given = {
+            f"{name}_{i}": value
+            for name in _PER_STAGE
+            for i, value in enumerate(getattr(architecture, name), start=1)
+        }
+        variables = self.variables(stages)
+        given[variables[-1].name] = architecture.pool
+        values = {v.name: given[v.name] for v in variables}
+        if any(values[v.name] not in v.choices for v in variables):
+            return None
+        same = self.architecture(stages, values).key == architecture.key
+        return (stages, values) if same else None
+
+    def smallest(self, limits: Limits | None = None, *, by: str = "parameters") -> Architecture:
         """The design with the fewest parameters, among those within the limits if there are any.
 
-        No design of the space has fewer parameters.
+        No other design, of those that were to choose from, has fewer parameters. With `by` the
+        same for `mult_adds`.
         """
         candidates = [
             self.architecture(stages, self._smallest_values(stages, {})) for stages in self.stages
         ]
         fitting = [a for a in candidates if limits and limits.allow(count(a, self.input))]
-        return min(fitting or candidates, key=lambda a: count(a, self.input).parameters)
+        return min(fitting or candidates, key=lambda a: int(getattr(count(a, self.input), by)))
 
     def designs(self, limits: Limits) -> Iterator[tuple[int, dict[str, int]]]:
         """Every design within the limits, as (stages, values), without building the others."""
@@ -200,8 +223,16 @@ class SearchSpace:
             )
 
     def _fits(self, stages: int, limits: Limits, values: Mapping[str, int]) -> bool:
-        smallest = self.architecture(stages, self._smallest_values(stages, values))
-        return limits.allow(count(smallest, self.input))
+        """Whether a design with these values, the first of its variables, can be within them."""
+        known = (stages, *values.values())
+        cost = self._costs.get(known)
+        if cost is None:
+            smallest = self.architecture(stages, self._smallest_values(stages, values))
+            cost = count(smallest, self.input)
+            if len(self._costs) >= _REMEMBERED:
+                self._costs.clear()
+            self._costs[known] = cost
+        return limits.allow(cost)
 
     def _smallest_values(self, stages: int, values: Mapping[str, int]) -> dict[str, int]:
         return {**{v.name: v.by_cost[0] for v in self.variables(stages)}, **values}

@@ -1,9 +1,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 
+from nas.study.location import StudyLocation
 from nas.study.request import SearchRequest
 
 TINY_SPACE = """
@@ -53,3 +55,10 @@ class RequestOf:
 
     def __call__(self, **changes: object) -> SearchRequest:
         return SearchRequest(**{**self._plain, **changes})  # type: ignore[arg-type]
+
+
+def queue_design(location: StudyLocation, *, blocks_1: int, channels_1: int) -> None:
+    """Queues a design of one stage in a study, as a person may with Optuna."""
+    study = optuna.load_study(study_name=location.name, storage=location.url)
+    fixed = {"stages": 1, "kernels_1": 3, "pool": 4}
+    study.enqueue_trial({**fixed, "blocks_1": blocks_1, "channels_1": channels_1})

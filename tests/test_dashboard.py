@@ -10,7 +10,7 @@ from typing import Any
 from nas.study.dashboard import serve
 from nas.study.location import StudyLocation
 from nas.study.search import run_search
-from tests.conftest import RequestOf
+from tests.conftest import RequestOf, queue_design
 
 HOST = "127.0.0.1"
 
@@ -38,6 +38,8 @@ def test_infeasible_designs_look_so_and_the_best_trial_is_the_incumbent(
     request_of: RequestOf,
 ) -> None:
     budget = 2_500
+    first = run_search(request_of(trials=3, max_parameters=budget))
+    queue_design(first.location, blocks_1=2, channels_1=8)
     result = run_search(request_of(trials=4, max_parameters=budget))
     assert result.study.incumbent is not None
     with served(result.location) as (address, path):

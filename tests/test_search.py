@@ -2,9 +2,15 @@
 
 import contextlib
 import dataclasses
+import json
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,12 +20,14 @@ import pytest
 from optuna.trial import TrialState
 
 import nas.study.search as search_module
+import nas.study.trainer as trainer_module
 from nas.architecture import Architecture, ImageInput
 from nas.counting import count
 from nas.data import loading, sources
 from nas.model import ResNet
+from nas.study.database import open_database
 from nas.study.location import StudyError, StudyLocation
-from nas.study.records import Outcome, TrialRecord
+from nas.study.records import DIED, INTERRUPTED, Outcome, TrialRecord
 from nas.study.request import RequestError, SearchRequest
 from nas.study.search import (
     Observer,
@@ -28,10 +36,10 @@ from nas.study.search import (
     SearchResult,
     run_search,
 )
-from nas.study.storage import open_or_create, read_study
+from nas.study.storage import begin_search, read_study
 from nas.training.config import TrainingConfig
 from nas.training.loop import EpochResult, TrainingResult, train
-from tests.conftest import RequestOf
+from tests.conftest import RequestOf, queue_design
 
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
 
@@ -117,9 +125,13 @@ def test_designs_over_the_budget_are_never_built(
         return train(model, *arguments, **options)
 
     monkeypatch.setattr(ResNet, "__init__", guarded_init)
-    monkeypatch.setattr(search_module, "train", guarded_train)
+    monkeypatch.setattr(trainer_module, "train", guarded_train)
+    first = run_search(request_of(trials=5, max_parameters=budget))
+    assert Outcome.OVER_BUDGET not in first.study.outcomes
+    for _ in range(2):
+        queue_design(first.location, blocks_1=2, channels_1=8)
     result = run_search(request_of(trials=6, max_parameters=budget))
-    assert result.study.outcomes[Outcome.OVER_BUDGET] > 0
+    assert result.study.outcomes[Outcome.OVER_BUDGET] == 2
     assert Outcome.FAILED not in result.study.outcomes
     assert len(trained) == len(set(trained)) == result.study.trained == 6
     for trial in load(result).trials:
@@ -225,8 +237,12 @@ def test_a_study_of_other_images_is_refused(request_of: RequestOf) -> None:
     settings = read_study(request_of().location_for("digits")).settings
     location = request_of().location_for("digits")
     changed = dataclasses.replace(settings, dataset_digest="other", dataset="cifar10")
-    with pytest.raises(StudyError, match=r"dataset .*digits in the study, cifar10 now"):
-        open_or_create(location, changed, seed=0)
+    with (
+        open_database(location) as database,
+        database.claim(),
+        pytest.raises(StudyError, match=r"dataset .*digits in the study, cifar10 now"),
+    ):
+        begin_search(database.study, location, changed, search={})
 
 
 def test_a_design_that_needs_more_memory_than_there_is(
@@ -305,12 +321,16 @@ def test_ctrl_c_in_a_row_of_rejections_changes_no_proposal(request_of: RequestOf
             if trial.outcome is Outcome.OVER_BUDGET:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    tight = {"trials": 5, "max_parameters": 2_000}
-    whole = run_search(request_of(**tight, study="whole"))
-    assert whole.study.outcomes[Outcome.OVER_BUDGET] > 3
+    tight = {"max_parameters": 2_000}
+    for name in ("whole", "parts"):
+        first = run_search(request_of(**tight, trials=1, study=name))
+        for _ in range(2):
+            queue_design(first.location, blocks_1=2, channels_1=8)
+    whole = run_search(request_of(**tight, trials=4, study="whole"))
+    assert whole.study.outcomes[Outcome.OVER_BUDGET] == 2
     for _ in range(len(whole.study.trials)):
         with contextlib.suppress(KeyboardInterrupt):
-            parts = run_search(request_of(**tight), Pressing())
+            parts = run_search(request_of(**tight, trials=4, study="parts"), Pressing())
             break
     assert designs(parts) == designs(whole)
 
@@ -341,20 +361,160 @@ def test_a_design_whose_process_died_is_trained_again_but_only_once(
     assert result.study.trials[3].architecture != died.architecture
 
 
-def test_a_second_search_of_the_same_study_is_refused_while_one_runs(
+def test_a_second_search_of_the_same_study_joins_it(request_of: RequestOf) -> None:
+    heard: list[int | str] = []
+
+    class First(Observer):
+        def epoch_ended(self, number: int, result: EpochResult) -> None:
+            if number == 1:
+                with pytest.raises(KeyboardInterrupt):
+                    run_search(request_of(trials=4), Second())
+
+        def ended_elsewhere(self, trial: TrialRecord) -> None:
+            heard.append(trial.number)
+
+    class Second(Observer):
+        def waiting(self, running: int) -> None:
+            heard.append(f"waits for {running}")
+            raise KeyboardInterrupt
+
+        def ended_elsewhere(self, trial: TrialRecord) -> None:
+            raise AssertionError("trial 0 had ended, trial 1 has not")
+
+    result = run_search(request_of(trials=4), First())
+    assert heard == ["waits for 1", 2, 3]
+    assert (result.study.trained, result.newly_trained) == (4, 2)
+    assert len(set(designs(result))) == 4
+    assert [search["seed"] for search in result.study.searches] == [0, 0]
+
+
+_SEARCHES = """
+import json, os, sys, torch
+from pathlib import Path
+from nas.study.request import SearchRequest
+from nas.study.search import run_search
+
+children = []
+for _ in range(int(sys.argv[1]) - 1):  # imported once: that takes longer than the searches
+    children.append(os.fork())
+    if children[-1] == 0:
+        children.clear()
+        break
+torch.set_num_threads(1)
+result = run_search(SearchRequest(**json.loads(sys.argv[2])))
+print(json.dumps([result.ending, result.newly_trained]), flush=True)
+sys.exit(sum(os.waitpid(child, 0)[1] for child in children) != 0)
+"""
+
+
+def start_processes(count: int, request: SearchRequest) -> "subprocess.Popen[str]":
+    """Starts searches, each a process; every one prints how it ended and what it trained."""
+    values = json.dumps(dataclasses.asdict(request), default=str)
+    return subprocess.Popen(
+        [sys.executable, "-c", _SEARCHES, str(count), values],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_four_processes_on_a_new_study_train_exactly_what_was_asked_for(
     request_of: RequestOf,
 ) -> None:
-    refusals = []
+    request = request_of(trials=12, max_parameters=4_000)
+    processes = start_processes(4, request)
+    output, errors = processes.communicate(timeout=120)
+    assert processes.returncode == 0, errors
+    answers = [json.loads(line) for line in output.splitlines()]
+    assert len(answers) == 4
+    assert {ending for ending, _ in answers} == {"done"}
+    study = read_study(request.location_for("digits"))
+    assert study.trained == sum(trained for _, trained in answers) == 12
+    assert Outcome.FAILED not in study.outcomes
+    trained = [t for t in study.trials if t.outcome and t.outcome.counts]
+    assert len({t.architecture for t in trained}) == 12
+    assert len({t.worker for t in trained}) > 1
+    assert [t.number for t in study.trials] == list(range(len(study.trials)))
+    assert len(study.searches) == 4
 
-    class Starting(Observer):
+
+def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
+    request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = start_processes(1, request_of(trials=1, epochs=100_000))
+    location = request_of().location_for("digits")
+    wait_until(lambda: trials_in(location, "RUNNING") == 1)
+
+    class Waiting(Observer):
+        def waiting(self, running: int) -> None:
+            heard.append(running)
+            long.kill()  # its parent does not ask how it ended before the search is over
+
+    def stop(*arguments: Any, **options: Any) -> TrainingResult:
+        heard.append(trials_in(location, "RUNNING"))
+        raise KeyboardInterrupt
+
+    heard: list[int] = []
+    monkeypatch.setattr(trainer_module, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(request_of(trials=1, epochs=100_000), Waiting())
+    long.communicate()
+    assert heard == [1, 1]
+    first, second, third = read_study(location).trials
+    assert (first.reason, second.reason, third.outcome) == (DIED, INTERRUPTED, None)
+    assert second.architecture == first.architecture
+
+
+def trials_in(location: StudyLocation, state: str) -> int:
+    """How many trials of the study are in a state; 0 while there is no study."""
+    if location.path is None or not location.path.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{location.path}?mode=ro", uri=True)) as database:
+        query = "SELECT count(*) FROM trials WHERE state = ?"
+        try:
+            return int(database.execute(query, (state,)).fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0  # the tables are not made yet
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_study_is_one_file_that_opens_where_nothing_can_be_written(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
+    modes = []
+
+    class Looking(Observer):
         def trial_ended(self, trial: TrialRecord) -> None:
-            with pytest.raises(StudyError) as error:
-                run_search(request_of(trials=9))
-            refusals.append(str(error.value))
+            modes.append(journal_mode(request_of().location_for("digits")))
 
-    assert run_search(request_of(trials=1), Starting()).study.trained == 1
-    (said,) = refusals
-    assert "another nas search has open" in said
+    result = run_search(request_of(trials=2), Looking())
+    assert modes == ["wal", "wal"]
+    assert journal_mode(result.location) == "delete"
+    assert result.location.path is not None
+    files = {path.name for path in result.location.path.parent.iterdir()}
+    assert files <= {"digits-5M.db", ".digits-5M.db.lock"}
+    copy = tmp_path / "elsewhere" / "digits-5M.db"
+    copy.parent.mkdir()
+    shutil.copy(result.location.path, copy)
+    copy.chmod(0o444)
+    copy.parent.chmod(0o555)
+    try:
+        location = StudyLocation.at("digits-5M", studies_dir=copy.parent)
+        assert read_study(location) == result.study
+        assert [path.name for path in copy.parent.iterdir()] == ["digits-5M.db"]
+    finally:
+        copy.parent.chmod(0o755)
+
+
+def journal_mode(location: StudyLocation) -> str:
+    with closing(sqlite3.connect(location.path or "")) as database:
+        return str(database.execute("PRAGMA journal_mode").fetchone()[0])
 
 
 def test_a_database_that_goes_away_ends_the_search_in_one_line(request_of: RequestOf) -> None:
@@ -363,6 +523,19 @@ def test_a_database_that_goes_away_ends_the_search_in_one_line(request_of: Reque
             path = request_of().location_for("digits").path
             with closing(sqlite3.connect(path or "")) as database, database:
                 database.execute("DROP TABLE trial_params")
+
+    with pytest.raises(SearchFailed, match="can no longer be read or written"):
+        run_search(request_of(trials=3), Breaking())
+
+
+def test_a_database_that_goes_away_in_a_trial_ends_the_search_in_one_line(
+    request_of: RequestOf,
+) -> None:
+    class Breaking(Observer):
+        def epoch_ended(self, number: int, result: EpochResult) -> None:
+            path = request_of().location_for("digits").path
+            with closing(sqlite3.connect(path or "")) as database, database:
+                database.execute("DROP TABLE trial_values")
 
     with pytest.raises(SearchFailed, match="can no longer be read or written"):
         run_search(request_of(trials=3), Breaking())

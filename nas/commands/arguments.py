@@ -74,6 +74,16 @@ def whole_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Names with commas between, such as lr,optimizer."""
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(found):
+        raise argparse.ArgumentTypeError(
+            f"expected names with commas between, such as lr,optimizer, got {text!r}"
+        )
+    return found
+
+
 def image_shape(text: str) -> tuple[int, int, int]:
     """Channels, height and width, such as 3x32x32."""
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})x([1-9]\d{0,4})", text)

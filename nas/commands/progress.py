@@ -11,9 +11,9 @@ from nas.commands.words import duration, outcome_counts
 from nas.counting import Count
 from nas.numbers import millions, percent
 from nas.study.estimate import Pace
-from nas.study.records import Outcome, TrialRecord
+from nas.study.observer import Observer, Opening
+from nas.study.records import QUEUED_AGAIN, Outcome, TrialRecord, training_in_words
 from nas.study.request import SearchRequest
-from nas.study.search import Observer, Opening
 from nas.training.loop import EpochResult
 
 _SLOW_EPOCH = 20  # seconds
@@ -85,9 +85,28 @@ class Progress(Observer):
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """Counts the trial, and prints it when it was trained or went wrong."""
+        better = self._count(trial)
+        if trial.outcome not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
+            self.console.print(self._line(trial, better), markup=False, highlight=False)
+
+    def ended_elsewhere(self, trial: TrialRecord) -> None:
+        """Counts the trial of another process."""
+        self._count(trial)
+
+    def waiting(self, running: int) -> None:
+        """Says why nothing happens here."""
+        self.console.print(
+            f"waiting for {running} {'design' if running == 1 else 'designs'} that other "
+            "processes train",
+            style="dim",
+        )
+
+    def _count(self, trial: TrialRecord) -> bool:
+        """Counts a trial, and returns whether it is the best so far."""
         outcome = trial.outcome
         assert outcome is not None
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        self.interrupted += trial.reason in QUEUED_AGAIN
         if outcome.counts:
             self.pace.trial_done()
         best = self.incumbent.val_accuracy if self.incumbent else None
@@ -95,8 +114,7 @@ class Progress(Observer):
         better = outcome is Outcome.TRAINED and (best is None or accuracy > best)
         if better:
             self.incumbent = trial
-        if outcome not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
-            self.console.print(self._line(trial, better), markup=False, highlight=False)
+        return better
 
     def _line(self, trial: TrialRecord, better: bool) -> str:
         assert trial.outcome is not None
@@ -106,7 +124,9 @@ class Progress(Observer):
         if trial.reason:
             parts.append(trial.reason)
         if trial.architecture and trial.parameters:
-            parts.append(f"{trial.parameters:,} parameters, {trial.architecture}")
+            parts.append(f"{trial.parameters:,} parameters, {trial.design}")
+        if trial.training:
+            parts.append(training_in_words(trial.training))
         if trial.seconds:
             parts.append(f"{trial.seconds:.1f} s")
         parts.append(f"{self.trained}/{self.request.trials}")
@@ -190,7 +210,7 @@ class LiveProgress(Progress):
             if best is None
             else Text(
                 f"{percent(best.val_accuracy)} with {best.parameters:,} parameters: trial "
-                f"{best.number}, {best.architecture}",
+                f"{best.number}, {best.design}",
                 style="bold green",
             ),
         )

@@ -4,14 +4,19 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.commands.words import outcome_counts
 from nas.numbers import millions, percent
+from nas.study.fronts import ACCURACY
 from nas.study.location import StudyLocation, check_directory
+from nas.study.records import training_in_words
 from nas.study.request import PRUNERS, SAMPLERS, SearchRequest
+from nas.training.tuning import TUNABLE
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
     from nas.study.records import StudyRecord, TrialRecord
@@ -20,6 +25,7 @@ if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known b
 SUMMARY = "find the most accurate network that fits a parameter budget"
 
 _SHOWN = 10  # designs in the printed ranking
+_CALLED = {"parameters": "parameters", "mult_adds": "mult-adds"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +63,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most mult-adds a design may have",
     )
-    parser.add_argument("--sampler", choices=SAMPLERS, default="tpe", help="what proposes designs")
+    parser.add_argument(
+        "--tune",
+        type=arguments.names,
+        default=(),
+        metavar="LIST",
+        help=f"choose the training too; with commas between: {', '.join(TUNABLE)}",
+    )
+    parser.add_argument(
+        "--enqueue",
+        nargs="+",
+        default=(),
+        metavar="PRESET",
+        help=f"known designs to train first: {', '.join(PRESETS)}",
+    )
+    parser.add_argument(
+        "--objectives",
+        type=arguments.names,
+        default=(ACCURACY,),
+        metavar="LIST",
+        help=f"{ACCURACY}, or {ACCURACY},parameters to search for the best designs of all sizes",
+    )
+    parser.add_argument("--sampler", choices=SAMPLERS, default="gp", help="what proposes designs")
     parser.add_argument(
         "--pruner", choices=PRUNERS, default="rungs", help="what stops designs early"
     )
@@ -90,6 +117,9 @@ def run(options: argparse.Namespace) -> int:
         epochs=options.epochs,
         subset=options.subset,
         space=options.space,
+        tune=options.tune,
+        enqueue=tuple(options.enqueue),
+        objectives=options.objectives,
         sampler=options.sampler,
         pruner=options.pruner,
         seed=options.seed,
@@ -132,7 +162,7 @@ def run(options: argparse.Namespace) -> int:
         )
         return 1
     if options.json:
-        print(json.dumps(_document(result, report), indent=2))
+        print(json.dumps(_document(result, report, request), indent=2))
     else:
         print(_text(result, report, request))
     return 0
@@ -146,12 +176,20 @@ def _command(options: argparse.Namespace) -> str:
             continue
         if name == "storage":
             value = StudyLocation("", value, None)
+        if value in ((), []):
+            continue
+        if isinstance(value, list):
+            words += [f"--{name}", *value]
+            continue
+        if isinstance(value, tuple):
+            value = ",".join(value)
         words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 
-def _document(result: "SearchResult", report: Path) -> dict[str, Any]:
+def _document(result: "SearchResult", report: Path, request: SearchRequest) -> dict[str, Any]:
     study = result.study
+    front = study.pareto_front(_size(request))
     return {
         "study": study.name,
         "storage": str(result.location),
@@ -165,6 +203,8 @@ def _document(result: "SearchResult", report: Path) -> dict[str, Any]:
         "notes": list(study.notes),
         "incumbent": _trial_document(study.incumbent) if study.incumbent else None,
         "ranking": [_trial_document(trial) for trial in study.ranking],
+        "objectives": list(request.objectives),
+        "pareto_front": [_trial_document(t) for t in front if t.architecture],
     }
 
 
@@ -181,6 +221,8 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
         "kernels": design.kernels,
         "shortcut_kernels": design.shortcut_kernels,
         "pool": design.pool,
+        **({"preset": trial.preset} if trial.preset else {}),
+        **trial.training,
     }
 
 
@@ -203,6 +245,10 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
             f"{request.trials} were asked for. A larger --trials goes on."
         )
     lines += [*_ranking(study), ""]
+    if len(request.objectives) > 1 and study.ranking:
+        size = _size(request)
+        lines.append(f"Pareto front, each more accurate than all with no more {_CALLED[size]}:")
+        lines += [*_table(study.pareto_front(size), "no."), ""]
     lines.append(f"trials  {outcome_counts(study.outcomes, study.interrupted)}")
     lines.append(f"study   {result.location}")
     lines.append(f"report  {report}")
@@ -220,16 +266,26 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
 def _ranking(study: "StudyRecord") -> list[str]:
     if not study.ranking:
         return ["No design was trained to the end."]
-    shown = study.ranking[:_SHOWN]
-    designs = [str(trial.architecture) for trial in shown]
+    return _table(study.ranking[:_SHOWN], "rank")
+
+
+def _size(request: SearchRequest) -> str:
+    """What the Pareto front weighs accuracy against."""
+    return request.objectives[1] if len(request.objectives) > 1 else "parameters"
+
+
+def _table(shown: "Sequence[TrialRecord]", first: str) -> list[str]:
+    designs = [str(trial.design) for trial in shown]
     width = max(map(len, designs))
+    tuned = any(trial.training for trial in shown)
     lines = [
-        f"{'rank':>4}  {'trial':>5}  {'design':<{width}}  {'parameters':>11}  {'mult-adds':>10}  "
-        "val. accuracy"
+        f"{first:>4}  {'trial':>5}  {'design':<{width}}  {'parameters':>11}  {'mult-adds':>10}  "
+        f"val. accuracy{'  training' if tuned else ''}"
     ]
     for rank, (trial, design) in enumerate(zip(shown, designs, strict=True), start=1):
         lines.append(
             f"{rank:>4}  {trial.number:>5}  {design:<{width}}  {trial.parameters or 0:>11,}  "
             f"{millions(trial.mult_adds):>10}  {percent(trial.val_accuracy):>13}"
+            + (f"  {training_in_words(trial.training)}" if tuned else "")
         )
     return lines

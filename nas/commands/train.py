@@ -13,6 +13,7 @@ from nas.numbers import millions, percent
 from nas.study.location import StudyLocation
 from nas.study.request import RequestError, check_device_name
 from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig
+from nas.training.tuning import with_augment
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.study.records import StudyRecord
@@ -95,7 +96,8 @@ def run(options: argparse.Namespace) -> int:
 
     from nas.data.loading import load_dataset
     from nas.report.run import write_run_page
-    from nas.study.search import SPLIT_SEED, find_device
+    from nas.study.devices import find_device
+    from nas.study.search import SPLIT_SEED
     from nas.training.checkpoint import CheckpointError
     from nas.training.folder import RunPlan, train_in_folder
     from nas.training.loop import Ending, best_epoch, task_of
@@ -261,11 +263,7 @@ def _recipe(options: argparse.Namespace, task: Task, changes: dict[str, Any]) ->
                 augment += [Augment.CROP, *task.flip]
             elif name != "none":
                 augment.append(name)
-        changes = {**changes, "augment": tuple(augment)}
-        if Augment.CROP not in config.augment:
-            changes["crop_padding"] = task.scaled(4)
-        if Augment.CUTOUT not in config.augment:
-            changes["cutout_size"] = task.scaled(16)
+        config = with_augment(config, augment, task)
     return dataclasses.replace(config, **changes)
 
 

@@ -68,13 +68,31 @@ def history(trials: pd.DataFrame, incumbents: pd.DataFrame) -> go.Figure:
 
 
 def accuracy_by_parameters(
-    trials: pd.DataFrame, max_parameters: int, incumbent: int | None
+    trials: pd.DataFrame,
+    max_parameters: int,
+    incumbent: int | None,
+    front: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """Validation accuracy against parameters, the budget as a line and the incumbent as a star."""
+    """Validation accuracy against parameters.
+
+    The budget is a line, the incumbent a star and the front, `tables.front_table`, a step line: the
+    best accuracy of the designs that are no larger.
+    """
     trials = trials.dropna(subset=["val_accuracy", "parameters"])
     figure = _figure("parameters", "validation accuracy")
     figure.add_trace(_dots(trials, "parameters", STOPPED))
     figure.add_trace(_dots(trials, "parameters", TRAINED))
+    if front is not None and len(front) > 1:
+        figure.add_trace(
+            go.Scatter(
+                x=front["parameters"].tolist(),
+                y=front["val_accuracy"].tolist(),
+                name="Pareto front",
+                mode="lines",
+                line={"color": _ORANGE, "width": 2, "shape": "hv", "dash": "dot"},
+                hoverinfo="skip",
+            )
+        )
     best = trials[trials["number"] == incumbent] if incumbent is not None else trials.head(0)
     if len(best):
         figure.add_trace(
@@ -86,6 +104,23 @@ def accuracy_by_parameters(
                 marker={"color": _ORANGE, "size": 17, "symbol": "star"},
                 hovertext=_hover(best),
                 hoverinfo="text",
+            )
+        )
+    known = trials.dropna(subset=["preset"])
+    if len(known):
+        figure.add_trace(
+            go.Scatter(
+                x=known["parameters"].tolist(),
+                y=known["val_accuracy"].tolist(),
+                name="known designs",
+                mode="markers+text",
+                text=[escape(name, quote=False) for name in known["preset"]],
+                textposition=[  # towards the middle: most lie close to the budget
+                    "middle left" if size > max_parameters / 3 else "middle right"
+                    for size in known["parameters"]
+                ],
+                marker={"color": _ORANGE, "size": 14, "symbol": "diamond-open"},
+                hoverinfo="skip",
             )
         )
     sizes = [*trials["parameters"].tolist(), max_parameters]

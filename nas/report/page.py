@@ -27,6 +27,8 @@ _DESIGN = (
     Column("mult_adds", "Mult-adds", millions),
 )
 
+_TRAINING = Column("training", "Training", kind="text long")
+
 
 def write_report(study: StudyRecord, reports_dir: Path | str) -> Path:
     """Writes the report of a study and returns its path. An older one is replaced as a whole.
@@ -58,9 +60,10 @@ def render(study: StudyRecord) -> str:
         _summary(study),
         *(plot.section() for plot in plots),
         _ranking(study),
+        _front(study),
         _outcomes(study),
         _settings(study),
-        _every_trial(trials),
+        _every_trial(study, trials),
     ]
     return document(f"{study.name} - architecture search", body, plots)
 
@@ -126,6 +129,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
     best = None if study.incumbent is None else study.incumbent.number
     max_parameters = study.settings.limits.max_parameters
     incumbents = tables.incumbent_table(study)
+    front = tables.front_table(study)
     curves = tables.curve_table(study)
     by_epoch = tables.curves_by_epoch(curves)
     compared = trials[trials["outcome"].isin([figures.TRAINED, figures.STOPPED])]
@@ -146,11 +150,13 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
             "size",
             "Accuracy and size",
             "Look at how close the best designs come to the budget (dashed), and what smaller "
-            "ones give up.",
+            "ones give up (the dotted steps).",
             table(sized, (*_TRIAL, *_DESIGN, _ACCURACY)),
             None
             if sized.empty
-            else figures.figure_json(figures.accuracy_by_parameters(sized, max_parameters, best)),
+            else figures.figure_json(
+                figures.accuracy_by_parameters(sized, max_parameters, best, front)
+            ),
         ),
         Plot(
             "curves",
@@ -172,9 +178,18 @@ def _ranking(study: StudyRecord) -> str:
         _TRIAL[0],
         *_DESIGN,
         _ACCURACY,
+        *([_TRAINING] if study.settings.tuning else []),
     )
     caption = f'<p class="caption">{escape(words.ranking_caption(study))}</p>'
     return section("Ranking", caption + table(ranking, columns, best_first=True))
+
+
+def _front(study: StudyRecord) -> str:
+    front = tables.front_table(study)
+    if len(front) < 2:
+        return ""  # one design is the best of all sizes: the ranking says it
+    caption = f'<p class="caption">{escape(words.front_caption())}</p>'
+    return section("Pareto front", caption + table(front, (_TRIAL[0], *_DESIGN, _ACCURACY)))
 
 
 def _outcomes(study: StudyRecord) -> str:
@@ -225,6 +240,7 @@ def _settings(study: StudyRecord) -> str:
         "Last trial finished": _time(max(ends, key=lambda t: t.timestamp(), default=None)),
     }
     space = {_words(name): words.choices_in_words(value) for name, value in s.space.items()}
+    tuning = {_words(name): words.listed(values, "or") for name, values in s.tuning.items()}
     recipe = {_words(name): str(value) for name, value in s.recipe.items()}
     command = (
         f"<pre><code>{escape(study.command)}</code></pre>"
@@ -235,19 +251,21 @@ def _settings(study: StudyRecord) -> str:
         "Settings",
         f"{facts(asked)}<h3>Search space</h3>{facts(space)}"
         f"<h3>Recipe</h3>{facts(recipe)}"
-        f"<h3>Versions</h3>{facts(study.versions)}<h3>Hardware</h3>{facts(trained_on)}"
+        + (f"<h3>Tuned in it</h3>{facts(tuning)}" if tuning else "")
+        + f"<h3>Versions</h3>{facts(study.versions)}<h3>Hardware</h3>{facts(trained_on)}"
         f"<h3>Origin</h3>{facts(origin)}<h3>Command</h3>{command}",
         long=True,
     )
 
 
-def _every_trial(trials: pd.DataFrame) -> str:
+def _every_trial(study: StudyRecord, trials: pd.DataFrame) -> str:
     if trials.empty:
         return ""
     columns = (
         *_TRIAL,
         *_DESIGN,
         _ACCURACY,
+        *([_TRAINING] if study.settings.tuning else []),
         Column("epochs", "Epochs", _integer),
         Column("seconds", "Training time", words.duration),
         Column("reason", "Reason", kind="text long"),

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import pandas as pd
 
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 
 UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without saying
 
@@ -46,10 +46,12 @@ def trials_table(study: StudyRecord) -> pd.DataFrame:
             {
                 "number": trial.number,
                 "outcome": outcome_name(trial.outcome),
-                "design": _design(trial),
+                "design": trial.design,
+                "preset": trial.preset,
                 "parameters": trial.parameters,
                 "mult_adds": trial.mult_adds,
                 "val_accuracy": trial.val_accuracy,
+                "training": training_in_words(trial.training) or None,
                 "epochs": last_epoch(trial) or None,
                 "seconds": trial.seconds,
                 "reason": trial.reason,
@@ -60,9 +62,11 @@ def trials_table(study: StudyRecord) -> pd.DataFrame:
             "number": "Int64",
             "outcome": "string",
             "design": "string",
+            "preset": "string",
             "parameters": "Int64",
             "mult_adds": "Int64",
             "val_accuracy": "Float64",
+            "training": "string",
             "epochs": "Int64",
             "seconds": "Float64",
             "reason": "string",
@@ -77,15 +81,40 @@ def ranking_table(study: StudyRecord, top: int = 10) -> pd.DataFrame:
             {
                 "rank": rank,
                 "number": trial.number,
-                "design": _design(trial),
+                "design": trial.design,
                 "parameters": trial.parameters,
                 "mult_adds": trial.mult_adds,
                 "val_accuracy": trial.val_accuracy,
+                "training": training_in_words(trial.training) or None,
             }
             for rank, trial in enumerate(study.ranking[:top], start=1)
         ),
         {
             "rank": "Int64",
+            "number": "Int64",
+            "design": "string",
+            "parameters": "Int64",
+            "mult_adds": "Int64",
+            "val_accuracy": "Float64",
+            "training": "string",
+        },
+    )
+
+
+def front_table(study: StudyRecord) -> pd.DataFrame:
+    """The Pareto front of accuracy and parameters, the smallest design first."""
+    return _frame(
+        (
+            {
+                "number": trial.number,
+                "design": trial.design,
+                "parameters": trial.parameters,
+                "mult_adds": trial.mult_adds,
+                "val_accuracy": trial.val_accuracy,
+            }
+            for trial in study.pareto_front()
+        ),
+        {
             "number": "Int64",
             "design": "string",
             "parameters": "Int64",
@@ -106,7 +135,7 @@ def incumbent_table(study: StudyRecord) -> pd.DataFrame:
             {
                 "number": trial.number,
                 "incumbent": incumbent.number,
-                "design": _design(incumbent),
+                "design": incumbent.design,
                 "val_accuracy": incumbent.val_accuracy,
             }
             for trial, incumbent in zip(trained, best, strict=True)
@@ -153,7 +182,7 @@ def curve_table(study: StudyRecord) -> pd.DataFrame:
             {
                 "number": trial.number,
                 "outcome": outcome_name(trial.outcome),
-                "design": _design(trial),
+                "design": trial.design,
                 "epoch": epoch,
                 "val_accuracy": val_accuracy,
             }
@@ -187,10 +216,6 @@ def outcome_name(outcome: Outcome | None) -> str:
 def last_epoch(trial: TrialRecord) -> int:
     """The last epoch that was measured, 0 if none."""
     return max((epoch for epoch, _ in trial.curve), default=0)
-
-
-def _design(trial: TrialRecord) -> str | None:
-    return None if trial.architecture is None else str(trial.architecture)
 
 
 def _frame(rows: Iterable[Mapping[str, object]], dtypes: Mapping[str, str]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from statistics import median
 from nas.architecture import Architecture
 from nas.numbers import millions, percent, whole
 from nas.report.tables import UNFINISHED, Interval, last_epoch, wilson_interval
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 
 
 def duration(seconds: float) -> str:
@@ -90,7 +90,7 @@ def found(study: StudyRecord) -> str:
     best = study.incumbent
     if best is None:
         return nothing_found(study)
-    text = f"Trial {best.number}"
+    text = f"Trial {best.number}" + (f", the known design {best.preset}" if best.preset else "")
     if best.architecture is not None:
         text += f": {design_in_words(best.architecture)}"
     if best.val_accuracy is None:
@@ -99,6 +99,8 @@ def found(study: StudyRecord) -> str:
     interval = interval_of(study, best)
     if interval is not None:
         text += f" (95% interval {percent(interval.low)} to {percent(interval.high)})"
+    if best.training:
+        text += f", trained with {training_in_words(best.training)},"
     size = []
     if best.parameters is not None:
         size.append(f"{whole(best.parameters)} parameters")
@@ -195,6 +197,15 @@ def ranking_caption(study: StudyRecord) -> str:
         "best: validation images alone do not tell them apart."
     )
     return f"The ten best at most, best first; of equals, the one with fewer parameters. {tell}"
+
+
+def front_caption() -> str:
+    """What a Pareto front is, and what this one is not."""
+    return (
+        "The smallest designs for what they reach: each is more accurate than all designs trained "
+        "to the end that have no more parameters. The study maximizes accuracy alone and the front "
+        "is read from its trials; neighbours within each other's interval may change places."
+    )
 
 
 def choices_in_words(choices: object) -> str:

@@ -4,12 +4,9 @@ import errno
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 
 class StudyError(ValueError):
@@ -69,27 +66,10 @@ class StudyLocation:
                     f"{self.path}: expected a study that can be written, got one that cannot"
                 )
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keeps other searches away from an SQLite study while it is open.
-
-        Raises:
-            StudyError: another search has it.
-        """
-        if self.path is None:
-            yield
-            return
-        self.check()
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
-        try:
-            held = lock.acquire(timeout=0)
-        except Timeout as error:
-            raise StudyError(
-                f"{self}: expected a study that nobody else searches, got one that another nas "
-                "search has open; wait for it, or choose another name with --study"
-            ) from error
-        with held:
-            yield
+    @property
+    def lock_file(self) -> Path | None:
+        """The file that searches of an SQLite study lock while they decide what to train."""
+        return self.path and self.path.with_name(f".{self.path.name}.lock")
 
     def check_is_study(self) -> None:
         """Checks that an SQLite file, which must be there, holds studies; reads only.
@@ -109,7 +89,8 @@ class StudyLocation:
                 f"{self.path}: expected a study in an SQLite database, got {error}; "
                 "move the file away, or choose another name with --study"
             ) from error
-        if tables and not {"studies", "trials"} <= tables:
+        # One of them is enough: another search may be making the others, or was killed at it.
+        if tables and tables.isdisjoint({"studies", "version_info"}):
             raise StudyError(
                 f"{self.path}: expected a study in an SQLite database, got a database of another "
                 "program; choose another name with --study"

@@ -1,54 +1,168 @@
-"""What to train next: Optuna proposes every choice of a design, the count decides."""
+"""What a search may propose: the designs of a space within limits, each with training choices."""
 
 import hashlib
 import itertools
 import random
-import warnings
-from collections.abc import Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from nas.architecture import Architecture
-from nas.counting import Count
+from nas.counting import Count, count
 from nas.space import Choices, Limits, SearchSpace
+from nas.study.domain import Domain, Params
+from nas.training.tuning import Choice, Value, trial_key
 
 # The dashboard (0.21) reads only this older attribute; Optuna itself reads both.
 _DASHBOARD_CONSTRAINTS = "constraints"
 
+_DRAWS = 100  # before the designs are walked through one by one
+_REMEMBERED = 50_000  # candidates, of about 1 kB
 
-def make_sampler(name: str, *, seed: int) -> BaseSampler:
-    """One of `nas.study.request.SAMPLERS`.
 
-    `tpe` models choices jointly. N decides which choices a design has, and without groups Optuna
-    would model jointly only those that all trials share.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One thing to train, and what is known of it before."""
+
+    architecture: Architecture
+    training: Mapping[str, Value]  # of each training choice
+    cost: Count
+    key: str  # equal for candidates that train the same network in the same way
+
+
+class Proposals:
+    """Everything a search may propose, as an Optuna search space and as designs.
+
+    The parameters of an Optuna trial are `stages`, the variables of the space for that N, and the
+    training choices.
+
+    Args:
+        space: the designs.
+        limits: what they may cost.
+        choices: `nas.training.tuning.training_choices`.
     """
-    if name == "random":
-        return RandomSampler(seed=seed)
-    assert name == "tpe", name
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # of `group`
-        return TPESampler(seed=seed, multivariate=True, group=True)
+
+    def __init__(self, space: SearchSpace, limits: Limits, choices: Sequence[Choice] = ()) -> None:
+        self.space = space
+        self.limits = limits
+        self.choices = tuple(choices)
+        training = [choice.name for choice in choices]
+        self._names = {
+            n: ("stages", *(variable.name for variable in space.variables(n)), *training)
+            for n in space.stages
+        }
+        self._candidates: dict[tuple[Any, ...], Candidate] = {}
+        self._unseen: Params | None = None  # a candidate that was unseen when last asked
+        self._rng = random.Random(0)  # decides how fast one is found, not which is proposed
+
+    @cached_property
+    def search_space(self) -> dict[str, BaseDistribution]:
+        """Every parameter that a trial may have."""
+        variables = [v for n in self.space.stages for v in self.space.variables(n)]
+        return {
+            "stages": _distribution(self.space.stages),
+            **{v.name: _distribution(v.choices) for v in variables},
+            **{choice.name: CategoricalDistribution(choice.values) for choice in self.choices},
+        }
+
+    @cached_property
+    def domain(self) -> Domain:
+        """What a sampler must know."""
+        return Domain(
+            search_space=self.search_space,
+            active=lambda params: self._names[params["stages"]],
+            is_feasible=lambda params: self.limits.allow(self.candidate(params).cost),
+            key=lambda params: self.candidate(params).key,
+            cost=self._sizes,
+            draw=lambda rng: self.draw(self.limits, rng),
+        )
+
+    def domain_within(self, limits: Limits) -> Domain:
+        """The same within tighter limits, for one proposal."""
+        return self.domain.narrowed(
+            lambda params: limits.allow(self.candidate(params).cost),
+            lambda rng: self.draw(limits, rng),
+        )
+
+    def candidate(self, params: Params) -> Candidate:
+        """What the parameters of a trial describe."""
+        names = self._names[params["stages"]]
+        values = tuple(params[name] for name in names)
+        known = self._candidates.get(values)
+        if known is None:
+            if len(self._candidates) >= _REMEMBERED:
+                self._candidates.clear()
+            architecture = self.space.architecture(params["stages"], params)
+            training = {choice.name: params[choice.name] for choice in self.choices}
+            known = candidate_of(architecture, training, self.space)
+            self._candidates[values] = known
+        return known
+
+    def suggest(self, trial: optuna.Trial) -> Candidate:
+        """What the study's sampler proposes."""
+        params = {"stages": _suggest(trial, "stages", self.search_space["stages"])}
+        for name in self._names[params["stages"]][1:]:
+            params[name] = _suggest(trial, name, self.search_space[name])
+        return self.candidate(params)
+
+    def draw(self, limits: Limits, rng: random.Random) -> Params:
+        """A random candidate within the limits: the design of `SearchSpace.draw`, any training.
+
+        Raises:
+            ValueError: no design of the space is within the limits.
+        """
+        stages, values = self.space.draw(limits, rng)
+        training = {choice.name: rng.choice(choice.values) for choice in self.choices}
+        return {"stages": stages, **values, **training}
+
+    def any_unseen(self, seen: Set[str]) -> bool:
+        """Whether there is a candidate whose key is not in `seen`."""
+        if self._unseen is None or self.candidate(self._unseen).key in seen:
+            self._unseen = self._find(seen, self._rng)
+        return self._unseen is not None
+
+    def draw_unseen(self, seen: Set[str], rng: random.Random) -> Params:
+        """A candidate whose key is not in `seen`; there must be one."""
+        found = self._find(seen, rng)
+        assert found is not None, "see any_unseen"
+        return found
+
+    def _find(self, seen: Set[str], rng: random.Random) -> Params | None:
+        drawn = (self.draw(self.limits, rng) for _ in range(_DRAWS))
+        unseen = (p for p in itertools.chain(drawn, self._walk()) if self._key(p) not in seen)
+        return next(unseen, None)
+
+    def _walk(self) -> Iterator[Params]:
+        names = [choice.name for choice in self.choices]
+        for stages, values in self.space.designs(self.limits):
+            for training in itertools.product(*(choice.values for choice in self.choices)):
+                yield {"stages": stages, **values, **dict(zip(names, training, strict=True))}
+
+    def _key(self, params: Params) -> str:
+        return self.candidate(params).key
+
+    def _sizes(self, params: Params) -> tuple[int, int]:
+        cost = self.candidate(params).cost
+        return cost.parameters, cost.mult_adds
+
+
+def candidate_of(
+    architecture: Architecture, training: Mapping[str, Value], space: SearchSpace
+) -> Candidate:
+    """A design, of the space or not, with these training choices."""
+    return Candidate(
+        architecture, training, count(architecture, space.input), trial_key(architecture, training)
+    )
 
 
 def derived_seed(*parts: object) -> int:
     """A seed of 32 bits that depends on every part, the same on every machine."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "big")
-
-
-def suggest(trial: optuna.Trial, space: SearchSpace) -> Architecture:
-    """The design that the study's sampler proposes.
-
-    All choices are asked for, over the budget or not: a sampler that models choices jointly learns
-    only from trials that have them all.
-    """
-    stages = _suggest(trial, "stages", space.stages)
-    values = {v.name: _suggest(trial, v.name, v.choices) for v in space.variables(stages)}
-    return space.architecture(stages, values)
 
 
 def mark_excess(trial: optuna.Trial, cost: Count, limits: Limits) -> bool:
@@ -65,50 +179,11 @@ def mark_excess(trial: optuna.Trial, cost: Count, limits: Limits) -> bool:
     return all(value <= 0 for value in excess.values())
 
 
-def has_unseen(space: SearchSpace, limits: Limits, seen: Set[str]) -> bool:
-    """Whether the space has a design within the limits whose key is not in `seen`."""
-    return _first_unseen(space, limits, seen) is not None
-
-
-def enqueue_unseen(
-    study: optuna.Study,
-    space: SearchSpace,
-    limits: Limits,
-    seen: Set[str],
-    rng: random.Random,
-    *,
-    draws: int = 100,
-) -> None:
-    """Queues a design within the limits whose key is not in `seen`, as the study's next trial.
-
-    For when a sampler keeps proposing what cannot be trained. There must be such a design.
-    """
-    for _ in range(draws):
-        stages, values = space.draw(limits, rng)
-        if space.architecture(stages, values).key not in seen:
-            break
-    else:
-        found = _first_unseen(space, limits, seen)
-        assert found is not None, "see has_unseen"
-        stages, values = found
-    study.enqueue_trial({"stages": stages, **values})
-
-
-def _first_unseen(
-    space: SearchSpace, limits: Limits, seen: Set[str]
-) -> tuple[int, dict[str, int]] | None:
-    for stages, values in space.designs(limits):
-        if space.architecture(stages, values).key not in seen:
-            return stages, values
-    return None
-
-
-def _suggest(trial: optuna.Trial, name: str, choices: Choices) -> int:
-    distribution = _distribution(choices)
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
     if isinstance(distribution, IntDistribution):
         return trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step)
-    value: Any = trial.suggest_categorical(name, choices)
-    return int(value)
+    assert isinstance(distribution, CategoricalDistribution)
+    return trial.suggest_categorical(name, distribution.choices)
 
 
 def _distribution(choices: Choices) -> BaseDistribution:

@@ -5,7 +5,7 @@ and tested, from records written by hand.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -53,6 +53,7 @@ class StudySettings:
     limits: Limits
     space: Mapping[str, object]  # SearchSpace.to_dict()
     recipe: Mapping[str, object]  # TrainingConfig as a dict; holds `epochs`
+    tuning: Mapping[str, Sequence[object]] = field(default_factory=dict)  # choice -> its values
 
     @property
     def epochs(self) -> int:
@@ -79,7 +80,16 @@ class TrialRecord:
     images_per_second: float | None = None
     device: str | None = None
     worker: str | None = None
+    preset: str | None = None  # its name, of a known design that was queued by it
+    training: Mapping[str, object] = field(default_factory=dict)  # where it is tuned: real values
     reason: str | None = None  # why diverged, out_of_memory or failed
+
+    @property
+    def design(self) -> str | None:
+        """The design in one line, with the name of a preset; None before it is complete."""
+        if self.architecture is None:
+            return None
+        return f"{self.architecture}" + (f" ({self.preset})" if self.preset else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +102,7 @@ class StudyRecord:
     versions: Mapping[str, str] = field(default_factory=dict)  # package -> version
     seed: int | None = None
     command: str | None = None  # the command that made the study
+    searches: tuple[Mapping[str, object], ...] = ()  # all of them, the first one, too
     trials: tuple[TrialRecord, ...] = ()
 
     @property
@@ -102,6 +113,29 @@ class StudyRecord:
         """
         trained = [t for t in self.trials if t.outcome is Outcome.TRAINED]
         return tuple(sorted(trained, key=lambda t: (-(t.val_accuracy or 0), t.number)))
+
+    def pareto_front(self, by: str = "parameters") -> tuple[TrialRecord, ...]:
+        """The trained designs that no other dominates, the smallest first.
+
+        Each is more accurate than all designs that are no larger; of designs that are equal in both
+        the earliest is taken. Designs that were stopped early were not compared at full length and
+        are left out.
+
+        Args:
+            by: `parameters` or `mult_adds`.
+        """
+        sized = [
+            (size, -t.val_accuracy, t.number, t)
+            for t in self.ranking
+            if (size := getattr(t, by)) is not None and t.val_accuracy is not None
+        ]
+        front: list[TrialRecord] = []
+        best = -1.0
+        for _, _, _, trial in sorted(sized, key=lambda found: found[:3]):
+            if (trial.val_accuracy or 0.0) > best:
+                best = trial.val_accuracy or 0.0
+                front.append(trial)
+        return tuple(front)
 
     @property
     def incumbent(self) -> TrialRecord | None:
@@ -122,3 +156,11 @@ class StudyRecord:
     def trained(self) -> int:
         """How many designs were trained, to the end or until stopped early."""
         return sum(n for outcome, n in self.outcomes.items() if outcome.counts)
+
+
+def training_in_words(training: Mapping[str, object]) -> str:
+    """A trial's own recipe in short: ``adam 0.002, batch 512, crop+flip``; empty without one."""
+    if not training:
+        return ""
+    get = {name: training.get(name, "?") for name in ("optimizer", "lr", "batch_size", "augment")}
+    return f"{get['optimizer']} {get['lr']}, batch {get['batch_size']}, {get['augment']}"

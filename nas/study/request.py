@@ -5,13 +5,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.architecture import ImageInput
+from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import count
 from nas.data.catalogue import DATASET_NAMES, DATASETS
 from nas.space import Limits, SearchSpace, default_space, load_space
+from nas.study.fronts import ACCURACY, check_objectives
 from nas.study.location import StudyLocation, default_study_name
+from nas.training.tuning import check_names
 
-SAMPLERS = ("tpe", "random")
+SAMPLERS = ("gp", "tpe", "random")
 PRUNERS = ("rungs", "median", "halving", "none")
 
 
@@ -51,8 +53,11 @@ class SearchRequest:
     epochs: int | None = None  # None: by the size of the dataset
     subset: float = 1.0  # share of the training part
     space: Path | None = None  # a TOML file; None: by the size of the images
-    sampler: str = "tpe"
+    objectives: tuple[str, ...] = (ACCURACY,)  # and, for a front, "parameters" or "mult_adds"
+    sampler: str = "gp"
     pruner: str = "rungs"
+    tune: tuple[str, ...] = ()  # names of nas.training.tuning.TUNABLE
+    enqueue: tuple[str, ...] = ()  # names of nas.architecture.PRESETS, trained first
     seed: int = 0
     device: str = "auto"
     timeout: float | None = None  # seconds after which no new trial starts
@@ -70,6 +75,25 @@ class SearchRequest:
         for name in ("data_dir", "studies_dir", "space"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
+        try:
+            object.__setattr__(self, "tune", check_names(self.tune))
+        except ValueError as error:
+            raise RequestError(f"--tune: {error}") from error
+        try:
+            object.__setattr__(self, "objectives", check_objectives(self.objectives))
+        except ValueError as error:
+            raise RequestError(f"--objectives: {error}") from error
+        if "mult_adds" in self.objectives and self.max_mult_adds is None:
+            raise RequestError(
+                "--objectives: expected --max-mult-adds with mult_adds, as the front's upper end, "
+                "got none"
+            )
+        object.__setattr__(self, "enqueue", tuple(dict.fromkeys(self.enqueue)))
+        for name in self.enqueue:
+            if name not in PRESETS:
+                raise RequestError(
+                    f"--enqueue: expected some of {', '.join(PRESETS)}, got {name!r}"
+                )
         check_device_name(self.device)
         if not 0 < self.subset <= 1:
             raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")
@@ -121,6 +145,36 @@ class SearchRequest:
             )
         return space
 
+    def presets_for(self, input: ImageInput) -> dict[str, Architecture]:
+        """The designs of `enqueue` by name; of two names for one network the first.
+
+        Raises:
+            RequestError: one cannot read these images, or is over a limit.
+        """
+        presets: dict[str, Architecture] = {}
+        for name in self.enqueue:
+            design = PRESETS[name]
+            try:
+                cost = count(design, input)
+            except ValueError as error:
+                raise RequestError(
+                    f"--enqueue: expected designs that can read {input}, got {name}: {error}"
+                ) from error
+            excess = self.limits.excess(cost)
+            if excess["parameters"] > 0:
+                raise RequestError(
+                    f"--enqueue: expected designs within the budget of {self.max_parameters:,} "
+                    f"parameters, got {name} with {cost.parameters:,}"
+                )
+            if excess.get("mult_adds", 0) > 0:
+                raise RequestError(
+                    f"--enqueue: expected designs within --max-mult-adds {self.max_mult_adds:,}, "
+                    f"got {name} with {cost.mult_adds:,}"
+                )
+            if design.key not in {known.key for known in presets.values()}:
+                presets[name] = design
+        return presets
+
     def location_for(self, dataset: str) -> StudyLocation:
         """Where the study of this dataset lies.
 
@@ -139,7 +193,7 @@ class SearchRequest:
         `auto` may end on CIFAR-10 or on the digits; it is refused when neither can work.
 
         Raises:
-            RequestError: as `space_for`.
+            RequestError: as `space_for` and `presets_for`.
             StudyError: the study's place cannot be used.
         """
         names = ("cifar10", "digits") if self.dataset == "auto" else (self.dataset,)
@@ -149,6 +203,7 @@ class SearchRequest:
                 return  # a person's own folder: known once it is read
             try:
                 self.space_for(DATASETS[name].input)
+                self.presets_for(DATASETS[name].input)
                 self.location_for(name).check()
             except ValueError as error:
                 errors.append(error)

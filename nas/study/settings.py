@@ -20,6 +20,10 @@ _CALLED = {
     "limits.max_parameters": "budget (--budget)",
     "limits.max_mult_adds": "limit of mult-adds (--max-mult-adds)",
     "recipe.epochs": "epochs (--epochs)",
+    "tuning.lr_factor": "choices of the learning rate (--tune lr)",
+    "tuning.optimizer": "choices of the optimizer (--tune optimizer)",
+    "tuning.batch_size": "choices of the batch size (--tune batch-size)",
+    "tuning.augment": "choices of augmentation (--tune augment)",
 }
 
 _SPACE = {
@@ -86,4 +90,6 @@ def _shown(value: object) -> str:
         return str(ImageInput(**value))
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return "none" if value is None else str(value)

@@ -4,10 +4,10 @@ import importlib.metadata
 import platform
 import sqlite3
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -15,60 +15,78 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from nas.architecture import Architecture
+from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
+from nas.study.processes import is_alive
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
 from nas.study.settings import differences, settings_from_json, settings_to_json
+from nas.training.tuning import REAL_VALUES
 
-_SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
+SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
 _PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
 
+STATES = {
+    Outcome.TRAINED: TrialState.COMPLETE,
+    Outcome.STOPPED_EARLY: TrialState.PRUNED,
+    Outcome.OVER_BUDGET: TrialState.PRUNED,
+    Outcome.DUPLICATE: TrialState.PRUNED,
+    Outcome.DIVERGED: TrialState.PRUNED,
+    Outcome.OUT_OF_MEMORY: TrialState.FAIL,
+    Outcome.FAILED: TrialState.FAIL,
+}
+"""The state of a trial that ended this way."""
 
-def open_or_create(
+
+def begin_search(
+    study: optuna.Study,
     location: StudyLocation,
     settings: StudySettings,
     *,
-    seed: int,
+    search: Mapping[str, object],
     notes: Sequence[str] = (),
-    command: str | None = None,
-) -> optuna.Study:
-    """The study at this place, made now if there is none.
+) -> None:
+    """Makes a new study one of these settings, or checks that it is; and notes the search in it.
+
+    To be called in a claim, see `nas.study.database`.
+
+    Args:
+        study: open.
+        location: where it lies, for messages.
+        settings: of the study.
+        search: what is kept of this search, with its `seed`, `command` and `worker`.
+        notes: what a reader of the study must know.
 
     Raises:
-        StudyError: the place cannot be used, or holds a study made with other settings.
+        StudyError: the study was made with other settings, or not by nas.
     """
-    location.check()
-    with storage_errors(location):
-        study = optuna.create_study(
-            study_name=location.name,
-            storage=_storage(location),
-            direction="maximize",
-            load_if_exists=True,
-        )
-        known = study.user_attrs.get("settings")
-        empty = not study.get_trials(deepcopy=False)
-        if known is None or empty:
-            if not empty:
-                raise StudyError(
-                    f"{location}: expected a study made by nas, got a study without settings; "
-                    "choose another name with --study"
-                )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                study.set_metric_names(["val_accuracy"])
-            study.set_user_attr("versions", _versions())
-            study.set_user_attr("seed", seed)
-            study.set_user_attr("notes", list(notes))
-            study.set_user_attr("command", command)
-            study.set_user_attr("settings", settings_to_json(settings))  # last: now it is whole
-            return study
-    changed = differences(_settings(study, location), settings)
-    if changed:
-        raise StudyError(
-            f"{location}: expected the settings the study was made with, got "
-            f"{'; '.join(changed)}; take those settings, or another name with --study"
-        )
-    return study
+    attributes = study.user_attrs
+    known, searches = "settings" in attributes, attributes.get("searches", ())
+    empty = not study.get_trials(deepcopy=False)
+    used = any(is_alive(before.get("worker")) for before in searches)
+    if not known or (empty and not used):
+        if not empty:
+            raise StudyError(
+                f"{location}: expected a study made by nas, got a study without settings; "
+                "choose another name with --study"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(["val_accuracy"])
+        study.set_user_attr("versions", _versions())
+        study.set_user_attr("seed", search.get("seed"))
+        study.set_user_attr("notes", list(notes))
+        study.set_user_attr("command", search.get("command"))
+        study.set_user_attr("settings", settings_to_json(settings))
+    else:
+        changed = differences(_settings(study, location), settings)
+        if changed:
+            raise StudyError(
+                f"{location}: expected the settings the study was made with, got "
+                f"{'; '.join(changed)}; take those settings, or another name with --study"
+            )
+    started = datetime.now().astimezone().isoformat(timespec="seconds")
+    now = {**search, "versions": _versions(), "started": started}
+    study.set_user_attr("searches", [*searches, now])
 
 
 def open_existing(location: StudyLocation) -> optuna.Study:
@@ -77,21 +95,9 @@ def open_existing(location: StudyLocation) -> optuna.Study:
     Raises:
         StudyError: there is none, or it cannot be read.
     """
-    if location.path is not None and not location.path.is_file():
-        raise StudyError(
-            f"{location.path}: expected a study, got no such file; "
-            f"{_other_studies(location.path.parent)}"
-        )
-    location.check_is_study()
+    _check_exists(location)
     with storage_errors(location):
-        storage = _storage(location)
-        names = [study.study_name for study in storage.get_all_studies()]
-        if location.name not in names:
-            raise StudyError(
-                f"{location}: expected a study named {location.name!r}, "
-                f"got {', '.join(map(repr, names)) or 'no study'}; name one with --study"
-            )
-        return optuna.load_study(study_name=location.name, storage=storage)
+        return _load(location, _storage(location))
 
 
 def read_study(location: StudyLocation) -> StudyRecord:
@@ -100,9 +106,33 @@ def read_study(location: StudyLocation) -> StudyRecord:
     Raises:
         StudyError: there is none, it cannot be read, or was not made by nas.
     """
-    study = open_existing(location)
+    _check_exists(location)
     with storage_errors(location):
-        return study_record(study, location)
+        storage = _storage(location)
+        try:
+            return study_record(_load(location, storage), location)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _check_exists(location: StudyLocation) -> None:
+    if location.path is not None and not location.path.is_file():
+        raise StudyError(
+            f"{location.path}: expected a study, got no such file; "
+            f"{_other_studies(location.path.parent)}"
+        )
+    location.check_is_study()
+
+
+def _load(location: StudyLocation, storage: RDBStorage) -> optuna.Study:
+    names = [study.study_name for study in storage.get_all_studies()]
+    if location.name not in names:
+        raise StudyError(
+            f"{location}: expected a study named {location.name!r}, "
+            f"got {', '.join(map(repr, names)) or 'no study'}; name one with --study"
+        )
+    return optuna.load_study(study_name=location.name, storage=storage)
 
 
 def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
@@ -119,12 +149,13 @@ def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
         versions=attributes.get("versions", {}),
         seed=attributes.get("seed"),
         command=attributes.get("command"),
+        searches=tuple(attributes.get("searches", ())),
         trials=tuple(trial_record(t) for t in study.get_trials(deepcopy=False)),
     )
 
 
-def trial_record(trial: FrozenTrial) -> TrialRecord:
-    """One trial of a study, as plain values."""
+def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
+    """One trial of a study, as plain values; with its number in the database, if it is a copy."""
     attributes = trial.user_attrs
     ended = trial.state.is_finished() and "outcome" in attributes
     outcome = Outcome(attributes["outcome"]) if ended else None
@@ -133,9 +164,9 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
     if outcome is Outcome.STOPPED_EARLY and curve:
         val_accuracy = curve[-1][1]
     return TrialRecord(
-        number=trial.number,
+        number=trial.number if number is None else number,
         outcome=outcome,
-        architecture=_architecture(attributes),
+        architecture=architecture_of(attributes),
         parameters=attributes.get("parameters"),
         mult_adds=attributes.get("mult_adds"),
         val_accuracy=val_accuracy,
@@ -146,19 +177,9 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         images_per_second=attributes.get("images_per_second"),
         device=attributes.get("device"),
         worker=attributes.get("worker"),
+        preset=attributes.get("preset"),
+        training={name: attributes[name] for name in REAL_VALUES if name in attributes},
         reason=attributes.get("reason"),
-    )
-
-
-def _architecture(attributes: dict[str, Any]) -> Architecture | None:
-    if "pool" not in attributes:  # the last one written
-        return None
-    return Architecture(
-        blocks=tuple(attributes["blocks"]),
-        channels=tuple(attributes["channels"]),
-        kernels=tuple(attributes["kernels"]),
-        shortcut_kernels=tuple(attributes["shortcut_kernels"]),
-        pool=attributes["pool"],
     )
 
 
@@ -173,7 +194,7 @@ def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
 
 
 def _storage(location: StudyLocation) -> RDBStorage:
-    connect = {"timeout": _SQLITE_TIMEOUT} if location.path is not None else {}
+    connect = {"timeout": SQLITE_TIMEOUT} if location.path is not None else {}
     return RDBStorage(location.url, engine_kwargs={"connect_args": connect})
 
 

@@ -1,0 +1,264 @@
+"""A study's database as a search uses it: one claim at a time, each step one transaction.
+
+Optuna commits every attribute on its own. Here all that belongs together is one transaction: the
+Optuna calls between are the usual ones, on a session that joins it.
+"""
+
+import copy
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from filelock import FileLock, Timeout
+from optuna.distributions import distribution_to_json
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.orm import scoped_session, sessionmaker
+
+from nas.study.location import StudyLocation
+from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors
+
+_LOCK_POLL = 0.01  # seconds
+_LOCK_PATIENCE = 0.2  # seconds between two looks for a signal while another process has the lock
+_CREATIONS = 20  # attempts to make the tables of a server that others are making, too
+
+
+def _table(name: str, *columns: str) -> sqlalchemy.TableClause:
+    return sqlalchemy.table(name, *(sqlalchemy.column(column) for column in columns))
+
+
+# Of Optuna's schema. A trial has about 25 parameters and 15 attributes, for each of which Optuna
+# sends two or three statements; here those of a new trial are one statement per table.
+_STUDIES = _table("studies", "study_id")
+_PARAMS = _table("trial_params", "trial_id", "param_name", "param_value", "distribution_json")
+_USER_ATTRIBUTES = _table("trial_user_attributes", "trial_id", "key", "value_json")
+_SYSTEM_ATTRIBUTES = _table("trial_system_attributes", "trial_id", "key", "value_json")
+
+
+class Database:
+    """An open study that other processes may have open too; see `open_database`."""
+
+    def __init__(self, storage: RDBStorage, study: optuna.Study, lock: FileLock | None) -> None:
+        self.study = study  # reads incrementally: trials that ended are read once
+        self._rdb = storage
+        self._storage = study._storage
+        self._lock = lock
+        self._connection: sqlalchemy.Connection | None = None  # of the transaction
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlalchemy.Connection]:
+        """A block whose writes to the study are seen all at once, or not at all.
+
+        Inside another one it is part of that one.
+        """
+        if self._connection is not None:
+            yield self._connection
+            return
+        before = self._rdb.scoped_session
+        with self._rdb.engine.begin() as connection:
+            session = sessionmaker(bind=connection, join_transaction_mode="rollback_only")
+            self._connection, self._rdb.scoped_session = connection, scoped_session(session)
+            try:
+                yield connection
+            finally:
+                self._rdb.scoped_session.remove()
+                self._connection, self._rdb.scoped_session = None, before
+
+    @contextmanager
+    def claim(self, interrupted: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """A transaction that only one process at a time may have, to decide what to train.
+
+        Args:
+            interrupted: called again and again while another process has it; may raise.
+        """
+        with _held(self._lock, interrupted), self.transaction() as connection:
+            if self._lock is None:
+                row = sqlalchemy.select(_STUDIES).where(_STUDIES.c.study_id == self.study._study_id)
+                connection.execute(row.with_for_update())
+            yield
+
+    def add(self, trial: FrozenTrial) -> int:
+        """Writes a new trial, running or ended, all at once; returns its id."""
+        with self.transaction() as connection:
+            trial_id = self._storage.create_new_trial(self.study._study_id)
+            _insert_params(connection, trial_id, trial)
+            _insert_attributes(connection, _USER_ATTRIBUTES, trial_id, trial.user_attrs)
+            _insert_attributes(connection, _SYSTEM_ATTRIBUTES, trial_id, trial.system_attrs)
+            for step, value in trial.intermediate_values.items():
+                self._storage.set_trial_intermediate_value(trial_id, step, value)
+            if trial.state.is_finished():
+                self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
+        return trial_id
+
+    def number(self, trial_id: int, expected: int) -> int:
+        """The number of a trial; known without a query when it is the expected one."""
+        with suppress(KeyError):  # which Optuna raises for a number that there is not
+            study_id = self.study._study_id
+            found = self._storage.get_trial_id_from_study_id_trial_number(study_id, expected)
+            if found == trial_id:
+                return expected
+        return self._storage.get_trial_number_from_id(trial_id)
+
+    def change(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> None:
+        """Writes what is new of a trial, all at once."""
+        with self.transaction() as connection:
+            before = copy.copy(before)
+            for table, name in (
+                (_USER_ATTRIBUTES, "user_attrs"),
+                (_SYSTEM_ATTRIBUTES, "system_attrs"),
+            ):
+                old, new = getattr(before, name), getattr(after, name)
+                added = {key: new[key] for key in new.keys() - old.keys()}
+                _insert_attributes(connection, table, trial_id, added)
+                setattr(before, name, {**old, **added})
+            write_changes(self._storage, trial_id, before, after)
+
+    def report(self, trial_id: int, epoch: int, val_accuracy: float) -> None:
+        """Writes the accuracy after an epoch."""
+        self._storage.set_trial_intermediate_value(trial_id, epoch, val_accuracy)
+
+
+def _insert_params(connection: sqlalchemy.Connection, trial_id: int, trial: FrozenTrial) -> None:
+    rows = [
+        {
+            "trial_id": trial_id,
+            "param_name": name,
+            "param_value": distribution.to_internal_repr(trial.params[name]),
+            "distribution_json": distribution_to_json(distribution),
+        }
+        for name, distribution in trial.distributions.items()
+    ]
+    if rows:
+        connection.execute(_PARAMS.insert(), rows)
+
+
+def _insert_attributes(
+    connection: sqlalchemy.Connection,
+    table: sqlalchemy.TableClause,
+    trial_id: int,
+    attributes: Mapping[str, object],
+) -> None:
+    rows = [
+        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+        for key, value in attributes.items()
+    ]
+    if rows:
+        connection.execute(table.insert(), rows)
+
+
+def write_changes(
+    storage: BaseStorage, trial_id: int, before: FrozenTrial, after: FrozenTrial
+) -> None:
+    """Brings a trial of a storage, which has not ended, from one content to a later one."""
+    if before.state is TrialState.WAITING and after.state is not TrialState.WAITING:
+        storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+    for name, distribution in after.distributions.items():
+        if name not in before.params:
+            value = distribution.to_internal_repr(after.params[name])
+            storage.set_trial_param(trial_id, name, value, distribution)
+    for name, value in _new(before.user_attrs, after.user_attrs):
+        storage.set_trial_user_attr(trial_id, name, value)
+    for name, value in _new(before.system_attrs, after.system_attrs):
+        storage.set_trial_system_attr(trial_id, name, value)
+    for step, value in _new(before.intermediate_values, after.intermediate_values):
+        storage.set_trial_intermediate_value(trial_id, step, value)
+    if after.state.is_finished():
+        storage.set_trial_state_values(trial_id, after.state, after.values)
+
+
+def _new(before: dict[Any, Any], after: dict[Any, Any]) -> list[tuple[Any, Any]]:
+    return [(key, value) for key, value in after.items() if before.get(key) != value]
+
+
+@contextmanager
+def open_database(
+    location: StudyLocation, interrupted: Callable[[], None] = lambda: None
+) -> Iterator[Database]:
+    """The study at this place, made now if there is none, for as long as a search needs it.
+
+    An SQLite file is in WAL mode meanwhile, which takes a third off every write and lets others
+    read; afterwards it is one file again, unless others still have it open.
+
+    Args:
+        location: where.
+        interrupted: called again and again while other processes are waited for; may raise.
+
+    Raises:
+        StudyError: the place cannot be used.
+    """
+    location.check()
+    path = location.path
+    lock = FileLock(location.lock_file) if location.lock_file else None
+    # Of several at once the first one makes the tables, and the others find them.
+    with storage_errors(location), _held(lock, interrupted):
+        if path is not None:
+            _set_journal_mode(path, "WAL", patience=1)
+        storage = _sqlite(location) if path is not None else _server(location)
+        study = optuna.create_study(
+            study_name=location.name,
+            storage=get_storage(storage),
+            direction="maximize",
+            load_if_exists=True,
+        )
+    try:
+        yield Database(storage, study, lock)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+        if lock is not None and path is not None:
+            with suppress(Timeout), lock.acquire(timeout=_LOCK_PATIENCE):
+                _set_journal_mode(path, "DELETE")
+
+
+@contextmanager
+def _held(lock: FileLock | None, interrupted: Callable[[], None]) -> Iterator[None]:
+    if lock is None:
+        yield
+        return
+    while True:
+        try:
+            lock.acquire(timeout=_LOCK_PATIENCE, poll_interval=_LOCK_POLL)
+            break
+        except Timeout:
+            interrupted()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _set_journal_mode(path: Path, mode: str, *, patience: float = 0) -> None:
+    """Changes how an SQLite file keeps its changes, unless others are at it or it cannot."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=patience)) as database:
+        database.execute(f"PRAGMA journal_mode={mode}")
+
+
+def _sqlite(location: StudyLocation) -> RDBStorage:
+    storage = RDBStorage(location.url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}})
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def without_waiting_for_the_disk(connection: sqlite3.Connection, record: object) -> None:
+        # In WAL mode only: a power failure may undo the last writes, never harm the file.
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+    storage.engine.dispose()  # the next connection is a new one
+    return storage
+
+
+def _server(location: StudyLocation) -> RDBStorage:
+    for attempt in range(_CREATIONS):
+        try:
+            return RDBStorage(location.url)
+        except STORAGE_ERRORS as error:
+            made_by_another = any(word in str(error).lower() for word in ("exist", "duplicate"))
+            if not made_by_another or attempt == _CREATIONS - 1:
+                raise
+            time.sleep(0.1)
+    raise AssertionError("the last attempt returns or raises")

@@ -1,0 +1,43 @@
+"""How a design is kept in a trial: as user attributes that anyone can read in the dashboard."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas.architecture import Architecture
+from nas.counting import Count
+
+_ALWAYS = ("blocks", "channels", "kernels", "shortcut_kernels", "pool")
+_OPTIONAL = ("strides", "stem_channels", "stem_bias", "shortcut_norm")
+
+
+def design_attributes(architecture: Architecture, cost: Count, key: str) -> dict[str, Any]:
+    """What a trial says of its design, in the order to write it: `pool` last.
+
+    B, C, F, K and P are always there; strides, stem and shortcut norm only where the design has
+    other than the usual ones, so that `architecture_of` gives the same network back.
+
+    Args:
+        architecture: the design.
+        cost: its size.
+        key: what tells the trial from others, `nas.training.tuning.trial_key`.
+    """
+    usual = Architecture(**{name: getattr(architecture, name) for name in _ALWAYS})
+    unusual = [n for n in _OPTIONAL if getattr(architecture, n) != getattr(usual, n)]
+    return {
+        "key": key,
+        "parameters": cost.parameters,
+        "mult_adds": cost.mult_adds,
+        **{name: getattr(architecture, name) for name in (*unusual, *_ALWAYS)},
+    }
+
+
+def architecture_of(attributes: Mapping[str, Any]) -> Architecture | None:
+    """The design that a trial's user attributes describe; None before all are written."""
+    if "pool" not in attributes:  # the last one written
+        return None
+    names = (*_ALWAYS, *(name for name in _OPTIONAL if name in attributes))
+    return Architecture(**{n: _as_field(attributes[n]) for n in names})
+
+
+def _as_field(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

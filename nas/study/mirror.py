@@ -1,0 +1,77 @@
+"""The trials of a study in memory, where samplers and pruners read them at no cost."""
+
+import copy
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.study.database import write_changes
+
+
+class Mirror:
+    """A copy of a database's study: trials that ended, run elsewhere or wait, in the same order.
+
+    Samplers, pruners and trials use `study`; the database is only read by `refresh`.
+
+    Args:
+        database: the study that is copied.
+        pruner: of the copy.
+    """
+
+    def __init__(self, database: optuna.Study, pruner: BasePruner) -> None:
+        self._database = database
+        self._storage = InMemoryStorage()
+        self.study = optuna.create_study(
+            storage=self._storage, directions=database.directions, pruner=pruner
+        )
+        self._id_here: dict[int, int] = {}  # by the trial's id in the database
+        self._id_there: dict[int, int] = {}  # the other way round
+
+    def refresh(self) -> list[FrozenTrial]:
+        """Copies what has changed in the database; returns the trials that have ended since.
+
+        To be called while this process runs no trial.
+        """
+        ended = []
+        for trial in self._database.get_trials(deepcopy=False):
+            here = self._id_here.get(trial._trial_id)
+            if here is None:
+                here = self._storage.create_new_trial(self.study._study_id, template_trial=trial)
+                self.connect(here, trial._trial_id)
+            else:
+                known = self._storage.get_trial(here)
+                if known.state.is_finished():
+                    continue
+                write_changes(self._storage, here, known, trial)
+            if trial.state.is_finished():
+                ended.append(trial)
+        return ended
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, to be read only."""
+        return self.study.get_trials(deepcopy=False)
+
+    @property
+    def running(self) -> list[FrozenTrial]:
+        """The trials that are being trained, to be read only."""
+        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+    @property
+    def waiting(self) -> list[FrozenTrial]:
+        """The trials that are queued."""
+        return self.study.get_trials(states=(TrialState.WAITING,))
+
+    def trial(self, trial: optuna.Trial) -> FrozenTrial:
+        """The content of a trial now; a deep copy, since Optuna's trials change theirs in place."""
+        return copy.deepcopy(self._storage.get_trial(trial._trial_id))
+
+    def connect(self, here: int, there: int) -> None:
+        """Says which trial of the database a trial of the copy is, by their ids."""
+        self._id_here[there], self._id_there[here] = here, there
+
+    def id_in_database(self, here: int) -> int | None:
+        """The id in the database of a trial of the copy; None while it is not there."""
+        return self._id_there.get(here)

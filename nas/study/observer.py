@@ -1,0 +1,46 @@
+"""What a search tells whoever follows it."""
+
+from dataclasses import dataclass
+
+from nas.architecture import Architecture
+from nas.counting import Count
+from nas.study.location import StudyLocation
+from nas.study.records import StudyRecord, TrialRecord
+from nas.study.request import SearchRequest
+from nas.training.loop import EpochResult
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is known when the trials begin."""
+
+    study: StudyRecord  # as it was found
+    location: StudyLocation
+    test_images: int  # none of them is read
+    device: str
+    trial_seconds: float | None  # expected of a full run; on a GPU the first trial tells sooner
+
+
+class Observer:
+    """Hears what a search does; every method may be overridden."""
+
+    def loading(self, request: SearchRequest) -> None:
+        """Images are about to be read, which may take a while."""
+
+    def opened(self, opening: Opening) -> None:
+        """The study is open and its images are there; now the trials begin."""
+
+    def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
+        """A design is about to be trained."""
+
+    def epoch_ended(self, number: int, result: EpochResult) -> None:
+        """A trial has done an epoch."""
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial of this search has its outcome, of whatever kind."""
+
+    def ended_elsewhere(self, trial: TrialRecord) -> None:
+        """A trial of another process on the same study has its outcome."""
+
+    def waiting(self, running: int) -> None:
+        """All designs asked for are trained or in training, this many of them elsewhere."""

@@ -1,0 +1,45 @@
+"""What a search is to do on an open study, and how that may end."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from optuna.pruners import BasePruner
+
+from nas.architecture import Architecture
+from nas.study.fronts import ACCURACY
+from nas.study.proposals import Proposals
+from nas.study.samplers import DomainSampler
+from nas.study.trainer import Trainer
+from nas.training.tuning import Value
+
+
+class SearchFailed(RuntimeError):
+    """Training fails again and again, or the database is gone; the message says why."""
+
+
+class SearchEnding(StrEnum):
+    """Why a search returned."""
+
+    DONE = "done"  # the asked number of designs is trained
+    EXHAUSTED = "exhausted"  # every design of the space within the limits has been tried
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a worker is to do; the same for all workers on a study but for seed and device."""
+
+    trials: int  # designs trained in the study, by all
+    proposals: Proposals
+    epochs: int  # of a full run
+    seed: int
+    sampler: DomainSampler  # of the domain of `proposals`
+    pruner: BasePruner
+    train: Trainer
+    said_of_training: Callable[[Mapping[str, Value]], Mapping[str, Value]] = lambda values: {}
+    presets: Mapping[str, Architecture] = field(default_factory=dict)  # to train first, by name
+    objectives: tuple[str, ...] = (ACCURACY,)
+    clean_up: Callable[[], None] = lambda: None  # after every training, whatever came of it
+    device: str = "cpu"  # in words
+    timeout: float | None = None  # seconds after which no new trial starts

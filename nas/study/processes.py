@@ -1,0 +1,63 @@
+"""Who runs a trial: names of searches, and whether the one behind a name may still be at it."""
+
+import itertools
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_searches = itertools.count()
+_active: set[str] = set()  # of this process
+
+
+@contextmanager
+def worker_name() -> Iterator[str]:
+    """A name for a search of this process, alive while the block is.
+
+    Host, process, when that process was started, and the how manieth search of it this is: the
+    number of a process that ended may be given to another one.
+    """
+    process = os.getpid()
+    name = f"{socket.gethostname()}:{process}:{_started(process)}-{next(_searches)}"
+    _active.add(name)
+    try:
+        yield name
+    finally:
+        _active.discard(name)
+
+
+def is_alive(worker: str | None) -> bool:
+    """Whether the search of this name may still run; one on another machine always may."""
+    if worker is None:
+        return False
+    host, _, rest = worker.partition(":")
+    number, _, started = rest.partition(":")
+    if host != socket.gethostname():
+        return True
+    process = int(number)
+    if process == os.getpid():
+        return worker in _active
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    if _state(process)[0] == "Z":  # ended; only its parent has not asked how yet
+        return False
+    return not started or started.partition("-")[0] == _started(process)
+
+
+def _started(process: int) -> str:
+    """When a process was started, in the system's ticks; empty where that cannot be known."""
+    return _state(process)[19]
+
+
+def _state(process: int) -> list[str]:
+    """The fields of Linux's /proc/N/stat from the state letter on; empty ones elsewhere."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return [""] * 20
+    return text.rpartition(")")[2].split()  # the name before ")" may hold spaces

@@ -1,0 +1,161 @@
+"""One search's trials, one after another, on a study that others may work on at the same time.
+
+What to do next is decided in a claim, see `nas.study.claims`; training happens outside; then the
+trial's outcome is written.
+"""
+
+import contextlib
+import copy
+import time
+from collections.abc import Mapping
+
+from optuna.exceptions import UpdateFinishedTrialError
+
+from nas.study.claims import Claims, Proposal, Wait
+from nas.study.database import Database
+from nas.study.devices import is_out_of_memory
+from nas.study.interrupts import Interrupts
+from nas.study.mirror import Mirror
+from nas.study.observer import Observer
+from nas.study.plan import Plan, SearchEnding
+from nas.study.presets import queue_again
+from nas.study.records import INTERRUPTED, Outcome, TrialRecord
+from nas.study.storage import STATES, STORAGE_ERRORS, trial_record
+from nas.training.loop import Ending, EpochResult, TrainingResult
+
+_POLL = 0.5  # seconds between two looks whether other processes are done
+
+
+class Worker:
+    """The loop of one search.
+
+    Args:
+        name: of the search, from `nas.study.processes.worker_name`.
+        database: of the study, open.
+        plan: what to do.
+        observer: hears what happens.
+        interrupts: open.
+        told: numbers of ended trials that the observer knows.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        plan: Plan,
+        observer: Observer,
+        interrupts: Interrupts,
+        told: frozenset[int] = frozenset(),
+    ) -> None:
+        self._database = database
+        self._plan = plan
+        self._observer = observer
+        self._interrupts = interrupts
+        self._told = told
+        self._mirror = Mirror(database.study, plan.pruner)
+        self._claims = Claims(name, database, self._mirror, plan, interrupts.check)
+        self.newly_trained = 0
+
+    def run(self) -> SearchEnding:
+        """Trials until the study has enough of them, or there is nothing or no time left."""
+        waiting = False
+        while True:
+            step = self._claims.next()
+            for trial in self._claims.ended_elsewhere():
+                if trial.number not in self._told and "outcome" in trial.user_attrs:
+                    self._observer.ended_elsewhere(trial_record(trial))
+            if isinstance(step, SearchEnding):
+                return step
+            if isinstance(step, Wait):
+                if not waiting:
+                    self._observer.waiting(step.running)
+                waiting = True
+                with self._interrupts.allowed():
+                    time.sleep(_POLL)
+                continue
+            waiting = False
+            record = self._carry_out(step) if isinstance(step, Proposal) else step
+            self._observer.trial_ended(record)
+            assert record.outcome is not None
+            if record.outcome.counts:
+                self.newly_trained += 1
+                self._claims.trained()
+
+    def _carry_out(self, proposal: Proposal) -> TrialRecord:
+        try:
+            candidate = proposal.candidate
+            self._observer.trial_started(proposal.number, candidate.architecture, candidate.cost)
+            return self._trained(proposal)
+        except KeyboardInterrupt:
+            with self._database.transaction():
+                self._end(proposal, Outcome.FAILED, reason=INTERRUPTED)
+                queue_again(self._database.study, proposal.trial)
+            raise
+        except BaseException as error:  # of ours or the database's: the search ends
+            with contextlib.suppress(*STORAGE_ERRORS, UpdateFinishedTrialError):
+                self._end(proposal, Outcome.FAILED, reason=_one_line(error))
+            raise
+
+    def _trained(self, proposal: Proposal) -> TrialRecord:
+        try:
+            with self._interrupts.allowed():
+                result = self._train(proposal)
+        except STORAGE_ERRORS:
+            raise
+        except Exception as error:
+            outcome = Outcome.OUT_OF_MEMORY if is_out_of_memory(error) else Outcome.FAILED
+            return self._end(proposal, outcome, reason=_one_line(error))
+        finally:
+            self._plan.clean_up()
+        measured = {
+            "epochs": len(result.epochs),
+            "seconds": round(result.seconds, 3),
+            "images_per_second": result.images_per_second,
+            "device": self._plan.device,
+        }
+        if result.ending is Ending.DIVERGED:
+            return self._end(proposal, Outcome.DIVERGED, reason=result.reason, measured=measured)
+        if result.ending is Ending.STOPPED:
+            return self._end(proposal, Outcome.STOPPED_EARLY, measured=measured)
+        value = result.val_accuracy
+        return self._end(proposal, Outcome.TRAINED, value=value, measured=measured)
+
+    def _train(self, proposal: Proposal) -> TrainingResult:
+        trial = proposal.trial
+
+        def on_epoch(result: EpochResult) -> bool:
+            self._interrupts.hold()
+            trial.report(result.val_accuracy, step=result.epoch)
+            self._database.report(proposal.trial_id, result.epoch, result.val_accuracy)
+            stop = trial.should_prune()
+            self._observer.epoch_ended(proposal.number, result)
+            if not stop and result.epoch < self._plan.epochs:
+                self._interrupts.release()  # else the run is over, and is recorded first
+            return stop
+
+        return self._plan.train(proposal.candidate, on_epoch)
+
+    def _end(
+        self,
+        proposal: Proposal,
+        outcome: Outcome,
+        *,
+        value: float | None = None,
+        reason: str | None = None,
+        measured: Mapping[str, object] | None = None,
+    ) -> TrialRecord:
+        """Writes a trial's outcome."""
+        trial = proposal.trial
+        said = {"reason": reason} if reason is not None else {}
+        for name, attribute in {**(measured or {}), **said, "outcome": outcome.value}.items():
+            trial.set_user_attr(name, attribute)
+        ended = self._mirror.study.tell(trial, value, state=STATES[outcome])
+        written = copy.copy(proposal.written)
+        written.intermediate_values = ended.intermediate_values
+        self._database.change(proposal.trial_id, written, ended)
+        return trial_record(ended, proposal.number)
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

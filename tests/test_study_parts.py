@@ -1,0 +1,227 @@
+"""The parts of a search on their own: database, mirror, who is alive, what is unseen."""
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.pruners import NopPruner
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.architecture import ImageInput
+from nas.space import Limits, default_space, load_space
+from nas.study.database import Database, open_database
+from nas.study.designs import design_attributes
+from nas.study.location import StudyLocation
+from nas.study.mirror import Mirror
+from nas.study.processes import is_alive, worker_name
+from nas.study.proposals import Proposals, mark_excess
+from nas.study.standing import standing_of
+
+CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
+DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
+SPACE = default_space(CIFAR10)
+LIMITS = Limits(max_parameters=5_000_000)
+PROPOSALS = Proposals(SPACE, LIMITS)
+
+
+@pytest.fixture
+def location(tmp_path: Path) -> StudyLocation:
+    return StudyLocation.at("parts", studies_dir=tmp_path)
+
+
+@pytest.fixture
+def database(location: StudyLocation) -> Iterator[Database]:
+    with open_database(location) as database:
+        yield database
+
+
+def proposal(study: optuna.Study) -> optuna.Trial:
+    trial = study.ask()
+    candidate = PROPOSALS.suggest(trial)
+    for name, value in design_attributes(
+        candidate.architecture, candidate.cost, candidate.key
+    ).items():
+        trial.set_user_attr(name, list(value) if isinstance(value, tuple) else value)
+    mark_excess(trial, candidate.cost, LIMITS)
+    return trial
+
+
+def content(trial: FrozenTrial) -> dict[str, object]:
+    """All that samplers, pruners and records read of a trial."""
+    names = ("number", "state", "values", "params", "distributions", "user_attrs", "system_attrs")
+    return {name: getattr(trial, name) for name in (*names, "intermediate_values")}
+
+
+def read(location: StudyLocation) -> list[FrozenTrial]:
+    return optuna.load_study(study_name="parts", storage=location.url).trials
+
+
+def test_a_trial_comes_back_from_the_database_as_it_was_written(
+    database: Database, location: StudyLocation
+) -> None:
+    mirror = Mirror(database.study, NopPruner())
+    trial = proposal(mirror.study)
+    written = mirror.trial(trial)
+    trial_id = database.add(written)
+    mirror.connect(written._trial_id, trial_id)
+    assert database.number(trial_id, 0) == 0
+    assert [content(t) for t in read(location)] == [content(written)]
+    for epoch in (1, 2, 3):
+        trial.report(epoch / 10, step=epoch)
+        database.report(trial_id, epoch, epoch / 10)
+    trial.set_user_attr("outcome", "stopped_early")
+    mirror.study._storage.set_trial_system_attr(written._trial_id, "completed_rung_0", 0.3)
+    ended = mirror.study.tell(trial, state=TrialState.PRUNED)
+    written.intermediate_values = ended.intermediate_values
+    database.change(trial_id, written, ended)
+    (found,) = read(location)
+    assert content(found) == content(ended)
+    assert (found.value, found.state) == (0.3, TrialState.PRUNED)
+    assert found.datetime_complete is not None
+
+
+def test_a_refused_trial_is_written_at_once(database: Database, location: StudyLocation) -> None:
+    mirror = Mirror(database.study, NopPruner())
+    ended = mirror.study.tell(proposal(mirror.study), state=TrialState.PRUNED)
+    database.add(ended)
+    assert [content(t) for t in read(location)] == [content(ended)]
+
+
+def test_the_mirror_follows_trials_of_others(database: Database, location: StudyLocation) -> None:
+    mirror = Mirror(database.study, NopPruner())
+    other = optuna.load_study(study_name="parts", storage=location.url)
+    other.enqueue_trial({"stages": 4})
+    other.enqueue_trial({"stages": 4})
+    assert mirror.refresh() == []
+    assert [t.state for t in mirror.trials] == [TrialState.WAITING] * 2
+    trial = proposal(other)  # pops the first one
+    trial.report(0.5, step=1)
+    assert mirror.refresh() == []
+    assert [t.number for t in mirror.running] == [0]
+    assert [content(t) for t in mirror.trials] == [content(t) for t in read(location)]
+    trial.set_user_attr("outcome", "trained")
+    other.tell(trial, 0.75)
+    assert [t.number for t in mirror.refresh()] == [0]
+    assert mirror.refresh() == []
+    assert [content(t) for t in mirror.trials] == [content(t) for t in read(location)]
+    assert mirror.trials[0].value == 0.75
+
+
+def test_numbers_are_right_when_another_program_writes_without_a_claim(
+    database: Database, location: StudyLocation
+) -> None:
+    mirror = Mirror(database.study, NopPruner())
+    mirror.refresh()
+    mine = mirror.trial(proposal(mirror.study))
+    other = optuna.load_study(study_name="parts", storage=location.url)
+    theirs = proposal(other)
+    trial_id = database.add(mine)
+    mirror.connect(mine._trial_id, trial_id)
+    assert (theirs.number, mine.number, database.number(trial_id, mine.number)) == (0, 0, 1)
+    mirror.refresh()
+    params = [t.params for t in read(location)]
+    assert sorted(map(str, params)) == sorted(str(t.params) for t in mirror.trials)
+
+
+def test_a_transaction_that_fails_leaves_nothing(
+    database: Database, location: StudyLocation
+) -> None:
+    mirror = Mirror(database.study, NopPruner())
+
+    def fail() -> None:
+        with database.claim():
+            database.add(mirror.trial(proposal(mirror.study)))
+            database.study.enqueue_trial({"stages": 4})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert read(location) == []
+
+
+def test_an_interrupt_ends_the_wait_for_a_claim(location: StudyLocation) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with (
+        open_database(location) as one,
+        open_database(location) as other,
+        one.claim(),
+        pytest.raises(KeyboardInterrupt),
+        other.claim(interrupted),
+    ):
+        pass
+
+
+def test_who_is_alive() -> None:
+    host = socket.gethostname()
+    with worker_name() as first, worker_name() as second:
+        assert first != second
+        assert is_alive(first)
+    assert not is_alive(first)  # this process is, that search is not
+    assert is_alive("elsewhere:1:1-0")  # nobody here can know
+    assert not is_alive(None)
+    assert not is_alive(f"{host}:{os.getpid()}")
+    parent = os.getppid()
+    assert is_alive(f"{host}:{parent}")
+    if Path("/proc/self/stat").exists():
+        assert not is_alive(f"{host}:{parent}:1-0")  # its number was another process's before
+
+
+def test_a_killed_process_is_gone_before_its_parent_asks() -> None:
+    code = (
+        "from nas.study.processes import *\nwith worker_name() as n: print(n, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        assert is_alive(name)
+        process.kill()
+        deadline = time.monotonic() + 20
+        while is_alive(name):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_unseen_designs_are_found_to_the_last(tiny_space: Path) -> None:
+    space = load_space(tiny_space, DIGITS)
+    every = {space.architecture(*design).key for design in space.designs(LIMITS)}
+    proposals = Proposals(space, LIMITS)
+    seen: set[str] = set()
+    while proposals.any_unseen(seen):
+        key = proposals.candidate(proposals.draw_unseen(seen, random.Random(len(seen)))).key
+        assert key in every - seen
+        seen.add(key)
+    assert seen == every
+
+
+def test_the_standing_of_a_study() -> None:
+    study = optuna.create_study(direction="maximize")
+    said: list[tuple[TrialState, dict[str, object]]] = [
+        (TrialState.FAIL, {"key": "a", "outcome": "failed", "reason": "interrupted"}),
+        (TrialState.COMPLETE, {"key": "a", "outcome": "trained"}),
+        (TrialState.PRUNED, {"key": "b", "outcome": "stopped_early"}),
+        (TrialState.FAIL, {"key": "c", "outcome": "failed", "reason": "broken"}),
+        (TrialState.PRUNED, {"key": "d", "outcome": "over_budget"}),
+        (TrialState.PRUNED, {"key": "a", "outcome": "duplicate"}),
+        (TrialState.RUNNING, {"key": "e"}),
+        (TrialState.WAITING, {}),
+    ]
+    for state, attributes in said:
+        value = 0.5 if state is TrialState.COMPLETE else None
+        study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attributes))
+    standing = standing_of(study.trials)
+    assert (standing.trained, standing.running, standing.proposed) == (2, 1, 6)
+    assert standing.waiting
+    assert standing.seen == {"a", "b", "c", "e"}
+    assert (standing.duplicates, standing.rejected) == (1, 2)
+    assert standing.failures == ("trial 3: failed: broken",)

@@ -4,7 +4,9 @@ A search is imitated by drawing 50 curves of a table in random order, without re
 telling them to an Optuna study one epoch after another, where the pruner decides as it would in a
 search. Over 1,000 such draws: the share of epochs saved, how often the design that is best at full
 length (one of them, when several are) ran to its end, and how many points of accuracy the best
-design that did is below it. The pruners are those of Optuna itself and of `nas.study.pruners`::
+design that did is below it. Accuracies are those that `fast` judges, of averaged weights, and after
+the last epoch of the weights themselves; or of one kind throughout with `--score`. The pruners are
+those of Optuna itself and of `nas.study.pruners`::
 
     python benchmarks/pruning.py --curves benchmarks/tables/digits-half.csv
 
@@ -38,6 +40,7 @@ from optuna.trial import TrialState
 from nas.study.pruners import make_pruner
 from nas.study.request import PRUNERS
 
+SCORES = ("judged", "raw", "ema")
 Z = NormalDist().inv_cdf(0.975)
 
 
@@ -155,23 +158,27 @@ def line(name: str, found: list[Replay]) -> str:
 
 
 def read_curves(path: Path, score: str) -> NDArray[np.float64]:
-    """Designs x epochs: the `raw` or `ema` accuracies of a table."""
+    """Designs x epochs: the accuracies of a table by one of `SCORES`."""
     table = pd.read_csv(path)
-    names = [c for c in table.columns if c.removeprefix(f"{score}_").isdigit()]
+    columns = "raw" if score == "raw" else "ema"
+    names = [c for c in table.columns if c.removeprefix(f"{columns}_").isdigit()]
+    if score == "judged":
+        names[-1] = f"raw_{len(names)}"
     return table[names].to_numpy(dtype=np.float64)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--curves", type=Path, required=True, metavar="FILE.csv")
-    parser.add_argument("--score", choices=("raw", "ema", "both"), default="both")
+    parser.add_argument("--score", choices=SCORES, nargs="+", default=["judged"])
+    parser.add_argument("--pruners", nargs="+", metavar="NAME", help="of the table (default: all)")
     parser.add_argument("--resamplings", type=int, default=1_000)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    for score in ("raw", "ema") if options.score == "both" else (options.score,):
+    for score in options.score:
         curves_DE = read_curves(options.curves, score)
         print(
             f"\n{options.curves.name}, {score}: {len(curves_DE)} designs, "
@@ -179,6 +186,8 @@ def main() -> int:
         )
         print("| pruner | epochs saved | best design kept | points lost |\n|---|---|---|---|")
         for name, make in pruners(curves_DE.shape[1]).items():
+            if options.pruners and name.strip("`") not in options.pruners:
+                continue
             found = replays(
                 curves_DE,
                 make,

@@ -55,6 +55,7 @@ PYTORCH_CIFAR: dict[str, object] = {
     "crop_padding": 4,
     "border": "zero",
     "ema": None,
+    "ema_at_end": True,
     "zero_last_gamma": False,
 }
 PUBLISHED: dict[str, dict[str, object]] = {
@@ -248,7 +249,7 @@ def test_names_may_come_as_plain_text() -> None:
 
 def test_every_field_but_switches_is_checked() -> None:
     checked = {*REFUSED, *LISTS, "optimizer", "schedule", "border"}
-    switches = {"decay_all", "zero_last_gamma"}
+    switches = {"decay_all", "ema_at_end", "zero_last_gamma"}
     assert checked | switches == {field.name for field in dataclasses.fields(TrainingConfig)}
 
 

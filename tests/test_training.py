@@ -336,6 +336,24 @@ def test_averaged_weights_are_what_is_judged_and_what_a_run_ends_with() -> None:
     assert [int(count) for count in counts] == [8] * len(counts)  # 2 epochs of 4 batches
 
 
+def test_averaged_weights_may_be_judged_only_before_the_last_epoch() -> None:
+    dataset = make_dataset()
+    runs = {}
+    for ema, at_end in ((None, True), (0.9, True), (0.9, False)):
+        model = make_model(dataset)
+        config = make_config(ema=ema, ema_at_end=at_end)
+        result = train(model, dataset, config, seed=0, device=CPU)
+        losses = [epoch.val_loss for epoch in result.epochs]
+        assert evaluate(model, dataset.validation, dataset).loss == pytest.approx(losses[-1])
+        runs[ema, at_end] = losses
+    assert runs[0.9, False] == [*runs[0.9, True][:-1], runs[None, True][-1]]
+    stopped = make_model(dataset)
+    config = make_config(ema=0.9, ema_at_end=False)
+    train(stopped, dataset, config, seed=0, device=CPU, on_epoch=lambda result: True)
+    loss = evaluate(stopped, dataset.validation, dataset).loss
+    assert loss == pytest.approx(runs[0.9, True][0])
+
+
 # Stopped and continued
 
 

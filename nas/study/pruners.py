@@ -21,9 +21,8 @@ def no_larger(size: str) -> Comparable:
     return comparable
 
 
-# Of a run, in `rungs`: early in the warm-up, and when the learning rate is low again. In between,
-# where it is high, accuracy says less about the end.
-_SHARES = (0.1, 0.7, 0.8)
+_SHARES = (0.3, 0.7)  # of a run, in `rungs`
+_KEEP = 1 / 3  # of the runs there
 
 
 class RungPruner(BasePruner):
@@ -77,15 +76,16 @@ def make_pruner(name: str, *, epochs: int, comparable: Comparable | None = None)
     """One of `nas.study.request.PRUNERS`, for runs of this many epochs.
 
     Args:
-        name: `rungs` halves the field after a tenth of a run and twice late in it, `median` stops
-            what is below the median from the middle on, `halving` is ASHA from the middle on.
+        name: `rungs` keeps the best third after three tenths and after seven tenths of a run,
+            `median` stops what is below the median from the middle on, `halving` is ASHA from the
+            middle on.
         epochs: of a full run; epoch n is reported as step n.
         comparable: as in `RungPruner`; other pruners compare all runs.
     """
     if name == "none":
         return NopPruner()
     if name == "rungs":
-        return RungPruner(_rungs(epochs), comparable=comparable)
+        return RungPruner(_rungs(epochs), keep=_KEEP, comparable=comparable)
     warmup = max(1, epochs // 2)  # at a high learning rate accuracy says little
     if name == "halving":
         return SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=2)

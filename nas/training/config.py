@@ -74,6 +74,7 @@ class TrainingConfig:
     cutout_size: int = 8  # pixels
     mix_alpha: float = 1.0  # of the beta distribution of mixup and cutmix
     ema: float | None = None  # decay per step of averaged weights, which are then what is judged
+    ema_at_end: bool = True  # whether also after the last epoch, and what a run ends with
     zero_last_gamma: bool = False  # see nas.model.build
 
     def __post_init__(self) -> None:
@@ -150,12 +151,17 @@ def fast(task: Task) -> TrainingConfig:
     """Short search runs.
 
     10 epochs: in batches of 512 from 10,000 images on, below in batches of 64, so that a run still
-    has a few hundred steps.
+    has a few hundred steps. Before the last epoch weights averaged over about an epoch are judged:
+    they rank designs better while the learning rate is high, and lag behind when it is 0
+    (docs/pruning.md).
     """
     large = task.train_images >= 10_000
+    batch_size = 512 if large else 64
     return TrainingConfig(
         epochs=10,
-        batch_size=512 if large else 64,
+        batch_size=batch_size,
+        ema=1 - 1 / max(2, task.train_images // batch_size),
+        ema_at_end=False,
         lr=0.4 if large else 0.2,
         augment=(Augment.CROP, *task.flip),
         crop_padding=task.scaled(2),

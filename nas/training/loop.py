@@ -128,7 +128,13 @@ class Run:
     @property
     def judged(self) -> nn.Module:
         """The network whose accuracy counts: with `ema` the averaged one."""
-        return self._averaged.model if self._averaged else self.model
+        return self._judged_after(len(self.history))
+
+    def _judged_after(self, epochs: int) -> nn.Module:
+        at_end = epochs >= self.config.epochs
+        if self._averaged is None or (at_end and not self.config.ema_at_end):
+            return self.model
+        return self._averaged.model
 
     @property
     def captured(self) -> bool:
@@ -158,7 +164,7 @@ class Run:
                 self._averaged.update()
         train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
         train_seconds = time.perf_counter() - started
-        validation = evaluate(self.judged, self._dataset.validation, self._dataset)
+        validation = evaluate(self._judged_after(epoch), self._dataset.validation, self._dataset)
         if not math.isfinite(train_loss) or not math.isfinite(validation.loss):
             raise Diverged(
                 f"loss not finite in epoch {epoch}: "
@@ -219,7 +225,7 @@ def train(
     device: torch.device,
     on_epoch: OnEpoch = lambda result: False,
 ) -> TrainingResult:
-    """Trains the model in place; with `config.ema` it ends with averaged weights.
+    """Trains the model in place; with `ema` it may end with averaged weights.
 
     Args:
         model: as in `Run`, like the next four.

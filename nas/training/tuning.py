@@ -9,7 +9,8 @@ study with such choices can only lose trials, never the recipe it starts from.
 * `lr_factor`: of the usual rate; 1/4 to 4 in steps of 2, since rates are felt by their ratio
   (Bengio 2012, arXiv:1206.5533).
 * `batch_size`: 1/4, 1/2, 1 and 2 times the recipe's; twice as many leave a run of 10 epochs with
-  45,000 images about 430 steps, and more would leave too few to learn. The rate follows the batch.
+  45,000 images about 430 steps, and more would leave too few to learn. The rate follows the batch,
+  and averaged weights go back over as many images as before.
 * `augment`: none, the published standard of crop and flip, and that with one of cutout (DeVries and
   Taylor 2017), mixup (Zhang et al. 2018, which FlexRes used at its best), CutMix (Yun et al. 2019)
   or TrivialAugment (Mueller and Hutter 2021). No flip where a mirror image shows something else.
@@ -104,7 +105,8 @@ def tuned(config: TrainingConfig, values: Mapping[str, Value], task: Task) -> Tr
     lr = usual_rate(config, optimizer, batch_size) * float(values.get("lr_factor", 1.0))
     if lr != config.lr:
         lr = float(f"{lr:.4g}")  # what is shown is what is used
-    config = dataclasses.replace(config, optimizer=optimizer, batch_size=batch_size, lr=lr)
+    ema = config.ema and 1 - min(0.5, (1 - config.ema) * batch_size / config.batch_size)
+    config = dataclasses.replace(config, optimizer=optimizer, batch_size=batch_size, lr=lr, ema=ema)
     if "augment" not in values or values["augment"] == policy(config.augment):
         return config
     return with_augment(config, _policy_parts(str(values["augment"])), task)

@@ -13,17 +13,14 @@ the median over the rounds. Exit status 1 when a count takes more than 50 us or 
 thousandth of the build.
 """
 
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
 
-import torch
+from machine import hardware, software
 
 from nas.architecture import PRESETS, ImageInput
 from nas.counting import count_parameters
@@ -78,22 +75,10 @@ def measure() -> dict[str, Timing]:
     return timings
 
 
-def hardware() -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    return f"{model}, {os.cpu_count()} logical cores, torch on {torch.get_num_threads()} threads"
-
-
 def main() -> int:
     timings = measure()
     print(hardware())
-    print(
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}; median of {ROUNDS} interleaved rounds"
-    )
+    print(f"{software('torch')}; median of {ROUNDS} interleaved rounds")
     print()
     print(f"{'preset':<22}{'parameters':>12}{'count, us':>11}{'build, ms':>11}{'build/count':>13}")
     for name, timing in timings.items():

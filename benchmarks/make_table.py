@@ -19,7 +19,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import platform
 import random
 import sys
@@ -30,6 +29,7 @@ from pathlib import Path
 
 import optuna
 import torch
+from machine import hardware
 
 from nas.architecture import Architecture
 from nas.counting import count
@@ -137,17 +137,6 @@ def write_rows(path: Path, rows: list[Row], epochs: int) -> None:
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as file:
         file.write(text.encode())
-
-
-def hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    names = [platform.processor() or platform.machine()]
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        names = [x.partition(":")[2].strip() for x in lines if x.startswith("model name")] or names
-    return f"{names[0]}, {os.cpu_count()} logical cores, {torch.get_num_threads()} thread(s) used"
 
 
 def versions() -> dict[str, str]:

@@ -19,9 +19,6 @@ status is 1 when a trial costs more than 100 ms at 1,000 trials, or twice as muc
 """
 
 import argparse
-import importlib.metadata
-import os
-import platform
 import random
 import sys
 import tempfile
@@ -35,6 +32,7 @@ from statistics import median
 from typing import Any
 
 import optuna
+from machine import load, processor, software
 
 from nas.architecture import ImageInput
 from nas.counting import Count
@@ -212,16 +210,6 @@ def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) 
     return stopwatch
 
 
-def hardware() -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    return f"{model}, {os.cpu_count()} logical cores, load {load}"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
@@ -232,12 +220,10 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, help="of the studies (default: temporary)")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    versions = (f"{p} {importlib.metadata.version(p)}" for p in ("optuna", "sqlalchemy"))
-    print(hardware())
+    print(f"{processor()}, {load()}")
     print(
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, "
-        f"{', '.join(versions)}; {options.sampler}, {options.pruner}; median of the trials that "
-        f"train to the end, of {options.more}"
+        f"{software('optuna', 'sqlalchemy')}; {options.sampler}, {options.pruner}; median of the "
+        f"trials that train to the end, of {options.more}"
     )
     print()
     print(f"{'trials':>8}{''.join(f'{part:>10}' for part in PARTS)}{'ms/trial':>10}", end="")

@@ -26,8 +26,6 @@ import argparse
 import dataclasses
 import itertools
 import multiprocessing
-import os
-import platform
 import shlex
 import sys
 import time
@@ -40,7 +38,7 @@ from statistics import median
 
 import numpy as np
 import torch
-import torchvision
+from machine import hardware, software
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -439,16 +437,6 @@ def cifar10(data_dir: Path, device: torch.device) -> ImageDataset:
     return dataclasses.replace(dataset, validation=few).to(device)
 
 
-def hardware(device: torch.device) -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    cpu = f"{model}, {os.cpu_count()} logical cores, torch on {torch.get_num_threads()} threads"
-    return f"{torch.cuda.get_device_name(device)}; {cpu}" if device.type == "cuda" else cpu
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Images per second of three training loops.")
     parser.add_argument(
@@ -474,10 +462,7 @@ def main() -> int:
     device = torch.device(args.device)
     goals = GOALS[device.type]
     print(hardware(device))
-    print(
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, torchvision {torchvision.__version__}"
-    )
+    print(software("torch", "torchvision"))
     print(f"python {shlex.join(sys.argv)}")
     print(
         f"{'CIFAR-10' if args.data_dir else 'random images of its shape'}; batches of "

@@ -103,7 +103,9 @@ def read_table(path: Path, *, truth: Sequence[str] = (), seen: Sequence[str] = (
     if "key" in columns:
         keys = dict(zip(rows, [line["key"] for line in lines], strict=True))
     else:
-        keys = {row: _macro_key(row) if choices == _MACRO_COLUMNS else row for row in rows}
+        whole = zip(*values.values(), strict=True)
+        macro = choices == _MACRO_COLUMNS
+        keys = {row: _macro_key(w) if macro else row for row, w in zip(rows, whole, strict=True)}
     sizes = [name for name in ("params", "flops") if name in columns]
     return Table(
         search_space=space,

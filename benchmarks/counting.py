@@ -21,7 +21,6 @@ from functools import partial
 from statistics import median
 
 from machine import hardware, software
-
 from nas.architecture import PRESETS, ImageInput
 from nas.counting import count_parameters
 from nas.model import build

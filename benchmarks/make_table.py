@@ -29,8 +29,8 @@ from pathlib import Path
 
 import optuna
 import torch
-from machine import hardware
 
+from machine import hardware
 from nas.architecture import Architecture
 from nas.counting import count
 from nas.data.loading import load_dataset

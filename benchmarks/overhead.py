@@ -32,8 +32,8 @@ from statistics import median
 from typing import Any
 
 import optuna
-from machine import load, processor, software
 
+from machine import load, processor, software
 from nas.architecture import ImageInput
 from nas.counting import Count
 from nas.space import Limits, default_space

@@ -18,10 +18,7 @@ is 1 when a goal is missed.
 """
 
 import argparse
-import importlib.metadata
 import math
-import os
-import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,6 +31,7 @@ from statistics import fmean, stdev
 import optuna
 from scipy.stats import t as student
 
+from machine import processor, software
 from search_methods import ABLATIONS, ALWAYS, BY_HAND, METHODS, RESNETS, Trace, search
 from search_surrogate import Recorded, Surrogate, read_recorded, surrogate_task
 from search_tables import Task, read_table, table_task
@@ -190,20 +188,6 @@ def missed(
         yield f"{ours.duplicates:g} duplicates per search, expected none"
 
 
-def hardware() -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    packages = ("numpy", "scipy", "scikit-learn", "optuna")
-    versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
-    return (
-        f"{model}, {os.cpu_count()} logical cores, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}, {', '.join(versions)}"
-    )
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Regret of search methods on a table of real trainings."
@@ -240,7 +224,7 @@ def chosen_methods(options: argparse.Namespace, task: Task) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     source = Source(options.table, tuple(options.truth), tuple(options.seen))
-    print(hardware())
+    print(f"{processor()}, {software('numpy', 'scipy', 'scikit-learn', 'optuna')}")
     print(f"{options.table.name}, {options.seeds} seeds; mean regret with its 95% interval")
     if source.recorded:
         print(fitted(source)[1].quality())

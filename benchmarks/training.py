@@ -38,7 +38,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from machine import hardware, software
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -46,6 +45,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from machine import hardware, software
 from nas.architecture import PRESETS, ImageInput
 from nas.counting import count_mult_adds
 from nas.data.loading import load_dataset

@@ -50,9 +50,10 @@ from nas.study.records import Outcome, StudySettings, TrialRecord
 from nas.study.request import PRUNERS, SAMPLERS
 from nas.study.samplers import DomainSampler, make_sampler
 from nas.study.storage import begin_search
-from nas.study.trainer import OnEpoch
+from nas.study.trainer import OnEpoch, OnStart
 from nas.study.worker import Worker
 from nas.training.loop import Ending, EpochResult, TrainingResult
+from nas.training.resuming import EpochCheckpoint
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 SPACE = default_space(CIFAR10)
@@ -133,7 +134,13 @@ class Stopwatch(Observer):
             setattr(sampler, name, self._timed("sampler", getattr(sampler, name)))
         return sampler
 
-    def train(self, candidate: Candidate, on_epoch: OnEpoch) -> TrainingResult:
+    def train(
+        self,
+        candidate: Candidate,
+        on_start: OnStart,
+        on_epoch: OnEpoch,
+        checkpoint: EpochCheckpoint | None,
+    ) -> TrainingResult:
         """Recorded epochs in place of training."""
         results: list[EpochResult] = []
         recorded = curve(candidate.cost, random.Random(candidate.key))

@@ -27,7 +27,7 @@ from nas.data import loading, sources
 from nas.model import ResNet
 from nas.study.database import open_database
 from nas.study.location import StudyError, StudyLocation
-from nas.study.records import DIED, INTERRUPTED, Outcome, TrialRecord
+from nas.study.records import Outcome, TrialRecord
 from nas.study.request import RequestError, SearchRequest
 from nas.study.search import (
     Observer,
@@ -335,32 +335,6 @@ def test_ctrl_c_in_a_row_of_rejections_changes_no_proposal(request_of: RequestOf
     assert designs(parts) == designs(whole)
 
 
-def abandon_all(location: StudyLocation) -> None:
-    """Leaves every trial as if its process had been killed."""
-    with closing(sqlite3.connect(location.path or "")) as database, database:
-        database.execute("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL")
-        database.execute("DELETE FROM trial_user_attributes WHERE key IN ('outcome', 'reason')")
-
-
-def test_a_design_whose_process_died_is_trained_again_but_only_once(
-    request_of: RequestOf,
-) -> None:
-    first = run_search(request_of(trials=1))
-    abandon_all(first.location)
-    result = run_search(request_of(trials=2))
-    died, again, _ = result.study.trials
-    assert (died.outcome, died.reason) == (Outcome.FAILED, "the process died")
-    assert again.architecture == died.architecture
-    assert (result.study.trained, result.study.interrupted) == (2, 1)
-
-    with closing(sqlite3.connect(first.location.path or "")) as database, database:
-        database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 1")
-        database.execute("DELETE FROM trial_user_attributes WHERE key = 'outcome' AND trial_id = 2")
-    result = run_search(request_of(trials=2))
-    assert result.study.trials[1].reason == "the process died twice on this design"
-    assert result.study.trials[3].architecture != died.architecture
-
-
 def test_a_second_search_of_the_same_study_joins_it(request_of: RequestOf) -> None:
     heard: list[int | str] = []
 
@@ -436,33 +410,6 @@ def test_four_processes_on_a_new_study_train_exactly_what_was_asked_for(
     assert len({t.worker for t in trained}) > 1
     assert [t.number for t in study.trials] == list(range(len(study.trials)))
     assert len(study.searches) == 4
-
-
-def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
-    request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    long = start_processes(1, request_of(trials=1, epochs=100_000))
-    location = request_of().location_for("digits")
-    wait_until(lambda: trials_in(location, "RUNNING") == 1)
-
-    class Waiting(Observer):
-        def waiting(self, running: int) -> None:
-            heard.append(running)
-            long.kill()  # its parent does not ask how it ended before the search is over
-
-    def stop(*arguments: Any, **options: Any) -> TrainingResult:
-        heard.append(trials_in(location, "RUNNING"))
-        raise KeyboardInterrupt
-
-    heard: list[int] = []
-    monkeypatch.setattr(trainer_module, "train", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run_search(request_of(trials=1, epochs=100_000), Waiting())
-    long.communicate()
-    assert heard == [1, 1]
-    first, second, third = read_study(location).trials
-    assert (first.reason, second.reason, third.outcome) == (DIED, INTERRUPTED, None)
-    assert second.architecture == first.architecture
 
 
 def trials_in(location: StudyLocation, state: str) -> int:

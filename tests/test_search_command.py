@@ -319,7 +319,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on_with_the_same_design() -> None:
+def test_a_killed_search_goes_on_with_the_same_trial() -> None:
     process = start_search()
     wait_for_a_running_trial(Path("studies/digits-5M.db"))
     process.kill()
@@ -328,9 +328,8 @@ def test_a_killed_search_goes_on_with_the_same_design() -> None:
     again = start_search(trials=1)
     _, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
-    assert states() == ["FAIL", "COMPLETE"]
-    study = optuna.load_study(study_name="digits-5M", storage="sqlite:///studies/digits-5M.db")
-    assert study.trials[0].params == study.trials[1].params
+    assert "trial 0: goes on after epoch" in errors
+    assert states() == ["COMPLETE"]
 
 
 def test_in_a_terminal_a_panel_shows_where_the_search_stands(tmp_path: Path) -> None:

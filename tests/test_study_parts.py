@@ -68,6 +68,7 @@ def test_a_trial_comes_back_from_the_database_as_it_was_written(
 ) -> None:
     mirror = Mirror(database.study, NopPruner())
     trial = proposal(mirror.study)
+    trial.set_user_attr("worker", "me")
     written = mirror.trial(trial)
     trial_id = database.add(written)
     mirror.connect(written._trial_id, trial_id)
@@ -75,12 +76,13 @@ def test_a_trial_comes_back_from_the_database_as_it_was_written(
     assert [content(t) for t in read(location)] == [content(written)]
     for epoch in (1, 2, 3):
         trial.report(epoch / 10, step=epoch)
-        database.report(trial_id, epoch, epoch / 10)
+        database.report(trial_id, "me", {epoch: epoch / 10})
     trial.set_user_attr("outcome", "stopped_early")
     mirror.study._storage.set_trial_system_attr(written._trial_id, "completed_rung_0", 0.3)
     ended = mirror.study.tell(trial, state=TrialState.PRUNED)
     written.intermediate_values = ended.intermediate_values
-    database.change(trial_id, written, ended)
+    database.end(trial_id, "me", written, ended)
+    database.end(trial_id, "me", written, ended)  # the answer to the first may have been lost
     (found,) = read(location)
     assert content(found) == content(ended)
     assert (found.value, found.state) == (0.3, TrialState.PRUNED)

@@ -72,6 +72,18 @@ class Progress(Observer):
             self.console.print(f"about {duration(total)} on this machine", style="dim")
         self.pace = Pace(each)
 
+    def trial_continued(self, number: int, epochs: int) -> None:
+        """Says that a trial was begun before."""
+        self.console.print(f"trial {number}: goes on after epoch {epochs}", style="dim")
+
+    def trial_lost(self, number: int) -> None:
+        """Says why a trial does not end here."""
+        self.console.print(
+            f"trial {number}: goes on elsewhere, since nothing was heard of this process for "
+            f"{duration(self.request.grace)}",
+            style="bold yellow",
+        )
+
     def epoch_ended(self, number: int, result: EpochResult) -> None:
         """Prints an epoch that took long enough for a person to wonder."""
         if result.seconds >= _SLOW_EPOCH:

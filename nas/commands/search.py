@@ -100,6 +100,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="start no new trial after this time (default: none)",
     )
+    parser.add_argument(
+        "--grace",
+        type=arguments.seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="without a sign of life after which a worker's trial is taken over by another",
+    )
     arguments.add_json_option(parser)
 
 
@@ -125,6 +132,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         device=options.device,
         timeout=options.timeout,
+        grace=options.grace,
     )
     request.check()
     check_directory("--reports-dir", options.reports_dir)

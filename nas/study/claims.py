@@ -8,7 +8,6 @@ import copy
 import dataclasses
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import optuna
@@ -17,17 +16,20 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.study.database import Database
 from nas.study.designs import design_attributes
 from nas.study.fronts import proposal_limits
+from nas.study.heart import Heart
 from nas.study.mirror import Mirror
+from nas.study.ownership import WORKER
 from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.presets import enqueue_presets, preset_outside, queue_again
 from nas.study.processes import is_alive
 from nas.study.proposals import Candidate, candidate_of, derived_seed, mark_excess
-from nas.study.records import DIED, Outcome, TrialRecord
+from nas.study.records import DIED, NOBODY, Outcome, TrialRecord
 from nas.study.standing import Standing, standing_of
 from nas.study.storage import STATES, trial_record
 from nas.training.tuning import defaults
 
 _FAILURES = 5  # diverged, out of memory or failed in a row before the search gives up
+_RETRIES = 2  # of a trial whose worker is gone
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Proposal:
     trial_id: int  # in the database
     number: int  # in the database
     candidate: Candidate
+    retries: int = 0  # how often the trial was taken over
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Claims:
         mirror: of the database.
         plan: what to do.
         interrupted: called while another process decides and between two trials; may raise.
+        heart: of this search.
     """
 
     def __init__(
@@ -70,14 +74,15 @@ class Claims:
         mirror: Mirror,
         plan: Plan,
         interrupted: Callable[[], None],
+        heart: Heart,
     ) -> None:
         self._name = name
         self._database = database
         self._mirror = mirror
         self._plan = plan
         self._interrupted = interrupted
+        self._heart = heart
         self._deadline = time.monotonic() + (plan.timeout or float("inf"))
-        mirror.study.sampler = plan.sampler
         self._failed_before: int | None = None  # failures in a row that this search did not see
         self._ended_elsewhere: list[FrozenTrial] = []
 
@@ -101,12 +106,17 @@ class Claims:
         return ended
 
     def _decide(self) -> Step:
-        self._refresh()
+        self._ended_elsewhere += self._mirror.refresh()
+        gone = self._gone()
+        if self._end_hopeless(gone):
+            self._ended_elsewhere += self._mirror.refresh()
+            gone = [trial for trial in gone if not self._hopeless(trial)]
         standing = standing_of(self._mirror.trials)
         if self._failed_before is None:
             self._failed_before = len(standing.failures)
             standing = self._queue_presets(standing)
         if standing.trained >= self._plan.trials:
+            self._queue_again(gone)  # with a lower --trials than before
             return SearchEnding.DONE
         self._interrupted()
         if time.monotonic() >= self._deadline:
@@ -116,6 +126,9 @@ class Claims:
                 f"{_FAILURES} designs in a row could not be trained; "
                 f"the last one: {standing.failures[-1]}"
             )
+        for trial in gone:
+            if (taken := self._take_over(trial)) is not None:
+                return taken
         if standing.trained + standing.running >= self._plan.trials:
             return Wait(standing.running)
         if not standing.waiting and not self._plan.proposals.any_unseen(standing.seen):
@@ -140,7 +153,7 @@ class Claims:
         # A seed of its own for every trial: a search that was stopped and continued proposes what
         # one that ran through would have.
         plan.sampler.reseed(derived_seed(plan.seed, standing.proposed))
-        said: dict[str, object] = {"worker": self._name}
+        said: dict[str, object] = {WORKER: self._name}
         if not standing.waiting and not standing.rejected:
             said |= self._narrow(standing)
         queued = {waiting._trial_id: waiting for waiting in self._mirror.waiting}
@@ -195,33 +208,78 @@ class Claims:
             self._database.change(trial_id, queued, content)
         return trial_id, self._database.number(trial_id, content.number)
 
-    def _refresh(self) -> None:
-        """Brings the mirror up to date, and ends trials whose process is gone."""
-        self._ended_elsewhere += self._mirror.refresh()
-        gone = [t for t in self._mirror.running if not is_alive(t.user_attrs.get("worker"))]
+    def _gone(self) -> list[FrozenTrial]:
+        """The trials that run, but whose worker is gone; to be read only."""
+        running = self._mirror.running
+        if not running:
+            return []
+        gone, doubtful = [], []
+        for trial in running:
+            worker = trial.user_attrs.get(WORKER)
+            # This search itself trains nothing now: it has not learnt that it began this trial.
+            if worker == self._name or not is_alive(worker):
+                gone.append(trial)
+            else:
+                doubtful.append(trial)
+        if doubtful and self._heart.may_judge:
+            silences = self._database.silences()
+            for trial in doubtful:
+                if silences.get(self._id_in_database(trial), 0.0) > self._heart.grace:
+                    gone.append(trial)
+        return gone
+
+    def _hopeless(self, trial: FrozenTrial) -> bool:
+        """Whether a trial whose worker is gone is not to be trained again."""
+        retries: int = trial.user_attrs.get("retries", 0)
+        return retries >= _RETRIES or "key" not in trial.user_attrs
+
+    def _end_hopeless(self, gone: list[FrozenTrial]) -> bool:
+        ended = False
+        for trial in gone:
+            if self._hopeless(trial):
+                retries = trial.user_attrs.get("retries", 0)
+                self._fail(trial, f"{DIED} {retries + 1} times" if retries else NOBODY)
+                ended = True
+        return ended
+
+    def _fail(self, trial: FrozenTrial, reason: str) -> bool:
+        ended = copy.copy(trial)
+        ended.user_attrs = {
+            **trial.user_attrs,
+            "reason": reason,
+            "outcome": Outcome.FAILED.value,
+        }
+        ended.state = TrialState.FAIL
+        return self._database.take_over(self._id_in_database(trial), trial, ended)
+
+    def _queue_again(self, gone: list[FrozenTrial]) -> None:
+        """Ends trials whose worker is gone; their designs are the next ones, should more come."""
+        for trial in gone:
+            if self._fail(trial, DIED):
+                queue_again(self._database.study, trial)
         if gone:
-            self._take_over(gone)
             self._ended_elsewhere += self._mirror.refresh()
 
-    def _take_over(self, gone: list[FrozenTrial]) -> None:
-        """Ends these trials, and queues each design again, but only once."""
-        deaths = Counter(
-            trial.user_attrs.get("key")
-            for trial in self._mirror.trials
-            if trial.user_attrs.get("reason") == DIED
-        )
-        for trial in gone:
-            key = trial.user_attrs.get("key")
-            reason = DIED if deaths[key] == 0 else f"{DIED} twice on this design"
-            ended = copy.copy(trial)
-            ended.user_attrs = {
-                **trial.user_attrs,
-                "reason": reason,
-                "outcome": Outcome.FAILED.value,
-            }
-            ended.state = TrialState.FAIL
-            trial_id = self._mirror.id_in_database(trial._trial_id)
-            assert trial_id is not None, "only the trial of this process has none for a moment"
-            self._database.change(trial_id, trial, ended)
-            if key is not None and deaths[key] == 0:
-                queue_again(self._database.study, trial)
+    def _take_over(self, trial: FrozenTrial) -> Proposal | None:
+        """Makes the trial of a worker that is gone one of this search."""
+        plan, space = self._plan, self._plan.proposals.space
+        retries = trial.user_attrs.get("retries", 0) + 1
+        taken = copy.copy(trial)
+        taken.user_attrs = {**trial.user_attrs, WORKER: self._name, "retries": retries}
+        trial_id = self._id_in_database(trial)
+        if not self._database.take_over(trial_id, trial, taken):
+            return None
+        self._ended_elsewhere += self._mirror.refresh()
+        here = self._mirror.continued(trial)
+        outside = preset_outside(here, space)
+        if outside is None:
+            candidate = plan.proposals.candidate(trial.params)
+        else:
+            candidate = candidate_of(outside, defaults(plan.proposals.choices), space)
+        number = self._database.number(trial_id, trial.number)
+        return Proposal(here, self._mirror.trial(here), trial_id, number, candidate, retries)
+
+    def _id_in_database(self, trial: FrozenTrial) -> int:
+        trial_id = self._mirror.id_in_database(trial._trial_id)
+        assert trial_id is not None, "only the trial of this process has none for a moment"
+        return trial_id

@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import scoped_session, sessionmaker
 
+from nas.study import ownership
 from nas.study.location import StudyLocation
 from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors
 
@@ -83,6 +84,11 @@ class Database:
                 connection.execute(row.with_for_update())
             yield
 
+    @property
+    def engine(self) -> sqlalchemy.Engine:
+        """For connections beside those of this object."""
+        return self._rdb.engine
+
     def add(self, trial: FrozenTrial) -> int:
         """Writes a new trial, running or ended, all at once; returns its id."""
         with self.transaction() as connection:
@@ -94,6 +100,8 @@ class Database:
                 self._storage.set_trial_intermediate_value(trial_id, step, value)
             if trial.state.is_finished():
                 self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
+            else:
+                ownership.begin(connection, trial_id)
         return trial_id
 
     def number(self, trial_id: int, expected: int) -> int:
@@ -118,10 +126,57 @@ class Database:
                 _insert_attributes(connection, table, trial_id, added)
                 setattr(before, name, {**old, **added})
             write_changes(self._storage, trial_id, before, after)
+            if before.state is TrialState.WAITING and after.state is TrialState.RUNNING:
+                ownership.begin(connection, trial_id)
 
-    def report(self, trial_id: int, epoch: int, val_accuracy: float) -> None:
-        """Writes the accuracy after an epoch."""
-        self._storage.set_trial_intermediate_value(trial_id, epoch, val_accuracy)
+    def report(self, trial_id: int, worker: str, accuracies: Mapping[int, float]) -> None:
+        """Writes the accuracies after epochs, by number, of a trial that is this worker's.
+
+        Raises:
+            TrialLost: it is not any more.
+        """
+        with self.transaction() as connection:
+            if ownership.hold(connection, trial_id, worker):
+                for epoch, val_accuracy in accuracies.items():
+                    self._storage.set_trial_intermediate_value(trial_id, epoch, val_accuracy)
+
+    def end(self, trial_id: int, worker: str, before: FrozenTrial, after: FrozenTrial) -> None:
+        """Writes the outcome of a trial that is this worker's; the same again changes nothing.
+
+        Raises:
+            TrialLost: it is not any more.
+        """
+        with self.transaction() as connection:
+            if ownership.hold(connection, trial_id, worker):
+                self.change(trial_id, before, after)
+
+    def take_over(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> bool:
+        """Writes a running trial as another worker's, or as ended, unless it is not as it was.
+
+        Returns:
+            Whether it was written; if not, its worker has ended it in this moment.
+        """
+        with self.transaction() as connection:
+            worker = before.user_attrs.get(ownership.WORKER)
+            if not ownership.take(connection, trial_id, worker):
+                return False
+            self.change(trial_id, before, after)
+            if after.state.is_finished():
+                ownership.forget(connection, trial_id)
+            return True
+
+    def silences(self) -> Mapping[int, float]:
+        """Seconds since the last sign of life of each running trial, by its id.
+
+        One that never gave any, of an older version or of another program, gives its first now.
+        """
+        with self.transaction() as connection:
+            known = ownership.silences(connection, self.study._study_id)
+            running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            unknown = [t._trial_id for t in running if t._trial_id not in known]
+            for trial_id in unknown:
+                ownership.begin(connection, trial_id)
+            return {**known, **dict.fromkeys(unknown, 0.0)}
 
 
 def _insert_params(connection: sqlalchemy.Connection, trial_id: int, trial: FrozenTrial) -> None:

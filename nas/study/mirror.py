@@ -4,6 +4,7 @@ import copy
 
 import optuna
 from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -18,13 +19,26 @@ class Mirror:
     Args:
         database: the study that is copied.
         pruner: of the copy.
+        sampler: of the copy; by default Optuna's.
     """
 
-    def __init__(self, database: optuna.Study, pruner: BasePruner) -> None:
+    def __init__(
+        self, database: optuna.Study, pruner: BasePruner, sampler: BaseSampler | None = None
+    ) -> None:
+        self._pruner = pruner
+        self._sampler = sampler
+        self._directions = database.directions
+        self.renew(database)
+
+    def renew(self, database: optuna.Study) -> None:
+        """Begins anew, as an empty copy of what may be another connection to the database."""
         self._database = database
         self._storage = InMemoryStorage()
         self.study = optuna.create_study(
-            storage=self._storage, directions=database.directions, pruner=pruner
+            storage=self._storage,
+            directions=self._directions,
+            pruner=self._pruner,
+            sampler=self._sampler,
         )
         self._id_here: dict[int, int] = {}  # by the trial's id in the database
         self._id_there: dict[int, int] = {}  # the other way round
@@ -67,6 +81,21 @@ class Mirror:
     def trial(self, trial: optuna.Trial) -> FrozenTrial:
         """The content of a trial now; a deep copy, since Optuna's trials change theirs in place."""
         return copy.deepcopy(self._storage.get_trial(trial._trial_id))
+
+    def report(self, trial: optuna.Trial, epoch: int, val_accuracy: float) -> bool:
+        """Reports the accuracy after an epoch, and returns whether to stop.
+
+        A trial that was taken over may hold later epochs, which are done again: they count no more.
+        """
+        known = trial._cached_frozen_trial
+        earlier = {e: value for e, value in known.intermediate_values.items() if e < epoch}
+        known.intermediate_values = earlier
+        trial.report(val_accuracy, step=epoch)
+        return trial.should_prune()
+
+    def continued(self, trial: FrozenTrial) -> optuna.Trial:
+        """A running trial of the copy, to be gone on with."""
+        return optuna.Trial(self.study, trial._trial_id)
 
     def connect(self, here: int, there: int) -> None:
         """Says which trial of the database a trial of the copy is, by their ids."""

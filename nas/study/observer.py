@@ -33,11 +33,17 @@ class Observer:
     def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
         """A design is about to be trained."""
 
+    def trial_continued(self, number: int, epochs: int) -> None:
+        """The trial goes on after this many epochs that were done before, perhaps elsewhere."""
+
     def epoch_ended(self, number: int, result: EpochResult) -> None:
         """A trial has done an epoch."""
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial of this search has its outcome, of whatever kind."""
+
+    def trial_lost(self, number: int) -> None:
+        """A trial of this search goes on elsewhere: nothing was heard of this process too long."""
 
     def ended_elsewhere(self, trial: TrialRecord) -> None:
         """A trial of another process on the same study has its outcome."""

@@ -8,9 +8,10 @@ from optuna.pruners import BasePruner
 
 from nas.architecture import Architecture
 from nas.study.fronts import ACCURACY
-from nas.study.proposals import Proposals
+from nas.study.proposals import Candidate, Proposals
 from nas.study.samplers import DomainSampler
 from nas.study.trainer import Trainer
+from nas.training.resuming import EpochCheckpoint
 from nas.training.tuning import Value
 
 
@@ -37,6 +38,7 @@ class Plan:
     sampler: DomainSampler  # of the domain of `proposals`
     pruner: BasePruner
     train: Trainer
+    checkpoint: Callable[[Candidate], EpochCheckpoint | None] = lambda candidate: None
     said_of_training: Callable[[Mapping[str, Value]], Mapping[str, Value]] = lambda values: {}
     presets: Mapping[str, Architecture] = field(default_factory=dict)  # to train first, by name
     objectives: tuple[str, ...] = (ACCURACY,)

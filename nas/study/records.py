@@ -15,6 +15,7 @@ from nas.space import Limits
 
 INTERRUPTED = "interrupted"
 DIED = "the process died"
+NOBODY = "nobody trains it, and it says no design"
 QUEUED_AGAIN = (INTERRUPTED, DIED)
 """Reasons of failed trials after which the same design is the next trial."""
 
@@ -80,6 +81,7 @@ class TrialRecord:
     images_per_second: float | None = None
     device: str | None = None
     worker: str | None = None
+    retries: int = 0  # how often another worker went on with it
     preset: str | None = None  # its name, of a known design that was queued by it
     training: Mapping[str, object] = field(default_factory=dict)  # where it is tuned: real values
     reason: str | None = None  # why diverged, out_of_memory or failed

@@ -63,6 +63,7 @@ class SearchRequest:
     seed: int = 0
     device: str = "auto"
     timeout: float | None = None  # seconds after which no new trial starts
+    grace: float = 60.0  # seconds without a sign of life after which a worker's trial is taken over
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -106,6 +107,8 @@ class SearchRequest:
             raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise RequestError(f"timeout must be above 0 seconds, got {self.timeout}")
+        if not 5 <= self.grace < math.inf:  # SQLite's clock counts whole seconds
+            raise RequestError(f"grace must be at least 5 seconds, got {self.grace}")
         if self.seed < 0:
             raise RequestError(f"seed must be at least 0, got {self.seed}")
         for name, known in (
@@ -193,6 +196,11 @@ class SearchRequest:
             studies_dir=self.studies_dir,
             storage=self.storage,
         )
+
+    def checkpoints_for(self, location: StudyLocation) -> Path:
+        """Where the checkpoints of running trials of this study lie."""
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", location.name).lstrip(".") or "_"
+        return self.studies_dir / name / "checkpoints"
 
     def check(self) -> None:
         """Refuses what is known to be impossible before any image is read.

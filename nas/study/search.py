@@ -27,7 +27,7 @@ from nas.study.storage import (
     storage_errors,
     study_record,
 )
-from nas.study.trainer import make_trainer
+from nas.study.trainer import make_checkpoints, make_trainer
 from nas.study.worker import Worker
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import task_of
@@ -122,6 +122,7 @@ def run_search(
             observer.opened(
                 Opening(found, location, dataset.test_images, device_name(device), expected)
             )
+            images = dataset.to(device)
             proposals = Proposals(space, request.limits, choices)
             plan = Plan(
                 trials=request.trials,
@@ -136,7 +137,14 @@ def run_search(
                     if len(request.objectives) > 1
                     else None,
                 ),
-                train=make_trainer(dataset.to(device), config, seed=request.seed, device=device),
+                train=make_trainer(images, config, seed=request.seed, device=device),
+                checkpoint=make_checkpoints(
+                    request.checkpoints_for(location),
+                    dataset,
+                    config,
+                    seed=request.seed,
+                    device=device,
+                ),
                 presets=presets,
                 objectives=request.objectives,
                 said_of_training=said_of_training,
@@ -145,7 +153,7 @@ def run_search(
                 timeout=request.timeout,
             )
             told = frozenset(t.number for t in found.trials if t.outcome is not None)
-            worker = Worker(name, database, plan, observer, interrupts, told)
+            worker = Worker(name, database, plan, observer, interrupts, told, request.grace)
             ending = worker.run()
             return SearchResult(
                 study_record(database.study, location), location, ending, worker.newly_trained

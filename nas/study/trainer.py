@@ -1,6 +1,9 @@
 """How a search trains one candidate: the seam between the loop over trials and the training."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -8,11 +11,26 @@ from nas.data.types import ImageDataset
 from nas.model import build
 from nas.study.proposals import Candidate
 from nas.training.config import TrainingConfig
+from nas.training.folder import RunPlan
 from nas.training.loop import EpochResult, TrainingResult, task_of, train
+from nas.training.resuming import EpochCheckpoint
 from nas.training.tuning import tuned
 
+OnStart = Callable[[Sequence[EpochResult]], None]  # told the epochs that are done already
 OnEpoch = Callable[[EpochResult], bool]  # returns whether to stop
-Trainer = Callable[[Candidate, OnEpoch], TrainingResult]
+
+
+class Trainer(Protocol):
+    """Trains a candidate, from its checkpoint where there is one."""
+
+    def __call__(
+        self,
+        candidate: Candidate,
+        on_start: OnStart,
+        on_epoch: OnEpoch,
+        checkpoint: EpochCheckpoint | None,
+    ) -> TrainingResult:
+        """As `nas.training.loop.train`."""
 
 
 def make_trainer(
@@ -28,7 +46,12 @@ def make_trainer(
     """
     task = task_of(dataset)
 
-    def train_candidate(candidate: Candidate, on_epoch: OnEpoch) -> TrainingResult:
+    def train_candidate(
+        candidate: Candidate,
+        on_start: OnStart,
+        on_epoch: OnEpoch,
+        checkpoint: EpochCheckpoint | None,
+    ) -> TrainingResult:
         own = tuned(config, candidate.training, task)
         model = build(
             candidate.architecture,
@@ -36,6 +59,38 @@ def make_trainer(
             generator=torch.Generator().manual_seed(seed),
             zero_last_gamma=own.zero_last_gamma,
         )
-        return train(model, dataset, own, seed=seed, device=device, on_epoch=on_epoch)
+        return train(
+            model,
+            dataset,
+            own,
+            seed=seed,
+            device=device,
+            on_epoch=on_epoch,
+            on_start=on_start,
+            checkpoint=checkpoint,
+        )
 
     return train_candidate
+
+
+def make_checkpoints(
+    folder: Path,
+    dataset: ImageDataset,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    device: torch.device,
+) -> Callable[[Candidate], EpochCheckpoint]:
+    """The checkpoint of each candidate that `make_trainer` trains, in this folder.
+
+    It is the candidate's, not the trial's: a design that was queued again goes on from it, too.
+    """
+
+    def checkpoint_of(candidate: Candidate) -> EpochCheckpoint:
+        name = hashlib.sha256(candidate.key.encode()).hexdigest()[:20]
+        own = tuned(config, candidate.training, task_of(dataset))
+        plan = RunPlan(architecture=candidate.architecture, dataset=dataset, config=own, seed=seed)
+        identity = {**plan.identity(), "device": device.type, "torch": str(torch.__version__)}
+        return EpochCheckpoint(folder / f"{name}.pt", identity)
+
+    return checkpoint_of

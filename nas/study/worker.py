@@ -4,19 +4,21 @@ What to do next is decided in a claim, see `nas.study.claims`; training happens 
 trial's outcome is written.
 """
 
-import contextlib
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from optuna.exceptions import UpdateFinishedTrialError
 
 from nas.study.claims import Claims, Proposal, Wait
 from nas.study.database import Database
 from nas.study.devices import is_out_of_memory
+from nas.study.heart import GRACE, Heart
 from nas.study.interrupts import Interrupts
 from nas.study.mirror import Mirror
 from nas.study.observer import Observer
+from nas.study.ownership import TrialLost
 from nas.study.plan import Plan, SearchEnding
 from nas.study.presets import queue_again
 from nas.study.records import INTERRUPTED, Outcome, TrialRecord
@@ -36,6 +38,7 @@ class Worker:
         observer: hears what happens.
         interrupts: open.
         told: numbers of ended trials that the observer knows.
+        grace: seconds without a sign of life after which a worker is given up.
     """
 
     def __init__(
@@ -46,23 +49,31 @@ class Worker:
         observer: Observer,
         interrupts: Interrupts,
         told: frozenset[int] = frozenset(),
+        grace: float = GRACE,
     ) -> None:
+        self._name = name
         self._database = database
         self._plan = plan
         self._observer = observer
         self._interrupts = interrupts
-        self._told = told
-        self._mirror = Mirror(database.study, plan.pruner)
-        self._claims = Claims(name, database, self._mirror, plan, interrupts.check)
+        self._told = set(told)
+        self._heart = Heart(lambda: database.engine, name, grace)
+        self._mirror = Mirror(database.study, plan.pruner, plan.sampler)
+        self._claims = Claims(name, database, self._mirror, plan, interrupts.check, self._heart)
         self.newly_trained = 0
 
     def run(self) -> SearchEnding:
         """Trials until the study has enough of them, or there is nothing or no time left."""
+        with self._heart:
+            return self._run()
+
+    def _run(self) -> SearchEnding:
         waiting = False
         while True:
             step = self._claims.next()
             for trial in self._claims.ended_elsewhere():
                 if trial.number not in self._told and "outcome" in trial.user_attrs:
+                    self._told.add(trial.number)
                     self._observer.ended_elsewhere(trial_record(trial))
             if isinstance(step, SearchEnding):
                 return step
@@ -74,7 +85,14 @@ class Worker:
                     time.sleep(_POLL)
                 continue
             waiting = False
-            record = self._carry_out(step) if isinstance(step, Proposal) else step
+            try:
+                record = self._carry_out(step) if isinstance(step, Proposal) else step
+            except TrialLost:
+                self._mirror.renew(self._database.study)  # its copy of that trial is wrong
+                assert isinstance(step, Proposal)
+                self._observer.trial_lost(step.number)
+                continue
+            self._told.add(record.number)
             self._observer.trial_ended(record)
             assert record.outcome is not None
             if record.outcome.counts:
@@ -82,25 +100,31 @@ class Worker:
                 self._claims.trained()
 
     def _carry_out(self, proposal: Proposal) -> TrialRecord:
+        self._heart.trial_id = proposal.trial_id
         try:
             candidate = proposal.candidate
             self._observer.trial_started(proposal.number, candidate.architecture, candidate.cost)
             return self._trained(proposal)
+        except TrialLost:
+            raise
         except KeyboardInterrupt:
-            with self._database.transaction():
+            # In a claim, since that is what queueing locks first.
+            with suppress(TrialLost), self._database.claim():
                 self._end(proposal, Outcome.FAILED, reason=INTERRUPTED)
                 queue_again(self._database.study, proposal.trial)
             raise
         except BaseException as error:  # of ours or the database's: the search ends
-            with contextlib.suppress(*STORAGE_ERRORS, UpdateFinishedTrialError):
+            with suppress(*STORAGE_ERRORS, UpdateFinishedTrialError, TrialLost):
                 self._end(proposal, Outcome.FAILED, reason=_one_line(error))
             raise
+        finally:
+            self._heart.trial_id = None
 
     def _trained(self, proposal: Proposal) -> TrialRecord:
         try:
             with self._interrupts.allowed():
                 result = self._train(proposal)
-        except STORAGE_ERRORS:
+        except (*STORAGE_ERRORS, TrialLost):
             raise
         except Exception as error:
             outcome = Outcome.OUT_OF_MEMORY if is_out_of_memory(error) else Outcome.FAILED
@@ -121,19 +145,31 @@ class Worker:
         return self._end(proposal, Outcome.TRAINED, value=value, measured=measured)
 
     def _train(self, proposal: Proposal) -> TrainingResult:
-        trial = proposal.trial
+        trial, number = proposal.trial, proposal.number
+        checkpoint = self._plan.checkpoint(proposal.candidate)
+
+        def on_start(done: Sequence[EpochResult]) -> None:
+            for result in done:
+                self._mirror.report(trial, result.epoch, result.val_accuracy)
+            if done:
+                self._report(proposal, done)
+            if done or proposal.retries:
+                self._observer.trial_continued(number, len(done))
 
         def on_epoch(result: EpochResult) -> bool:
             self._interrupts.hold()
-            trial.report(result.val_accuracy, step=result.epoch)
-            self._database.report(proposal.trial_id, result.epoch, result.val_accuracy)
-            stop = trial.should_prune()
-            self._observer.epoch_ended(proposal.number, result)
+            stop = self._mirror.report(trial, result.epoch, result.val_accuracy)
+            self._report(proposal, [result])
+            self._observer.epoch_ended(number, result)
             if not stop and result.epoch < self._plan.epochs:
                 self._interrupts.release()  # else the run is over, and is recorded first
             return stop
 
-        return self._plan.train(proposal.candidate, on_epoch)
+        return self._plan.train(proposal.candidate, on_start, on_epoch, checkpoint)
+
+    def _report(self, proposal: Proposal, results: Sequence[EpochResult]) -> None:
+        accuracies = {result.epoch: result.val_accuracy for result in results}
+        self._database.report(proposal.trial_id, self._name, accuracies)
 
     def _end(
         self,
@@ -144,7 +180,11 @@ class Worker:
         reason: str | None = None,
         measured: Mapping[str, object] | None = None,
     ) -> TrialRecord:
-        """Writes a trial's outcome."""
+        """Writes a trial's outcome.
+
+        Raises:
+            TrialLost: the trial is another worker's by now.
+        """
         trial = proposal.trial
         said = {"reason": reason} if reason is not None else {}
         for name, attribute in {**(measured or {}), **said, "outcome": outcome.value}.items():
@@ -152,7 +192,9 @@ class Worker:
         ended = self._mirror.study.tell(trial, value, state=STATES[outcome])
         written = copy.copy(proposal.written)
         written.intermediate_values = ended.intermediate_values
-        self._database.change(proposal.trial_id, written, ended)
+        self._database.end(proposal.trial_id, self._name, written, ended)
+        if reason != INTERRUPTED and (checkpoint := self._plan.checkpoint(proposal.candidate)):
+            checkpoint.remove()
         return trial_record(ended, proposal.number)
 
 

@@ -22,6 +22,7 @@ from nas.training.batches import Normalize, TrainBatches
 from nas.training.config import Task, TrainingConfig
 from nas.training.memory import give_back_memory, keep_freed_memory
 from nas.training.optimizers import make_optimizer
+from nas.training.resuming import EpochCheckpoint
 from nas.training.schedules import rate
 from nas.training.step import TrainingStep, autocast
 
@@ -72,7 +73,7 @@ class TrainingResult:
 
     ending: Ending
     epochs: tuple[EpochResult, ...]
-    seconds: float
+    seconds: float  # with those of epochs that were done before it was continued
     reason: str | None = None  # of a run that diverged
 
     @property
@@ -224,6 +225,8 @@ def train(
     seed: int,
     device: torch.device,
     on_epoch: OnEpoch = lambda result: False,
+    on_start: Callable[[Sequence[EpochResult]], None] = lambda done: None,
+    checkpoint: EpochCheckpoint | None = None,
 ) -> TrainingResult:
     """Trains the model in place; with `ema` it may end with averaged weights.
 
@@ -233,13 +236,31 @@ def train(
         config: see there.
         seed: see there.
         device: see there.
-        on_epoch: called after every epoch; True stops the run.
+        on_epoch: called after every epoch; True stops the run. A KeyboardInterrupt it raises leaves
+            a checkpoint of that epoch.
+        on_start: called before the first epoch with those that are done already.
+        checkpoint: where the run goes on from, if it is there, and is kept between epochs.
 
     Returns:
         The run. A loss that is not finite ends it as `Ending.DIVERGED`.
     """
     run = Run(model, dataset, config, seed=seed, device=device)
-    return finish(run, on_epoch)
+    if checkpoint:
+        checkpoint.restore(run)
+    on_start(tuple(run.history))
+
+    def after_epoch(result: EpochResult) -> bool:
+        try:
+            stop = on_epoch(result)
+        except KeyboardInterrupt:
+            if checkpoint:
+                checkpoint.save(run, at_once=True)
+            raise
+        if checkpoint and not stop and not run.finished:
+            checkpoint.save(run)
+        return stop
+
+    return finish(run, after_epoch)
 
 
 def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult:
@@ -247,7 +268,7 @@ def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult
 
     The model then has the weights that were judged.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() - sum(result.seconds for result in run.history)
     ending, reason = Ending.FINISHED, None
     while not run.finished:
         try:

@@ -1,0 +1,181 @@
+"""Kills one of three workers at a random moment, again and again, and looks at what is left.
+
+Each round starts three workers on a new study of the bundled digits, kills one (SIGKILL), or stops
+it for longer than the grace period (`--stop`: SIGSTOP, then SIGCONT), and lets the others end::
+
+    python benchmarks/kills.py --rounds 20
+    python benchmarks/kills.py --rounds 3 --stop
+    python benchmarks/kills.py --rounds 20 --storage postgresql+psycopg://postgres@127.0.0.1/postgres
+
+A round is good when the study holds exactly the trials asked for, all different, no trial runs or
+waits, the numbers have no gap, no checkpoint is left, and the same search again changes nothing.
+Each accuracy must also be that of the same design trained without interruption. Exit status 1
+when a round is not good. Needs `os.fork`.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+import torch
+from sqlalchemy.exc import SQLAlchemyError
+
+from nas.data.loading import load_dataset
+from nas.study.devices import find_device
+from nas.study.proposals import candidate_of
+from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.request import SearchRequest
+from nas.study.search import SPLIT_SEED, run_search, search_recipe
+from nas.study.storage import read_study
+from nas.study.trainer import make_trainer
+
+SPACE = """
+stages = [1, 2]
+blocks = [1, 2]
+channels = [4, 6, 8]
+kernels = 3
+shortcut_kernels = [1, 3]
+pool = 4
+"""
+WORKERS = 3
+TRIALS = 9
+
+
+def start(request: SearchRequest) -> int:
+    """A process that searches; its id."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        run_search(request)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def wait_for_a_trial(request: SearchRequest) -> None:
+    """Until the study has begun; reads without making tables, as workers do in this moment."""
+    location = request.location_for("digits")
+    while location.path is not None and not location.path.exists():
+        time.sleep(0.1)
+    engine = sqlalchemy.create_engine(location.url)
+    query = sqlalchemy.text(
+        "SELECT count(*) FROM trials JOIN studies USING (study_id) WHERE study_name = :name"
+    )
+    while True:
+        with suppress(SQLAlchemyError), engine.connect() as connection:
+            if connection.execute(query, {"name": location.name}).scalar():
+                break
+        time.sleep(0.1)
+    engine.dispose()
+
+
+def accuracy(trial: TrialRecord, request: SearchRequest) -> float | None:
+    """The validation accuracy of a trial's design, trained in one go."""
+    dataset = load_dataset(
+        request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
+    )
+    train = make_trainer(
+        dataset,
+        search_recipe(dataset, request.epochs),
+        seed=request.seed,
+        device=find_device("cpu"),
+    )
+    assert trial.architecture is not None
+    candidate = candidate_of(trial.architecture, {}, request.space_for(dataset.input))
+    epochs = trial.curve[-1][0]
+    result = train(candidate, lambda done: None, lambda r: r.epoch == epochs, None)
+    return result.val_accuracy
+
+
+def faults(request: SearchRequest, study: StudyRecord, ends: list[int], killed: int) -> list[str]:
+    """What is wrong with a study after a round."""
+    found = []
+    trained = [t for t in study.trials if t.outcome and t.outcome.counts]
+    if len(trained) != request.trials:
+        found.append(f"{len(trained)} designs trained, {request.trials} asked for")
+    if len({t.architecture for t in trained}) != len(trained):
+        found.append("a design was trained twice")
+    if any(t.outcome is None for t in study.trials):
+        found.append("a trial runs or waits")
+    if study.outcomes[Outcome.FAILED]:
+        found.append("a trial failed")
+    if [t.number for t in study.trials] != list(range(len(study.trials))):
+        found.append("numbers have gaps")
+    if any(end != 0 for i, end in enumerate(ends) if i != killed):
+        found.append(f"a worker that was not killed ended with {ends}")
+    folder = request.checkpoints_for(request.location_for("digits"))
+    if folder.exists():
+        found.append("checkpoints are left")
+    for trial in trained:
+        if trial.retries and trial.val_accuracy != accuracy(trial, request):
+            found.append(f"trial {trial.number} was continued to another accuracy")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stop", action="store_true", help="stop and revive instead of killing")
+    parser.add_argument("--storage", help="a database server instead of SQLite")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.set_num_threads(1)
+    rng = random.Random(options.seed)
+    bad = continued = 0
+    with tempfile.TemporaryDirectory() as directory:
+        space = Path(directory) / "space.toml"
+        space.write_text(SPACE)
+        for i in range(options.rounds):
+            request = SearchRequest(
+                max_parameters=4_000,
+                trials=TRIALS,
+                dataset="digits",
+                space=space,
+                epochs=20,
+                subset=0.5,
+                studies_dir=Path(directory) / "studies",
+                storage=options.storage,
+                study=f"kills-{os.getpid()}-{i}",
+                grace=5,
+            )
+            workers = [start(request) for _ in range(WORKERS)]
+            killed = rng.randrange(WORKERS)
+            moment = rng.uniform(0, 6)
+            wait_for_a_trial(request)
+            time.sleep(moment)
+            with suppress(ProcessLookupError):
+                os.kill(workers[killed], signal.SIGSTOP if options.stop else signal.SIGKILL)
+            if options.stop:
+                time.sleep(3 * request.grace)
+                os.kill(workers[killed], signal.SIGCONT)
+                killed = -1  # it must end well, too
+            ends = [os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers]
+            location = request.location_for("digits")
+            study = read_study(location)
+            found = faults(request, study, ends, killed)
+            again = start(request)
+            if os.waitpid(again, 0)[1] or read_study(location).trials != study.trials:
+                found.append("the same search again is not done at once")
+            taken = sum(t.retries for t in study.trials)
+            continued += taken
+            bad += bool(found)
+            said = "; ".join(found) or "good"
+            print(f"round {i}: after {moment:.1f} s, {taken} trials taken over: {said}", flush=True)
+    print(f"{options.rounds - bad} of {options.rounds} rounds good, {continued} trials taken over")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Whose a running trial is: its worker's name and the last sign of life, both in the database.
+
+The worker of a trial touches it every few seconds, and in the transaction of everything it writes
+of it. A trial that was not touched for the grace period may be taken over by another worker; the
+one before, if it only was stopped for a while, then finds that the trial is no longer its own, and
+its write is undone. All times are the database's, so clocks of machines need not agree.
+
+The touch is Optuna's heartbeat (table `trial_heartbeats`), which Optuna itself only records inside
+`Study.optimize`. Locks come first, reads second: what a transaction reads of a trial after it has
+touched it stays true until it ends, on SQLite (one writer) and on a server (a lock on the row).
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+import sqlalchemy
+from optuna.trial import TrialState
+from sqlalchemy import func
+
+_HEARTBEATS = sqlalchemy.table(
+    "trial_heartbeats", sqlalchemy.column("trial_id"), sqlalchemy.column("heartbeat")
+)
+_TRIALS = sqlalchemy.table("trials", *map(sqlalchemy.column, ("trial_id", "study_id", "state")))
+# Text, since a server may have a type of its own for states.
+_RUNS = sqlalchemy.cast(_TRIALS.c.state, sqlalchemy.String) == TrialState.RUNNING.name
+_ATTRIBUTES = sqlalchemy.table(
+    "trial_user_attributes", *map(sqlalchemy.column, ("trial_id", "key", "value_json"))
+)
+WORKER = "worker"
+"""The user attribute of a trial with the name of its worker."""
+
+
+class TrialLost(Exception):
+    """The trial is another worker's by now."""
+
+
+def begin(connection: sqlalchemy.Connection, trial_id: int) -> None:
+    """The first sign of life of a trial, in the transaction that makes it one of a worker."""
+    if not _touch(connection, trial_id):
+        row = {"trial_id": trial_id, "heartbeat": func.now()}
+        connection.execute(_HEARTBEATS.insert().values(row))
+
+
+def beat(connection: sqlalchemy.Connection, trial_id: int, worker: str) -> None:
+    """A sign of life, if the trial still is this worker's."""
+    connection.execute(
+        _HEARTBEATS.update()
+        .where(_HEARTBEATS.c.trial_id == trial_id, sqlalchemy.exists(_owned(trial_id, worker)))
+        .values(heartbeat=func.now())
+    )
+
+
+def hold(connection: sqlalchemy.Connection, trial_id: int, worker: str) -> bool:
+    """Makes sure that until the transaction ends the trial is this worker's.
+
+    Returns:
+        Whether it still runs; if not, this worker itself has written its outcome before.
+
+    Raises:
+        TrialLost: it is another worker's, or was ended by one.
+    """
+    owned = _touch(connection, trial_id) and connection.execute(_owned(trial_id, worker)).first()
+    if not owned:
+        raise TrialLost
+    return _runs(connection, trial_id)
+
+
+def take(connection: sqlalchemy.Connection, trial_id: int, worker: str | None) -> bool:
+    """Locks a running trial in order to take it over from this worker.
+
+    Returns:
+        Whether it still runs and is that worker's; if not it must be left alone.
+    """
+    begin(connection, trial_id)
+    owned = worker is None or connection.execute(_owned(trial_id, worker)).first() is not None
+    return owned and _runs(connection, trial_id)
+
+
+def forget(connection: sqlalchemy.Connection, trial_id: int) -> None:
+    """Ends a trial for its worker, who will find it lost."""
+    connection.execute(_HEARTBEATS.delete().where(_HEARTBEATS.c.trial_id == trial_id))
+
+
+def silences(connection: sqlalchemy.Connection, study_id: int) -> Mapping[int, float]:
+    """Seconds since the last sign of life of each running trial that ever gave one, by its id."""
+    rows = connection.execute(
+        sqlalchemy.select(_TRIALS.c.trial_id, _HEARTBEATS.c.heartbeat, func.now())
+        .join(_HEARTBEATS, _HEARTBEATS.c.trial_id == _TRIALS.c.trial_id)
+        .where(_TRIALS.c.study_id == study_id, _RUNS)
+    )
+    return {row[0]: (_plain(row[2]) - _plain(row[1])).total_seconds() for row in rows}
+
+
+def _touch(connection: sqlalchemy.Connection, trial_id: int) -> bool:
+    update = _HEARTBEATS.update().where(_HEARTBEATS.c.trial_id == trial_id)
+    return connection.execute(update.values(heartbeat=func.now())).rowcount > 0
+
+
+def _owned(trial_id: int, worker: str) -> sqlalchemy.Select[tuple[int]]:
+    return sqlalchemy.select(_ATTRIBUTES.c.trial_id).where(
+        _ATTRIBUTES.c.trial_id == trial_id,
+        _ATTRIBUTES.c.key == WORKER,
+        _ATTRIBUTES.c.value_json == json.dumps(worker),
+    )
+
+
+def _runs(connection: sqlalchemy.Connection, trial_id: int) -> bool:
+    running = sqlalchemy.select(_TRIALS.c.trial_id).where(_TRIALS.c.trial_id == trial_id, _RUNS)
+    return connection.execute(running).first() is not None
+
+
+def _plain(moment: datetime | str) -> datetime:
+    """A moment of the database; SQLite gives text, PostgreSQL knows the zone of some."""
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    return moment.replace(tzinfo=None)

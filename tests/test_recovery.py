@@ -1,0 +1,375 @@
+"""Workers that are killed or stopped: what becomes of their trials."""
+
+import dataclasses
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from optuna.pruners import NopPruner
+from optuna.trial import TrialState
+
+from nas.architecture import Architecture
+from nas.data.loading import load_dataset
+from nas.data.types import ImageDataset
+from nas.model import build
+from nas.study.database import Database, open_database
+from nas.study.heart import Heart
+from nas.study.location import StudyLocation
+from nas.study.mirror import Mirror
+from nas.study.ownership import TrialLost
+from nas.study.records import DIED, INTERRUPTED, Outcome, TrialRecord
+from nas.study.search import Observer, run_search
+from nas.study.storage import read_study
+from nas.training.config import TrainingConfig
+from nas.training.loop import Ending, EpochResult, TrainingResult, train
+from nas.training.resuming import EpochCheckpoint
+from tests.conftest import RequestOf
+from tests.test_search import start_processes, trials_in, wait_until
+
+CPU = torch.device("cpu")
+DESIGN = Architecture(blocks=(1,), channels=(4,), kernels=(3,), shortcut_kernels=(1,), pool=4)
+RECIPE = TrainingConfig(epochs=12, batch_size=64, lr=0.1, ema=0.9)
+
+
+class Listening(Observer):
+    """Keeps what it hears of single trials."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def trial_started(self, number: int, *_: object) -> None:
+        self.heard.append(f"{number} begins")
+
+    def trial_continued(self, number: int, epochs: int) -> None:
+        self.heard.append(f"{number} goes on after {epochs}")
+
+    def trial_lost(self, number: int) -> None:
+        self.heard.append(f"{number} is lost")
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        self.heard.append(f"{trial.number} {trial.outcome}")
+
+    def waiting(self, running: int) -> None:
+        self.heard.append(f"waits for {running}")
+
+
+@contextmanager
+def changing(location: StudyLocation) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(location.path or "", timeout=60)) as database, database:
+        yield database
+
+
+def abandon_all(location: StudyLocation) -> None:
+    """Leaves every trial as if its process had been killed."""
+    with changing(location) as database:
+        database.execute("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL")
+        database.execute("DELETE FROM trial_user_attributes WHERE key IN ('outcome', 'reason')")
+
+
+def call_worker(location: StudyLocation, name: str) -> None:
+    """Makes all trials those of a worker of this name."""
+    with changing(location) as database:
+        query = "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'worker'"
+        database.execute(query, (json.dumps(name),))
+
+
+def silence(location: StudyLocation, seconds: int) -> None:
+    """Makes the last sign of life of every worker this long ago."""
+    with changing(location) as database:
+        query = "UPDATE trial_heartbeats SET heartbeat = datetime('now', ?)"
+        database.execute(query, (f"-{seconds} seconds",))
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageDataset:
+    return load_dataset("digits", Path("nowhere"), split_seed=0, subset=0.2)
+
+
+def trained(
+    dataset: ImageDataset, checkpoint: EpochCheckpoint | None = None, stop_after: int = 99
+) -> tuple[dict[str, torch.Tensor], TrainingResult]:
+    """The weights after a run, and what it says; interrupted after an epoch."""
+    generator = torch.Generator().manual_seed(0)
+    model = build(DESIGN, dataset.input, generator=generator)
+
+    def on_epoch(result: EpochResult) -> bool:
+        if result.epoch == stop_after:
+            raise KeyboardInterrupt
+        return False
+
+    result = train(
+        model, dataset, RECIPE, seed=0, device=CPU, on_epoch=on_epoch, checkpoint=checkpoint
+    )
+    return model.state_dict(), result
+
+
+def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+_TRAINING = """
+import sys
+from pathlib import Path
+import torch
+from nas.data.loading import load_dataset
+from nas.training.resuming import EpochCheckpoint
+from tests.test_recovery import trained
+
+torch.set_num_threads(1)
+dataset = load_dataset("digits", Path("nowhere"), split_seed=0, subset=0.2)
+print("begins", flush=True)
+while True:
+    trained(dataset, EpochCheckpoint(Path(sys.argv[1]), {"run": 1}, least=0))
+"""
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(
+    tmp_path: Path, digits: ImageDataset
+) -> None:
+    path = tmp_path / "study" / "checkpoints" / "run.pt"
+    with subprocess.Popen(
+        [sys.executable, "-c", _TRAINING, str(path)], stdout=subprocess.PIPE, cwd=Path.cwd()
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        wait_until(path.exists)
+        time.sleep(random.random() / 4)  # any moment
+        process.kill()
+    weights, result = trained(digits, EpochCheckpoint(path, {"run": 1}))
+    expected, uninterrupted = trained(digits)
+    assert_equal_weights(weights, expected)
+    curves = [[(e.train_loss, e.val_loss) for e in r.epochs] for r in (result, uninterrupted)]
+    assert curves[0] == curves[1]
+    assert result.ending is Ending.FINISHED
+    EpochCheckpoint(path, {}).remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["other run", "cut", "other model", "no file"])
+def test_a_checkpoint_that_does_not_fit_is_as_good_as_none(
+    tmp_path: Path, digits: ImageDataset, damage: str
+) -> None:
+    path = tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt):
+        trained(digits, EpochCheckpoint(path, {"run": 1}), stop_after=3)
+    identity = {"run": 2 if damage == "other run" else 1}
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    if damage == "other model":
+        content = torch.load(path, weights_only=True)
+        del content["run"]["optimizer"]["state"]
+        torch.save(content, path)
+    if damage == "no file":
+        path.unlink()
+    weights, result = trained(digits, EpochCheckpoint(path, identity))
+    assert_equal_weights(weights, trained(digits)[0])
+    assert len(result.epochs) == RECIPE.epochs
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(
+    tmp_path: Path, digits: ImageDataset
+) -> None:
+    (tmp_path / "file").write_text("")
+    checkpoint = EpochCheckpoint(tmp_path / "file" / "run.pt", {}, least=0)
+    assert trained(digits, checkpoint)[1].ending is Ending.FINISHED
+    assert isinstance(checkpoint.error, OSError)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with open_database(StudyLocation.at("parts", studies_dir=tmp_path)) as database:
+        yield database
+
+
+def running_trial(database: Database, worker: str) -> int:
+    mirror = Mirror(database.study, NopPruner())
+    trial = mirror.study.ask()
+    trial.set_user_attr("worker", worker)
+    return database.add(mirror.trial(trial))
+
+
+def test_a_trial_taken_over_can_no_longer_be_written_by_its_first_worker(
+    database: Database,
+) -> None:
+    trial_id = running_trial(database, "first")
+    database.report(trial_id, "first", {1: 0.1})
+    (before,) = database.study.trials
+    after, ended = (database.study.trials[0] for _ in range(2))
+    after.user_attrs["worker"] = "second"
+    ended.state, ended.values = TrialState.COMPLETE, [0.5]
+    assert database.take_over(trial_id, before, after)
+    assert not database.take_over(trial_id, before, after)  # it is not the first one's any more
+    with pytest.raises(TrialLost):
+        database.report(trial_id, "first", {1: 0.3, 2: 0.2})
+    with pytest.raises(TrialLost):
+        database.end(trial_id, "first", before, ended)
+    assert database.study.trials[0].intermediate_values == {1: 0.1}
+    database.report(trial_id, "second", {2: 0.25})
+    database.end(trial_id, "second", after, ended)
+    assert not database.take_over(trial_id, after, before)  # it has ended
+    (trial,) = database.study.trials
+    assert (trial.value, trial.intermediate_values) == (0.5, {1: 0.1, 2: 0.25})
+
+
+def test_a_trial_that_was_ended_by_others_is_lost(database: Database) -> None:
+    trial_id = running_trial(database, "first")
+    (before,), (after,) = database.study.trials, database.study.trials
+    after.state = TrialState.FAIL
+    assert database.take_over(trial_id, before, after)
+    with pytest.raises(TrialLost):
+        database.report(trial_id, "first", {1: 0.1})
+
+
+def test_a_heart_beats_for_its_own_trial_only(database: Database, tmp_path: Path) -> None:
+    trial_id = running_trial(database, "first")
+    location = StudyLocation.at("parts", studies_dir=tmp_path)
+    silence(location, 1000)
+    assert database.silences()[trial_id] >= 1000
+    with Heart(lambda: database.engine, "another", grace=0.05) as heart:
+        heart.trial_id = trial_id
+        time.sleep(0.2)  # many beats
+        assert database.silences()[trial_id] >= 1000
+    with Heart(lambda: database.engine, "first", grace=0.05) as heart:
+        heart.trial_id = trial_id
+        wait_until(lambda: database.silences()[trial_id] < 1000)
+        assert heart._thread.is_alive()
+
+
+def test_a_worker_that_could_not_be_heard_judges_nobody(database: Database, tmp_path: Path) -> None:
+    with Heart(lambda: database.engine, "me", grace=0.6) as heart:
+        assert heart.may_judge
+        with changing(StudyLocation.at("parts", studies_dir=tmp_path)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            wait_until(lambda: not heart.may_judge)
+        wait_until(lambda: heart.may_judge)
+
+
+def test_a_trial_whose_worker_died_goes_on_with_its_number_at_most_twice(
+    request_of: RequestOf,
+) -> None:
+    first = run_search(request_of(trials=1))
+    (design,) = (t.architecture for t in first.study.trials)
+    for retry in (1, 2):
+        abandon_all(first.location)
+        listening = Listening()
+        (trial,) = run_search(request_of(trials=1), listening).study.trials
+        assert (trial.outcome, trial.retries) == (Outcome.TRAINED, retry)
+        assert (trial.architecture, trial.curve) == (design, first.study.trials[0].curve)
+        assert listening.heard == ["0 begins", "0 goes on after 0", "0 trained"]
+    abandon_all(first.location)
+    trial, other = run_search(request_of(trials=1)).study.trials
+    assert (trial.outcome, trial.reason) == (Outcome.FAILED, "the process died 3 times")
+    assert trial.architecture == design
+    assert other.outcome is Outcome.TRAINED
+    assert other.architecture != design
+
+
+def test_a_trial_that_is_not_needed_any_more_does_not_stay_running(request_of: RequestOf) -> None:
+    location = run_search(request_of(trials=3)).location
+    with changing(location) as database:
+        database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 2")
+        database.execute("DELETE FROM trial_user_attributes WHERE key = 'outcome' AND trial_id = 3")
+    run_search(request_of(trials=2))
+    study = read_study(location)
+    assert [t.reason for t in study.trials] == [None, None, DIED, None]
+    assert trials_in(location, "WAITING") == 1
+    again = run_search(request_of(trials=3)).study
+    assert again.trials[3].architecture == again.trials[2].architecture
+
+
+def test_only_a_silent_worker_of_another_machine_is_given_up(request_of: RequestOf) -> None:
+    location = run_search(request_of(trials=1)).location
+    abandon_all(location)
+    call_worker(location, "elsewhere:1:1-0")
+    silence(location, 40)
+
+    class Patient(Listening):
+        def waiting(self, running: int) -> None:
+            super().waiting(running)
+            silence(location, 90)
+
+    listening = Patient()
+    (trial,) = run_search(request_of(trials=1), listening).study.trials
+    assert listening.heard[:3] == ["waits for 1", "0 begins", "0 goes on after 0"]
+    assert trial.outcome is Outcome.TRAINED
+    assert trial.worker != "elsewhere:1:1-0"
+
+
+def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
+    request_of: RequestOf,
+) -> None:
+    request = request_of(trials=1, epochs=150)
+    long = start_processes(1, request)
+    location = request.location_for("digits")
+    folder = request.checkpoints_for(location)
+    wait_until(lambda: folder.is_dir() and any(folder.glob("*.pt")))
+
+    class Waiting(Listening):
+        def waiting(self, running: int) -> None:
+            super().waiting(running)
+            long.kill()  # its parent does not ask how it ended before the search is over
+
+    listening = Waiting()
+    (trial,) = run_search(request, listening).study.trials
+    long.communicate()
+    waits, begins, goes_on, ends = listening.heard
+    assert (waits, begins, ends) == ("waits for 1", "0 begins", "0 trained")
+    assert int(goes_on.removeprefix("0 goes on after ")) > 0
+    assert trial.outcome is Outcome.TRAINED
+    assert [epoch for epoch, _ in trial.curve] == list(range(1, 151))
+    assert not folder.parent.exists()
+
+
+def test_an_interrupted_design_goes_on_from_its_last_epoch(request_of: RequestOf) -> None:
+    class Interrupting(Observer):
+        def epoch_ended(self, number: int, result: EpochResult) -> None:
+            if result.epoch == 3:
+                raise KeyboardInterrupt
+
+    request = request_of(trials=1, epochs=5)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(request, Interrupting())
+    listening = Listening()
+    result = run_search(request, listening)
+    assert listening.heard == ["1 begins", "1 goes on after 3", "1 trained"]
+    interrupted, trial = result.study.trials
+    assert interrupted.reason == INTERRUPTED
+    assert trial.curve[:3] == interrupted.curve
+    (whole,) = run_search(request_of(trials=1, epochs=5, study="whole")).study.trials
+    assert trial.curve == whole.curve
+
+
+def test_a_worker_stopped_for_too_long_goes_on_with_another_trial(request_of: RequestOf) -> None:
+    request = request_of(trials=2, epochs=60, max_parameters=4_000)
+    stopped = start_processes(1, request)
+    location = request.location_for("digits")
+    wait_until(lambda: trials_in(location, "RUNNING") == 1)
+    stopped.send_signal(signal.SIGSTOP)
+    silence(location, 100)  # it has been stopped for so long
+
+    class Reviving(Listening):
+        def trial_ended(self, trial: TrialRecord) -> None:
+            super().trial_ended(trial)
+            stopped.send_signal(signal.SIGCONT)
+
+    listening = Reviving()
+    run_search(dataclasses.replace(request, trials=1), listening)
+    output, errors = stopped.communicate(timeout=60)
+    assert listening.heard[0] == "0 begins"
+    assert listening.heard[-1] == "0 trained"
+    assert stopped.returncode == 0, errors
+    study = read_study(location)
+    assert json.loads(output) == ["done", 1]  # the trial it lost is not counted again
+    assert [t.number for t in study.trials if t.outcome and t.outcome.counts] == [0, 1]
+    assert [t.retries for t in study.trials] == [1, 0]
+    assert study.trials[0].worker != study.trials[1].worker

@@ -41,7 +41,7 @@ from nas.model import build
 from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.study.devices import find_device
 from nas.study.search import SPLIT_SEED, search_recipe
-from nas.training.config import TrainingConfig
+from nas.training.config import DEFAULTS, TrainingConfig
 from nas.training.loop import Diverged, Run, evaluate
 
 Row = dict[str, str]
@@ -197,7 +197,9 @@ def main() -> int:
         max_mult_adds=int(options.max_mult_adds) if options.max_mult_adds else None,
     )
     recipe = search_recipe(dataset, options.epochs)
-    config = dataclasses.replace(recipe, lr=options.lr or recipe.lr, ema=options.ema or recipe.ema)
+    config = dataclasses.replace(
+        recipe, lr=options.lr or recipe.lr, ema=options.ema or recipe.ema, ema_at_end=True
+    )
     if config.ema is None:
         print("error: the recipe averages no weights: give --ema, such as 0.95", file=sys.stderr)
         return 2
@@ -217,6 +219,8 @@ def main() -> int:
     sidecar = options.out.with_suffix(".json")
     rows = read_rows(options.out)
     found = json.loads(sidecar.read_text(encoding="utf-8")) if rows and sidecar.exists() else {}
+    if found:  # tables may be older than a setting with a default
+        found["settings"]["recipe"] = {**DEFAULTS, **found["settings"]["recipe"]}
     if found.get("settings", settings) != json.loads(json.dumps(settings)):
         print(f"error: {sidecar} has other settings: choose another --out", file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -313,6 +314,39 @@ def test_ctrl_c_after_the_last_epoch_keeps_the_finished_run(request_of: RequestO
         run_search(request_of(trials=4, epochs=2), Pressing())
     study = read_study(request_of().location_for("digits"))
     assert [trial.outcome for trial in study.trials] == [Outcome.TRAINED]
+
+
+def test_a_design_queued_with_values_outside_the_space_fails_and_the_search_goes_on(
+    request_of: RequestOf,
+) -> None:
+    first = run_search(request_of(trials=1))
+    study = optuna.load_study(study_name=first.location.name, storage=first.location.url)
+    usual = {"stages": 1, "blocks_1": 1, "channels_1": 6, "kernels_1": 3, "pool": 4}
+    for wrong in ({"stages": 9}, {"kernels_1": 4}, {"channels_1": 5}, {"blocks_1": "many"}):
+        study.enqueue_trial({**usual, **wrong}, skip_if_exists=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Optuna's, of values out of range
+        result = run_search(request_of(trials=13))
+    assert result.study.trained == 13
+    queued = result.study.trials[1:5]
+    assert Outcome.FAILED in {t.outcome for t in queued}
+    for trial in queued:
+        if trial.outcome is Outcome.FAILED:
+            assert (trial.reason or "").startswith("queued with values outside the space")
+
+
+def test_a_seed_may_be_any_number_the_command_takes(request_of: RequestOf) -> None:
+    one, other = (
+        run_search(request_of(trials=2, seed=seed, study=f"of-{seed}"))
+        for seed in (999_999_999_999_999_999, 999_999_999_999_999_998)
+    )
+    assert designs(one) != designs(other)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://?x=1"])
+def test_a_database_in_memory_is_refused(request_of: RequestOf, url: str) -> None:
+    with pytest.raises(StudyError, match="expected a database that stays"):
+        run_search(request_of(storage=url))
 
 
 def test_ctrl_c_in_a_row_of_rejections_changes_no_proposal(request_of: RequestOf) -> None:

@@ -225,5 +225,5 @@ def test_the_standing_of_a_study() -> None:
     assert (standing.trained, standing.running, standing.proposed) == (2, 1, 6)
     assert standing.waiting
     assert standing.seen == {"a", "b", "c", "e"}
-    assert (standing.duplicates, standing.rejected) == (1, 2)
+    assert standing.rejected == 2
     assert standing.failures == ("trial 3: failed: broken",)

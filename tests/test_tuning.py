@@ -145,20 +145,25 @@ def test_a_tuned_study_says_how_every_trial_was_trained(request_of: RequestOf) -
 def test_a_trial_is_trained_again_as_it_was(
     request_of: RequestOf, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    result = run_search(request_of(trials=2, tune=TUNABLE, subset=0.05, pruner="none"))
-    where = ["--studies-dir", str(result.location.path.parent)] if result.location.path else []
-    train = ["train", "--study", result.study.name, *where, "--epochs", "1", "--subset", "0.05"]
-    for trial in result.study.trials:
-        out = ["--trial", str(trial.number), "--out", str(tmp_path / str(trial.number)), "--json"]
-        assert main([*train, *out]) == 0
-        recipe = json.loads(capsys.readouterr().out)["recipe"]
-        assert {**recipe, "augment": "+".join(recipe["augment"]) or "none"}.items() >= (
-            trial.training.items()
-        )
-    assert main([*train, "--trial", "0", "--out", str(tmp_path / "own"), "--lr", "0.3"]) == 0
-    capsys.readouterr()
-    own = json.loads((tmp_path / "own" / "metrics.json").read_text())["recipe"]
-    assert (own["lr"], own["optimizer"]) == (0.3, fast(DIGITS).optimizer)
+    asked = request_of(trials=3, tune=TUNABLE, subset=0.1, pruner="none", epochs=2)
+    result = run_search(asked)
+    stored = optuna.load_study(study_name=result.study.name, storage=result.location.url)
+    task = dataclasses.replace(DIGITS, train_images=result.study.settings.train_images)
+    names = ("lr_factor", "optimizer", "batch_size", "augment")
+    train = ["train", "--study", result.study.name, "--studies-dir", str(asked.studies_dir)]
+    train += ["--subset", "0.1", "--json"]
+    for trial in stored.trials:
+        values = {name: trial.params[name] for name in names}
+        recipe = dataclasses.replace(tuned(fast(task), values, task), epochs=2)
+        again = ["--trial", str(trial.number), "--out", str(tmp_path / str(trial.number))]
+        assert main([*train, *again]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["recipe"] == recipe.to_dict()
+        assert found["epochs"][-1]["val_accuracy"] == pytest.approx(trial.value)
+    own = ["--trial", "0", "--out", str(tmp_path / "own"), "--lr", "0.3", "--epochs", "1"]
+    assert main([*train, *own]) == 0
+    found = json.loads(capsys.readouterr().out)["recipe"]
+    assert (found["lr"], found["optimizer"]) == (0.3, fast(DIGITS).optimizer)
 
 
 def test_a_plain_study_says_nothing_of_training(request_of: RequestOf) -> None:

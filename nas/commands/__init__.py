@@ -36,7 +36,11 @@ class _HelpFormatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         untold = (None, False, argparse.SUPPRESS)
-        if any(action.default is value for value in untold) or action.required:
+        if (
+            any(action.default is value for value in untold)
+            or action.required
+            or (isinstance(action.default, tuple))
+        ):
             return action.help
         return f"{action.help} (default: %(default)s)"
 

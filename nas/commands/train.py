@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from nas.numbers import millions, percent
 from nas.study.location import StudyLocation
 from nas.study.request import RequestError, check_device_name
 from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig
-from nas.training.tuning import REAL_VALUES, with_augment
+from nas.training.tuning import REAL_VALUES, tuned, with_augment
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.study.records import StudyRecord, TrialRecord
@@ -80,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         raise RequestError(f"expected --study or {used[0]}, got both")
     if options.study is None and (options.trial is not None or options.storage is not None):
         raise RequestError("expected --study with --trial and --storage, got no --study")
+    training: Mapping[str, Any] = {}
     if options.study is None:
         try:
             architecture = design.design_of(options)
@@ -87,10 +89,10 @@ def run(options: argparse.Namespace) -> int:
             raise RequestError(str(error)) from error
         name, dataset_name = options.preset or _file_name(architecture), options.dataset or "auto"
     else:
-        architecture, name, dataset_name = _from_study(options)
+        architecture, name, dataset_name, training = _from_study(options)
     changes = _changes(options)
     try:  # with stand-in sizes: bad values are known before images are read
-        _recipe(options, Task(arguments.image_input((3, 32, 32), 10), 50_000, True), changes)
+        _recipe(options, Task(arguments.image_input((3, 32, 32), 10), 50_000, True), changes, {})
     except ValueError as error:
         raise RequestError(str(error)) from error
     folder = options.out or Path("runs") / _run_name(name, options, changes)
@@ -111,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
         print("NOTE:", note, file=sys.stderr)
     try:
         cost = count(architecture, dataset.input)
-        config = _recipe(options, task_of(dataset), changes)
+        config = _recipe(options, task_of(dataset), changes, training)
     except ValueError as error:
         raise RequestError(str(error)) from error
     plan = RunPlan(
@@ -209,10 +211,12 @@ class _Table:
         )
 
 
-def _from_study(options: argparse.Namespace) -> tuple[Architecture, str, str]:
-    """Design, name and dataset of a trial.
+def _from_study(
+    options: argparse.Namespace,
+) -> tuple[Architecture, str, str, Mapping[str, Any]]:
+    """Design, name and dataset of a trial, and how it was trained if that was tuned.
 
-    A trial of a tuned study is trained as it was, unless an option says how.
+    Such a trial is trained as it was, unless an option says how.
     """
     location = StudyLocation.at(
         options.study, studies_dir=options.studies_dir, storage=options.storage
@@ -223,13 +227,14 @@ def _from_study(options: argparse.Namespace) -> tuple[Architecture, str, str]:
     trial = _trial(study, options.trial or "best")
     assert trial.architecture is not None
     said = any(getattr(options, name) is not None for name in REAL_VALUES)
+    training: Mapping[str, Any] = {}
     if trial.training and options.recipe == _RECIPE and not said:
-        vars(options).update(trial.training)
-        options.augment = str(options.augment).replace("+", ",")
+        training = {**trial.training, "epochs": study.settings.epochs}
     return (
         trial.architecture,
         f"{study.name}-trial-{options.trial or 'best'}",
         (options.dataset or study.settings.dataset),
+        training,
     )
 
 
@@ -263,8 +268,18 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     return {n: getattr(options, n) for n in names if getattr(options, n) is not None}
 
 
-def _recipe(options: argparse.Namespace, task: Task, changes: dict[str, Any]) -> TrainingConfig:
+def _recipe(
+    options: argparse.Namespace,
+    task: Task,
+    changes: dict[str, Any],
+    training: Mapping[str, Any],  # of a tuned trial
+) -> TrainingConfig:
     config = RECIPES[options.recipe](task)
+    if training:
+        choices = {n: training[n] for n in ("optimizer", "batch_size", "augment")}
+        config = dataclasses.replace(
+            tuned(config, choices, task), lr=training["lr"], epochs=training["epochs"]
+        )
     if options.augment is not None:
         augment: list[str] = []
         for name in options.augment.split(","):

@@ -159,10 +159,15 @@ class Claims:
         queued = {waiting._trial_id: waiting for waiting in self._mirror.waiting}
         trial = study.ask()
         outside = preset_outside(trial, proposals.space)
-        if outside is None:
-            candidate = proposals.suggest(trial)
-        else:
-            candidate = candidate_of(outside, defaults(proposals.choices), proposals.space)
+        try:
+            if outside is None:
+                candidate = proposals.suggest(trial)
+            else:
+                candidate = candidate_of(outside, defaults(proposals.choices), proposals.space)
+        except (KeyError, ValueError, TypeError) as error:
+            if trial._trial_id not in queued:
+                raise
+            return self._refuse(trial, queued[trial._trial_id], error)
         said |= design_attributes(candidate.architecture, candidate.cost, candidate.key)
         said |= plan.said_of_training(candidate.training)
         for name, value in said.items():
@@ -180,6 +185,16 @@ class Claims:
         if outcome is not None:
             return trial_record(content, number)
         return Proposal(trial, content, trial_id, number, candidate)
+
+    def _refuse(self, trial: optuna.Trial, queued: FrozenTrial, error: Exception) -> TrialRecord:
+        """Ends a trial that was queued by hand with values that are no design of the space."""
+        trial.set_user_attr(WORKER, self._name)
+        trial.set_user_attr("reason", f"queued with values outside the space: {error}")
+        trial.set_user_attr("outcome", Outcome.FAILED.value)
+        self._mirror.study.tell(trial, state=STATES[Outcome.FAILED])
+        content = self._mirror.trial(trial)
+        _, number = self._write(queued, content)
+        return trial_record(content, number)
 
     def _narrow(self, standing: Standing) -> dict[str, object]:
         """Gives the next proposal a budget of its own, if a front is searched."""

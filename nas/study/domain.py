@@ -105,7 +105,11 @@ def _holds(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return isinstance(value, int | float) and distribution.low <= value <= distribution.high
+    if not isinstance(value, int | float) or not distribution.low <= value <= distribution.high:
+        return False
+    return isinstance(distribution, FloatDistribution) or (
+        (value - distribution.low) % distribution.step == 0
+    )
 
 
 def _uniform(distribution: BaseDistribution, rng: random.Random) -> Any:

@@ -26,9 +26,14 @@ class StudyLocation:
         """The study's place: its own SQLite file in `studies_dir`, or the database of a URL.
 
         Raises:
-            StudyError: the name cannot be a file name.
+            StudyError: the name cannot be a file name, or the URL is of no lasting database.
         """
         if storage is not None:
+            if re.fullmatch(r"sqlite(?:\+\w+)?://(/?|/:memory:)(\?.*)?", storage):
+                raise StudyError(
+                    f"--storage: expected a database that stays, such as sqlite:///studies/my.db, "
+                    f"got {storage!r}, which is kept in memory"
+                )
             sqlite_file = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+).*", storage)
             return cls(name, storage, Path(sqlite_file[1]) if sqlite_file else None)
         if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):

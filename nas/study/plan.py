@@ -35,7 +35,7 @@ class Plan:
     proposals: Proposals
     epochs: int  # of a full run
     seed: int
-    sampler: DomainSampler  # of the domain of `proposals`
+    sampler: DomainSampler  # of the domain of `proposals`; seeded anew for every proposal
     pruner: BasePruner
     train: Trainer
     checkpoint: Callable[[Candidate], EpochCheckpoint | None] = lambda candidate: None

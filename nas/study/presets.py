@@ -24,6 +24,7 @@ from nas.space import SearchSpace
 from nas.training.tuning import Choice, defaults, trial_key
 
 _PRESET = "preset"  # the user attribute with its name
+_KEPT = (_PRESET, "proposal_budget")  # of a trial that is queued again
 
 
 def enqueue_presets(
@@ -70,5 +71,5 @@ def preset_outside(trial: optuna.Trial, space: SearchSpace) -> Architecture | No
 
 def queue_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
     """Makes the design of a trial that was cut short the next one of the study."""
-    kept = {_PRESET: trial.user_attrs[_PRESET]} if _PRESET in trial.user_attrs else None
+    kept = {name: trial.user_attrs[name] for name in _KEPT if name in trial.user_attrs}
     study.enqueue_trial(trial.params, user_attrs=kept)

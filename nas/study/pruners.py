@@ -31,7 +31,8 @@ class RungPruner(BasePruner):
     A run goes on at a rung while fewer than `keep` of all runs with a score there, itself included,
     are better; so the best one never stops. Runs that stopped there or later count like the others;
     those that failed do not, since they may be repeated. Nothing but the scores that trials
-    reported decides: a search that was continued, or another worker, would decide the same.
+    reported decides: a search that was continued would decide the same. (Of several workers each
+    knows what the others reported until its own trial began.)
 
     Args:
         rungs: steps at which a run may stop, as reported.

@@ -96,7 +96,7 @@ class DomainSampler(BaseSampler):
         Raises:
             ValueError: the study has several objectives.
         """
-        if not search_space or trial.system_attrs.get("fixed_params"):  # queued: nothing to choose
+        if not search_space or "fixed_params" in trial.system_attrs:  # queued: no choice
             return {}
         if len(study.directions) > 1:
             raise ValueError(
@@ -331,7 +331,9 @@ def _history(known: Sequence[_Known], sign: float) -> _History:
             worst[one.key] = one.proposal
     if scored:
         lowest = min(score for _, score in scored.values())
-        scored |= {key: (p, lowest) for key, p in worst.items() if key not in scored}
+        scored |= {
+            key: (p, lowest) for key, p in worst.items() if key not in scored and key not in running
+        }
     return _History(
         seen=frozenset(one.key for one in known),
         designs=[proposal for proposal, _ in scored.values()],

@@ -129,7 +129,7 @@ def run_search(
                 proposals=proposals,
                 epochs=config.epochs,
                 seed=request.seed,
-                sampler=make_sampler(request.sampler, seed=request.seed, domain=proposals.domain),
+                sampler=make_sampler(request.sampler, seed=0, domain=proposals.domain),
                 pruner=make_pruner(
                     request.pruner,
                     epochs=config.epochs,

@@ -7,6 +7,7 @@ from typing import Any
 from nas.architecture import ImageInput
 from nas.space import Limits
 from nas.study.records import StudySettings
+from nas.training.config import DEFAULTS
 
 # Field of StudySettings -> what a person calls it, with the option that sets it.
 _CALLED = {
@@ -61,10 +62,11 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
 
 def differences(before: StudySettings, now: StudySettings) -> list[str]:
     """What was set otherwise before, each in words; empty when nothing."""
-    old, new = _flat(settings_to_json(before)), _flat(settings_to_json(now))
+    defaults = {f"recipe.{name}": value for name, value in DEFAULTS.items()}
+    old, new = ({**defaults, **_flat(settings_to_json(s))} for s in (before, now))
     changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
     said = [
-        f"{_CALLED.get(name, name)} {_shown(old.get(name))} in the study, "
+        f"{_CALLED.get(name, _of_version(name))} {_shown(old.get(name))} in the study, "
         f"{_shown(new.get(name))} now"
         for name in changed
         if name not in _SPACE
@@ -73,6 +75,11 @@ def differences(before: StudySettings, now: StudySettings) -> list[str]:
     if letters:
         said.append(f"other choices for {', '.join(letters)} (--space)")
     return said
+
+
+def _of_version(name: str) -> str:
+    """What no option sets differs only between versions."""
+    return f"{name} (set by the version of nas)" if name.startswith("recipe.") else name
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

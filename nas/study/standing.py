@@ -19,14 +19,13 @@ class Standing:
     proposed: int  # trials that ended for good or run; numbers the next proposal
     waiting: bool  # whether designs are queued
     seen: frozenset[str]  # keys of designs that were or are being trained
-    duplicates: int  # the last trials in a row that were duplicates
     rejected: int  # the last trials in a row that were duplicates or over budget
     failures: tuple[str, ...]  # reasons of the last trials in a row that could not be trained
 
 
 def standing_of(trials: Iterable[FrozenTrial]) -> Standing:
     """The standing of a study with these trials, in their order."""
-    trained = running = proposed = duplicates = rejected = 0
+    trained = running = proposed = rejected = 0
     waiting = False
     seen = set()
     failures: list[str] = []
@@ -46,7 +45,6 @@ def standing_of(trials: Iterable[FrozenTrial]) -> Standing:
             continue
         proposed += 1
         trained += outcome.counts
-        duplicates = duplicates + 1 if outcome is Outcome.DUPLICATE else 0
         if outcome in _REJECTED:
             rejected += 1
             continue
@@ -61,7 +59,6 @@ def standing_of(trials: Iterable[FrozenTrial]) -> Standing:
         proposed,
         waiting,
         frozenset(seen),
-        duplicates,
         rejected,
         tuple(failures),
     )

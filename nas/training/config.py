@@ -49,6 +49,12 @@ class Border(StrEnum):
     ZERO = "zero"  # black
 
 
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value.value if isinstance(value, StrEnum) else value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
     """One recipe.
@@ -126,6 +132,16 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, object]:
         """The recipe as values that JSON keeps as they are."""
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+
+
+DEFAULTS: Mapping[str, object] = MappingProxyType(
+    {
+        field.name: _plain(field.default)
+        for field in dataclasses.fields(TrainingConfig)
+        if field.default is not dataclasses.MISSING
+    }
+)
+"""What a recipe written before a field was there means by its absence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,12 +293,6 @@ def _member(name: str, kind: type[StrEnum], value: object) -> StrEnum:
         return kind(str(value))
     except ValueError:
         raise ValueError(f"{name} must be one of {', '.join(kind)}, got {value!r}") from None
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return value.value if isinstance(value, StrEnum) else value
 
 
 def _shown(value: object) -> object:

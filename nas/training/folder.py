@@ -15,7 +15,7 @@ from nas.data.types import ImageDataset
 from nas.files import replacing
 from nas.model import build
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from nas.training.config import TrainingConfig
+from nas.training.config import DEFAULTS, TrainingConfig
 from nas.training.loop import EpochResult, OnEpoch, Run, TrainingResult, best_epoch, finish
 
 LAST = "last.pt"
@@ -124,7 +124,7 @@ def train_in_folder(
 
 
 def _check_same_run(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    flat_before = {**before, **before["recipe"]}
+    flat_before = {**before, **DEFAULTS, **before["recipe"]}
     flat_now = {**now, **now["recipe"]}
     changed = [
         f"{name} {flat_before.get(name)} before, {flat_now.get(name)} now"

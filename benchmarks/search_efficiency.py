@@ -141,7 +141,7 @@ def measure(
 
 
 def show(summaries: Mapping[str, Summary], trained: int) -> None:
-    steps = [step for step in STEPS if step <= trained]
+    steps = sorted({*(step for step in STEPS if step <= trained), trained})
     heads = ["method", *(f"n={n}" for n in steps), "over budget", "duplicates", "ms"]
     print(f"| {' | '.join(heads)} |")
     print("|---" * len(heads) + "|")
@@ -241,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"\nBudget {budget}: {task.size}; best {best:.3f}\n")
         show(summaries, options.trained)
-        if DEFAULT in summaries:
+        if DEFAULT in summaries and len({*summaries} - {*ABLATIONS}) > 1:
             print(f"\n{verdict(summaries, options.trained)}")
         if options.check:
             goals = list(missed(options.table.stem, budget, summaries, options.trained))

@@ -275,7 +275,7 @@ _CHANGED: Mapping[str, Mapping[str, Any]] = {  # of nas.study.samplers, while a 
 class Trace:
     """One search. `truths` are of the incumbent: the design of the best score it saw."""
 
-    truths: list[float]  # after each trained design
+    truths: list[float]  # after each trained design; 0 while there is none
     over_budget: float  # share of proposals after the first trained designs
     duplicates: int
     milliseconds: float  # of processor time per proposal
@@ -318,7 +318,7 @@ def search(task: Task, name: str, seed: int, trained: int) -> Trace:
             seconds += process_time() - start
     missing = trained - len(truths)
     return Trace(
-        truths=truths + truths[-1:] * missing,
+        truths=truths + (truths[-1:] or [0.0]) * missing,
         over_budget=late_over / max(late, 1),
         duplicates=duplicates,
         milliseconds=1000 * seconds / proposals,

@@ -134,6 +134,15 @@ def test_methods_train_different_designs_within_the_budget(
         assert (trace.over_budget, trace.duplicates, trace.ended) == (0, 0, False)
 
 
+def test_a_search_that_finds_nothing_within_the_budget_has_nothing_to_show(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    lines = [f"{i},{100 if i == 7 else 200},90" for i in range(1000)]
+    path.write_text("\n".join(["x1,params,acc", *lines]) + "\n", encoding="utf-8")
+    trace = search(table_task(read_table(path), "100"), "optuna-tpe", 0, 2)
+    assert trace.truths == [0, 0]
+    assert trace.ended
+
+
 def test_several_processes_measure_the_same(tmp_path: Path) -> None:
     source = Source(write_table(tmp_path / "table.csv"), (), ())
     one, two = (

@@ -4,8 +4,9 @@ import csv
 import json
 from pathlib import Path
 
-import make_table
 import pytest
+
+import make_table
 
 SPACE = "stages = 1\nblocks = [1, 2]\nchannels = [4, 8]\nkernels = 3\npool = 4\n"
 CURVES = ("raw_1", "raw_2", "ema_1", "ema_2")

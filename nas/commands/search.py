@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.names,
         default=(ACCURACY,),
         metavar="LIST",
-        help=f"{ACCURACY} (the default), or {ACCURACY},parameters for the best designs of all sizes",
+        help=f"{ACCURACY} (the default), or {ACCURACY},parameters for the best of all sizes",
     )
     parser.add_argument("--sampler", choices=SAMPLERS, default="gp", help="what proposes designs")
     parser.add_argument(

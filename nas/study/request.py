@@ -61,6 +61,8 @@ class SearchRequest:
     seed: int = 0
     device: str = "auto"
     timeout: float | None = None  # seconds after which no new trial starts
+    workers: int = 1  # processes on this machine
+    per_gpu: int = 1  # of them, at most, on one GPU
     grace: float = 60.0  # seconds without a sign of life after which a worker's trial is taken over
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class SearchRequest:
             ("trials", 1),
             ("max_mult_adds", 1),
             ("epochs", 1),
+            ("workers", 1),
+            ("per_gpu", 1),
         ):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < least):

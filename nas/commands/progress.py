@@ -84,6 +84,19 @@ class Progress(Observer):
             style="bold yellow",
         )
 
+    def database_gone(self, reason: str, patience: float) -> None:
+        """Says that the search waits for the database."""
+        self.console.print(
+            f"the database does not answer ({reason}): trying again for {duration(patience)}",
+            style="bold yellow",
+            markup=False,
+            highlight=False,
+        )
+
+    def database_back(self) -> None:
+        """Says that the search goes on."""
+        self.console.print("the database answers again", style="dim")
+
     def worker_failed(self, reason: str) -> None:
         """Says which worker is gone."""
         self.console.print(reason, style="bold yellow", markup=False, highlight=False)

@@ -248,6 +248,12 @@ class _Relay(Observer):
     def ended_elsewhere(self, trial: TrialRecord) -> None:
         self.say("ended_elsewhere", trial)
 
+    def database_gone(self, reason: str, patience: float) -> None:
+        self.say("database_gone", reason, patience)
+
+    def database_back(self) -> None:
+        self.say("database_back")
+
     def named(self, name: str) -> None:
         self.say("name", name)
 

@@ -45,6 +45,12 @@ class Observer:
     def trial_lost(self, number: int) -> None:
         """A trial of this search goes on elsewhere: nothing was heard of this process too long."""
 
+    def database_gone(self, reason: str, patience: float) -> None:
+        """The database does not answer; it is tried again for this many seconds."""
+
+    def database_back(self) -> None:
+        """The database answers again."""
+
     def worker_failed(self, reason: str) -> None:
         """One of several workers of this search has ended before its time; the others go on."""
 

@@ -370,7 +370,7 @@ def test_help_and_count_need_no_heavy_import() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["search", "count", "report", "dashboard"])
+@pytest.mark.parametrize("command", ["search", "count", "report", "dashboard", "doctor"])
 def test_the_module_and_the_script_are_the_same_command(command: str) -> None:
     script = shutil.which("nas", path=str(Path(sys.executable).parent))
     assert script, "the package is installed with its console script"

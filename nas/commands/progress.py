@@ -84,6 +84,10 @@ class Progress(Observer):
             style="bold yellow",
         )
 
+    def warned(self, warning: str) -> None:
+        """Shows the warning."""
+        self.console.print(f"NOTE: {warning}", style="bold yellow", markup=False)
+
     def database_gone(self, reason: str, patience: float) -> None:
         """Says that the search waits for the database."""
         self.console.print(

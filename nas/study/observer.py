@@ -45,6 +45,9 @@ class Observer:
     def trial_lost(self, number: int) -> None:
         """A trial of this search goes on elsewhere: nothing was heard of this process too long."""
 
+    def warned(self, warning: str) -> None:
+        """Something about the study's place must be known."""
+
     def database_gone(self, reason: str, patience: float) -> None:
         """The database does not answer; it is tried again for this many seconds."""
 

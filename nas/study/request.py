@@ -34,6 +34,12 @@ def check_device_name(name: str) -> None:
         )
 
 
+def checkpoints_folder(studies_dir: Path, location: StudyLocation) -> Path:
+    """Where the checkpoints of running trials of a study lie; names in a server may hold any."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", location.name).lstrip(".") or "_"
+    return studies_dir / name / "checkpoints"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
     """One search. The same request again continues its study.
@@ -196,8 +202,7 @@ class SearchRequest:
 
     def checkpoints_for(self, location: StudyLocation) -> Path:
         """Where the checkpoints of running trials of this study lie."""
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", location.name).lstrip(".") or "_"
-        return self.studies_dir / name / "checkpoints"
+        return checkpoints_folder(self.studies_dir, location)
 
     def check(self) -> None:
         """Refuses what is known to be impossible before any image is read.

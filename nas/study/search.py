@@ -11,6 +11,7 @@ from nas.space import SearchSpace
 from nas.study.crew import Crew, posts_for
 from nas.study.database import Database, open_database
 from nas.study.devices import device_name, find_device, free_memory, is_out_of_memory
+from nas.study.disks import warning_for
 from nas.study.estimate import expected_trial_seconds
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
@@ -138,7 +139,7 @@ def _subject_of(request: SearchRequest, observer: Observer) -> _Subject:
         request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
     )
     config = search_recipe(dataset, request.epochs)
-    return _Subject(
+    subject = _Subject(
         request,
         dataset,
         request.space_for(dataset.input),
@@ -147,6 +148,9 @@ def _subject_of(request: SearchRequest, observer: Observer) -> _Subject:
         training_choices(config, task_of(dataset), request.tune),
         request.location_for(dataset.name),
     )
+    if warning := warning_for(subject.location.path):
+        observer.warned(warning)
+    return subject
 
 
 def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, object]:

@@ -28,6 +28,7 @@ ENTRIES = {
     "search.py",
     "count.py",
     "dashboard.py",
+    "doctor.py",
     "train.py",
     "report/__main__.py",
 }

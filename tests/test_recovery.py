@@ -1,8 +1,10 @@
 """Workers that are killed or stopped: what becomes of their trials."""
 
+import contextlib
 import dataclasses
 import json
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -27,7 +29,7 @@ from nas.study.location import StudyLocation
 from nas.study.mirror import Mirror
 from nas.study.ownership import TrialLost
 from nas.study.records import DIED, INTERRUPTED, Outcome, TrialRecord
-from nas.study.search import Observer, run_search
+from nas.study.search import Observer, SearchFailed, run_search
 from nas.study.storage import read_study
 from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult, TrainingResult, train
@@ -373,3 +375,42 @@ def test_a_worker_stopped_for_too_long_goes_on_with_another_trial(request_of: Re
     assert [t.number for t in study.trials if t.outcome and t.outcome.counts] == [0, 1]
     assert [t.retries for t in study.trials] == [1, 0]
     assert study.trials[0].worker != study.trials[1].worker
+
+
+@contextmanager
+def small_disk(directory: Path, size: str) -> Iterator[None]:
+    """A file system of its own of this size at the directory."""
+    directory.mkdir()
+    mount = shutil.which("mount")
+    options = [*("-t", "tmpfs", "-o", f"size={size}", "tmpfs"), str(directory)]
+    if mount is None or subprocess.run([mount, *options], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_study_goes_on_once_there_is_room(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+
+    class Filling(Listening):
+        def trial_started(self, number: int, *_: object) -> None:
+            if number == 1:
+                with contextlib.suppress(OSError), (disk / "other").open("wb") as file:
+                    while True:
+                        file.write(bytes(4096))
+                        file.flush()
+
+    request = request_of(trials=5, studies_dir=disk, epochs=30)
+    with small_disk(disk, "4m"):
+        with pytest.raises(SearchFailed, match=r"full.*the same command continues") as failure:
+            run_search(request, Filling())
+        assert "\n" not in str(failure.value)
+        (disk / "other").unlink()
+        assert read_study(request.location_for("digits")).trained >= 1
+        listening = Listening()
+        assert run_search(request, listening).study.trained == 5
+        assert trials_in(request.location_for("digits"), "RUNNING") == 0

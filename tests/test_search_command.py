@@ -318,20 +318,6 @@ def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals) -> None:
     assert states() == ["FAIL", "COMPLETE"]
 
 
-@pytest.mark.slow
-def test_a_killed_search_goes_on_with_the_same_trial() -> None:
-    process = start_search()
-    wait_for_a_running_trial(Path("studies/digits-5M.db"))
-    process.kill()
-    process.communicate()
-    assert states() == ["RUNNING"]
-    again = start_search(trials=1)
-    _, errors = again.communicate(timeout=120)
-    assert again.returncode == 0, errors
-    assert "trial 0: goes on after epoch" in errors
-    assert states() == ["COMPLETE"]
-
-
 def test_in_a_terminal_a_panel_shows_where_the_search_stands(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nas.search", "--budget", "5M", "--trials", "3", *FAST]
     parent, child = pty.openpty()
@@ -384,7 +370,7 @@ def test_help_and_count_need_no_heavy_import() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["search", "count", "report", "dashboard"])
+@pytest.mark.parametrize("command", ["search", "count", "report", "dashboard", "doctor"])
 def test_the_module_and_the_script_are_the_same_command(command: str) -> None:
     script = shutil.which("nas", path=str(Path(sys.executable).parent))
     assert script, "the package is installed with its console script"

@@ -1,18 +1,27 @@
 """Studies in a database server: several processes on one study, as on SQLite."""
 
+import dataclasses
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
-from nas.study.records import Outcome
+from nas.study.database import open_database
+from nas.study.interrupts import Interrupts
+from nas.study.records import Outcome, TrialRecord
+from nas.study.retrying import Retrying
+from nas.study.search import Observer, SearchFailed, run_search
 from nas.study.storage import read_study
+from nas.training.loop import EpochResult
 from tests.conftest import RequestOf
 from tests.test_search import start_processes
 
@@ -31,9 +40,20 @@ pytestmark = [
 ]
 
 
+@dataclass(frozen=True)
+class Server:
+    url: str
+    start: Callable[[], None]
+    stop: Callable[[], None]  # at once, as in a crash
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
 @pytest.fixture
-def postgres() -> Iterator[str]:
-    """The URL of a server of its own, empty."""
+def postgres() -> Iterator[Server]:
+    """A server of its own, empty."""
     pytest.importorskip("psycopg")
     with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to other users
         user = None
@@ -43,12 +63,12 @@ def postgres() -> Iterator[str]:
                 shutil.chown(directory, user)
             except LookupError:
                 pytest.skip("needs a user postgres when run by root")
-        with served(Path(directory), user) as url:
-            yield url
+        with served(Path(directory), user) as server:
+            yield server
 
 
 @contextmanager
-def served(directory: Path, user: str | None) -> Iterator[str]:
+def served(directory: Path, user: str | None) -> Iterator[Server]:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -66,17 +86,24 @@ def served(directory: Path, user: str | None) -> Iterator[str]:
     call(INITDB, "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -k {directory} -c fsync=off"
     log = str(directory / "log")
-    call(PG_CTL, "-D", str(data), "-o", options, "-l", log, "-w", "start")
-    try:
-        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
-    finally:
+
+    def start() -> None:
+        call(PG_CTL, "-D", str(data), "-o", options, "-l", log, "-w", "start")
+
+    def stop() -> None:
         call(PG_CTL, "-D", str(data), "-m", "immediate", "stop")
+
+    start()
+    try:
+        yield Server(f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres", start, stop)
+    finally:
+        stop()
 
 
 def test_four_processes_on_a_new_study_of_a_server_train_exactly_what_was_asked_for(
-    request_of: RequestOf, postgres: str
+    request_of: RequestOf, postgres: Server
 ) -> None:
-    request = request_of(trials=12, max_parameters=4_000, storage=postgres, study="shared")
+    request = request_of(trials=12, max_parameters=4_000, storage=postgres.url, study="shared")
     processes = start_processes(4, request)
     _, errors = processes.communicate(timeout=120)
     assert processes.returncode == 0, errors
@@ -88,3 +115,77 @@ def test_four_processes_on_a_new_study_of_a_server_train_exactly_what_was_asked_
     assert len({t.worker for t in trained}) > 1
     assert [t.number for t in study.trials] == list(range(len(study.trials)))
     assert len(study.searches) == 4
+
+
+def test_a_server_that_is_restarted_at_any_moment_does_not_end_a_search(
+    request_of: RequestOf, postgres: Server
+) -> None:
+    heard: list[str] = []
+
+    class Restarting(Observer):
+        def trial_started(self, number: int, *_: object) -> None:
+            if number == 1:
+                postgres.restart()  # noticed by a report
+
+        def trial_ended(self, trial: TrialRecord) -> None:
+            if trial.number == 2:
+                postgres.restart()  # noticed by a claim
+
+        def database_gone(self, reason: str, patience: float) -> None:
+            heard.append("gone")
+
+        def database_back(self) -> None:
+            heard.append("back")
+
+    request = request_of(trials=5, storage=postgres.url, study="restarted")
+    study = run_search(request, Restarting()).study
+    assert heard == ["gone", "back"] * 2
+    assert study.outcomes == {Outcome.TRAINED: 5}
+    whole = run_search(request_of(trials=5)).study  # in a file
+    assert [t.architecture for t in study.trials] == [t.architecture for t in whole.trials]
+
+
+def test_a_trial_on_a_server_is_taken_over_and_its_worker_finds_it_lost(
+    request_of: RequestOf, postgres: Server
+) -> None:
+    request = request_of(trials=2, storage=postgres.url, study="taken", epochs=2)
+    engine = sqlalchemy.create_engine(postgres.url)
+    heard: list[str] = []
+
+    class Second(Observer):
+        def trial_continued(self, number: int, epochs: int) -> None:
+            heard.append(f"{number} continued")
+
+    class First(Observer):
+        def epoch_ended(self, number: int, result: EpochResult) -> None:
+            if number or result.epoch > 1:
+                return
+            with engine.begin() as connection:  # as if it ran elsewhere, and were stopped
+                earlier = "heartbeat = now() - interval '1 hour'"
+                connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET {earlier}"))
+            run_search(dataclasses.replace(request, trials=1), Second())
+
+        def trial_lost(self, number: int) -> None:
+            heard.append(f"{number} lost")
+
+    result = run_search(request, First())
+    engine.dispose()
+    assert heard == ["0 continued", "0 lost"]
+    assert (result.study.trained, result.newly_trained) == (2, 1)
+    assert [t.retries for t in result.study.trials] == [1, 0]
+
+
+def test_a_server_that_stays_away_ends_the_search_and_nothing_is_lost(
+    request_of: RequestOf, postgres: Server
+) -> None:
+    location = run_search(request_of(trials=2, storage=postgres.url, study="away")).location
+    with open_database(location) as database, Interrupts() as interrupts:
+        retrying = Retrying(database, interrupts, Observer(), patience=0.6)
+        postgres.stop()
+        with pytest.raises(SearchFailed, match=r"did not answer for 1 seconds.*the same command"):
+            retrying(lambda: database.report(1, "me", {}))
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            retrying(lambda: database.report(1, "me", {}))
+    postgres.start()
+    assert read_study(location).trained == 2

@@ -84,6 +84,27 @@ class Progress(Observer):
             style="bold yellow",
         )
 
+    def warned(self, warning: str) -> None:
+        """Shows the warning."""
+        self.console.print(f"NOTE: {warning}", style="bold yellow", markup=False)
+
+    def database_gone(self, reason: str, patience: float) -> None:
+        """Says that the search waits for the database."""
+        self.console.print(
+            f"the database does not answer ({reason}): trying again for {duration(patience)}",
+            style="bold yellow",
+            markup=False,
+            highlight=False,
+        )
+
+    def database_back(self) -> None:
+        """Says that the search goes on."""
+        self.console.print("the database answers again", style="dim")
+
+    def worker_failed(self, reason: str) -> None:
+        """Says which worker is gone."""
+        self.console.print(reason, style="bold yellow", markup=False, highlight=False)
+
     def epoch_ended(self, number: int, result: EpochResult) -> None:
         """Prints an epoch that took long enough for a person to wonder."""
         if result.seconds >= _SLOW_EPOCH:
@@ -156,8 +177,8 @@ class LiveProgress(Progress):
 
     def __init__(self, console: Console, request: SearchRequest) -> None:
         super().__init__(console, request)
-        self._design = ""
-        self._epoch = ""
+        self._designs: dict[int, str] = {}  # in training, by the number of the trial
+        self._epochs: dict[int, str] = {}
         self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=4)
         self._loading = console.status("reading images")
 
@@ -173,15 +194,15 @@ class LiveProgress(Progress):
 
     def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
         """Shows the design that is trained now."""
-        self._design = (
+        self._designs[number] = (
             f"{number}: {architecture}, {cost.parameters:,} parameters, "
             f"{millions(cost.mult_adds)} mult-adds"
         )
-        self._epoch = f"0 of {self.epochs}"
+        self._epochs[number] = f"0 of {self.epochs}"
 
     def epoch_ended(self, number: int, result: EpochResult) -> None:
         """Shows the trial's accuracy so far."""
-        self._epoch = (
+        self._epochs[number] = (
             f"{result.epoch} of {self.epochs}, validation accuracy {percent(result.val_accuracy)}, "
             f"{result.images_per_second:,.0f} images/s"
         )
@@ -189,7 +210,22 @@ class LiveProgress(Progress):
     def trial_ended(self, trial: TrialRecord) -> None:
         """Counts the trial and clears its line."""
         super().trial_ended(trial)
-        self._design = self._epoch = ""
+        self._forget(trial.number)
+
+    def ended_elsewhere(self, trial: TrialRecord) -> None:
+        """Counts the trial and clears its line."""
+        super().ended_elsewhere(trial)
+        self._forget(trial.number)
+
+    def trial_lost(self, number: int) -> None:
+        """Clears the line of a trial that goes on elsewhere."""
+        super().trial_lost(number)
+        if self.request.workers == 1:  # else it may go on in another worker
+            self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        self._designs.pop(number, None)
+        self._epochs.pop(number, None)
 
     def close(self) -> None:
         """Leaves the terminal as it was."""
@@ -213,8 +249,11 @@ class LiveProgress(Progress):
         )
         rows.add_row("", ProgressBar(total=wanted, completed=trained, width=40))
         rows.add_row("trials", Text(outcome_counts(self.outcomes, self.interrupted)))
-        rows.add_row("trial", Text(self._design or "proposing"))
-        rows.add_row("epoch", Text(self._epoch))
+        for number, design in sorted(self._designs.items()):
+            rows.add_row("trial", Text(design))
+            rows.add_row("epoch", Text(self._epochs[number]))
+        if not self._designs:
+            rows.add_row("trial", Text("proposing"))
         best = self.incumbent
         rows.add_row(
             "incumbent",

@@ -101,6 +101,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="start no new trial after this time (default: none)",
     )
     parser.add_argument(
+        "--workers",
+        type=number,
+        default=1,
+        metavar="N",
+        help="processes on this machine, each on a GPU of its own or with its share of the threads",
+    )
+    parser.add_argument(
+        "--per-gpu", type=number, default=1, metavar="N", help="workers that may share a GPU"
+    )
+    parser.add_argument(
         "--grace",
         type=arguments.seconds,
         default=60.0,
@@ -132,6 +142,8 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         device=options.device,
         timeout=options.timeout,
+        workers=options.workers,
+        per_gpu=options.per_gpu,
         grace=options.grace,
     )
     request.check()

@@ -34,6 +34,9 @@ def _table(name: str, *columns: str) -> sqlalchemy.TableClause:
     return sqlalchemy.table(name, *(sqlalchemy.column(column) for column in columns))
 
 
+# A process that is stopped (SIGSTOP, a machine that sleeps) in a claim loses it after this time.
+_AWAKE = sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+
 # Of Optuna's schema. A trial has about 25 parameters and 15 attributes, for each of which Optuna
 # sends two or three statements; here those of a new trial are one statement per table.
 _STUDIES = _table("studies", "study_id")
@@ -63,13 +66,15 @@ class Database:
             return
         before = self._rdb.scoped_session
         with self._rdb.engine.begin() as connection:
-            session = sessionmaker(bind=connection, join_transaction_mode="rollback_only")
-            self._connection, self._rdb.scoped_session = connection, scoped_session(session)
+            session = scoped_session(
+                sessionmaker(bind=connection, join_transaction_mode="rollback_only")
+            )
+            self._connection, self._rdb.scoped_session = connection, session
             try:
                 yield connection
             finally:
-                self._rdb.scoped_session.remove()
                 self._connection, self._rdb.scoped_session = None, before
+                session.remove()  # which fails where the connection is gone
 
     @contextmanager
     def claim(self, interrupted: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -80,9 +85,25 @@ class Database:
         """
         with _held(self._lock, interrupted), self.transaction() as connection:
             if self._lock is None:
+                if connection.dialect.name == "postgresql":  # one that is stopped stops no other
+                    connection.execute(_AWAKE)
                 row = sqlalchemy.select(_STUDIES).where(_STUDIES.c.study_id == self.study._study_id)
                 connection.execute(row.with_for_update())
             yield
+
+    def renew(self) -> None:
+        """Connects again, and forgets what was read: it may have been undone."""
+        with suppress(*STORAGE_ERRORS):
+            self._rdb.remove_session()
+        self._rdb.engine.dispose()
+        name = self.study.study_name
+        self.study = optuna.load_study(study_name=name, storage=get_storage(self._rdb))
+        self._storage = self.study._storage
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an SQLite file, not a server."""
+        return self._rdb.engine.dialect.name == "sqlite"
 
     @property
     def engine(self) -> sqlalchemy.Engine:

@@ -13,8 +13,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupts:
     """While it is open, a signal raises KeyboardInterrupt in `allowed` blocks only.
 
-    One that comes elsewhere waits for the next such block. Outside the main thread, where Python
-    delivers no signals, nothing changes.
+    One that comes elsewhere waits for the next such block; one that is ignored stays so. Outside
+    the main thread, where Python delivers no signals, nothing changes.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,8 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._handle) for s in _SIGNALS}
+            heard = [s for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+            self._before = {s: signal.signal(s, self._handle) for s in heard}
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -43,6 +43,10 @@ class Mirror:
         self._id_here: dict[int, int] = {}  # by the trial's id in the database
         self._id_there: dict[int, int] = {}  # the other way round
 
+    def reconnect(self, database: optuna.Study) -> None:
+        """Says that the database is read by this study from now on."""
+        self._database = database
+
     def refresh(self) -> list[FrozenTrial]:
         """Copies what has changed in the database; returns the trials that have ended since.
 

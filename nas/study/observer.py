@@ -45,6 +45,21 @@ class Observer:
     def trial_lost(self, number: int) -> None:
         """A trial of this search goes on elsewhere: nothing was heard of this process too long."""
 
+    def warned(self, warning: str) -> None:
+        """Something about the study's place must be known."""
+
+    def database_gone(self, reason: str, patience: float) -> None:
+        """The database does not answer; it is tried again for this many seconds."""
+
+    def database_back(self) -> None:
+        """The database answers again."""
+
+    def worker_failed(self, reason: str) -> None:
+        """One of several workers of this search has ended before its time; the others go on."""
+
+    def named(self, name: str) -> None:
+        """The name that this search has in its trials."""
+
     def ended_elsewhere(self, trial: TrialRecord) -> None:
         """A trial of another process on the same study has its outcome."""
 

@@ -36,6 +36,12 @@ def check_device_name(name: str) -> None:
         )
 
 
+def checkpoints_folder(studies_dir: Path, location: StudyLocation) -> Path:
+    """Where the checkpoints of running trials of a study lie; names in a server may hold any."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", location.name).lstrip(".") or "_"
+    return studies_dir / name / "checkpoints"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
     """One search. The same request again continues its study.
@@ -63,6 +69,8 @@ class SearchRequest:
     seed: int = 0
     device: str = "auto"
     timeout: float | None = None  # seconds after which no new trial starts
+    workers: int = 1  # processes on this machine
+    per_gpu: int = 1  # of them, at most, on one GPU
     grace: float = 60.0  # seconds without a sign of life after which a worker's trial is taken over
 
     def __post_init__(self) -> None:
@@ -71,6 +79,8 @@ class SearchRequest:
             ("trials", 1),
             ("max_mult_adds", 1),
             ("epochs", 1),
+            ("workers", 1),
+            ("per_gpu", 1),
         ):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < least):
@@ -199,8 +209,7 @@ class SearchRequest:
 
     def checkpoints_for(self, location: StudyLocation) -> Path:
         """Where the checkpoints of running trials of this study lie."""
-        name = re.sub(r"[^A-Za-z0-9._-]", "_", location.name).lstrip(".") or "_"
-        return self.studies_dir / name / "checkpoints"
+        return checkpoints_folder(self.studies_dir, location)
 
     def check(self) -> None:
         """Refuses what is known to be impossible before any image is read.

@@ -1,14 +1,17 @@
 """The search: opens the study and the images, and has designs trained until there are enough."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.space import SearchSpace
-from nas.study.database import open_database
+from nas.study.crew import Crew, posts_for
+from nas.study.database import Database, open_database
 from nas.study.devices import device_name, find_device, free_memory, is_out_of_memory
+from nas.study.disks import warning_for
 from nas.study.estimate import expected_trial_seconds
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
@@ -24,6 +27,7 @@ from nas.study.storage import (
     STORAGE_ERRORS,
     begin_search,
     first_line,
+    read_study,
     storage_errors,
     study_record,
 )
@@ -31,7 +35,7 @@ from nas.study.trainer import make_checkpoints, make_trainer
 from nas.study.worker import Worker
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import task_of
-from nas.training.tuning import Value, real_values, training_choices, tuned
+from nas.training.tuning import Choice, Value, real_values, training_choices, tuned
 
 __all__ = [
     "SPLIT_SEED",
@@ -63,8 +67,9 @@ def run_search(
 ) -> SearchResult:
     """Finds or continues the study and trains designs until it holds `request.trials` of them.
 
-    Several processes may do so on one study at the same time; each returns when all are there. No
-    test image is read.
+    Several processes may do so on one study at the same time; each returns when all are there.
+    `request.workers` starts as many on this machine; from a program's main module that needs the
+    usual ``if __name__ == "__main__"``. No test image is read.
 
     Args:
         request: what to search.
@@ -82,48 +87,119 @@ def run_search(
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the trial that ran is queued again.
     """
     observer = observer or Observer()
+    if request.workers == 1:
+        return search_alone(request, observer, command=command, noted=True)
+    return _search_with_crew(request, observer, command)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What a request is about, once its images are read."""
+
+    request: SearchRequest
+    dataset: ImageDataset
+    space: SearchSpace
+    presets: Mapping[str, Architecture]
+    config: TrainingConfig
+    choices: Sequence[Choice]
+    location: StudyLocation
+
+    def begin(
+        self,
+        database: Database,
+        interrupted: Callable[[], None],
+        search: Mapping[str, object] | None,
+    ) -> StudyRecord:
+        """The study as it is found, made one of this request if it is new."""
+        settings = study_settings(self.request, self.dataset, self.space, self.config)
+        with storage_errors(self.location), database.claim(interrupted):
+            begin_search(
+                database.study, self.location, settings, search=search, notes=self.dataset.notes
+            )
+        interrupted()
+        return study_record(database.study, self.location)
+
+    def expected_trial_seconds(self) -> float | None:
+        """Of a full run on the CPU; None for a design too large for this machine."""
+        try:
+            return expected_trial_seconds(
+                self.space, self.request.limits, self.dataset, self.config
+            )
+        except Exception as error:
+            if is_out_of_memory(error):
+                return None  # the search will say so
+            raise
+
+
+def _subject_of(request: SearchRequest, observer: Observer) -> _Subject:
     request.check()
-    device = find_device(request.device)
+    find_device(request.device)
     observer.loading(request)
     dataset = load_dataset(
         request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
     )
-    space = request.space_for(dataset.input)
-    presets = request.presets_for(dataset.input)
     config = search_recipe(dataset, request.epochs)
-    choices = training_choices(config, task_of(dataset), request.tune)
+    subject = _Subject(
+        request,
+        dataset,
+        request.space_for(dataset.input),
+        request.presets_for(dataset.input),
+        config,
+        training_choices(config, task_of(dataset), request.tune),
+        request.location_for(dataset.name),
+    )
+    if warning := warning_for(subject.location.path):
+        observer.warned(warning)
+    return subject
+
+
+def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, object]:
+    """What a study keeps of a search."""
+    return {
+        "command": command,
+        "seed": request.seed,
+        "sampler": request.sampler,
+        "pruner": request.pruner,
+        "worker": name,
+    }
+
+
+def search_alone(
+    request: SearchRequest, observer: Observer, *, command: str | None = None, noted: bool = False
+) -> SearchResult:
+    """`run_search` in this process alone.
+
+    Args:
+        request: what to search.
+        observer: hears what happens.
+        command: see there.
+        noted: whether the study keeps a line about it; not for one of several workers.
+    """
+    subject = _subject_of(request, observer)
+    dataset, config, location = subject.dataset, subject.config, subject.location
+    device = find_device(request.device)
 
     def said_of_training(values: Mapping[str, Value]) -> Mapping[str, Value]:
-        return real_values(tuned(config, values, task_of(dataset))) if choices else {}
+        return real_values(tuned(config, values, task_of(dataset))) if subject.choices else {}
 
-    location = request.location_for(dataset.name)
-    settings = study_settings(request, dataset, space, config)
     with (
         Interrupts() as interrupts,
         worker_name() as name,
         open_database(location, interrupts.check) as database,
     ):
-        with storage_errors(location), database.claim(interrupts.check):
-            search = {
-                "command": command,
-                "seed": request.seed,
-                "sampler": request.sampler,
-                "pruner": request.pruner,
-                "worker": name,
-            }
-            begin_search(database.study, location, settings, search=search, notes=dataset.notes)
-        interrupts.check()
+        observer.named(name)
+        search = _noted(request, command, name) if noted else None
+        found = subject.begin(database, interrupts.check, search)
         try:
-            found = study_record(database.study, location)
             expected = None
-            if device.type == "cpu" and found.trained < request.trials:
+            if device.type == "cpu" and found.trained < request.trials and noted:
                 with interrupts.allowed():
-                    expected = _expected_trial_seconds(request, space, dataset, config)
+                    expected = subject.expected_trial_seconds()
             observer.opened(
                 Opening(found, location, dataset.test_images, device_name(device), expected)
             )
             images = dataset.to(device)
-            proposals = Proposals(space, request.limits, choices)
+            proposals = Proposals(subject.space, request.limits, subject.choices)
             plan = Plan(
                 trials=request.trials,
                 proposals=proposals,
@@ -145,7 +221,7 @@ def run_search(
                     seed=request.seed,
                     device=device,
                 ),
-                presets=presets,
+                presets=subject.presets,
                 objectives=request.objectives,
                 said_of_training=said_of_training,
                 clean_up=lambda: free_memory(device),
@@ -165,15 +241,47 @@ def run_search(
             ) from error
 
 
-def _expected_trial_seconds(
-    request: SearchRequest, space: SearchSpace, dataset: ImageDataset, config: TrainingConfig
-) -> float | None:
-    try:
-        return expected_trial_seconds(space, request.limits, dataset, config)
-    except Exception as error:
-        if is_out_of_memory(error):
-            return None  # a design too large for this machine; the search will say so
-        raise
+def _unended(study: StudyRecord) -> bool:
+    """Whether a trial runs, or is left from a worker that is gone."""
+    return any(t.outcome is None and t.worker is not None for t in study.trials)
+
+
+def _search_with_crew(
+    request: SearchRequest, observer: Observer, command: str | None
+) -> SearchResult:
+    """`run_search` with several workers, which find the study made and the images read."""
+    posts = posts_for(request)
+    subject = _subject_of(request, observer)
+    location = subject.location
+    with Interrupts() as interrupts, worker_name() as name:
+        with open_database(location, interrupts.check) as database:
+            search = {**_noted(request, command, name), "workers": request.workers}
+            found = subject.begin(database, interrupts.check, search)
+        expected = None
+        device = find_device(request.device)
+        if device.type == "cpu" and found.trained < request.trials:
+            with interrupts.allowed():
+                expected = subject.expected_trial_seconds()
+        observer.opened(
+            Opening(
+                found,
+                location,
+                subject.dataset.test_images,
+                f"{device_name(device)}, {len(posts)} workers",
+                expected,
+            )
+        )
+        told = frozenset(t.number for t in found.trials if t.outcome is not None)
+        crew = Crew(request, observer, told)
+        ending = None
+        if found.trained < request.trials or _unended(found):
+            ending = crew.run(interrupts)
+        study = read_study(location)
+        if study.trained >= request.trials:
+            ending = SearchEnding.DONE
+        if ending is None:
+            raise SearchFailed(f"{crew.failure}; the same command continues")
+        return SearchResult(study, location, ending, crew.newly_trained)
 
 
 def search_recipe(dataset: ImageDataset, epochs: int | None = None) -> TrainingConfig:

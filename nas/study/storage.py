@@ -42,7 +42,7 @@ def begin_search(
     location: StudyLocation,
     settings: StudySettings,
     *,
-    search: Mapping[str, object],
+    search: Mapping[str, object] | None,
     notes: Sequence[str] = (),
 ) -> None:
     """Makes a new study one of these settings, or checks that it is; and notes the search in it.
@@ -53,7 +53,8 @@ def begin_search(
         study: open.
         location: where it lies, for messages.
         settings: of the study.
-        search: what is kept of this search, with its `seed`, `command` and `worker`.
+        search: what is kept of this search, with its `seed`, `command` and `worker`; None for one
+            of several workers, of which their parent has made the study and kept a line.
         notes: what a reader of the study must know.
 
     Raises:
@@ -61,9 +62,11 @@ def begin_search(
     """
     attributes = study.user_attrs
     known, searches = "settings" in attributes, attributes.get("searches", ())
+    joins = search is None
+    search = search or {}
     empty = not study.get_trials(deepcopy=False)
     used = any(is_alive(before.get("worker")) for before in searches)
-    if not known or (empty and not used):
+    if not known or (empty and not used and not joins):
         if not empty:
             raise StudyError(
                 f"{location}: expected a study made by nas, got a study without settings; "
@@ -84,6 +87,8 @@ def begin_search(
                 f"{location}: expected the settings the study was made with, got "
                 f"{'; '.join(changed)}; take those settings, or another name with --study"
             )
+    if joins:
+        return
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     now = {**search, "versions": _versions(), "started": started}
     study.set_user_attr("searches", [*searches, now])

@@ -73,6 +73,11 @@ def make_trainer(
     return train_candidate
 
 
+def checkpoint_name(key: str) -> str:
+    """The name of the checkpoint of a candidate with this key, without `.pt`."""
+    return hashlib.sha256(key.encode()).hexdigest()[:20]
+
+
 def make_checkpoints(
     folder: Path,
     dataset: ImageDataset,
@@ -87,10 +92,9 @@ def make_checkpoints(
     """
 
     def checkpoint_of(candidate: Candidate) -> EpochCheckpoint:
-        name = hashlib.sha256(candidate.key.encode()).hexdigest()[:20]
         own = tuned(config, candidate.training, task_of(dataset))
         plan = RunPlan(architecture=candidate.architecture, dataset=dataset, config=own, seed=seed)
         identity = {**plan.identity(), "device": device.type, "torch": str(torch.__version__)}
-        return EpochCheckpoint(folder / f"{name}.pt", identity)
+        return EpochCheckpoint(folder / f"{checkpoint_name(candidate.key)}.pt", identity)
 
     return checkpoint_of

@@ -19,9 +19,10 @@ from nas.study.interrupts import Interrupts
 from nas.study.mirror import Mirror
 from nas.study.observer import Observer
 from nas.study.ownership import TrialLost
-from nas.study.plan import Plan, SearchEnding
+from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.presets import queue_again
 from nas.study.records import INTERRUPTED, Outcome, TrialRecord
+from nas.study.retrying import Retrying
 from nas.study.storage import STATES, STORAGE_ERRORS, trial_record
 from nas.training.loop import Ending, EpochResult, TrainingResult
 
@@ -60,6 +61,7 @@ class Worker:
         self._heart = Heart(lambda: database.engine, name, grace)
         self._mirror = Mirror(database.study, plan.pruner, plan.sampler)
         self._claims = Claims(name, database, self._mirror, plan, interrupts.check, self._heart)
+        self._retrying = Retrying(database, interrupts, observer)
         self.newly_trained = 0
 
     def run(self) -> SearchEnding:
@@ -70,7 +72,8 @@ class Worker:
     def _run(self) -> SearchEnding:
         waiting = False
         while True:
-            step = self._claims.next()
+            # After a claim that failed the copy may hold a trial that the database does not.
+            step = self._retrying(self._claims.next, self._renew_mirror)
             for trial in self._claims.ended_elsewhere():
                 if trial.number not in self._told and "outcome" in trial.user_attrs:
                     self._told.add(trial.number)
@@ -88,7 +91,7 @@ class Worker:
             try:
                 record = self._carry_out(step) if isinstance(step, Proposal) else step
             except TrialLost:
-                self._mirror.renew(self._database.study)  # its copy of that trial is wrong
+                self._renew_mirror()  # its copy of that trial is wrong
                 assert isinstance(step, Proposal)
                 self._observer.trial_lost(step.number)
                 continue
@@ -105,11 +108,12 @@ class Worker:
             candidate = proposal.candidate
             self._observer.trial_started(proposal.number, candidate.architecture, candidate.cost)
             return self._trained(proposal)
-        except TrialLost:
+        except (TrialLost, SearchFailed):
             raise
         except KeyboardInterrupt:
             # In a claim, since that is what queueing locks first.
-            with suppress(TrialLost), self._database.claim():
+            # Nor are there new attempts: of a database that is gone the next search makes the best.
+            with suppress(TrialLost, *STORAGE_ERRORS), self._database.claim():
                 self._end(proposal, Outcome.FAILED, reason=INTERRUPTED)
                 queue_again(self._database.study, proposal.trial)
             raise
@@ -124,7 +128,7 @@ class Worker:
         try:
             with self._interrupts.allowed():
                 result = self._train(proposal)
-        except (*STORAGE_ERRORS, TrialLost):
+        except (*STORAGE_ERRORS, TrialLost, SearchFailed):
             raise
         except Exception as error:
             outcome = Outcome.OUT_OF_MEMORY if is_out_of_memory(error) else Outcome.FAILED
@@ -169,7 +173,16 @@ class Worker:
 
     def _report(self, proposal: Proposal, results: Sequence[EpochResult]) -> None:
         accuracies = {result.epoch: result.val_accuracy for result in results}
-        self._database.report(proposal.trial_id, self._name, accuracies)
+        self._retrying(
+            lambda: self._database.report(proposal.trial_id, self._name, accuracies),
+            self._reconnect_mirror,
+        )
+
+    def _renew_mirror(self) -> None:
+        self._mirror.renew(self._database.study)
+
+    def _reconnect_mirror(self) -> None:
+        self._mirror.reconnect(self._database.study)
 
     def _end(
         self,
@@ -192,7 +205,14 @@ class Worker:
         ended = self._mirror.study.tell(trial, value, state=STATES[outcome])
         written = copy.copy(proposal.written)
         written.intermediate_values = ended.intermediate_values
-        self._database.end(proposal.trial_id, self._name, written, ended)
+
+        def write() -> None:
+            self._database.end(proposal.trial_id, self._name, written, ended)
+
+        if reason == INTERRUPTED:
+            write()
+        else:
+            self._retrying(write, self._reconnect_mirror)
         if reason != INTERRUPTED and (checkpoint := self._plan.checkpoint(proposal.candidate)):
             checkpoint.remove()
         return trial_record(ended, proposal.number)

@@ -1,0 +1,60 @@
+"""`nas doctor`: can a search run here, and is anything left of one that was killed?"""
+
+import argparse
+import dataclasses
+import json
+
+from nas.commands import arguments
+from nas.study.location import StudyLocation
+
+SUMMARY = "check versions, device, data, storage and a study, one line each"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `nas doctor`."""
+    arguments.add_dataset_options(parser, default="auto")
+    arguments.add_study_options(parser, study_required=False)
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="end trials of --study without a worker, and remove checkpoints of no use",
+    )
+    parser.add_argument(
+        "--grace",
+        type=arguments.seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="without a sign of life after which a worker counts as gone",
+    )
+    arguments.add_json_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints a line per finding; 0 when all is well."""
+    location = StudyLocation.at(
+        options.study or "doctor", studies_dir=options.studies_dir, storage=options.storage
+    )
+    import optuna
+
+    from nas.study import doctor
+    from nas.study.request import checkpoints_folder
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    findings = [
+        doctor.look_at_versions(),
+        doctor.look_at_devices(),
+        doctor.look_at_data(options.dataset, options.data_dir),
+        doctor.look_at_storage(location),
+    ]
+    if options.study is not None:
+        folder = checkpoints_folder(options.studies_dir, location)
+        findings += doctor.look_at_study(
+            location, folder, grace=options.grace, repair=options.repair
+        )
+    if options.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            verdict = " ".join(finding.verdict.split())
+            print(f"{'ok ' if finding.good else 'BAD'}  {finding.name:<12} {verdict}")
+    return 0 if all(finding.good for finding in findings) else 1

@@ -1,0 +1,41 @@
+"""What a folder's file system means for a study."""
+
+import os
+from pathlib import Path
+
+_NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
+_NETWORK |= {"fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "vboxsf", "virtiofs"}
+
+
+def network_file_system(path: Path) -> str | None:
+    """The type of the network file system that a path lies on; None on a disk of this machine.
+
+    Known on Linux only. SQLite's locks are unreliable on most of them
+    (https://www.sqlite.org/faq.html#q5), and its WAL mode needs one machine.
+    """
+    try:
+        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found, kind = "", ""
+    place = os.path.join(os.path.realpath(path), "")
+    for line in lines.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = os.path.join(fields[1].replace("\\040", " "), "")
+        if place.startswith(point) and len(point) >= len(found):  # of equals the last counts
+            found, kind = point, fields[2]
+    return kind if kind in _NETWORK else None
+
+
+def warning_for(path: Path | None) -> str | None:
+    """What must be said of a study's SQLite file there; None when all is well, or for a server."""
+    kind = network_file_system(path.parent) if path is not None else None
+    if kind is None:
+        return None
+    return (
+        f"{path} lies on a network file system ({kind}), where SQLite may lose or damage a study "
+        "that several machines write; give --storage the URL of a database server, or "
+        "--studies-dir a folder on a disk of this machine"
+    )

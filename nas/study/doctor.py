@@ -1,0 +1,250 @@
+"""Whether a search could run here, and what is left in a study by workers that are gone."""
+
+import copy
+import importlib.metadata
+import platform
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.data.catalogue import DATASETS, DataError
+from nas.data.download import lies_in
+from nas.data.sources import open_source
+from nas.study import ownership
+from nas.study.database import open_database
+from nas.study.devices import device_name
+from nas.study.disks import warning_for
+from nas.study.location import StudyError, StudyLocation
+from nas.study.presets import queue_again
+from nas.study.processes import is_alive
+from nas.study.records import DIED, QUEUED_AGAIN, Outcome
+from nas.study.storage import STORAGE_ERRORS, first_line, open_existing, read_study
+from nas.study.trainer import checkpoint_name
+
+_PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
+_OLDEST_PYTHON = (3, 11)
+_ROOM = 10**9  # bytes that should be free beside a study
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    good: bool
+    verdict: str  # one line: what is there, and what to do if it is not good
+
+
+def look_at_versions() -> Finding:
+    """Python and the packages that decide results."""
+    try:
+        found = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
+    except importlib.metadata.PackageNotFoundError as error:
+        return Finding("versions", False, f"{error.name} is missing; pip install nas again")
+    good = sys.version_info >= _OLDEST_PYTHON
+    needed = "" if good else "; needs Python 3.11 or later"
+    return Finding(
+        "versions", good, f"Python {platform.python_version()}, {', '.join(found)}{needed}"
+    )
+
+
+def look_at_devices() -> Finding:
+    """The GPUs, each tried with a small product; or the CPU."""
+    if not torch.cuda.is_available():
+        cpu = device_name(torch.device("cpu"))
+        if shutil.which("nvidia-smi"):
+            return Finding(
+                "device",
+                False,
+                f"torch {torch.__version__} cannot use this machine's GPU and trains on {cpu}; "
+                "compare the driver's CUDA version (nvidia-smi) with torch's",
+            )
+        return Finding("device", True, f"no GPU; trains on {cpu}")
+    names = []
+    for i in range(torch.cuda.device_count()):
+        device = torch.device("cuda", i)
+        try:
+            ones = torch.ones(16, 16, device=device)
+            works = bool(((ones @ ones) == 16).all())
+            free = torch.cuda.mem_get_info(device)[0]
+        except RuntimeError as error:
+            return Finding("device", False, f"cuda:{i} does not work: {first_line(error)}")
+        if not works:
+            return Finding("device", False, f"cuda:{i} computes wrong results; do not use it")
+        names.append(f"{device_name(device)} ({free / 2**30:.0f} GiB free)")
+    return Finding("device", True, ", ".join(names))
+
+
+def look_at_data(dataset: str, data_dir: Path) -> Finding:
+    """Whether a dataset can be had; reads no image and downloads nothing."""
+    name = "cifar10" if dataset == "auto" else dataset
+    if name == "digits":
+        return Finding("data", True, "the digits come with scikit-learn")
+    if name in DATASETS and not lies_in(name, data_dir):
+        otherwise = ", or takes the digits if that fails" if dataset == "auto" else ""
+        return Finding("data", True, f"{name} is not in {data_dir}; a search loads it{otherwise}")
+    try:
+        source = open_source(name, data_dir, split_seed=0)
+    except DataError as error:
+        return Finding("data", False, str(error))
+    return Finding("data", True, f"{source.name} in {data_dir}, {len(source.classes)} classes")
+
+
+def look_at_storage(location: StudyLocation) -> Finding:
+    """Whether studies can be written at this place; leaves no folder that was not there."""
+    made = location.path is not None and not location.path.parent.exists()
+    try:
+        location.check()
+        if location.path is None:
+            return Finding("storage", True, f"{location}: {_server(location)}")
+    except StudyError as error:
+        return Finding("storage", False, str(error))
+    except (*STORAGE_ERRORS, ImportError) as error:
+        return Finding("storage", False, f"{location}: no database: {first_line(error)}")
+    folder = location.path.parent
+    if warning := warning_for(location.path):
+        return Finding("storage", False, warning)
+    free = shutil.disk_usage(folder).free
+    if made:
+        folder.rmdir()
+    verdict = f"{folder} can be written, {free / 1e9:.1f} GB free"
+    if free < _ROOM:
+        return Finding("storage", False, f"{verdict}; make room")
+    return Finding("storage", True, verdict)
+
+
+def _server(location: StudyLocation) -> str:
+    engine = sqlalchemy.create_engine(location.url)
+    try:
+        with engine.connect() as connection:
+            version = connection.dialect.server_version_info or ()
+            return f"{connection.dialect.name} {'.'.join(map(str, version))} answers"
+    finally:
+        engine.dispose()
+
+
+def look_at_study(
+    location: StudyLocation, checkpoints: Path, *, grace: float, repair: bool
+) -> Iterator[Finding]:
+    """A study's file, its trials without a worker, and checkpoints that nothing goes on from.
+
+    Args:
+        location: of the study.
+        checkpoints: the folder with its checkpoints.
+        grace: seconds without a sign of life after which a worker is given up.
+        repair: ends those trials and queues their designs again, and removes those checkpoints;
+            a search takes such trials over by itself.
+    """
+    try:
+        study = read_study(location)
+        yield _whole(location)
+    except StudyError as error:
+        yield Finding("study", False, str(error))
+        return
+    trials = open_existing(location).get_trials(deepcopy=False)
+    orphans = _orphans(location, trials, grace)
+    running = sum(t.state is TrialState.RUNNING for t in trials) - len(orphans)
+    said = f"{study.trained} designs trained, {running} in training"
+    if repair and orphans:
+        ended = _end(location, orphans)
+        yield Finding("trials", True, f"{said}; {ended} without a worker ended and queued again")
+    elif orphans:
+        numbers = ", ".join(str(t.number) for t in orphans)
+        yield Finding(
+            "trials",
+            False,
+            f"{said}; without a worker: {numbers}; a search goes on with them, --repair ends them",
+        )
+    else:
+        yield Finding("trials", True, f"{said}, none without a worker")
+    yield _look_at_checkpoints(trials, checkpoints, repair=repair)
+
+
+def _whole(location: StudyLocation) -> Finding:
+    if location.path is None:
+        return Finding("study", True, f"{location} can be read")
+    with closing(sqlite3.connect(f"{location.path.resolve().as_uri()}?mode=ro", uri=True)) as file:
+        try:
+            answer = str(file.execute("PRAGMA quick_check(1)").fetchone()[0])
+        except sqlite3.Error as error:
+            answer = str(error)
+    if answer != "ok":
+        return Finding(
+            "study", False, f"{location.path} is damaged ({answer}); go back to a copy of it"
+        )
+    return Finding("study", True, f"{location.path} is whole")
+
+
+def _orphans(
+    location: StudyLocation, trials: Sequence[FrozenTrial], grace: float
+) -> list[FrozenTrial]:
+    running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+    if not running:
+        return []
+    engine = sqlalchemy.create_engine(location.url)
+    try:
+        with engine.connect() as connection:
+            study_id = connection.execute(
+                sqlalchemy.text("SELECT study_id FROM trials WHERE trial_id = :trial"),
+                {"trial": running[0]._trial_id},
+            ).scalar_one()
+            silences = ownership.silences(connection, study_id)
+    finally:
+        engine.dispose()
+    return [
+        trial
+        for trial in running
+        if not is_alive(trial.user_attrs.get(ownership.WORKER))
+        or silences.get(trial._trial_id, 0.0) > grace
+    ]
+
+
+def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> int:
+    """Ends trials unless they were taken over meanwhile; returns how many."""
+    ended = 0
+    with open_database(location) as database, database.claim():
+        for trial in orphans:
+            after = copy.copy(trial)
+            said = {"reason": DIED, "outcome": Outcome.FAILED.value}
+            after.user_attrs, after.state = {**trial.user_attrs, **said}, TrialState.FAIL
+            if database.take_over(trial._trial_id, trial, after):
+                ended += 1
+                if "key" in trial.user_attrs:
+                    queue_again(database.study, trial)
+    return ended
+
+
+def _look_at_checkpoints(trials: Sequence[FrozenTrial], folder: Path, *, repair: bool) -> Finding:
+    done = {t.user_attrs.get("key") for t in trials if _counts(t)}
+    wanted = {
+        checkpoint_name(t.user_attrs["key"])
+        for t in trials
+        if "key" in t.user_attrs
+        and t.user_attrs["key"] not in done
+        and (not t.state.is_finished() or t.user_attrs.get("reason") in QUEUED_AGAIN)
+    }
+    files = sorted(folder.glob("*.pt")) + sorted(folder.glob(".*.tmp"))
+    left = [path for path in files if not any(name in path.name for name in wanted)]
+    size = f"{sum(path.stat().st_size for path in left) / 1e6:.1f} MB"
+    if left and repair:
+        for path in left:
+            path.unlink(missing_ok=True)
+        return Finding("checkpoints", True, f"{len(left)} of no use removed, {size}")
+    if left:
+        return Finding(
+            "checkpoints", False, f"{len(left)} of no use, {size}; --repair removes them"
+        )
+    return Finding("checkpoints", True, f"{len(files)}, each to go on from")
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    outcome = trial.user_attrs.get("outcome")
+    return trial.state.is_finished() and outcome is not None and Outcome(outcome).counts

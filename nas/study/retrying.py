@@ -1,0 +1,104 @@
+"""A database that is gone for a while: tried again until it is back, or patience ends."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
+
+from nas.study.database import Database
+from nas.study.interrupts import Interrupts
+from nas.study.observer import Observer
+from nas.study.plan import SearchFailed
+from nas.study.storage import STORAGE_ERRORS, first_line
+
+PATIENCE = 120.0  # seconds without the database after which a search ends
+_FIRST, _LONGEST = 0.5, 10.0  # seconds between two attempts: twice as many each time
+_SLICE = 0.2  # seconds between two looks for a signal
+
+_Answer = TypeVar("_Answer")
+
+
+class Retrying:
+    """Does a piece of work on a database again when the database was gone.
+
+    The work must be all or nothing, and the same when it is done twice: an answer may be lost
+    after all was written.
+
+    Args:
+        database: open.
+        interrupts: looked for between two attempts.
+        observer: hears when the database is gone and back.
+        patience: seconds without it after which the search ends.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        interrupts: Interrupts,
+        observer: Observer,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._database = database
+        self._interrupts = interrupts
+        self._observer = observer
+        self._patience = patience
+
+    def __call__(
+        self, work: Callable[[], _Answer], renewed: Callable[[], None] = lambda: None
+    ) -> _Answer:
+        """What the work returns.
+
+        Args:
+            work: on the database.
+            renewed: called before a new attempt, once the database is there again.
+
+        Raises:
+            SearchFailed: the database stayed away.
+            KeyboardInterrupt: a signal came meanwhile.
+        """
+        try:
+            return work()
+        except STORAGE_ERRORS as error:
+            if not self._may_come_back(error):
+                raise
+            self._observer.database_gone(first_line(error), self._patience)
+            last: BaseException = error
+        deadline = time.monotonic() + self._patience
+        pause = _FIRST
+        while time.monotonic() < deadline:
+            self._wait(pause)
+            pause = min(2 * pause, _LONGEST)
+            try:
+                self._database.renew()
+                renewed()
+                answer = work()
+            except STORAGE_ERRORS as error:
+                if not self._may_come_back(error):
+                    raise
+                last = error
+                continue
+            self._observer.database_back()
+            return answer
+        raise SearchFailed(
+            f"the database did not answer for {self._patience:.0f} seconds: {first_line(last)}; "
+            "what the study holds is kept, and the same command continues"
+        )
+
+    def _may_come_back(self, error: BaseException) -> bool:
+        """Whether it is a matter of time; a file that is damaged or full stays so."""
+        chain: BaseException | None = error
+        while chain is not None:
+            if isinstance(chain, (DataError, IntegrityError, ProgrammingError)):
+                return False
+            if self._database.is_file and "locked" in str(chain):
+                return True
+            chain = chain.__cause__
+        return not self._database.is_file
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._interrupts.check()
+            time.sleep(_SLICE)
+        self._interrupts.check()

@@ -1,0 +1,100 @@
+"""`nas doctor` as a person meets it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nas.commands import main
+from nas.study.disks import network_file_system
+from nas.study.search import run_search
+from nas.study.storage import read_study
+from tests.conftest import RequestOf
+from tests.test_recovery import abandon_all, small_disk
+
+
+def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
+    """The exit status, and by name a finding's mark and verdict."""
+    capsys.readouterr()
+    status = main(["doctor", *arguments])
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    lines = [line.split(maxsplit=2) for line in captured.out.splitlines()]
+    return status, {name: f"{mark} {verdict}" for mark, name, verdict in lines}
+
+
+def test_a_place_where_all_is_well(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, found = doctor(capsys, "--dataset", "digits")
+    assert (status, list(found)) == (0, ["versions", "device", "data", "storage"])
+    assert "torch" in found["versions"]
+    assert "studies can be written" in found["storage"]
+    assert list(tmp_path.iterdir()) == []
+    assert main(["doctor", "--dataset", "digits", "--json"]) == 0
+    assert all(finding["good"] for finding in json.loads(capsys.readouterr().out))
+    assert "ok cifar10 is not in data; a search loads it" in doctor(capsys)[1]["data"]
+
+
+def test_what_is_wrong_is_said_in_one_line_each(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    status, found = doctor(
+        capsys, "--dataset", "folder", "--data-dir", "none", "--studies-dir", "file"
+    )
+    assert status == 1
+    assert found["data"].startswith("BAD ")
+    assert found["storage"].startswith("BAD --studies-dir: expected a directory")
+    url = "postgresql+psycopg://someone:secret@127.0.0.1:9/none"
+    status, found = doctor(capsys, "--dataset", "digits", "--storage", url)
+    assert found["storage"].startswith("BAD postgresql+psycopg://someone:***@127.0.0.1:9/none")
+    assert "secret" not in str(found)
+    _, found = doctor(capsys, "--dataset", "digits", "--study", "missing")
+    assert found["study"].startswith("BAD ")
+
+
+def test_trials_without_a_worker_are_found_and_ended(
+    capsys: pytest.CaptureFixture[str], request_of: RequestOf
+) -> None:
+    request = request_of(trials=2)
+    location = run_search(request).location
+    abandon_all(location)
+    folder = request.checkpoints_for(location)
+    folder.mkdir(parents=True)
+    (folder / "0123.pt").write_bytes(b"left")
+    arguments = ["--dataset", "digits", "--study", "digits-5M"]
+    arguments += ["--studies-dir", str(request.studies_dir)]
+    before = read_study(location)
+    status, found = doctor(capsys, *arguments)
+    assert status == 1
+    assert found["study"] == f"ok {location.path} is whole"
+    assert "0 in training; without a worker: 0, 1;" in found["trials"]
+    assert found["checkpoints"].startswith("BAD 1 of no use")
+    assert read_study(location) == before  # it only looks
+    status, found = doctor(capsys, *arguments, "--repair")
+    assert status == 0
+    assert found["trials"].endswith("2 without a worker ended and queued again")
+    assert list(folder.iterdir()) == []
+    assert doctor(capsys, *arguments)[0] == 0
+    study = run_search(request).study
+    assert study.trained == 2
+    assert [t.architecture for t in study.trials[2:]] == [t.architecture for t in before.trials]
+
+
+def test_a_disk_without_room(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, "1m"):
+        status, found = doctor(capsys, "--dataset", "digits", "--studies-dir", str(disk))
+    assert status == 1
+    assert found["storage"].endswith("GB free; make room")
+
+
+def test_a_network_file_system_is_known(tmp_path: Path) -> None:
+    assert network_file_system(tmp_path) is None
+    places = [line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for _, place, kind, *_ in places:
+        if kind in ("nfs", "nfs4", "9p", "virtiofs"):
+            assert network_file_system(Path(place)) in ("nfs", "nfs4", "9p", "virtiofs")

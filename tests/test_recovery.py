@@ -11,14 +11,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
+from filelock import FileLock
 from optuna.pruners import NopPruner
+from optuna.storages import RDBStorage, get_storage
 from optuna.trial import TrialState
 
+import nas.study.database as database_module
 from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
@@ -230,6 +234,40 @@ def test_a_trial_that_was_ended_by_others_is_lost(database: Database) -> None:
     assert database.take_over(trial_id, before, after)
     with pytest.raises(TrialLost):
         database.report(trial_id, "first", {1: 0.1})
+
+
+def test_a_process_stopped_in_a_claim_holds_nobody_up_and_decides_nothing(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_STUCK", 0.3)
+    location = StudyLocation.at("parts", studies_dir=tmp_path)
+
+    def stopped_for_long() -> None:
+        with database.claim():
+            assert len(database.study.trials) == 1  # what it decides by
+            with open_database_again(location) as other, other.claim():
+                other.study.enqueue_trial({"by": "another"})
+            database.study.enqueue_trial({"by": "this"})
+
+    with database.claim():
+        database.study.enqueue_trial({"by": "this, before"})
+    with pytest.raises(sqlite3.OperationalError, match="locked, by a process that was stopped"):
+        stopped_for_long()
+    database.renew()  # as a search does then, since what was read may have been undone
+    fixed = [trial.system_attrs["fixed_params"]["by"] for trial in database.study.trials]
+    assert fixed == ["this, before", "another"]
+    with database.claim():
+        database.study.enqueue_trial({"by": "this, after"})
+    assert len(database.study.trials) == 3
+
+
+def open_database_again(location: StudyLocation) -> AbstractContextManager[Database]:
+    """As another process has it open, which needed no lock to open it then."""
+    storage = RDBStorage(location.url)
+    study = optuna.load_study(study_name=location.name, storage=get_storage(storage))
+    assert location.lock_file is not None
+    lock = FileLock(location.lock_file, is_singleton=False)
+    return nullcontext(Database(storage, study, lock))
 
 
 def test_a_heart_beats_for_its_own_trial_only(database: Database, tmp_path: Path) -> None:

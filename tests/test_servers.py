@@ -137,7 +137,8 @@ def test_a_server_that_is_restarted_at_any_moment_does_not_end_a_search(
         def database_back(self) -> None:
             heard.append("back")
 
-    request = request_of(trials=5, storage=postgres.url, study="restarted")
+    url = f"{postgres.url}?connect_timeout=10&tcp_user_timeout=30000"  # as docs/cluster.md says
+    request = request_of(trials=5, storage=url, study="restarted")
     study = run_search(request, Restarting()).study
     assert heard == ["gone", "back"] * 2
     assert study.outcomes == {Outcome.TRAINED: 5}

@@ -167,6 +167,9 @@ def test_who_is_alive() -> None:
     with worker_name() as first, worker_name() as second:
         assert first != second
         assert is_alive(first)
+        place = first.partition("@")[2]
+    assert is_alive(f"{host}:1:1-0@elsewhere")  # a container of the same name, say
+    assert not is_alive(f"{host}:{os.getppid()}:1-0@{place}")
     assert not is_alive(first)  # this process is, that search is not
     assert is_alive("elsewhere:1:1-0")  # nobody here can know
     assert not is_alive(None)

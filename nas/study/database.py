@@ -6,6 +6,7 @@ Optuna calls between are the usual ones, on a session that joins it.
 
 import copy
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors
 
 _LOCK_POLL = 0.01  # seconds
 _LOCK_PATIENCE = 0.2  # seconds between two looks for a signal while another process has the lock
+_STUCK = 60.0  # seconds after which the process that has the lock is not waited for any more
 _CREATIONS = 20  # attempts to make the tables of a server that others are making, too
 
 
@@ -42,6 +44,8 @@ _AWAKE = sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = '60s'"
 _STUDIES = _table("studies", "study_id")
 _PARAMS = _table("trial_params", "trial_id", "param_name", "param_value", "distribution_json")
 _USER_ATTRIBUTES = _table("trial_user_attributes", "trial_id", "key", "value_json")
+_STUDY_ATTRIBUTES = _table("study_system_attributes", "study_id", "key", "value_json")
+_CLAIMS = "nas:claims"
 _SYSTEM_ATTRIBUTES = _table("trial_system_attributes", "trial_id", "key", "value_json")
 
 
@@ -80,16 +84,52 @@ class Database:
     def claim(self, interrupted: Callable[[], None] = lambda: None) -> Iterator[None]:
         """A transaction that only one process at a time may have, to decide what to train.
 
+        A process that is stopped in one (SIGSTOP) holds the others up for a minute; then they go on
+        without it, and its own claim fails when it is revived.
+
         Args:
             interrupted: called again and again while another process has it; may raise.
         """
-        with _held(self._lock, interrupted), self.transaction() as connection:
-            if self._lock is None:
-                if connection.dialect.name == "postgresql":  # one that is stopped stops no other
-                    connection.execute(_AWAKE)
-                row = sqlalchemy.select(_STUDIES).where(_STUDIES.c.study_id == self.study._study_id)
-                connection.execute(row.with_for_update())
+        with _held(self._lock, interrupted, _STUCK), self.transaction() as connection:
+            if self._lock is not None:
+                claims = self._claims(connection)
+                yield
+                self._count_claim(connection, claims)
+                return
+            if connection.dialect.name == "postgresql":  # one that is stopped stops no other
+                connection.execute(_AWAKE)
+            row = sqlalchemy.select(_STUDIES).where(_STUDIES.c.study_id == self.study._study_id)
+            connection.execute(row.with_for_update())
             yield
+
+    def _claims(self, connection: sqlalchemy.Connection) -> str | None:
+        """How many claims have written in an SQLite study, as text; None before the first."""
+        count = sqlalchemy.select(_STUDY_ATTRIBUTES.c.value_json).where(self._of_claims)
+        return connection.execute(count).scalar()
+
+    def _count_claim(self, connection: sqlalchemy.Connection, before: str | None) -> None:
+        """Counts a claim that wrote something, if none has written since it began.
+
+        Raises:
+            sqlite3.OperationalError: one has: this process was stopped in its claim.
+        """
+        file = connection.connection.dbapi_connection
+        if not isinstance(file, sqlite3.Connection) or not file.in_transaction:
+            return
+        # The first write of the transaction has locked the file, so this is the last word.
+        if self._claims(connection) != before:
+            raise sqlite3.OperationalError("the study was locked, by a process that was stopped")
+        if before is None:
+            row = {"study_id": self.study._study_id, "key": _CLAIMS, "value_json": "1"}
+            connection.execute(_STUDY_ATTRIBUTES.insert().values(row))
+        else:
+            update = _STUDY_ATTRIBUTES.update().where(self._of_claims)
+            connection.execute(update.values(value_json=str(int(before) + 1)))
+
+    @property
+    def _of_claims(self) -> sqlalchemy.ColumnElement[bool]:
+        attribute = _STUDY_ATTRIBUTES.c
+        return (attribute.study_id == self.study._study_id) & (attribute.key == _CLAIMS)
 
     def renew(self) -> None:
         """Connects again, and forgets what was read: it may have been undone."""
@@ -293,16 +333,23 @@ def open_database(
 
 
 @contextmanager
-def _held(lock: FileLock | None, interrupted: Callable[[], None]) -> Iterator[None]:
+def _held(
+    lock: FileLock | None, interrupted: Callable[[], None], patience: float = math.inf
+) -> Iterator[None]:
+    """A block in which no other process has the lock, unless one has it longer than `patience`."""
     if lock is None:
         yield
         return
+    deadline = time.monotonic() + patience
     while True:
         try:
             lock.acquire(timeout=_LOCK_PATIENCE, poll_interval=_LOCK_POLL)
             break
         except Timeout:
             interrupted()
+            if time.monotonic() > deadline:
+                yield
+                return
     try:
         yield
     finally:

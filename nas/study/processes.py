@@ -1,5 +1,7 @@
 """Who runs a trial: names of searches, and whether the one behind a name may still be at it."""
 
+import functools
+import hashlib
 import itertools
 import os
 import socket
@@ -16,10 +18,12 @@ def worker_name() -> Iterator[str]:
     """A name for a search of this process, alive while the block is.
 
     Host, process, when that process was started, and the how manieth search of it this is: the
-    number of a process that ended may be given to another one.
+    number of a process that ended may be given to another one. Last what tells containers and
+    machines of one name apart, since process numbers mean nothing from one to the other.
     """
     process = os.getpid()
-    name = f"{socket.gethostname()}:{process}:{_started(process)}-{next(_searches)}"
+    started = f"{_started(process)}-{next(_searches)}"
+    name = f"{socket.gethostname()}:{process}:{started}@{_place()}"
     _active.add(name)
     try:
         yield name
@@ -33,7 +37,8 @@ def is_alive(worker: str | None) -> bool:
         return False
     host, _, rest = worker.partition(":")
     number, _, started = rest.partition(":")
-    if host != socket.gethostname():
+    started, _, place = started.partition("@")
+    if host != socket.gethostname() or (place and place != _place()):
         return True
     process = int(number)
     if process == os.getpid():
@@ -47,6 +52,20 @@ def is_alive(worker: str | None) -> bool:
     if _state(process)[0] == "Z":  # ended; only its parent has not asked how yet
         return False
     return not started or started.partition("-")[0] == _started(process)
+
+
+@functools.cache
+def _place() -> str:
+    """Tells this machine and its process numbers from others; the same after a restart."""
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        machine = ""
+    try:
+        numbers = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        numbers = 0
+    return hashlib.sha256(f"{machine}/{numbers}".encode()).hexdigest()[:8]
 
 
 def _started(process: int) -> str:

@@ -1,6 +1,8 @@
 """How good the best of n trained designs is, for several ways to propose them.
 
-RESULT
+NAS-Bench-Macro within 1.634 M parameters, 50 trained designs, 50 seeds: the default 0.000, Optuna's
+TPE 0.036, evolution 0.27, random designs 0.45 points. More tables, our own space among them, in
+`docs/proposals.md`.
 
 Regret is what the incumbent's accuracy lacks to the best design within the budget, in points. A
 search is replayed on a table of real trainings, so that every method can have many seeds::

@@ -60,10 +60,15 @@ def hold(connection: sqlalchemy.Connection, trial_id: int, worker: str) -> bool:
     Raises:
         TrialLost: it is another worker's, or was ended by one.
     """
-    owned = _touch(connection, trial_id) and connection.execute(_owned(trial_id, worker)).first()
-    if not owned:
+    row = None
+    if _touch(connection, trial_id):
+        own = sqlalchemy.select(_RUNS).where(
+            _TRIALS.c.trial_id == trial_id, sqlalchemy.exists(_owned(trial_id, worker))
+        )
+        row = connection.execute(own).first()
+    if row is None:
         raise TrialLost
-    return _runs(connection, trial_id)
+    return bool(row[0])
 
 
 def take(connection: sqlalchemy.Connection, trial_id: int, worker: str | None) -> bool:

@@ -250,13 +250,15 @@ def _search_with_crew(
     request: SearchRequest, observer: Observer, command: str | None
 ) -> SearchResult:
     """`run_search` with several workers, which find the study made and the images read."""
-    posts = posts_for(request)
+    posts_for(request)  # or refuse, before anything is read
     subject = _subject_of(request, observer)
     location = subject.location
     with Interrupts() as interrupts, worker_name() as name:
         with open_database(location, interrupts.check) as database:
             search = {**_noted(request, command, name), "workers": request.workers}
             found = subject.begin(database, interrupts.check, search)
+        left = max(1, request.trials - found.trained)  # more workers would only wait
+        request = dataclasses.replace(request, workers=min(request.workers, left))
         expected = None
         device = find_device(request.device)
         if device.type == "cpu" and found.trained < request.trials:
@@ -267,7 +269,7 @@ def _search_with_crew(
                 found,
                 location,
                 subject.dataset.test_images,
-                f"{device_name(device)}, {len(posts)} workers",
+                f"{device_name(device)}, {request.workers} workers",
                 expected,
             )
         )

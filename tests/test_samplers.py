@@ -245,6 +245,30 @@ def test_one_sampler_serves_one_study_after_another(sampler: str) -> None:
         assert sorted(t.params["x"] for t in study.trials) == list(range(1, 21))
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_threads_that_share_a_sampler_propose_different_things(sampler: str) -> None:
+    domain = Domain(search_space={name: IntDistribution(0, 9) for name in ("x", "y")})
+    study = optuna.create_study(sampler=make_sampler(sampler, seed=0, domain=domain))
+
+    def objective(trial: optuna.Trial) -> float:
+        return trial.suggest_int("x", 0, 9) + trial.suggest_int("y", 0, 9)
+
+    study.optimize(objective, n_trials=40, n_jobs=4)
+    assert len({(t.params["x"], t.params["y"]) for t in study.trials}) == 40
+
+
+def test_what_cannot_be_used_is_one_line() -> None:
+    with pytest.raises(ValueError, match="expected a sampler gp, tpe, random, got 'cmaes'"):
+        make_sampler("cmaes", seed=0)
+    space = {"x": IntDistribution(0, 99)}
+    domain = Domain(search_space=space, cost=lambda params: params["x"])
+    study = optuna.create_study(sampler=make_sampler("gp", seed=0, domain=domain))
+    for x in range(10):
+        study.add_trial(create_trial(params={"x": x}, distributions={**space}, value=x))
+    with pytest.raises(ValueError, match="expected costs above 0, got"):
+        ask(study, space)
+
+
 def test_a_study_of_several_objectives_is_refused() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
     study.sampler = make_sampler("gp", seed=0, domain=Domain(search_space=MIXED))

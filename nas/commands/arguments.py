@@ -124,9 +124,10 @@ def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | No
     parser.add_argument(
         "--subset",
         type=share,
-        default=1.0,
+        default=1.0 if default else None,
         metavar="SHARE",
-        help="share of the training images to use",
+        help="share of the training images to use"
+        + ("" if default else " (default: that of --study, or 1.0)"),
     )
 
 

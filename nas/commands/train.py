@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
 
     device = find_device(options.device)
     dataset = load_dataset(
-        dataset_name, options.data_dir, split_seed=SPLIT_SEED, subset=options.subset
+        dataset_name, options.data_dir, split_seed=SPLIT_SEED, subset=options.subset or 1.0
     )
     for note in dataset.notes:
         print("NOTE:", note, file=sys.stderr)
@@ -226,6 +226,8 @@ def _from_study(
     study = read_study(location)
     trial = _trial(study, options.trial or "best")
     assert trial.architecture is not None
+    if options.subset is None:
+        options.subset = study.settings.subset
     said = any(getattr(options, name) is not None for name in REAL_VALUES)
     training: Mapping[str, Any] = {}
     if trial.training and options.recipe == _RECIPE and not said:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,10 +53,15 @@ def make_sampler(
         is_feasible: as in `Domain`, when there is no domain.
         key: as in `Domain`, when there is no domain.
         cost: as in `Domain`, when there is no domain.
+
+    Raises:
+        ValueError: the name is unknown.
     """
     rules = {"is_feasible": is_feasible, "key": key, "cost": cost}
     given = {rule: function for rule, function in rules.items() if function is not None}
     assert domain is None or not given, "a domain has its own rules"
+    if name not in _KINDS:
+        raise ValueError(f"expected a sampler {', '.join(_KINDS)}, got {name!r}")
     return _KINDS[name](seed, domain, given)
 
 
@@ -68,13 +74,16 @@ class DomainSampler(BaseSampler):
     def __init__(self, seed: int, domain: Domain | None, rules: Mapping[str, Any]) -> None:
         self.domain = domain
         self._rules = rules
+        self._lock = threading.RLock()  # Optuna's n_jobs shares a sampler among threads
+        self._proposed: dict[int, Params] = {}  # by trial number; the trial may not have it yet
         self._ended: dict[int, tuple[Params, Params | None, Hashable]] = {}  # by number
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
         """From now on proposes what a new sampler of this seed would."""
-        self._rng = random.Random(seed)
-        self._independent = RandomSampler(seed=seed)
+        with self._lock:
+            self._rng = random.Random(seed)
+            self._independent = RandomSampler(seed=seed)
 
     def reseed_rng(self) -> None:
         """Chance decides; Optuna calls it in each of several parallel threads or processes."""
@@ -104,9 +113,11 @@ class DomainSampler(BaseSampler):
                 "take one of Optuna's samplers"
             )
         domain = self.domain or Domain(search_space=search_space, **self._rules)
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        history = self._read(domain, others, study.direction)
-        return dict(self._propose(study, trial, domain, history))
+        with self._lock:
+            others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+            history = self._read(domain, others, study.direction)
+            self._proposed[trial.number] = self._propose(study, trial, domain, history)
+            return dict(self._proposed[trial.number])
 
     def sample_independent(
         self,
@@ -144,7 +155,10 @@ class DomainSampler(BaseSampler):
         """The proposal that a trial is, and its key; remembered for trials that have ended."""
         params, proposal, key = self._ended.get(trial.number, (None, None, None))
         if self.domain is None or params is None or params != trial.params:
-            proposal = domain.proposal(trial.params)
+            values: Params = trial.params
+            if trial.state is TrialState.RUNNING and not values:
+                values = self._proposed.get(trial.number, values)
+            proposal = domain.proposal(values)
             key = None if proposal is None else domain.key(proposal)
             if trial.state.is_finished():
                 self._ended[trial.number] = (trial.params, proposal, key)
@@ -157,7 +171,7 @@ class TPE(DomainSampler):
     def reseed(self, seed: int) -> None:
         """From now on proposes what a new sampler of this seed would."""
         super().reseed(seed)
-        with warnings.catch_warnings():
+        with self._lock, warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # of `group`
             # With groups it models choices jointly that only some designs have.
             self._tpe = TPESampler(seed=seed, multivariate=True, group=True)
@@ -273,6 +287,8 @@ class _Model:
     def _log_costs(self, designs: Sequence[Params]) -> Floats:
         assert self._cost is not None
         costs = np.array([self._cost(design) for design in designs], dtype=np.float64)
+        if not (costs > 0).all() or not np.isfinite(costs).all():
+            raise ValueError(f"expected costs above 0, got {costs[~(costs > 0)].tolist()[:1]}")
         return np.log(costs.reshape(len(designs), -1))
 
 

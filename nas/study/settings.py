@@ -27,6 +27,8 @@ _CALLED = {
     "tuning.augment": "choices of augmentation (--tune augment)",
 }
 
+_COUNTS = ("train_images", "validation_images")  # follow from dataset and subset
+
 _SPACE = {
     "space.stages": "N",
     "space.blocks": "B",
@@ -65,6 +67,9 @@ def differences(before: StudySettings, now: StudySettings) -> list[str]:
     defaults = {f"recipe.{name}": value for name, value in DEFAULTS.items()}
     old, new = ({**defaults, **_flat(settings_to_json(s))} for s in (before, now))
     changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    named = [name for name in changed if name in _CALLED or name in _SPACE]
+    if named:  # the rest follows from these, or at least comes after them
+        changed = [name for name in named if name not in _COUNTS] or named
     said = [
         f"{_CALLED.get(name, _of_version(name))} {_shown(old.get(name))} in the study, "
         f"{_shown(new.get(name))} now"

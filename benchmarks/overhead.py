@@ -1,7 +1,7 @@
 """What a search costs beside training: milliseconds per trial, at 100 and at 1,000 trials.
 
-67.8 ms at 1,000 trials, 52.2 ms at 100 (1.30 times), with the default sampler and pruner, of which
-the proposal takes 39 ms and 29 ms; 2-core Intel Xeon, otherwise idle, Optuna 5.0.0, Python 3.11.
+71.2 ms at 1,000 trials, 56.2 ms at 100 (1.27 times), with the default sampler and pruner, of which
+the proposal takes 40 ms and 31 ms; 2-core Intel Xeon, otherwise idle, Optuna 5.0.0, Python 3.11.
 A loop that left all to Optuna's storage took 592 ms at 100 trials and 897 ms at 1,000 with the
 sampler `random`, on the same machine under other load.
 

@@ -7,7 +7,7 @@ with one thread and by two, in turn, several times::
 
 Measured on an otherwise idle 2-core Intel Xeon, one round of 12 designs: 39.5 s alone, 20.4 s by
 two, 1.94 times as fast. Time is from the start of the first trial to the end of the last, so
-loading is not in it. Exit status 1 with `--check` when two workers are not 1.5 times as fast as one.
+loading is not in it. With `--check` the exit status is 1 when two are not 1.5 times as fast.
 """
 
 import argparse

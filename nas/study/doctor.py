@@ -26,10 +26,9 @@ from nas.study.location import StudyError, StudyLocation
 from nas.study.presets import queue_again
 from nas.study.processes import is_alive
 from nas.study.records import DIED, QUEUED_AGAIN, Outcome
-from nas.study.storage import STORAGE_ERRORS, first_line, open_existing, read_study
+from nas.study.storage import PACKAGES, STORAGE_ERRORS, first_line, open_existing, read_study
 from nas.study.trainer import checkpoint_name
 
-_PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
 _OLDEST_PYTHON = (3, 11)
 _ROOM = 10**9  # bytes that should be free beside a study
 
@@ -46,7 +45,7 @@ class Finding:
 def look_at_versions() -> Finding:
     """Python and the packages that decide results."""
     try:
-        found = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
+        found = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
     except importlib.metadata.PackageNotFoundError as error:
         return Finding("versions", False, f"{error.name} is missing; pip install nas again")
     good = sys.version_info >= _OLDEST_PYTHON

@@ -5,6 +5,7 @@ several objectives (`Trial.should_prune` raises). Instead each proposal gets a b
 that designs of all sizes are tried, and a run is compared with those of designs no larger.
 """
 
+import dataclasses
 import math
 import random
 from collections.abc import Sequence
@@ -47,10 +48,7 @@ def proposal_limits(
     assert limit is not None, "see SearchRequest"
     smallest = getattr(count(space.smallest(limits, by=size), space.input), size)
     drawn = proposal_budget(smallest, limit, rng)
-    parameters, mult_adds = limits.max_parameters, limits.max_mult_adds
-    if size == "parameters":
-        return Limits(max_parameters=drawn, max_mult_adds=mult_adds)
-    return Limits(max_parameters=parameters, max_mult_adds=drawn)
+    return dataclasses.replace(limits, **{f"max_{size}": drawn})
 
 
 def proposal_budget(smallest: int, limit: int, rng: random.Random) -> int:

@@ -23,7 +23,7 @@ from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.training.tuning import REAL_VALUES
 
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
-_PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
+PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
 
 STATES = {
     Outcome.TRAINED: TrialState.COMPLETE,
@@ -240,5 +240,5 @@ def _other_studies(directory: Path) -> str:
 
 
 def _versions() -> dict[str, str]:
-    packages = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    packages = {package: importlib.metadata.version(package) for package in PACKAGES}
     return {"python": platform.python_version(), **packages}

@@ -213,8 +213,8 @@ class Worker:
             write()
         else:
             self._retrying(write, self._reconnect_mirror)
-        if reason != INTERRUPTED and (checkpoint := self._plan.checkpoint(proposal.candidate)):
-            checkpoint.remove()
+            if checkpoint := self._plan.checkpoint(proposal.candidate):
+                checkpoint.remove()
         return trial_record(ended, proposal.number)
 
 

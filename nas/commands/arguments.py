@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nas.architecture import ImageInput
 from nas.data.catalogue import DATASET_NAMES
+from nas.study.request import GRACE
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _COUNT = re.compile(r"(\d[\d_]{0,29}(?:\.\d{1,30})?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
@@ -158,6 +159,18 @@ def add_report_option(parser: argparse._ActionsContainer) -> None:
         default=Path("reports"),
         metavar="DIR",
         help="where the report is written",
+    )
+
+
+def add_grace_option(parser: argparse._ActionsContainer) -> None:
+    """The option that says when a worker is given up."""
+    parser.add_argument(
+        "--grace",
+        type=seconds,
+        default=GRACE,
+        metavar="SECONDS",
+        help="without a sign of life after which a worker counts as gone and its trial is taken "
+        "over by another",
     )
 
 

@@ -19,13 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="end trials of --study without a worker, and remove checkpoints of no use",
     )
-    parser.add_argument(
-        "--grace",
-        type=arguments.seconds,
-        default=60.0,
-        metavar="SECONDS",
-        help="without a sign of life after which a worker counts as gone",
-    )
+    arguments.add_grace_option(parser)
     arguments.add_json_option(parser)
 
 

@@ -110,13 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--per-gpu", type=number, default=1, metavar="N", help="workers that may share a GPU"
     )
-    parser.add_argument(
-        "--grace",
-        type=arguments.seconds,
-        default=60.0,
-        metavar="SECONDS",
-        help="without a sign of life after which a worker's trial is taken over by another",
-    )
+    arguments.add_grace_option(parser)
     arguments.add_json_option(parser)
 
 

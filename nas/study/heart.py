@@ -7,9 +7,9 @@ from collections.abc import Callable
 import sqlalchemy
 
 from nas.study import ownership
+from nas.study.request import GRACE
 from nas.study.storage import STORAGE_ERRORS
 
-GRACE = 60.0  # seconds without a sign of life after which a trial is taken over
 _BEATS = 6  # in a grace period
 _LONGEST = 10.0  # seconds between two
 

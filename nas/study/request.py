@@ -16,6 +16,7 @@ from nas.training.tuning import check_names
 SAMPLERS = ("gp", "tpe", "random")
 PRUNERS = ("rungs", "median", "halving", "none")
 
+GRACE = 60.0  # seconds without a sign of life after which a worker's trial is taken over
 _PRUNERS_OF_FRONTS = ("rungs", "none")
 
 
@@ -71,7 +72,7 @@ class SearchRequest:
     timeout: float | None = None  # seconds after which no new trial starts
     workers: int = 1  # processes on this machine
     per_gpu: int = 1  # of them, at most, on one GPU
-    grace: float = 60.0  # seconds without a sign of life after which a worker's trial is taken over
+    grace: float = GRACE  # seconds
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -14,7 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from nas.study.claims import Claims, Proposal, Wait
 from nas.study.database import Database
 from nas.study.devices import is_out_of_memory
-from nas.study.heart import GRACE, Heart
+from nas.study.heart import Heart
 from nas.study.interrupts import Interrupts
 from nas.study.mirror import Mirror
 from nas.study.observer import Observer
@@ -22,6 +22,7 @@ from nas.study.ownership import TrialLost
 from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.presets import queue_again
 from nas.study.records import INTERRUPTED, Outcome, TrialRecord
+from nas.study.request import GRACE
 from nas.study.retrying import Retrying
 from nas.study.storage import STATES, STORAGE_ERRORS, trial_record
 from nas.training.loop import Ending, EpochResult, TrainingResult

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.study.crew import posts_for
+from nas.study.team import Post, posts_for
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, TrialRecord
-from nas.study.request import RequestError
+from nas.study.request import RequestError, SearchRequest
 from nas.study.search import Observer, Opening, run_search
 from nas.study.storage import read_study
 from tests.conftest import TINY_SPACE, RequestOf
@@ -113,6 +113,10 @@ def test_killed_workers_a_killed_parent_and_ctrl_c(tmp_path: Path) -> None:
     assert sum(t.retries for t in read_study(location).trials) == 1  # that of the killed one
 
 
+def posts_of(request: SearchRequest) -> list[Post]:
+    return posts_for(request.device, request.workers, request.per_gpu)
+
+
 def test_each_worker_has_a_gpu_of_its_own(
     request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +125,7 @@ def test_each_worker_has_a_gpu_of_its_own(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def gpus(**changes: object) -> list[str]:
-        posts = posts_for(request_of(**changes))
+        posts = posts_of(request_of(**changes))
         assert {post.device for post in posts} == {"cuda"}
         return [post.environment["CUDA_VISIBLE_DEVICES"] for post in posts]
 
@@ -131,9 +135,9 @@ def test_each_worker_has_a_gpu_of_its_own(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-abc,7")
     assert gpus(workers=2) == ["GPU-abc", "7"]
     with pytest.raises(RequestError, match="expected at most 2, 1 for each of 2 GPUs, got 3"):
-        posts_for(request_of(workers=3))
+        posts_of(request_of(workers=3))
 
 
 def test_workers_share_the_threads(request_of: RequestOf) -> None:
-    (post, _) = posts_for(request_of(workers=2, device="cpu"))
+    (post, _) = posts_of(request_of(workers=2, device="cpu"))
     assert post.environment["OMP_NUM_THREADS"] == "1"

@@ -5,65 +5,20 @@ worker is a search like any other: what it trains is decided in claims (`nas.stu
 parent need not share anything out, and a worker that dies is like any process that does.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from dataclasses import replace
 from typing import Any
-
-import torch
 
 from nas.architecture import Architecture
 from nas.counting import Count
 from nas.data.catalogue import DataError
-from nas.study.devices import find_device
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyError
 from nas.study.observer import Observer
 from nas.study.plan import SearchEnding, SearchFailed
 from nas.study.records import TrialRecord
 from nas.study.request import RequestError, SearchRequest
+from nas.study.team import Say, posts_for, run_team
 from nas.training.loop import EpochResult
-
-_PATIENCE = 60.0  # seconds that workers have to end after a signal
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """Where one worker works."""
-
-    device: str  # as in `SearchRequest`
-    environment: Mapping[str, str]  # what its process has beside the parent's variables
-
-
-def posts_for(request: SearchRequest) -> list[Post]:
-    """A place for each worker: a GPU of its own, or its share of the CPU's threads.
-
-    Raises:
-        RequestError: there are not enough GPUs.
-    """
-    device, workers = find_device(request.device), request.workers
-    if device.type != "cuda":
-        threads = str(max(1, torch.get_num_threads() // workers))
-        return [Post(request.device, dict.fromkeys(_THREADS, threads))] * workers
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    names = visible.split(",")[:count] if visible else [str(i) for i in range(count)]
-    if device.index is not None:
-        names = [names[device.index]]
-    if workers > len(names) * request.per_gpu:
-        raise RequestError(
-            f"--workers: expected at most {len(names) * request.per_gpu}, {request.per_gpu} for "
-            f"each of {len(names)} {'GPU' if len(names) == 1 else 'GPUs'}, got {workers}; "
-            "--per-gpu puts more on one"
-        )
-    return [Post("cuda", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]
 
 
 class Crew:
@@ -91,17 +46,13 @@ class Crew:
             How those ended that reached an end; None when none did.
 
         Raises:
+            RequestError: there are not enough GPUs.
             KeyboardInterrupt: on Ctrl-C or SIGTERM, once the workers have ended.
         """
-        with _started(self._request) as workers:
-            try:
-                with interrupts.allowed():
-                    self._follow(workers)
-            except KeyboardInterrupt:
-                for _, process in workers:
-                    process.terminate()
-                self._follow(workers, _PATIENCE)
-                raise
+        request = self._request
+        posts = posts_for(request.device, request.workers, request.per_gpu)
+        tasks = [replace(request, workers=1, device=post.device) for post in posts]
+        run_team(_work, tasks, posts, self, interrupts)
         best = (SearchEnding.DONE, SearchEnding.EXHAUSTED, SearchEnding.TIMEOUT)
         return next((ending for ending in best if ending in self._endings), None)
 
@@ -110,30 +61,8 @@ class Crew:
         """Why the workers that reached no end did not."""
         return "; ".join(dict.fromkeys(self._failures)) or "no worker ended well"
 
-    def _follow(
-        self, workers: Sequence[tuple[Connection, SpawnProcess]], patience: float | None = None
-    ) -> None:
-        """Hands on what the workers say until all have ended, or are silent for too long."""
-        open_ends = {channel: (i, process) for i, (channel, process) in enumerate(workers)}
-        open_ends = {c: found for c, found in open_ends.items() if not c.closed}
-        while open_ends:
-            ready = wait(list(open_ends), patience)
-            if not ready:
-                return
-            for channel in ready:
-                assert isinstance(channel, Connection)
-                number, process = open_ends[channel]
-                try:
-                    self._hear(number, *channel.recv())
-                except (EOFError, OSError):  # its process has ended
-                    del open_ends[channel]
-                    channel.close()
-                    process.join()
-                    self._names.pop(number, None)
-                    if process.exitcode:
-                        self._fail(number, _end_in_words(process.exitcode))
-
-    def _hear(self, number: int, event: str, *said: Any) -> None:
+    def hear(self, number: int, event: str, *said: Any) -> None:
+        """Hands on what a worker said."""
         if event == "name":
             self._names[number] = said[0]
         elif event == "ending":
@@ -152,83 +81,23 @@ class Crew:
         else:
             getattr(self._observer, event)(*said)
 
+    def ended(self, number: int, reason: str | None) -> None:
+        """Notes that a worker is gone, and tells it if it died."""
+        self._names.pop(number, None)
+        if reason is not None:
+            self._fail(number, reason)
+
     def _fail(self, number: int, reason: str) -> None:
         reason = f"worker {number + 1} {reason}"
         self._failures.append(reason)
         self._observer.worker_failed(reason)
 
 
-@contextmanager
-def _started(request: SearchRequest) -> Iterator[list[tuple[Connection, SpawnProcess]]]:
-    """A process for each worker, and the end of its channel; none is left afterwards."""
-    context = multiprocessing.get_context("spawn")
-    workers: list[tuple[Connection, SpawnProcess]] = []
-    try:
-        for i, post in enumerate(posts_for(request)):
-            ours, theirs = context.Pipe(duplex=False)
-            alone = replace(request, workers=1, device=post.device)
-            process = context.Process(
-                target=_work, args=(alone, theirs), name=f"worker {i + 1}", daemon=False
-            )
-            with _environment(post.environment), _ignoring_ctrl_c():
-                process.start()
-            theirs.close()
-            workers.append((ours, process))
-        yield workers
-    finally:
-        for channel, process in workers:
-            channel.close()
-            if process.is_alive():
-                process.kill()
-            process.join()
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _ignoring_ctrl_c() -> Iterator[None]:
-    """What is started in the block does not hear a terminal's Ctrl-C; its parent passes it on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _end_in_words(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    with suppress(ValueError):
-        return f"was killed ({signal.Signals(-status).name})"
-    return f"was killed (signal {-status})"
-
-
 class _Relay(Observer):
-    """Sends what a worker says to the parent; the parent's end is the worker's, too."""
+    """Sends what a search says to the parent."""
 
-    def __init__(self, channel: Connection) -> None:
-        self._channel = channel
-
-    def say(self, event: str, *said: object) -> None:
-        try:
-            self._channel.send((event, *said))
-        except (BrokenPipeError, ConnectionError) as error:
-            raise KeyboardInterrupt from error
+    def __init__(self, say: Say) -> None:
+        self.say = say
 
     def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
         self.say("trial_started", number, architecture, cost)
@@ -258,24 +127,14 @@ class _Relay(Observer):
         self.say("name", name)
 
 
-def _work(request: SearchRequest, channel: Connection) -> None:
+def _work(request: SearchRequest, say: Say) -> None:
     """What a worker's process does."""
     import optuna
 
     from nas.study.search import search_alone  # which starts crews
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    relay = _Relay(channel)
-    with suppress(KeyboardInterrupt):
-        try:
-            relay.say("ending", search_alone(request, relay).ending)
-        except (RequestError, StudyError, DataError, SearchFailed) as error:
-            relay.say("failure", f"failed: {error}")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        say("ending", search_alone(request, _Relay(say)).ending)
+    except (RequestError, StudyError, DataError, SearchFailed) as error:
+        say("failure", f"failed: {error}")

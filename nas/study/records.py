@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, ClassVar
 
 from nas.architecture import Architecture, ImageInput
 from nas.space import Limits
@@ -95,6 +96,20 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TestReading:
+    """One time that the test set was read, see `nas.study.readings`."""
+
+    began: str  # ISO 8601, with the time zone
+    plan: str  # digest of what was asked
+    networks: str  # digest of the weights that were tested
+    command: str | None = None
+    ended: str | None = None  # None: cut off, or going on
+    result: Mapping[str, Any] = field(default_factory=dict)  # nas.final.records.FinalRecord
+
+    __test__: ClassVar[bool] = False  # no class of tests, whatever pytest makes of its name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRecord:
     """A study, read whole."""
 
@@ -106,6 +121,7 @@ class StudyRecord:
     command: str | None = None  # the command that made the study
     searches: tuple[Mapping[str, object], ...] = ()  # all of them, the first one, too
     trials: tuple[TrialRecord, ...] = ()
+    readings: tuple[TestReading, ...] = ()  # of the test set, oldest first
 
     @property
     def ranking(self) -> tuple[TrialRecord, ...]:

@@ -8,7 +8,7 @@ from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.space import SearchSpace
-from nas.study.crew import Crew, posts_for
+from nas.study.crew import Crew
 from nas.study.database import Database, open_database
 from nas.study.devices import device_name, find_device, free_memory, is_out_of_memory
 from nas.study.disks import warning_for
@@ -31,6 +31,7 @@ from nas.study.storage import (
     storage_errors,
     study_record,
 )
+from nas.study.team import posts_for
 from nas.study.trainer import make_checkpoints, make_trainer
 from nas.study.worker import Worker
 from nas.training.config import TrainingConfig, fast
@@ -250,7 +251,9 @@ def _search_with_crew(
     request: SearchRequest, observer: Observer, command: str | None
 ) -> SearchResult:
     """`run_search` with several workers, which find the study made and the images read."""
-    posts_for(request)  # or refuse, before anything is read
+    posts_for(
+        request.device, request.workers, request.per_gpu
+    )  # or refuse, before anything is read
     subject = _subject_of(request, observer)
     location = subject.location
     with Interrupts() as interrupts, worker_name() as name:

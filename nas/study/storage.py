@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.processes import is_alive
+from nas.study.readings import readings_of
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.training.tuning import REAL_VALUES
@@ -156,6 +157,7 @@ def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
         command=attributes.get("command"),
         searches=tuple(attributes.get("searches", ())),
         trials=tuple(trial_record(t) for t in study.get_trials(deepcopy=False)),
+        readings=readings_of(attributes),
     )
 
 

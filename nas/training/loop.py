@@ -287,22 +287,26 @@ def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult
 
 def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluation:
     """Loss and accuracy of the model on images, normalized as the dataset's training part is."""
+    logits_NK = predict(model, images, dataset)
+    return Evaluation(
+        F.cross_entropy(logits_NK, images.labels_N).item(),
+        (logits_NK.argmax(dim=1) == images.labels_N).float().mean().item(),
+    )
+
+
+def predict(model: nn.Module, images: Images, dataset: ImageDataset) -> torch.Tensor:
+    """The model's logits for images, (N, K) in float32 on their device; normalized likewise."""
     device = images.pixels_NCHW.device
     batch_size = _EVALUATION_BATCH.get(device.type, 256)
     normalize = Normalize(dataset, device)
     model.eval()
-    loss = torch.zeros((), device=device)
-    correct = torch.zeros((), device=device)
     with torch.inference_mode(), autocast(device):
-        for pixels_NCHW, labels_N in zip(
-            torch.split(images.pixels_NCHW, batch_size),
-            torch.split(images.labels_N, batch_size),
-            strict=True,
-        ):
-            logits_NK = model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float()
-            loss += F.cross_entropy(logits_NK, labels_N, reduction="sum")
-            correct += (logits_NK.argmax(dim=1) == labels_N).sum()
-    return Evaluation((loss / len(images)).item(), (correct / len(images)).item())
+        return torch.cat(
+            [
+                model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float()
+                for pixels_NCHW in torch.split(images.pixels_NCHW, batch_size)
+            ]
+        )
 
 
 class AveragedWeights:

@@ -1,0 +1,1 @@
+"""From a study to one network: the best designs trained in full, one chosen, tested once."""

@@ -1,0 +1,197 @@
+"""What a final training found, as plain typed values that JSON keeps."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nas.architecture import Architecture, ImageInput
+from nas.final.statistics import (
+    Correct,
+    Estimate,
+    mean_accuracy,
+    standard_deviation,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The accuracy of one design's runs on one set of images."""
+
+    accuracies: tuple[float, ...]  # 0..1, a seed each
+    mean: Estimate
+    standard_deviation: float | None  # from seed to seed; None with one
+
+    @classmethod
+    def of(cls, correct_SI: Correct) -> "Measured":
+        """From which images each run gets right."""
+        return cls(
+            accuracies=tuple(correct_SI.mean(axis=1).tolist()),
+            mean=mean_accuracy(correct_SI),
+            standard_deviation=standard_deviation(correct_SI),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalDesign:
+    """One design that was trained in full: a finalist of the study, or a reference."""
+
+    name: str  # such as "trial 12" or the name of a preset
+    architecture: Architecture
+    parameters: int
+    mult_adds: int
+    trial: int | None = None  # of a finalist
+    search_accuracy: float | None = None  # of a finalist's trial, on the validation images, 0..1
+    validation: Measured | None = None  # None: a run diverged
+    may_be_best: bool = False  # of a finalist: no other was shown to be better
+    diverged: str | None = None  # which runs, and why
+    test: Measured | None = None  # of the chosen one and the references
+    published: float | None = None  # accuracy of a reference elsewhere, 0..1
+    source: str | None = None  # of `published`
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is no finalist."""
+        return self.trial is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassResult:
+    """How the exported network does on the test images of one class."""
+
+    name: str
+    images: int
+    correct: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """A test image that the exported network is sure about, and wrong."""
+
+    file: str | None  # of the picture, relative to the model's folder
+    label: int
+    predicted: int
+    probability: float  # of the predicted class, 0..1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """The network that was exported, on the test images."""
+
+    seed: int
+    accuracy: Estimate  # Wilson's interval: this network, further images
+    per_class: tuple[ClassResult, ...]  # in label order
+    confusion: tuple[tuple[int, ...], ...]  # [label][predicted], images
+    mistakes: tuple[Mistake, ...]  # the surest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """By how much the chosen design's mean test accuracy is above a reference's."""
+
+    reference: str
+    architecture: Estimate  # under the same recipe and seeds
+    recipe: float | None  # what this recipe adds to the reference's published accuracy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalRecord:
+    """A final training, its choice, and its one look at the test images."""
+
+    study: str
+    dataset: str
+    input: ImageInput
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]  # about the data
+    max_parameters: int
+    recipe_name: str
+    recipe: Mapping[str, object]
+    on: str
+    subset: float
+    seeds: tuple[int, ...]
+    train_images: int  # that the tested networks were trained on
+    validation_images: int
+    test_images: int
+    finalists: tuple[FinalDesign, ...]  # by mean validation accuracy, best first
+    references: tuple[FinalDesign, ...]
+    gains: tuple[Gain, ...]
+    exported: Exported
+    read: str  # when the test images were, ISO 8601
+    readings: int  # of the test images, this one included
+    seconds: float  # of training, summed over all runs
+    devices: tuple[str, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    command: str | None = None
+
+    @property
+    def chosen(self) -> FinalDesign:
+        """The finalist with the best mean validation accuracy."""
+        return self.finalists[0]
+
+    @property
+    def undecided(self) -> tuple[FinalDesign, ...]:
+        """The finalists that cannot be told apart from the best; the chosen one is among them."""
+        return tuple(design for design in self.finalists if design.may_be_best)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "FinalRecord":
+        """The record that `to_dict` gave.
+
+        Raises:
+            ValueError: a value is missing or unknown, as in a study of another version.
+        """
+        try:
+            return cls(
+                **{
+                    **values,
+                    **_tuples(values, "classes", "notes", "seeds", "devices"),
+                    "input": ImageInput(**values["input"]),
+                    "finalists": tuple(_design(v) for v in values["finalists"]),
+                    "references": tuple(_design(v) for v in values["references"]),
+                    "gains": tuple(
+                        Gain(**{**v, "architecture": Estimate(**v["architecture"])})
+                        for v in values["gains"]
+                    ),
+                    "exported": _exported(values["exported"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a final training of another version: {error}") from error
+
+
+def _tuples(values: Mapping[str, Any], *names: str) -> dict[str, Sequence[Any]]:
+    return {name: tuple(values[name]) for name in names}
+
+
+def _measured(values: Mapping[str, Any] | None) -> Measured | None:
+    if values is None:
+        return None
+    changed = {"accuracies": tuple(values["accuracies"]), "mean": Estimate(**values["mean"])}
+    return Measured(**{**values, **changed})
+
+
+def _design(values: Mapping[str, Any]) -> FinalDesign:
+    return FinalDesign(
+        **{
+            **values,
+            "architecture": Architecture(**values["architecture"]),
+            "validation": _measured(values["validation"]),
+            "test": _measured(values["test"]),
+        }
+    )
+
+
+def _exported(values: Mapping[str, Any]) -> Exported:
+    return Exported(
+        **{
+            **values,
+            "accuracy": Estimate(**values["accuracy"]),
+            "per_class": tuple(ClassResult(**v) for v in values["per_class"]),
+            "confusion": tuple(tuple(row) for row in values["confusion"]),
+            "mistakes": tuple(Mistake(**v) for v in values["mistakes"]),
+        }
+    )

@@ -1,0 +1,83 @@
+"""What a person asks of a final training: checked before anything heavy is imported."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.architecture import PRESETS
+from nas.study.request import RequestError, check_device_name
+from nas.training.config import RECIPES
+
+TRAIN = "train"
+ALL = "train+validation"
+PARTS = (TRAIN, ALL)
+"""What the chosen design's networks, those that are tested, are trained on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalRequest:
+    """One final training of a study's best designs. The same request again continues it.
+
+    Raises:
+        RequestError: a value is out of its range.
+    """
+
+    study: str
+    storage: str | None = None  # an SQLAlchemy URL; None: a file in `studies_dir`
+    studies_dir: Path = Path("studies")
+    data_dir: Path = Path("data")
+    subset: float = 1.0  # share of the training part, whatever the study's
+    top: int = 3  # designs to train, the best of the study
+    seeds: int = 3  # runs of each
+    recipe: str = "long"
+    epochs: int | None = None  # None: those of the recipe
+    on: str = TRAIN  # one of PARTS
+    baselines: tuple[str, ...] = ()  # names of nas.architecture.PRESETS
+    again: bool = False  # read the test set once more
+    device: str = "auto"
+    workers: int = 1  # processes on this machine
+    per_gpu: int = 1  # of them, at most, on one GPU
+
+    def __post_init__(self) -> None:
+        for name in ("top", "seeds", "epochs", "workers", "per_gpu"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise RequestError(f"{name} must be a whole number from 1 on, got {value!r}")
+        for name in ("data_dir", "studies_dir"):
+            object.__setattr__(self, name, Path(getattr(self, name)))
+        if not 0 < self.subset <= 1:
+            raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")
+        if isinstance(self.baselines, str):
+            raise RequestError(
+                f"baselines must be a list of names, got the text {self.baselines!r}"
+            )
+        object.__setattr__(self, "baselines", tuple(dict.fromkeys(self.baselines)))
+        for value, known, option in (
+            (self.recipe, tuple(RECIPES), "--recipe"),
+            (self.on, PARTS, "--on"),
+            *((name, tuple(PRESETS), "--baseline") for name in self.baselines),
+        ):
+            if value not in known:
+                raise RequestError(f"{option}: expected one of {', '.join(known)}, got {value!r}")
+        check_device_name(self.device)
+
+    def digest(self, keys: Sequence[str], images: str) -> str:
+        """What decides the result of this request, in 16 hex digits.
+
+        Args:
+            keys: of the designs that are trained.
+            images: the digest of the dataset.
+        """
+        decisive = {
+            "designs": list(keys),
+            "images": images,
+            "subset": self.subset,
+            "seeds": self.seeds,
+            "recipe": self.recipe,
+            "epochs": self.epochs,
+            "on": self.on,
+            "baselines": list(self.baselines),
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,272 @@
+"""The runs of a final training: each has a folder, which says whether it is done.
+
+Processes need nothing but these folders to share the runs. One holds a run's lock while it trains
+it, and the lock goes with the process: whoever finds an unfinished run without a lock goes on from
+its checkpoint.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from nas.architecture import Architecture
+from nas.data.types import ImageDataset, Images
+from nas.files import replacing
+from nas.final.request import ALL
+from nas.model import ResNet, build
+from nas.study.devices import device_name, free_memory
+from nas.study.interrupts import Interrupts
+from nas.training.checkpoint import load_checkpoint, save_checkpoint
+from nas.training.config import TrainingConfig
+from nas.training.folder import RunPlan
+from nas.training.loop import Ending, EpochResult, predict, train
+from nas.training.resuming import EpochCheckpoint
+
+_CHECKPOINT = "checkpoint.pt"
+_WEIGHTS = "weights.pt"
+_RESULT = "result.json"
+_POLL = 0.5  # seconds between two looks whether other processes have finished a run
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One design with one seed on one part of the images."""
+
+    name: str  # of the design, for people
+    architecture: Architecture
+    seed: int
+    on: str  # one of nas.final.request.PARTS
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What came of a run."""
+
+    run: Run
+    diverged: str | None  # why, if it did
+    predictions_I: NDArray[np.int64]  # labels of the validation images; empty if it diverged
+    epochs: tuple[EpochResult, ...]
+    seconds: float
+    device: str
+
+
+class RunObserver:
+    """Hears how runs go; every method may be overridden."""
+
+    def run_started(self, run: Run, epochs_done: int) -> None:
+        """A run begins, or goes on after this many epochs."""
+
+    def epoch_ended(self, run: Run, result: EpochResult) -> None:
+        """A run has done an epoch."""
+
+    def run_ended(self, run: Run, val_accuracy: float | None, seconds: float) -> None:
+        """A run is done; the accuracy is None if it diverged."""
+
+
+class RunFolder:
+    """The folder of a run, whose name follows from all that decides its weights.
+
+    Args:
+        parent: where the folders of all runs lie.
+        run: which.
+        dataset: its images, of the part that the run is about.
+        config: its recipe.
+    """
+
+    def __init__(
+        self, parent: Path, run: Run, dataset: ImageDataset, config: TrainingConfig
+    ) -> None:
+        plan = RunPlan(architecture=run.architecture, dataset=dataset, config=config, seed=run.seed)
+        self._identity = {**plan.identity(), "on": run.on}
+        said = json.dumps(self._identity, sort_keys=True)
+        name = re.sub(r"[^A-Za-z0-9.-]", "-", run.name)
+        self.path = parent / f"{name}-seed{run.seed}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+        self.run = run
+        self._dataset = dataset
+        self._config = config
+
+    def result(self) -> RunResult | None:
+        """What came of the run; None until it is done, or if its files are damaged."""
+        try:
+            values = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
+            return RunResult(
+                self.run,
+                values["diverged"],
+                np.array(values["predictions"], dtype=np.int64),
+                tuple(EpochResult(**epoch) for epoch in values["epochs"]),
+                values["seconds"],
+                values["device"],
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def network(self) -> ResNet:
+        """The trained network of a run that is done and has not diverged, on the CPU.
+
+        Raises:
+            CheckpointError: its file is missing or damaged.
+        """
+        content = load_checkpoint(self.path / _WEIGHTS)
+        model = build(self.run.architecture, self._dataset.input)
+        model.load_state_dict(content["model"])
+        return model
+
+    def lock(self) -> FileLock:
+        """What a process holds while it trains the run.
+
+        Raises:
+            OSError: the folder cannot be made.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.path / ".lock", timeout=0)
+
+    def train(
+        self, device: torch.device, interrupts: Interrupts, observer: RunObserver
+    ) -> RunResult:
+        """Trains the run, from its checkpoint if there is one, and writes what came of it.
+
+        Args:
+            device: where; the images of `dataset` lie there.
+            interrupts: open; a signal keeps a checkpoint.
+            observer: hears of every epoch.
+
+        Raises:
+            OSError: the result cannot be written.
+            KeyboardInterrupt: on a signal.
+        """
+        run, config, dataset = self.run, self._config, self._dataset
+        checkpoint = EpochCheckpoint(
+            self.path / _CHECKPOINT,
+            {**self._identity, "device": device.type, "torch": str(torch.__version__)},
+        )
+        model = build(
+            run.architecture,
+            dataset.input,
+            generator=torch.Generator().manual_seed(run.seed),
+            zero_last_gamma=config.zero_last_gamma,
+        )
+
+        def on_start(done: Sequence[EpochResult]) -> None:
+            observer.run_started(run, len(done))
+
+        def on_epoch(result: EpochResult) -> bool:
+            observer.epoch_ended(run, result)
+            interrupts.check()
+            return False
+
+        result = train(
+            model,
+            dataset,
+            config,
+            seed=run.seed,
+            device=device,
+            on_start=on_start,
+            on_epoch=on_epoch,
+            checkpoint=checkpoint,
+        )
+        diverged = result.reason if result.ending is Ending.DIVERGED else None
+        predictions_I = np.empty(0, dtype=np.int64)
+        if diverged is None:
+            logits_IK = predict(model, dataset.validation, dataset)
+            predictions_I = logits_IK.argmax(dim=1).cpu().numpy()
+            save_checkpoint(self.path / _WEIGHTS, {"model": model.state_dict()})
+        done = RunResult(
+            run, diverged, predictions_I, result.epochs, result.seconds, device_name(device)
+        )
+        self._write(done)
+        checkpoint.remove()
+        return done
+
+    def _write(self, result: RunResult) -> None:
+        values: dict[str, Any] = {
+            **self._identity,
+            "diverged": result.diverged,
+            "seconds": result.seconds,
+            "device": result.device,
+            "torch": str(torch.__version__),
+            "predictions": result.predictions_I.tolist(),
+            "epochs": [dataclasses.asdict(epoch) for epoch in result.epochs],
+        }
+        with replacing(self.path / _RESULT) as file:
+            file.write((json.dumps(values) + "\n").encode())
+
+
+def part_of(dataset: ImageDataset, on: str) -> ImageDataset:
+    """The images that a run trains on, as a dataset.
+
+    With the validation images among them, what is measured on those says nothing any more.
+    """
+    if on != ALL:
+        return dataset
+    parts = (dataset.train, dataset.validation)
+    joined = Images(
+        torch.cat([part.pixels_NCHW for part in parts]), torch.cat([p.labels_N for p in parts])
+    )
+    return dataclasses.replace(dataset, train=joined)
+
+
+def train_runs(
+    folders: Sequence[RunFolder],
+    *,
+    device: torch.device,
+    interrupts: Interrupts,
+    observer: RunObserver,
+    wait: Callable[[float], None],
+) -> None:
+    """Trains those runs that are not done and that no other process trains; returns when all are.
+
+    Args:
+        folders: of the runs.
+        device: where.
+        interrupts: open.
+        observer: hears of the runs that this process trains.
+        wait: lets some seconds pass.
+
+    Raises:
+        OSError: a folder cannot be written.
+        KeyboardInterrupt: on a signal.
+    """
+    left = list(folders)
+    while left:
+        begun = len(left)
+        for folder in tuple(left):
+            interrupts.check()
+            if folder.result() is not None:
+                left.remove(folder)
+                continue
+            try:
+                with folder.lock():
+                    result = folder.result()  # another process may just have finished it
+                    if result is None:
+                        with interrupts.allowed():
+                            result = folder.train(device, interrupts, observer)
+                        last = result.epochs[-1].val_accuracy if not result.diverged else None
+                        observer.run_ended(folder.run, last, result.seconds)
+            except Timeout:
+                continue
+            finally:
+                free_memory(device)
+            left.remove(folder)
+        if left and len(left) == begun:
+            with interrupts.allowed():
+                wait(_POLL)
+
+
+def networks_digest(states: Sequence[Mapping[str, torch.Tensor]]) -> str:
+    """Of the weights of several networks in that order, as 16 hex digits."""
+    digest = hashlib.sha256()
+    for state in states:
+        for name, tensor in state.items():
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,220 @@
+"""Processes of one command on this machine: started, heard and ended together.
+
+Each is a fresh interpreter (spawned) at a place of its own. What it says comes back through a pipe;
+Ctrl-C in the terminal reaches their parent, which passes it on.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, Protocol
+
+import torch
+
+from nas.study.devices import find_device
+from nas.study.interrupts import Interrupts
+from nas.study.request import RequestError
+
+_PATIENCE = 60.0  # seconds that workers have to end after a signal
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Where one worker works."""
+
+    device: str  # as `--device` names it
+    environment: Mapping[str, str]  # what its process has beside the parent's variables
+
+
+def posts_for(device_name: str, workers: int, per_gpu: int) -> list[Post]:
+    """A place for each worker: a GPU of its own, or its share of the CPU's threads.
+
+    Args:
+        device_name: auto, cpu, cuda or cuda:N.
+        workers: how many.
+        per_gpu: of them, at most, on one GPU.
+
+    Raises:
+        RequestError: there are not enough GPUs.
+    """
+    device = find_device(device_name)
+    if device.type != "cuda":
+        threads = str(max(1, torch.get_num_threads() // workers))
+        return [Post(device_name, dict.fromkeys(_THREADS, threads))] * workers
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    names = visible.split(",")[:count] if visible else [str(i) for i in range(count)]
+    if device.index is not None:
+        names = [names[device.index]]
+    if workers > len(names) * per_gpu:
+        raise RequestError(
+            f"--workers: expected at most {len(names) * per_gpu}, {per_gpu} for "
+            f"each of {len(names)} {'GPU' if len(names) == 1 else 'GPUs'}, got {workers}; "
+            "--per-gpu puts more on one"
+        )
+    return [Post("cuda", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]
+
+
+class Say:
+    """A worker's way to tell its parent something.
+
+    Raises:
+        KeyboardInterrupt: when the parent is gone; the parent's end is the worker's, too.
+    """
+
+    def __init__(self, channel: Connection) -> None:
+        self._channel = channel
+
+    def __call__(self, event: str, *said: object) -> None:
+        """Sends an event and what belongs to it, which must be picklable."""
+        try:
+            self._channel.send((event, *said))
+        except (BrokenPipeError, ConnectionError) as error:
+            raise KeyboardInterrupt from error
+
+
+class Listener(Protocol):
+    """The parent's side."""
+
+    def hear(self, number: int, event: str, *said: Any) -> None:
+        """Worker `number` has said something."""
+
+    def ended(self, number: int, reason: str | None) -> None:
+        """Worker `number` is gone; the reason says how, if that was not well."""
+
+
+def run_team(
+    work: Callable[[Any, Say], None],
+    tasks: Sequence[Any],
+    posts: Sequence[Post],
+    listener: Listener,
+    interrupts: Interrupts,
+) -> None:
+    """Has a process at every post do `work(task, say)`, and returns when all have ended.
+
+    Args:
+        work: a function of a module; KeyboardInterrupt ends it without a word.
+        tasks: one for each post; picklable.
+        posts: where.
+        listener: hears the workers.
+        interrupts: open.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, once the workers have ended.
+    """
+    with _started(work, tasks, posts) as workers:
+        try:
+            with interrupts.allowed():
+                _follow(workers, listener)
+        except KeyboardInterrupt:
+            for _, process in workers:
+                process.terminate()
+            _follow(workers, listener, _PATIENCE)
+            raise
+
+
+def _follow(
+    workers: Sequence[tuple[Connection, SpawnProcess]],
+    listener: Listener,
+    patience: float | None = None,
+) -> None:
+    """Hands on what the workers say until all have ended, or are silent for too long."""
+    open_ends = {channel: (i, process) for i, (channel, process) in enumerate(workers)}
+    open_ends = {c: found for c, found in open_ends.items() if not c.closed}
+    while open_ends:
+        ready = wait(list(open_ends), patience)
+        if not ready:
+            return
+        for channel in ready:
+            assert isinstance(channel, Connection)
+            number, process = open_ends[channel]
+            try:
+                listener.hear(number, *channel.recv())
+            except (EOFError, OSError):  # its process has ended
+                del open_ends[channel]
+                channel.close()
+                process.join()
+                code = process.exitcode
+                listener.ended(number, _end_in_words(code) if code else None)
+
+
+@contextmanager
+def _started(
+    work: Callable[[Any, Say], None], tasks: Sequence[Any], posts: Sequence[Post]
+) -> Iterator[list[tuple[Connection, SpawnProcess]]]:
+    """A process for each worker, and the end of its channel; none is left afterwards."""
+    context = multiprocessing.get_context("spawn")
+    workers: list[tuple[Connection, SpawnProcess]] = []
+    try:
+        for i, (task, post) in enumerate(zip(tasks, posts, strict=True)):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(
+                target=_work, args=(work, task, theirs), name=f"worker {i + 1}", daemon=False
+            )
+            with _environment(post.environment), _ignoring_ctrl_c():
+                process.start()
+            theirs.close()
+            workers.append((ours, process))
+        yield workers
+    finally:
+        for channel, process in workers:
+            channel.close()
+            if process.is_alive():
+                process.kill()
+            process.join()
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _ignoring_ctrl_c() -> Iterator[None]:
+    """What is started in the block does not hear a terminal's Ctrl-C; its parent passes it on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_in_words(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    with suppress(ValueError):
+        return f"was killed ({signal.Signals(-status).name})"
+    return f"was killed (signal {-status})"
+
+
+def _work(work: Callable[[Any, Say], None], task: Any, channel: Connection) -> None:
+    """What a worker's process does."""
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    with suppress(KeyboardInterrupt):
+        work(task, Say(channel))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

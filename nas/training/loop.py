@@ -289,7 +289,7 @@ def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluat
     """Loss and accuracy of the model on images, normalized as the dataset's training part is."""
     device = images.pixels_NCHW.device
     batch_size = _EVALUATION_BATCH.get(device.type, 256)
-    normalize = Normalize(dataset, device)
+    normalize = Normalize(dataset.mean, dataset.std, device)
     model.eval()
     loss = torch.zeros((), device=device)
     correct = torch.zeros((), device=device)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nas.architecture import PRESETS, Architecture, ImageInput
     from nas.counting import Count, Layer, count_mult_adds, count_parameters, layer_table
     from nas.data.loading import load_dataset
+    from nas.export.loading import Classifier, Prediction, load
+    from nas.export.spec import ModelSpec
+    from nas.export.writing import write_model
     from nas.model import build
     from nas.report.page import write_report
     from nas.space import Limits, SearchSpace, default_space, load_space
@@ -33,12 +36,15 @@ if TYPE_CHECKING:
 __all__ = [
     "PRESETS",
     "Architecture",
+    "Classifier",
     "Count",
     "ImageInput",
     "Layer",
     "Limits",
+    "ModelSpec",
     "Observer",
     "Outcome",
+    "Prediction",
     "SearchRequest",
     "SearchResult",
     "SearchSpace",
@@ -51,11 +57,13 @@ __all__ = [
     "count_parameters",
     "default_space",
     "layer_table",
+    "load",
     "load_dataset",
     "load_space",
     "read_study",
     "run_search",
     "train",
+    "write_model",
     "write_report",
 ]
 
@@ -63,6 +71,9 @@ _HOMES = {
     "nas.architecture": ("PRESETS", "Architecture", "ImageInput"),
     "nas.counting": ("Count", "Layer", "count_mult_adds", "count_parameters", "layer_table"),
     "nas.data.loading": ("load_dataset",),
+    "nas.export.loading": ("Classifier", "Prediction", "load"),
+    "nas.export.spec": ("ModelSpec",),
+    "nas.export.writing": ("write_model",),
     "nas.model": ("build",),
     "nas.report.page": ("write_report",),
     "nas.space": ("Limits", "SearchSpace", "default_space", "load_space"),

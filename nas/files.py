@@ -1,8 +1,8 @@
 """Files that are whole or not there: written under another name, then renamed."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -27,3 +27,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def replacing_all(contents: Mapping[Path, bytes]) -> None:
+    """Writes several files, of which none takes its place before all are on the disk.
+
+    They take their places in the given order, one right after another.
+
+    Raises:
+        OSError: one cannot be written; nothing of any is left and the older files are unchanged.
+    """
+    with ExitStack() as stack:
+        for path in reversed(contents):  # the last one entered is renamed first
+            file = stack.enter_context(replacing(path))
+            file.write(contents[path])
+            file.flush()
+            os.fsync(file.fileno())

@@ -19,6 +19,7 @@ ORDER = (
     "model",
     "data",
     "training",
+    "export",
     "study",
     "report",
     "commands",
@@ -33,7 +34,9 @@ ENTRIES = {
     "report/__main__.py",
 }
 OWNERS = {
-    "torch": {"model", "data", "training", "study"},
+    "torch": {"model", "data", "training", "export", "study"},
+    "onnx": {"export"},
+    "safetensors": {"export"},
     "optuna": {"study", "commands"},  # commands: its log level only
     "optuna_dashboard": {"study"},
     "sqlalchemy": {"study"},

@@ -4,7 +4,7 @@ Shapes: N images, H x W pixels, C channels, K classes. Pixels stay uint8 until a
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +28,10 @@ class Batch:
 class Normalize:
     """Pixels (N, H, W, C) uint8 -> (N, C, H, W) float32 in channels_last memory."""
 
-    def __init__(self, dataset: ImageDataset, device: torch.device) -> None:
-        self._scale = 1 / (255 * torch.tensor(dataset.std, device=device))
-        self._shift = -torch.tensor(dataset.mean, device=device) / torch.tensor(
-            dataset.std, device=device
-        )
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        std_C = torch.tensor(std, device=device)
+        self._scale = 1 / (255 * std_C)
+        self._shift = -torch.tensor(mean, device=device) / std_C
 
     def __call__(self, pixels_NHWC: Tensor) -> Tensor:
         """The normalized images."""
@@ -54,7 +53,7 @@ class TrainBatches:
         self._classes = dataset.input.classes
         self._device = images.pixels_NCHW.device
         self._generator = torch.Generator(device=self._device)
-        self._normalize = Normalize(dataset, self._device)
+        self._normalize = Normalize(dataset.mean, dataset.std, self._device)
         self._height, self._width = dataset.input.height, dataset.input.width
         self._padding = config.crop_padding if Augment.CROP in config.augment else 0
         self._pixels_NHWC = (

@@ -298,7 +298,7 @@ def predict(model: nn.Module, images: Images, dataset: ImageDataset) -> torch.Te
     """The model's logits for images, (N, K) in float32 on their device; normalized likewise."""
     device = images.pixels_NCHW.device
     batch_size = _EVALUATION_BATCH.get(device.type, 256)
-    normalize = Normalize(dataset, device)
+    normalize = Normalize(dataset.mean, dataset.std, device)
     model.eval()
     with torch.inference_mode(), autocast(device):
         return torch.cat(

@@ -1,0 +1,122 @@
+"""What an exported network is beside its weights: pure data, as `architecture.json` holds it.
+
+Whoever has this description and the weights can compute the same logits without this package.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas.architecture import Architecture, ImageInput, head_size
+from nas.counting import count_parameters
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "architecture.json"
+GRAPH = "model.onnx"
+METRICS = "metrics.json"
+CARD = "README.md"
+
+_FORMAT = "nas model"
+_VERSION = 1
+
+
+class ModelError(ValueError):
+    """A model folder cannot be used: what was expected, what came, what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A network's design, what it reads and what its answers mean.
+
+    Raises:
+        ValueError: the fields do not belong together.
+    """
+
+    architecture: Architecture
+    input: ImageInput
+    classes: tuple[str, ...]  # in label order
+    mean: tuple[float, ...]  # per channel, of pixels divided by 255
+    std: tuple[float, ...]  # likewise; above 0
+
+    def __post_init__(self) -> None:
+        channels = self.input.channels
+        if channels not in (1, 3):
+            raise ValueError(f"input must have 1 channel (gray) or 3 (RGB), got {channels}")
+        head_size(self.architecture, self.input)
+        if len(self.classes) != self.input.classes:
+            raise ValueError(f"classes must be {self.input.classes} names, got {len(self.classes)}")
+        for name in self.classes:
+            if not isinstance(name, str):
+                raise ValueError(f"classes must be names, got {name!r}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != channels or not all(map(math.isfinite, values)):
+                raise ValueError(f"{name} must be {channels} finite numbers, got {values}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0, got {self.std}")
+
+    @property
+    def preparation(self) -> str:
+        """What is done to an image file before the network, in one sentence of steps."""
+        color = "gray" if self.input.channels == 1 else "RGB"
+        return (
+            "decode; apply the EXIF orientation; lay transparent images over white; "
+            f"convert to 8-bit {color}; resize to cover {self.input.height}x{self.input.width} "
+            "pixels (height x width) with a bicubic filter and crop the centre; per channel "
+            "(pixel / 255 - mean) / std"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` makes the same description of them."""
+        input = self.input
+        return {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "design": str(self.architecture),
+            "parameters": count_parameters(self.architecture, input),
+            "architecture": dataclasses.asdict(self.architecture),
+            "input": dataclasses.asdict(input),
+            "classes": list(self.classes),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "preparation": {
+                "in_words": self.preparation,
+                "orientation": "exif",
+                "transparency": "over white",
+                "mode": "L" if input.channels == 1 else "RGB",
+                "resize": "cover, centre crop",
+                "resampling": "bicubic",
+                "divide_by": 255,
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, document: object) -> "ModelSpec":
+        """The description that `to_dict` wrote.
+
+        Raises:
+            ModelError: it is of another version, or no such description; says what was expected
+                and what came.
+        """
+        if not isinstance(document, Mapping) or document.get("format") != _FORMAT:
+            raise ModelError("expected the description of a model exported by nas, got another")
+        if document.get("version") != _VERSION:
+            raise ModelError(
+                f"expected a model of version {_VERSION}, got version "
+                f"{str(document.get('version'))[:40]}"
+            )
+        try:
+            return cls(
+                architecture=Architecture(**document["architecture"]),
+                input=ImageInput(**document["input"]),
+                classes=tuple(document["classes"]),
+                mean=tuple(map(float, document["mean"])),
+                std=tuple(map(float, document["std"])),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ModelError(
+                "expected the description of a model exported by nas, got a damaged one "
+                f"({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+            ) from error

@@ -19,3 +19,18 @@ def millions(value: int | None) -> str:
     if scaled >= 10:
         return f"{scaled:,.1f} M"
     return f"{scaled:.2f} M" if scaled >= 1 else f"{scaled:.2g} M"
+
+
+def percent_range(low: float, high: float) -> str:
+    """Two shares of 0..1: 93.63% to 94.56%."""
+    return f"{percent(low)} to {percent(high)}"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares in percentage points, with its sign: +1.40."""
+    return f"{100 * difference:+.2f}"
+
+
+def times(count: int) -> str:
+    """How often: once, twice, 3 times."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

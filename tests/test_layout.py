@@ -21,6 +21,7 @@ ORDER = (
     "training",
     "export",
     "study",
+    "final",
     "report",
     "commands",
 )
@@ -31,10 +32,11 @@ ENTRIES = {
     "dashboard.py",
     "doctor.py",
     "train.py",
+    "final/__main__.py",
     "report/__main__.py",
 }
 OWNERS = {
-    "torch": {"model", "data", "training", "export", "study"},
+    "torch": {"model", "data", "training", "export", "study", "final"},
     "onnx": {"export"},
     "safetensors": {"export"},
     "optuna": {"study", "commands"},  # commands: its log level only
@@ -152,6 +154,7 @@ def test_only_commands_print_and_exit(file: str) -> None:
         "nas.study.records",
         "nas.study.location",
         "nas.study.request",
+        "nas.final.request",
     ],
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.study.team import Post, posts_for
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, TrialRecord
 from nas.study.request import RequestError, SearchRequest
 from nas.study.search import Observer, Opening, run_search
 from nas.study.storage import read_study
+from nas.study.team import Post, posts_for
 from tests.conftest import TINY_SPACE, RequestOf
 from tests.test_search import trials_in, wait_until
 

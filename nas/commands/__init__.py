@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from nas.commands import count, dashboard, doctor, report, search, train
+from nas.commands import count, dashboard, doctor, final, report, search, train
 from nas.data.catalogue import DataError
 from nas.study.location import StudyError
 from nas.study.request import RequestError
@@ -19,6 +19,7 @@ _COMMANDS = {
     "search": search,
     "count": count,
     "train": train,
+    "final": final,
     "report": report,
     "dashboard": dashboard,
     "doctor": doctor,

@@ -2,11 +2,13 @@
 
 import argparse
 import re
+import shlex
 from fractions import Fraction
 from pathlib import Path
 
 from nas.architecture import ImageInput
 from nas.data.catalogue import DATASET_NAMES
+from nas.study.location import StudyLocation
 from nas.study.request import GRACE
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -119,9 +121,7 @@ def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | No
         help=f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had"
         + ("" if default else " (default: that of --study, or auto)"),
     )
-    parser.add_argument(
-        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where images lie"
-    )
+    add_data_options(parser)
     parser.add_argument(
         "--subset",
         type=share,
@@ -129,6 +129,13 @@ def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | No
         metavar="SHARE",
         help="share of the training images to use"
         + ("" if default else " (default: that of --study, or 1.0)"),
+    )
+
+
+def add_data_options(parser: argparse._ActionsContainer) -> None:
+    """The options that say where images lie."""
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where images lie"
     )
 
 
@@ -174,9 +181,49 @@ def add_grace_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_device_option(parser: argparse._ActionsContainer) -> None:
+    """The option that says where to compute."""
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
+    )
+
+
+def add_worker_options(parser: argparse._ActionsContainer) -> None:
+    """The options that say with how many processes to train."""
+    parser.add_argument(
+        "--workers",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="processes on this machine, each on a GPU of its own or with its share of the threads",
+    )
+    parser.add_argument(
+        "--per-gpu", type=whole_number, default=1, metavar="N", help="workers that may share a GPU"
+    )
+
+
 def add_json_option(parser: argparse._ActionsContainer) -> None:
     """The option that makes stdout one JSON document."""
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def command_line(command: str, options: argparse.Namespace) -> str:
+    """The command as a person would type it again, without the password of a URL."""
+    words = ["nas", command]
+    for name, value in vars(options).items():
+        if name in ("command", "json") or value is None or value is False or value in ((), []):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif isinstance(value, list):
+            words += [option, *value]
+        elif isinstance(value, tuple):
+            words += [option, ",".join(value)]
+        else:
+            said = StudyLocation("", value, None) if name == "storage" else value
+            words += [option, str(said)]
+    return shlex.join(words)
 
 
 def _number(text: str) -> float | None:

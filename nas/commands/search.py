@@ -13,7 +13,7 @@ from nas.commands import arguments
 from nas.commands.words import outcome_counts
 from nas.numbers import millions, percent
 from nas.study.fronts import ACCURACY
-from nas.study.location import StudyLocation, check_directory
+from nas.study.location import check_directory
 from nas.study.records import training_in_words
 from nas.study.request import PRUNERS, SAMPLERS, SearchRequest
 from nas.training.tuning import TUNABLE
@@ -91,25 +91,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=arguments.seed, default=0, metavar="N", help="of proposals and training"
     )
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
-    )
+    arguments.add_device_option(parser)
     parser.add_argument(
         "--timeout",
         type=arguments.seconds,
         metavar="SECONDS",
         help="start no new trial after this time (default: none)",
     )
-    parser.add_argument(
-        "--workers",
-        type=number,
-        default=1,
-        metavar="N",
-        help="processes on this machine, each on a GPU of its own or with its share of the threads",
-    )
-    parser.add_argument(
-        "--per-gpu", type=number, default=1, metavar="N", help="workers that may share a GPU"
-    )
+    arguments.add_worker_options(parser)
     arguments.add_grace_option(parser)
     arguments.add_json_option(parser)
 
@@ -151,7 +140,7 @@ def run(options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the progress says it all
     progress = make_progress(request)
     try:
-        result = run_search(request, progress, command=_command(options))
+        result = run_search(request, progress, command=arguments.command_line("search", options))
     except SearchFailed as error:
         progress.close()
         print("error:", error, file=sys.stderr)
@@ -180,25 +169,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(_text(result, report, request))
     return 0
-
-
-def _command(options: argparse.Namespace) -> str:
-    """The command as a person would type it again, without the password of a URL."""
-    words = ["nas", "search"]
-    for name, value in vars(options).items():
-        if name in ("command", "json") or value is None or value is False:
-            continue
-        if name == "storage":
-            value = StudyLocation("", value, None)
-        if value in ((), []):
-            continue
-        if isinstance(value, list):
-            words += [f"--{name}", *value]
-            continue
-        if isinstance(value, tuple):
-            value = ",".join(value)
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
 
 
 def _document(result: "SearchResult", report: Path, request: SearchRequest) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run = parser.add_argument_group("run")
     run.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="of everything")
-    run.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    arguments.add_device_option(run)
     run.add_argument(
         "--out",
         type=Path,

@@ -68,7 +68,7 @@ class ClassResult:
 class Mistake:
     """A test image that the exported network is sure about, and wrong."""
 
-    file: str | None  # of the picture, relative to the model's folder
+    file: str  # of its picture, relative to the model's folder
     label: int
     predicted: int
     probability: float  # of the predicted class, 0..1

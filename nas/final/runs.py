@@ -9,7 +9,8 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,9 @@ class RunFolder:
         self._identity = {**plan.identity(), "on": run.on}
         said = json.dumps(self._identity, sort_keys=True)
         name = re.sub(r"[^A-Za-z0-9.-]", "-", run.name)
-        self.path = parent / f"{name}-seed{run.seed}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+        self.path = (
+            parent / f"{name}-seed{run.seed}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+        )
         self.run = run
         self._dataset = dataset
         self._config = config
@@ -130,19 +133,15 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         return FileLock(self.path / ".lock", timeout=0)
 
-    def train(
-        self, device: torch.device, interrupts: Interrupts, observer: RunObserver
-    ) -> RunResult:
+    def train(self, device: torch.device, observer: RunObserver) -> RunResult:
         """Trains the run, from its checkpoint if there is one, and writes what came of it.
 
         Args:
             device: where; the images of `dataset` lie there.
-            interrupts: open; a signal keeps a checkpoint.
             observer: hears of every epoch.
 
         Raises:
             OSError: the result cannot be written.
-            KeyboardInterrupt: on a signal.
         """
         run, config, dataset = self.run, self._config, self._dataset
         checkpoint = EpochCheckpoint(
@@ -161,7 +160,6 @@ class RunFolder:
 
         def on_epoch(result: EpochResult) -> bool:
             observer.epoch_ended(run, result)
-            interrupts.check()
             return False
 
         result = train(
@@ -221,7 +219,6 @@ def train_runs(
     device: torch.device,
     interrupts: Interrupts,
     observer: RunObserver,
-    wait: Callable[[float], None],
 ) -> None:
     """Trains those runs that are not done and that no other process trains; returns when all are.
 
@@ -230,7 +227,6 @@ def train_runs(
         device: where.
         interrupts: open.
         observer: hears of the runs that this process trains.
-        wait: lets some seconds pass.
 
     Raises:
         OSError: a folder cannot be written.
@@ -249,7 +245,7 @@ def train_runs(
                     result = folder.result()  # another process may just have finished it
                     if result is None:
                         with interrupts.allowed():
-                            result = folder.train(device, interrupts, observer)
+                            result = folder.train(device, observer)
                         last = result.epochs[-1].val_accuracy if not result.diverged else None
                         observer.run_ended(folder.run, last, result.seconds)
             except Timeout:
@@ -259,7 +255,7 @@ def train_runs(
             left.remove(folder)
         if left and len(left) == begun:
             with interrupts.allowed():
-                wait(_POLL)
+                time.sleep(_POLL)
 
 
 def networks_digest(states: Sequence[Mapping[str, torch.Tensor]]) -> str:

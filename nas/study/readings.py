@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 
+from nas.numbers import times
 from nas.study.location import StudyError
 from nas.study.records import TestReading
 
@@ -40,7 +41,7 @@ def check_unread(readings: Sequence[TestReading], plan: str, *, again: bool) -> 
     last = readings[-1]
     if last.plan != plan:
         raise StudyError(
-            f"expected a study whose test set is unread, got one read {_times(len(readings))}, "
+            f"expected a study whose test set is unread, got one read {times(len(readings))}, "
             f"last on {last.began[:10]} for another choice of designs or training; --again reads "
             "it once more, and the report will say so"
         )
@@ -70,7 +71,7 @@ def begin_reading(
         return len(readings) - 1
     if readings and not again:
         raise StudyError(
-            f"expected a study whose test set is unread, got one read {_times(len(readings))}, "
+            f"expected a study whose test set is unread, got one read {times(len(readings))}, "
             f"last on {readings[-1].began[:10]}; --again reads it once more, and the report will "
             "say so"
         )
@@ -92,7 +93,3 @@ def _write(study: optuna.Study, readings: Sequence[TestReading]) -> None:
 
 def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _times(count: int) -> str:
-    return {1: "once", 2: "twice"}.get(count, f"{count} times")

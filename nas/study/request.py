@@ -37,10 +37,15 @@ def check_device_name(name: str) -> None:
         )
 
 
-def checkpoints_folder(studies_dir: Path, location: StudyLocation) -> Path:
-    """Where the checkpoints of running trials of a study lie; names in a server may hold any."""
+def folder_of(studies_dir: Path, location: StudyLocation) -> Path:
+    """Where the files of a study lie; names in a server may hold any character."""
     name = re.sub(r"[^A-Za-z0-9._-]", "_", location.name).lstrip(".") or "_"
-    return studies_dir / name / "checkpoints"
+    return studies_dir / name
+
+
+def checkpoints_folder(studies_dir: Path, location: StudyLocation) -> Path:
+    """Where the checkpoints of running trials of a study lie."""
+    return folder_of(studies_dir, location) / "checkpoints"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,7 @@ def begin_search(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(["val_accuracy"])
-        study.set_user_attr("versions", _versions())
+        study.set_user_attr("versions", versions())
         study.set_user_attr("seed", search.get("seed"))
         study.set_user_attr("notes", list(notes))
         study.set_user_attr("command", search.get("command"))
@@ -91,7 +91,7 @@ def begin_search(
     if joins:
         return
     started = datetime.now().astimezone().isoformat(timespec="seconds")
-    now = {**search, "versions": _versions(), "started": started}
+    now = {**search, "versions": versions(), "started": started}
     study.set_user_attr("searches", [*searches, now])
 
 
@@ -241,6 +241,7 @@ def _other_studies(directory: Path) -> str:
     return "run a search first"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that decide results."""
     packages = {package: importlib.metadata.version(package) for package in PACKAGES}
     return {"python": platform.python_version(), **packages}

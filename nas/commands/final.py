@@ -1,0 +1,189 @@
+"""`nas final`: the best designs in full, one chosen, tested once, exported."""
+
+import argparse
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from nas.architecture import PRESETS
+from nas.commands import arguments
+from nas.final.request import PARTS, TRAIN, FinalRequest
+from nas.numbers import percent, times
+from nas.study.request import RequestError
+from nas.training.config import RECIPES
+
+if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
+    from nas.final.final import FinalResult
+    from nas.final.records import FinalDesign, FinalRecord, Measured
+
+SUMMARY = "train a study's best designs in full, choose one, test it once and export it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `nas final`."""
+    number = arguments.whole_number
+    arguments.add_study_options(parser, study_required=True)
+    parser.add_argument(
+        "--top", type=number, default=3, metavar="N", help="designs to train, the study's best"
+    )
+    parser.add_argument(
+        "--seeds", type=number, default=3, metavar="N", help="runs of each design, a seed each"
+    )
+    parser.add_argument(
+        "--recipe", choices=tuple(RECIPES), default="long", help="how every run is trained"
+    )
+    parser.add_argument(
+        "--epochs", type=number, metavar="N", help="length of a run (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--baseline",
+        nargs="+",
+        default=(),
+        metavar="PRESET",
+        help="known designs to train and test in the same way, to compare with: "
+        f"{', '.join(PRESETS)}",
+    )
+    parser.add_argument(
+        "--on",
+        choices=PARTS,
+        default=TRAIN,
+        help="images that the tested networks are trained on",
+    )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="read the test images once more, which the report will tell",
+    )
+    arguments.add_data_options(parser)
+    parser.add_argument(
+        "--subset",
+        type=arguments.share,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the training images to use",
+    )
+    arguments.add_report_option(parser)
+    arguments.add_device_option(parser)
+    arguments.add_worker_options(parser)
+    arguments.add_json_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains, tests, exports, writes the report again and prints what was found."""
+    request = FinalRequest(
+        study=options.study,
+        storage=options.storage,
+        studies_dir=options.studies_dir,
+        data_dir=options.data_dir,
+        subset=options.subset,
+        top=options.top,
+        seeds=options.seeds,
+        recipe=options.recipe,
+        epochs=options.epochs,
+        on=options.on,
+        baselines=tuple(options.baseline),
+        again=options.again,
+        device=options.device,
+        workers=options.workers,
+        per_gpu=options.per_gpu,
+    )
+    import optuna
+
+    from nas.commands.final_progress import make_final_progress
+    from nas.final.final import FinalFailed, run_final
+    from nas.report.page import write_report
+    from nas.study.location import StudyLocation, check_directory
+    from nas.study.storage import read_study
+    from nas.training.checkpoint import CheckpointError
+
+    check_directory("--reports-dir", options.reports_dir)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    progress = make_final_progress()
+    try:
+        result = run_final(request, progress, command=arguments.command_line("final", options))
+    except CheckpointError as error:
+        raise RequestError(f"{error}; remove that folder and run the command again") from error
+    except FinalFailed as error:
+        progress.close()
+        print("error:", error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        progress.close()
+        print(
+            f"error: the runs or the model could not be written: {error}; make room, and the same "
+            "command continues",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        progress.close()
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
+    finally:
+        progress.close()
+    location = StudyLocation.at(
+        request.study, studies_dir=request.studies_dir, storage=request.storage
+    )
+    report = write_report(read_study(location), options.reports_dir)
+    if not result.tested_now:
+        print(
+            f"Nothing left to do: the test images were read on {result.record.read[:10]} for this "
+            "very choice, and are not read again (--again would).",
+            file=sys.stderr,
+        )
+    if options.json:
+        document = {**result.record.to_dict(), "folder": str(result.folder), "report": str(report)}
+        print(json.dumps(document, indent=2))
+    else:
+        print(_text(result, str(report)))
+    return 0
+
+
+def _text(result: "FinalResult", report: str) -> str:
+    from nas.final import words
+
+    record = result.record
+    chosen, exported = record.chosen, record.exported
+    lines = [*_table(record), ""]
+    if len(record.finalists) > 1:
+        lines.append(f"choice  {chosen.name}. {words.choice(record)}")
+    lines += [f"gain    {words.gain(gain)}" for gain in record.gains]
+    share = f"{chosen.parameters / record.max_parameters:.1%}"
+    lines += [
+        f"model   {chosen.name}, seed {exported.seed}: {percent(exported.accuracy.value)} of "
+        f"{record.test_images:,} test images (95% interval {words.interval(exported.accuracy)}), "
+        f"{chosen.parameters:,} parameters ({share} of the budget)",
+        f"test    images read {times(record.readings)} in this study",
+        f"files   {result.folder}: model.safetensors, model.onnx, architecture.json, metrics.json, "
+        "README.md",
+        f"report  {report}",
+        f"next    python -m nas.predict {shlex.quote(str(result.folder))} IMAGE...",
+    ]
+    return "\n".join(lines)
+
+
+def _table(record: "FinalRecord") -> list[str]:
+    designs = [*record.finalists, *record.references]
+    shown = [f"{d.name}: {d.architecture}" if d.trial is not None else d.name for d in designs]
+    width = max(map(len, shown))
+    seeds = len(record.seeds)
+    lines = [
+        f"{'design':<{width}}  {'parameters':>11}  {'validation, mean of ' + str(seeds):>30}  "
+        f"{'test, mean of ' + str(seeds):>30}"
+    ]
+    for design, name in zip(designs, shown, strict=True):
+        lines.append(
+            f"{name:<{width}}  {design.parameters:>11,}  "
+            f"{_measured(design, design.validation):>30}  {_measured(design, design.test):>30}"
+            + ("  chosen" if design is record.chosen else "")
+        )
+    return lines
+
+
+def _measured(design: "FinalDesign", measured: "Measured | None") -> str:
+    from nas.final import words
+
+    if measured is None:
+        return "diverged" if design.diverged else "-"
+    return f"{percent(measured.mean.value)} ({words.interval(measured.mean)})"

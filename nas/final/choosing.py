@@ -1,0 +1,130 @@
+"""Which designs are trained in full, and which of them is chosen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from nas.architecture import PRESETS, Architecture, ImageInput
+from nas.counting import count
+from nas.final.records import FinalDesign, Measured
+from nas.final.references import PUBLISHED
+from nas.final.request import FinalRequest
+from nas.final.runs import RunResult
+from nas.final.statistics import Correct, cannot_be_told_apart
+from nas.study.records import StudyRecord, TrialRecord
+from nas.study.request import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A design that is trained, before anything is known of it."""
+
+    name: str
+    architecture: Architecture
+    trial: TrialRecord | None  # None: a reference
+
+
+def entries_of(study: StudyRecord, request: FinalRequest) -> list[Entry]:
+    """The best designs of the study, best first, and then the references.
+
+    Raises:
+        RequestError: no design was trained to the end, or a reference cannot read the images.
+    """
+    finalists = [
+        Entry(f"trial {trial.number}", trial.architecture, trial)
+        for trial in study.ranking[: request.top]
+        if trial.architecture is not None
+    ]
+    if not finalists:
+        raise RequestError(
+            f"--study: expected a study with a design trained to the end, got {study.name} with "
+            f"none in {len(study.trials)} trials; search on"
+        )
+    for name in request.baselines:
+        try:
+            count(PRESETS[name], study.settings.input)
+        except ValueError as error:
+            raise RequestError(
+                f"--baseline: expected designs that can read {study.settings.input}, "
+                f"got {name}: {error}"
+            ) from error
+    return finalists + [Entry(name, PRESETS[name], None) for name in request.baselines]
+
+
+def seeds_of(study: StudyRecord, number: int) -> tuple[int, ...]:
+    """The smallest seeds from 1 on that no search of the study has used.
+
+    With a seed of the search a design would owe part of its accuracy to the luck it was found by.
+    """
+    used = {study.seed, *(search.get("seed") for search in study.searches)}
+    unused = (seed for seed in range(1, number + len(used) + 1) if seed not in used)
+    return tuple(seed for seed, _ in zip(unused, range(number), strict=False))
+
+
+def correct_on_validation(results: Sequence[RunResult], labels_I: torch.Tensor) -> Correct | None:
+    """Which validation images each run gets right, (S, I); None if one diverged."""
+    if any(result.diverged for result in results):
+        return None
+    return np.stack([result.predictions_I == labels_I.cpu().numpy() for result in results])
+
+
+def designs_of(
+    entries: Sequence[Entry],
+    results: Sequence[RunResult],
+    labels_I: torch.Tensor,
+    input: ImageInput,
+    dataset: str,
+) -> list[FinalDesign]:
+    """The entries with what their runs reach on the validation images, in the same order."""
+    return [
+        _design(entry, [r for r in results if r.run.name == entry.name], labels_I, input, dataset)
+        for entry in entries
+    ]
+
+
+def ranked(
+    finalists: Sequence[FinalDesign], results: Sequence[RunResult], labels_I: torch.Tensor
+) -> list[FinalDesign]:
+    """The finalists by mean validation accuracy, best first, with those that may be the best.
+
+    Of equals the one with fewer parameters comes first; those with a run that diverged come last.
+    """
+
+    def correct(design: FinalDesign) -> Correct | None:
+        own = [result for result in results if result.run.name == design.name]
+        return correct_on_validation(own, labels_I)
+
+    measured = [(d, c) for d in finalists if (c := correct(d)) is not None]
+    if not measured:
+        return list(finalists)
+    may = cannot_be_told_apart([c for _, c in measured])
+    kept = [replace(d, may_be_best=m) for (d, _), m in zip(measured, may, strict=True)]
+    kept.sort(key=lambda d: (-d.validation.mean.value if d.validation else 0, d.parameters))
+    return kept + [d for d in finalists if d.diverged]
+
+
+def _design(
+    entry: Entry,
+    results: Sequence[RunResult],
+    labels_I: torch.Tensor,
+    input: ImageInput,
+    dataset: str,
+) -> FinalDesign:
+    cost = count(entry.architecture, input)
+    correct_SI = correct_on_validation(results, labels_I) if results else None
+    diverged = "; ".join(f"seed {r.run.seed}: {r.diverged}" for r in results if r.diverged)
+    published = PUBLISHED.get(entry.name) if dataset == "cifar10" else None
+    return FinalDesign(
+        name=entry.name,
+        architecture=entry.architecture,
+        parameters=cost.parameters,
+        mult_adds=cost.mult_adds,
+        trial=entry.trial.number if entry.trial else None,
+        search_accuracy=entry.trial.val_accuracy if entry.trial else None,
+        validation=None if correct_SI is None else Measured.of(correct_SI),
+        diverged=diverged or None,
+        published=published.accuracy if published else None,
+        source=published.source if published else None,
+    )

@@ -1,0 +1,181 @@
+"""The runs of a final training over the workers of this machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nas.data.catalogue import DataError
+from nas.data.loading import load_dataset
+from nas.data.types import ImageDataset
+from nas.final.request import FinalRequest
+from nas.final.runs import Run, RunFolder, RunObserver, RunResult, part_of, train_runs
+from nas.study.devices import find_device, is_out_of_memory
+from nas.study.interrupts import Interrupts
+from nas.study.request import RequestError
+from nas.study.team import Say, posts_for, run_team
+from nas.training.config import RECIPES, TrainingConfig
+from nas.training.loop import EpochResult, task_of
+
+
+class FinalFailed(RuntimeError):
+    """The training came to no end; the message says why."""
+
+
+class FinalRuns:
+    """What all runs of one final training have in common.
+
+    Args:
+        request: what was asked.
+        name: of the dataset.
+        split_seed: of its validation part.
+        folder: where the folders of the runs lie.
+
+    Raises:
+        DataError: the dataset cannot be had.
+    """
+
+    def __init__(self, request: FinalRequest, name: str, split_seed: int, folder: Path) -> None:
+        self.dataset = load_dataset(
+            name, request.data_dir, split_seed=split_seed, subset=request.subset
+        )
+        self._request = request
+        self._folder = folder
+        self._parts: dict[str, ImageDataset] = {}
+
+    def part(self, on: str) -> ImageDataset:
+        """The images that runs on this part train on."""
+        if on not in self._parts:
+            self._parts[on] = part_of(self.dataset, on)
+        return self._parts[on]
+
+    def config(self, on: str) -> TrainingConfig:
+        """The recipe of runs on this part."""
+        config = RECIPES[self._request.recipe](task_of(self.part(on)))
+        epochs = self._request.epochs
+        return replace(config, epochs=epochs) if epochs else config
+
+    def folder(self, run: Run) -> RunFolder:
+        """The folder of a run."""
+        return RunFolder(self._folder, run, self.part(run.on), self.config(run.on))
+
+    def train(self, runs: Sequence[Run], interrupts: Interrupts, observer: RunObserver) -> None:
+        """Trains the runs that are not done, in this process; returns when all are.
+
+        Raises:
+            FinalFailed: a run needs more memory than there is.
+            OSError: a folder cannot be written.
+            KeyboardInterrupt: on a signal.
+        """
+        device = find_device(self._request.device)
+        folders = []
+        for on in dict.fromkeys(run.on for run in runs):
+            there = self.part(on).to(device)
+            config = self.config(on)
+            folders += [RunFolder(self._folder, run, there, config) for run in runs if run.on == on]
+        try:
+            train_runs(folders, device=device, interrupts=interrupts, observer=observer)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise FinalFailed(
+                    "a run needs more memory than there is; fewer --per-gpu or a --recipe of "
+                    "smaller batches may fit"
+                ) from error
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    request: FinalRequest
+    name: str
+    split_seed: int
+    folder: Path
+    runs: tuple[Run, ...]
+
+
+class _Listener:
+    """Hands on what workers say."""
+
+    def __init__(self, observer: Any) -> None:
+        self.failures: list[str] = []
+        self._observer = observer
+
+    def hear(self, number: int, event: str, *said: Any) -> None:
+        """Hands on an event, or keeps why a worker failed."""
+        if event == "failure":
+            self.ended(number, said[0])
+        else:
+            getattr(self._observer, event)(*said)
+
+    def ended(self, number: int, reason: str | None) -> None:
+        """Tells of a worker that died."""
+        if reason is not None:
+            self.failures.append(f"worker {number + 1} {reason}")
+            self._observer.worker_failed(self.failures[-1])
+
+
+class _Relay(RunObserver):
+    def __init__(self, say: Say) -> None:
+        self._say = say
+
+    def run_started(self, run: Run, epochs_done: int) -> None:
+        self._say("run_started", run, epochs_done)
+
+    def epoch_ended(self, run: Run, result: EpochResult) -> None:
+        self._say("epoch_ended", run, result)
+
+    def run_ended(self, run: Run, val_accuracy: float | None, seconds: float) -> None:
+        self._say("run_ended", run, val_accuracy, seconds)
+
+
+def train_all(
+    final: FinalRuns,
+    request: FinalRequest,
+    runs: Sequence[Run],
+    folder: Path,
+    observer: Any,  # nas.final.final.FinalObserver
+    interrupts: Interrupts,
+) -> list[RunResult]:
+    """Trains the runs that are not done, with as many workers as are asked for.
+
+    Raises:
+        FinalFailed: a run cannot be trained, or all workers died.
+        OSError: a folder cannot be written.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM.
+    """
+    left = [run for run in runs if final.folder(run).result() is None]
+    workers = min(request.workers, len(left))
+    failures: list[str] = []
+    if workers == 1:
+        final.train(left, interrupts, observer)
+    elif workers > 1:
+        listener = _Listener(observer)
+        posts = posts_for(request.device, workers, request.per_gpu)
+        dataset = final.dataset
+        tasks = [
+            _Task(
+                replace(request, workers=1, device=post.device),
+                dataset.name,
+                dataset.split_seed,
+                folder,
+                tuple(left),
+            )
+            for post in posts
+        ]
+        run_team(_work, tasks, posts, listener, interrupts)
+        failures = listener.failures
+    results = [result for run in runs if (result := final.folder(run).result()) is not None]
+    if len(results) < len(runs):
+        why = "; ".join(failures) or "their files were removed meanwhile"
+        raise FinalFailed(f"{len(runs) - len(results)} runs are not done: {why}")
+    return results
+
+
+def _work(task: _Task, say: Say) -> None:
+    """What a worker's process does."""
+    with Interrupts() as interrupts:
+        try:
+            runs = FinalRuns(task.request, task.name, task.split_seed, task.folder)
+            runs.train(task.runs, interrupts, _Relay(say))
+        except (RequestError, DataError, FinalFailed, OSError) as error:
+            say("failure", f"failed: {error}")

@@ -1,0 +1,371 @@
+"""A final training: the best designs of a study in full, one chosen, tested once, exported."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nas.data.catalogue import DataError
+from nas.export.spec import ModelSpec
+from nas.export.writing import write_model
+from nas.files import replacing
+from nas.final.card import model_card
+from nas.final.choosing import Entry, designs_of, entries_of, ranked, seeds_of
+from nas.final.crew import FinalFailed, FinalRuns, train_all
+from nas.final.records import FinalDesign, FinalRecord, Gain, Measured
+from nas.final.request import ALL, TRAIN, FinalRequest
+from nas.final.runs import Run, RunObserver, RunResult, networks_digest
+from nas.final.statistics import difference
+from nas.final.testing import Tested, exported_record, mistake_pictures, test_once
+from nas.study.database import open_database
+from nas.study.devices import device_name, find_device
+from nas.study.interrupts import Interrupts
+from nas.study.location import StudyLocation, check_directory
+from nas.study.readings import begin_reading, check_unread, end_reading
+from nas.study.records import StudyRecord
+from nas.study.request import folder_of
+from nas.study.storage import read_study, storage_errors, versions
+from nas.study.team import posts_for
+
+__all__ = ["FinalFailed", "FinalObserver", "FinalResult", "run_final"]
+
+_RUNS = "runs"  # the folder of the runs, beside the exported model
+_PATIENCE = 0.2  # seconds between two looks for a signal while another process tests
+
+
+@dataclass(frozen=True, slots=True)
+class FinalResult:
+    """A finished final training."""
+
+    record: FinalRecord
+    folder: Path  # of the exported model
+    tested_now: bool  # False: the result of an earlier reading stands
+
+
+class FinalObserver(RunObserver):
+    """Hears what a final training does; every method may be overridden."""
+
+    def loading(self) -> None:
+        """Images are about to be read, which may take a while."""
+
+    def opened(self, study: StudyRecord, runs: Sequence[Run], epochs: int, device: str) -> None:
+        """The images are there; these runs are to be trained, as far as they are not done."""
+
+    def chosen(self, finalists: Sequence[FinalDesign]) -> None:
+        """The finalists are trained; the first is chosen. No test image has been read so far."""
+
+    def more_runs(self, runs: Sequence[Run]) -> None:
+        """These, on the training and validation images, are what will be tested."""
+
+    def testing(self, images: int) -> None:
+        """The test images are about to be read."""
+
+    def worker_failed(self, reason: str) -> None:
+        """One of several workers has ended before its time; the others go on."""
+
+
+def run_final(
+    request: FinalRequest, observer: FinalObserver | None = None, *, command: str | None = None
+) -> FinalResult:
+    """Trains the best designs of a study in full, chooses one, tests it once and exports it.
+
+    The choice is by mean validation accuracy. Then all networks of the chosen design and of the
+    references are tested in one reading of the test images, which the study logs. Runs that are
+    done are not done again: the same request again continues, or gives the result that stands.
+
+    Args:
+        request: what to train. With `workers` a program's main module needs the usual
+            ``if __name__ == "__main__"``.
+        observer: hears what happens.
+        command: how a person would repeat this; kept in the study.
+
+    Raises:
+        RequestError: a design or the device cannot be used, or no design was trained to the end.
+        StudyError: the study cannot be used, or its test set was read for another choice.
+        DataError: the dataset cannot be had, or is not the study's.
+        CheckpointError: the weights of a finished run are damaged.
+        FinalFailed: no finalist could be trained, or the workers died.
+        OSError: the folder of the runs cannot be written.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM.
+    """
+    observer = observer or FinalObserver()
+    location = StudyLocation.at(
+        request.study, studies_dir=request.studies_dir, storage=request.storage
+    )
+    study = read_study(location)
+    posts_for(request.device, request.workers, request.per_gpu)  # or refuse
+    folder = folder_of(request.studies_dir, location) / "final"
+    final = _Final(request, observer, location, study, folder, command)
+    if (stands := final.result_that_stands(study)) is not None:
+        return stands
+    check_directory("--studies-dir", folder)
+    with Interrupts() as interrupts:
+        with interrupts.allowed():
+            final.read_images()
+        finalists, results = final.train(interrupts)
+        with _alone(folder / ".lock", interrupts):
+            # Another process may have ended the same final training meanwhile.
+            if (stands := final.result_that_stands(read_study(location))) is not None:
+                return stands
+            record = final.test_and_export(finalists, results, interrupts)
+    return FinalResult(record, folder, tested_now=True)
+
+
+class _Final:
+    """One final training, step by step in the order of the methods."""
+
+    def __init__(
+        self,
+        request: FinalRequest,
+        observer: FinalObserver,
+        location: StudyLocation,
+        study: StudyRecord,
+        folder: Path,
+        command: str | None,
+    ) -> None:
+        self._request = request
+        self._observer = observer
+        self._location = location
+        self._study = study
+        self._folder = folder
+        self._command = command
+        self._entries = entries_of(study, request)
+        self._seeds = seeds_of(study, request.seeds)
+        self._plan = request.digest(
+            [entry.architecture.key for entry in self._entries], study.settings.dataset_digest
+        )
+
+    def result_that_stands(self, study: StudyRecord) -> FinalResult | None:
+        """The result of an earlier reading for the very same request.
+
+        Raises:
+            StudyError: the test set was read for another request.
+        """
+        reading = check_unread(study.readings, self._plan, again=self._request.again)
+        if reading is None:
+            return None
+        record = FinalRecord.from_dict(reading.result)
+        return FinalResult(record, self._folder, tested_now=False)
+
+    def read_images(self) -> None:
+        """The training and validation part, which must be the study's.
+
+        Raises:
+            DataError: it cannot be had, or is another.
+        """
+        settings = self._study.settings
+        self._observer.loading()
+        runs_folder = self._folder / _RUNS
+        self._runs = FinalRuns(self._request, settings.dataset, settings.split_seed, runs_folder)
+        found = self._runs.dataset
+        if found.digest != settings.dataset_digest:
+            raise DataError(
+                f"expected the images of the study ({settings.dataset}, digest "
+                f"{settings.dataset_digest}), got others in {self._request.data_dir} (digest "
+                f"{found.digest}); name their folder with --data-dir"
+            )
+        self._labels_I = found.validation.labels_N
+
+    def train(self, interrupts: Interrupts) -> tuple[list[FinalDesign], list[RunResult]]:
+        """The finalists, the chosen one first, and all runs.
+
+        Raises:
+            FinalFailed: no finalist could be trained.
+        """
+        finalists = [entry for entry in self._entries if entry.trial is not None]
+        references = [entry for entry in self._entries if entry.trial is None]
+        runs = self._runs_of(self._entries if self._request.on == TRAIN else finalists, TRAIN)
+        self._observer.opened(
+            self._study,
+            runs,
+            self._runs.config(TRAIN).epochs,
+            device_name(find_device(self._request.device)),
+        )
+        results = self._train(runs, interrupts)
+        dataset = self._runs.dataset
+        ranking = ranked(
+            designs_of(finalists, results, self._labels_I, dataset.input, dataset.name),
+            results,
+            self._labels_I,
+        )
+        if ranking[0].validation is None:
+            raise FinalFailed(
+                f"every finalist has a run that diverged: {ranking[0].name}, "
+                f"{ranking[0].diverged}; another --recipe may help"
+            )
+        self._observer.chosen(ranking)
+        if self._request.on == ALL:
+            tested = [e for e in finalists if e.name == ranking[0].name] + references
+            runs = self._runs_of(tested, ALL)
+            self._observer.more_runs(runs)
+            results += self._train(runs, interrupts)
+        return ranking, results
+
+    def test_and_export(
+        self, finalists: Sequence[FinalDesign], results: Sequence[RunResult], interrupts: Interrupts
+    ) -> FinalRecord:
+        """Reads the test images once, logs it in the study, and writes the model's folder.
+
+        Raises:
+            FinalFailed: the chosen design's runs on all images diverged.
+            CheckpointError: the weights of a run are damaged.
+        """
+        final, dataset = self._runs, self._runs.dataset
+        tested = [r for r in results if r.run.on == self._request.on and not r.diverged]
+        names = [finalists[0].name, *self._request.baselines]
+        by_name = {name: [r for r in tested if r.run.name == name] for name in names}
+        runs = {name: found for name, found in by_name.items() if len(found) == len(self._seeds)}
+        if finalists[0].name not in runs:
+            raise FinalFailed(f"{finalists[0].name}, which was chosen, diverged on all images")
+        networks = {
+            name: [final.folder(result.run).network() for result in found]
+            for name, found in runs.items()
+        }
+        number = _best_run(runs[finalists[0].name], self._request.on)
+        exported = networks[finalists[0].name][number]
+        digest = networks_digest([n.state_dict() for found in networks.values() for n in found])
+        interrupts.check()  # the last chance: what follows takes seconds
+        with open_database(self._location, interrupts.check) as database:
+            with storage_errors(self._location), database.claim(interrupts.check):
+                reading = begin_reading(
+                    database.study,
+                    plan=self._plan,
+                    networks=digest,
+                    command=self._command,
+                    again=self._request.again,
+                )
+            self._observer.testing(dataset.test_images)
+            device = find_device(self._request.device)
+            look = test_once(networks, exported, dataset, self._request, device)
+            record = self._record(
+                finalists, results, look, seed=self._seeds[number], readings=reading + 1
+            )
+            self._write_pictures(look, record)
+            spec = ModelSpec(
+                architecture=exported.architecture,
+                input=dataset.input,
+                classes=dataset.classes,
+                mean=dataset.mean,
+                std=dataset.std,
+            )
+            write_model(
+                self._folder, exported, spec, metrics=record.to_dict(), card=model_card(record)
+            )
+            with storage_errors(self._location), database.claim(interrupts.check):
+                end_reading(database.study, reading, record.to_dict())
+        return record
+
+    def _runs_of(self, entries: Sequence[Entry], on: str) -> list[Run]:
+        return [
+            Run(entry.name, entry.architecture, seed, on)
+            for entry in entries
+            for seed in self._seeds
+        ]
+
+    def _train(self, runs: Sequence[Run], interrupts: Interrupts) -> list[RunResult]:
+        return train_all(
+            self._runs, self._request, runs, self._folder / _RUNS, self._observer, interrupts
+        )
+
+    def _record(
+        self,
+        finalists: Sequence[FinalDesign],
+        results: Sequence[RunResult],
+        look: Tested,
+        *,
+        seed: int,
+        readings: int,
+    ) -> FinalRecord:
+        request, settings, dataset = self._request, self._study.settings, self._runs.dataset
+        on_train = [result for result in results if result.run.on == TRAIN]
+        references = designs_of(
+            [entry for entry in self._entries if entry.trial is None],
+            on_train,
+            self._labels_I,
+            dataset.input,
+            dataset.name,
+        )
+        diverged = {r.run.name: r.diverged for r in results if r.diverged}
+
+        def with_test(design: FinalDesign) -> FinalDesign:
+            if design.name in look.correct:
+                return replace(design, test=Measured.of(look.correct[design.name]))
+            return replace(design, diverged=design.diverged or diverged.get(design.name))
+
+        chosen, others = finalists[0], finalists[1:]
+        references = [with_test(design) for design in references]
+        return FinalRecord(
+            study=self._study.name,
+            dataset=dataset.name,
+            input=dataset.input,
+            classes=dataset.classes,
+            notes=dataset.notes,
+            max_parameters=settings.limits.max_parameters,
+            recipe_name=request.recipe,
+            recipe=self._runs.config(request.on).to_dict(),
+            on=request.on,
+            subset=request.subset,
+            seeds=self._seeds,
+            train_images=len(self._runs.part(request.on).train),
+            validation_images=len(dataset.validation),
+            test_images=len(look.images),
+            finalists=(with_test(chosen), *others),
+            references=tuple(references),
+            gains=tuple(_gain(chosen.name, design, look) for design in references if design.test),
+            exported=exported_record(look, dataset.classes, seed),
+            read=datetime.now().astimezone().isoformat(timespec="seconds"),
+            readings=readings,
+            seconds=sum(result.seconds for result in results),
+            devices=tuple(dict.fromkeys(result.device for result in results)),
+            versions=versions(),
+            command=self._command,
+        )
+
+    def _write_pictures(self, look: Tested, record: FinalRecord) -> None:
+        for picture, mistake in zip(mistake_pictures(look), record.exported.mistakes, strict=True):
+            whole = io.BytesIO()
+            picture.save(whole, format="PNG")
+            path = self._folder / mistake.file
+            path.parent.mkdir(exist_ok=True)
+            with replacing(path) as file:
+                file.write(whole.getbuffer())
+
+
+def _best_run(runs: Sequence[RunResult], on: str) -> int:
+    """Which of a design's runs is exported: the one with the highest validation accuracy.
+
+    The first of equals, and where the validation images were trained on, which says nothing then.
+    """
+    if on == ALL:
+        return 0
+    return max(range(len(runs)), key=lambda i: runs[i].epochs[-1].val_accuracy)
+
+
+def _gain(chosen: str, reference: FinalDesign, look: Tested) -> Gain:
+    assert reference.test is not None
+    published = reference.published
+    return Gain(
+        reference=reference.name,
+        architecture=difference(look.correct[chosen], look.correct[reference.name]),
+        recipe=None if published is None else reference.test.mean.value - published,
+    )
+
+
+@contextmanager
+def _alone(lock: Path, interrupts: Interrupts) -> Iterator[None]:
+    """A block that one process at a time may be in."""
+    held = FileLock(lock, timeout=_PATIENCE)
+    while True:
+        try:
+            held.acquire()
+            break
+        except Timeout:
+            interrupts.check()
+    try:
+        yield
+    finally:
+        held.release()

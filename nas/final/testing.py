@@ -1,0 +1,114 @@
+"""The one look at the test images: all chosen networks on all of them, in one go.
+
+Shapes: N images, K classes, S seeds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from nas.data.loading import load_test
+from nas.data.types import ImageDataset, Images
+from nas.final.records import ClassResult, Exported, Mistake
+from nas.final.request import FinalRequest
+from nas.final.statistics import Correct, Estimate, wilson_interval
+from nas.model import ResNet
+from nas.training.loop import predict
+
+MISTAKES = "mistakes"  # the folder of their pictures
+_MISTAKES = 24  # kept at most
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tested:
+    """What the networks say of the test images."""
+
+    images: Images  # on the CPU
+    correct: Mapping[str, Correct]  # by the name of the design, (S, N)
+    probabilities_NK: NDArray[np.float32]  # of the network that is exported
+
+
+def test_once(
+    networks: Mapping[str, Sequence[ResNet]],
+    exported: ResNet,
+    dataset: ImageDataset,
+    request: FinalRequest,
+    device: torch.device,
+) -> Tested:
+    """Reads the test images and has every network classify them.
+
+    Args:
+        networks: by the name of their design, one for each seed.
+        exported: one of them.
+        dataset: whose test part it is.
+        request: where the data lie.
+        device: where to compute.
+
+    Raises:
+        DataError: the test part cannot be read.
+    """
+    images = load_test(dataset.name, request.data_dir, split_seed=dataset.split_seed)
+    there = images.to(device)
+    correct: dict[str, Correct] = {}
+    probabilities_NK = np.empty((0, 0), dtype=np.float32)
+    for name, runs in networks.items():
+        rows = []
+        for network in runs:
+            network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            logits_NK = predict(network, there, dataset)
+            rows.append((logits_NK.argmax(dim=1) == there.labels_N).cpu().numpy())
+            if network is exported:
+                probabilities_NK = logits_NK.softmax(dim=1).cpu().numpy()
+            network.to("cpu")
+        correct[name] = np.stack(rows)
+    return Tested(images, correct, probabilities_NK)
+
+
+def exported_record(tested: Tested, classes: Sequence[str], seed: int) -> Exported:
+    """How the exported network does, class by class, and where it is sure and wrong."""
+    labels_N = tested.images.labels_N.numpy()
+    probabilities_NK = tested.probabilities_NK
+    predicted_N = probabilities_NK.argmax(axis=1)
+    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(confusion, (labels_N, predicted_N), 1)
+    share = float((labels_N == predicted_N).mean())
+    interval = wilson_interval(share, len(labels_N))
+    return Exported(
+        seed=seed,
+        accuracy=Estimate(share, interval.low, interval.high),
+        per_class=tuple(
+            ClassResult(name=name, images=int(row.sum()), correct=int(row[i]))
+            for i, (name, row) in enumerate(zip(classes, confusion, strict=True))
+        ),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        mistakes=tuple(
+            Mistake(
+                file=f"{MISTAKES}/{rank}.png",
+                label=int(labels_N[i]),
+                predicted=int(predicted_N[i]),
+                probability=float(probabilities_NK[i].max()),
+            )
+            for rank, i in enumerate(_surest_mistakes(tested))
+        ),
+    )
+
+
+def mistake_pictures(tested: Tested) -> list[Image.Image]:
+    """The images of `Exported.mistakes`, in the same order."""
+    pictures = []
+    for i in _surest_mistakes(tested):
+        pixels = tested.images.pixels_NCHW[i].permute(1, 2, 0).numpy()
+        pictures.append(Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels))
+    return pictures
+
+
+def _surest_mistakes(tested: Tested) -> list[int]:
+    """The numbers of the images that are classified wrongly with the highest probability."""
+    surest_N = tested.probabilities_NK.max(axis=1)
+    wrong = tested.probabilities_NK.argmax(axis=1) != tested.images.labels_N.numpy()
+    order = np.argsort(-np.where(wrong, surest_N, -1.0), kind="stable")
+    return [int(i) for i in order[: min(_MISTAKES, int(wrong.sum()))]]

@@ -1,0 +1,44 @@
+"""A final training in words: sentences that its card, its report and the terminal share."""
+
+from nas.final.records import FinalDesign, FinalRecord, Gain
+from nas.final.statistics import Estimate
+from nas.numbers import percent_range, points
+
+
+def interval(estimate: Estimate) -> str:
+    """An estimate's interval in percent: 93.63% to 94.56%."""
+    return percent_range(estimate.low, estimate.high)
+
+
+def seeds(record: FinalRecord) -> str:
+    """How many runs each design had."""
+    return "one seed" if len(record.seeds) == 1 else f"{len(record.seeds)} seeds"
+
+
+def choice(record: FinalRecord) -> str:
+    """How sure the choice is."""
+    others = [design.name for design in record.undecided if design is not record.chosen]
+    if len([design for design in record.finalists if design.validation]) == 1:
+        return "There was no other finalist to compare it with."
+    if len(record.seeds) == 1:
+        return "With one seed each nothing tells which design is better."
+    if not others:
+        return "The other finalists are worse with 95% confidence."
+    return f"It cannot be told apart from {', '.join(others)} with 95% confidence."
+
+
+def gain(gain: Gain) -> str:
+    """What the design and what the recipe adds to a reference."""
+    estimate = gain.architecture
+    text = (
+        f"{points(estimate.value)} points by its design over {gain.reference}, trained in the same "
+        f"way (95% interval {points(estimate.low)} to {points(estimate.high)})"
+    )
+    if gain.recipe is not None:
+        text += f"; the recipe adds {points(gain.recipe)} to its published accuracy"
+    return text
+
+
+def size_note(design: FinalDesign, record: FinalRecord) -> str:
+    """That a reference is over the budget, where it is."""
+    return " (over the budget)" if design.parameters > record.max_parameters else ""

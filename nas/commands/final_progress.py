@@ -14,6 +14,7 @@ from rich.progress import (
 
 from nas.final.final import FinalObserver
 from nas.final.records import FinalDesign
+from nas.final.request import TRAIN
 from nas.final.runs import Run
 from nas.numbers import percent
 from nas.study.records import StudyRecord
@@ -64,6 +65,8 @@ class FinalProgress(FinalObserver):
         """Prints what the run reached."""
         self.done += 1
         reached = "diverged" if val_accuracy is None else f"{percent(val_accuracy)} validation"
+        if val_accuracy is not None and run.on != TRAIN:
+            reached = "trained"  # its validation images, too
         self.say(f"{_called(run)}: {reached} | {seconds:.1f} s")
 
     def chosen(self, finalists: Sequence[FinalDesign]) -> None:

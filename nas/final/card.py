@@ -55,8 +55,8 @@ def model_card(record: FinalRecord) -> str:
         "```",
         "",
         "or `python -m nas.predict FOLDER photo.jpg`. Without this package: `model.onnx` reads "
-        "8-bit images and normalizes them itself; `model.safetensors` holds the weights of the design in "
-        "`architecture.json`, which also says how images are prepared.",
+        "8-bit images and normalizes them itself; `model.safetensors` holds the weights of the "
+        "design in `architecture.json`, which also says how images are prepared.",
         "",
         "## Design",
         "",

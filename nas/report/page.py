@@ -11,6 +11,7 @@ from nas.files import replacing
 from nas.numbers import millions, percent, whole
 from nas.report import figures, tables, words
 from nas.report.document import Plot, document, encoded
+from nas.report.final import final_section
 from nas.report.markup import MISSING, Column, facts, section, table
 from nas.study.records import Outcome, StudyRecord
 
@@ -58,6 +59,7 @@ def render(study: StudyRecord) -> str:
         _notes(study),
         _cards(study),
         _summary(study),
+        final_section(study),
         *(plot.section() for plot in plots),
         _ranking(study),
         _front(study),

@@ -1,8 +1,6 @@
 """Tables of a study, as pure functions of its records. Accuracies stay 0..1 here."""
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import accumulate
 
 import pandas as pd
@@ -10,33 +8,6 @@ import pandas as pd
 from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 
 UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without saying
-
-_Z_95 = 1.959963984540054  # two-sided 95% of a normal distribution
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A range of plausible values."""
-
-    low: float
-    high: float
-
-
-def wilson_interval(share: float, images: int) -> Interval:
-    """The 95% Wilson score interval of a share observed on a number of images.
-
-    Raises:
-        ValueError: the share is outside 0..1, or there are no images.
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must be in 0..1, got {share}")
-    if images < 1:
-        raise ValueError(f"images must be at least 1, got {images}")
-    z2 = _Z_95**2 / images
-    middle = (share + z2 / 2) / (1 + z2)
-    half = _Z_95 / (1 + z2) * math.sqrt(share * (1 - share) / images + z2 / (4 * images))
-    # The share is inside by definition; rounding must not put it outside.
-    return Interval(max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
 
 
 def trials_table(study: StudyRecord) -> pd.DataFrame:

@@ -5,8 +5,9 @@ from itertools import pairwise
 from statistics import median
 
 from nas.architecture import Architecture
-from nas.numbers import millions, percent, whole
-from nas.report.tables import UNFINISHED, Interval, last_epoch, wilson_interval
+from nas.final.statistics import Interval, wilson_interval
+from nas.numbers import millions, percent, times, whole
+from nas.report.tables import UNFINISHED, last_epoch
 from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 
 
@@ -140,10 +141,28 @@ def caution(study: StudyRecord) -> str | None:
         if tries > 1
         else f"it comes from one run with one seed on {images}"
     )
+    text = f"Read this accuracy with care: {chosen}. A search reads no test image"
+    if study.readings:
+        return f"{text}; what is known of unseen images stands under Final training."
     return (
-        f"Read this accuracy with care: {chosen}. The test set was not read in this search: "
-        "what the design does on unseen images is still to be measured, with several seeds."
+        f"{text}: what the design does on unseen images is still to be measured, with several "
+        "seeds (nas final)."
     )
+
+
+def readings(study: StudyRecord) -> str:
+    """How often the test images were read, and when."""
+    count = len(study.readings)
+    if count == 0:
+        return "No test image of this study has been read."
+    text = f"The test images of this study were read {times(count)}"
+    if count > 1:
+        dates = listed([reading.began[:10] for reading in study.readings])
+        text += (
+            f" (on {dates}): what was chosen after the first reading may be chosen by it, and the "
+            "later accuracies may be too high"
+        )
+    return f"{text}."
 
 
 def cost(study: StudyRecord) -> list[str]:

@@ -157,6 +157,11 @@ class Task:
         """The flip of published recipes, where a mirror image shows the same thing."""
         return (Augment.FLIP,) if self.horizontal_flip else ()
 
+    @property
+    def large(self) -> bool:
+        """Whether an epoch has steps enough in large batches; else a run takes smaller ones."""
+        return self.train_images >= 10_000
+
     def scaled(self, pixels: int) -> int:
         """A length meant for 32-pixel images, for these; at least 1 pixel."""
         side = min(self.input.height, self.input.width)
@@ -171,14 +176,13 @@ def fast(task: Task) -> TrainingConfig:
     they rank designs better while the learning rate is high, and lag behind when it is 0
     (docs/pruning.md).
     """
-    large = task.train_images >= 10_000
-    batch_size = 512 if large else 64
+    batch_size = 512 if task.large else 64
     return TrainingConfig(
         epochs=10,
         batch_size=batch_size,
         ema=1 - 1 / max(2, task.train_images // batch_size),
         ema_at_end=False,
-        lr=0.4 if large else 0.2,
+        lr=0.4 if task.large else 0.2,
         augment=(Augment.CROP, *task.flip),
         crop_padding=task.scaled(2),
     )
@@ -187,13 +191,14 @@ def fast(task: Task) -> TrainingConfig:
 def long(task: Task) -> TrainingConfig:
     """Final training of a chosen design: 200 epochs with strong augmentation and averaged weights.
 
-    After the CIFAR recipes of TrivialAugment (Mueller and Hutter 2021, arXiv:2103.10158).
+    After the CIFAR recipes of TrivialAugment (Mueller and Hutter 2021, arXiv:2103.10158). Below
+    10,000 images in batches of 64, as `fast` is.
     """
     flip = (Augment.ALTERNATING_FLIP,) if task.horizontal_flip else ()
     return TrainingConfig(
         epochs=200,
-        batch_size=256,
-        lr=0.2,
+        batch_size=256 if task.large else 64,
+        lr=0.2 if task.large else 0.1,
         schedule=Schedule.COSINE,
         warmup=0.025,
         augment=(Augment.CROP, *flip, Augment.TRIVIAL, Augment.CUTOUT),

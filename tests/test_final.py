@@ -1,0 +1,443 @@
+"""`nas final`: from a study to one tested network."""
+
+import dataclasses
+import json
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nas
+import nas.data.loading as loading
+from nas.commands import main
+from nas.data.loading import load_dataset, load_test
+from nas.data.sources import Source, open_source
+from nas.final.choosing import designs_of, entries_of, ranked, seeds_of
+from nas.final.final import FinalFailed, FinalObserver, FinalResult, run_final
+from nas.final.records import FinalRecord
+from nas.final.request import ALL, TRAIN, FinalRequest
+from nas.final.runs import Run, RunResult
+from nas.report.page import render
+from nas.study.location import StudyError, StudyLocation
+from nas.study.request import RequestError, SearchRequest
+from nas.study.search import run_search
+from nas.study.storage import read_study
+from tests.conftest import TINY_SPACE
+
+STUDY = "digits-5M"
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study of four designs trained to the end."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "tiny.toml").write_text(TINY_SPACE)
+    run_search(
+        SearchRequest(
+            max_parameters=5_000_000,
+            trials=4,
+            dataset="digits",
+            studies_dir=folder / "studies",
+            space=folder / "tiny.toml",
+            epochs=1,
+            subset=0.2,
+            pruner="none",
+        )
+    )
+    return folder
+
+
+@pytest.fixture
+def folder(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to work in."""
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Every time that a test part is read in this process, by the name of its dataset."""
+    read: list[str] = []
+
+    def watched(name: str, data_dir: Path, *, split_seed: int) -> Source:
+        source = open_source(name, data_dir, split_seed=split_seed)
+
+        def read_test() -> loading.Part:
+            read.append(name)
+            return source.read_test()
+
+        return dataclasses.replace(source, read_test=read_test)
+
+    monkeypatch.setattr(loading, "open_source", watched)
+    return read
+
+
+def request_of(**changes: object) -> FinalRequest:
+    plain = {"study": STUDY, "recipe": "fast", "epochs": 2, "top": 2, "seeds": 2, "subset": 0.2}
+    return FinalRequest(**{**plain, **changes})  # type: ignore[arg-type]
+
+
+FAST = ["final", "--study", STUDY, "--recipe", "fast", "--epochs", "2", "--subset", "0.2"]
+
+
+def stored() -> FinalRecord:
+    study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
+    return FinalRecord.from_dict(study.readings[-1].result)
+
+
+def test_trains_chooses_tests_once_and_exports(folder: Path, readings: list[str]) -> None:
+    told: list[str] = []
+
+    class Listening(FinalObserver):
+        def chosen(self, finalists: object) -> None:
+            told.append(f"chosen, {len(readings)} read")
+
+        def testing(self, images: int) -> None:
+            told.append(f"testing {images}")
+
+    result = run_final(request_of(), Listening(), command="nas final ...")
+    record = result.record
+    assert told == ["chosen, 0 read", "testing 359"]
+    assert readings == ["digits"]
+    study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
+    assert [d.trial for d in record.finalists if d.trial is not None] != []
+    assert {d.trial for d in record.finalists} == {t.number for t in study.ranking[:2]}
+    assert record.seeds == (1, 2)  # the search used 0
+    means = [d.validation.mean.value for d in record.finalists if d.validation]
+    assert means == sorted(means, reverse=True)
+    assert [d.test is not None for d in record.finalists] == [True, False]
+    assert stored() == record  # through the database
+    (reading,) = study.readings
+    assert (reading.command, bool(reading.ended)) == ("nas final ...", True)
+    metrics = json.loads((result.folder / "metrics.json").read_text())
+    assert FinalRecord.from_dict(metrics) == record
+
+    # The numbers are those of the exported network, measured anew.
+    model = nas.load(result.folder)
+    dataset = load_dataset("digits", Path("data"))
+    images = load_test("digits", Path("data"))
+    predicted = model.logits(images.pixels_NCHW).argmax(dim=1)
+    right = predicted == images.labels_N
+    exported = record.exported
+    assert exported.accuracy.value == pytest.approx(right.float().mean().item())
+    assert record.chosen.test is not None
+    assert exported.accuracy.value in record.chosen.test.accuracies
+    assert sum(c.images for c in exported.per_class) == 359
+    confusion = np.array(exported.confusion)
+    assert confusion.sum() == 359
+    assert np.trace(confusion) == right.sum()
+    assert [c.correct for c in exported.per_class] == np.diag(confusion).tolist()
+    validation = (
+        (model.logits(dataset.validation.pixels_NCHW).argmax(1) == dataset.validation.labels_N)
+        .float()
+        .mean()
+        .item()
+    )
+    assert record.chosen.validation is not None
+    assert validation == pytest.approx(max(record.chosen.validation.accuracies))
+    assert len(exported.mistakes) == min(24, int((~right).sum()))
+    for mistake in exported.mistakes:
+        assert mistake.label != mistake.predicted
+        assert (result.folder / mistake.file).is_file()
+    card = (result.folder / "README.md").read_text()
+    assert f"**Test accuracy {exported.accuracy.value:.2%}**" in card
+    assert "test images were read once" in card
+
+
+def test_the_same_again_stands_and_another_choice_is_refused(
+    folder: Path, readings: list[str]
+) -> None:
+    first = run_final(request_of())
+    again = run_final(request_of())
+    assert (again.record, again.tested_now) == (first.record, False)
+    with pytest.raises(StudyError, match=r"got one read once, .* --again reads it once more"):
+        run_final(request_of(top=1))
+    assert readings == ["digits"]
+    assert "were read once" in report()
+    more = run_final(request_of(top=1, again=True))
+    assert (more.record.readings, len(readings)) == (2, 2)
+    assert "were read twice" in report()
+    assert "test images were read twice" in (more.folder / "README.md").read_text()
+
+
+def report() -> str:
+    page = render(read_study(StudyLocation.at(STUDY, studies_dir=Path("studies"))))
+    return re.sub(r"<[^>]*>", " ", page[page.index("Final training") :])
+
+
+def test_searching_training_and_reporting_read_no_test_image(
+    folder: Path, readings: list[str]
+) -> None:
+    search = ["--budget", "5M", "--dataset", "digits", "--space", "tiny.toml"]
+    settings = ["--epochs", "1", "--subset", "0.2", "--trials", "5", "--pruner", "none"]
+    assert main(["search", *search, *settings]) == 0
+    assert main(["train", "--study", STUDY, "--epochs", "1"]) == 0
+    assert main(["report", "--study", STUDY]) == 0
+    assert readings == []
+
+
+def test_a_cut_off_reading_counts_and_is_gone_on_with(
+    folder: Path, readings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PowerFailure(Exception):
+        pass
+
+    def fails(*arguments: object, **named: object) -> None:
+        raise PowerFailure
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.final.final.write_model", fails)
+        with pytest.raises(PowerFailure):
+            run_final(request_of())
+    assert "were read once" in report()
+    assert "cut off" in report()
+    with pytest.raises(StudyError, match="read once"):
+        run_final(request_of(seeds=1))
+    record = run_final(request_of()).record
+    assert record.readings == 1  # the same networks, the same reading
+    assert len(readings) == 2
+
+
+def test_training_on_the_validation_images_too(folder: Path) -> None:
+    record = run_final(request_of(on=ALL)).record
+    dataset = load_dataset("digits", Path("data"), subset=0.2)
+    assert record.train_images == len(dataset.train) + len(dataset.validation)
+    assert record.exported.seed == record.seeds[0]
+    assert record.chosen.test is not None
+
+
+def test_references_are_trained_alike_and_compared(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
+    design = study.ranking[-1].architecture  # no known design fits images of 8x8 pixels
+    presets = {"flexres22-2": design, "resnet18": study.ranking[0].architecture}
+    for module in ("request", "choosing"):
+        monkeypatch.setattr(f"nas.final.{module}.PRESETS", presets)
+    record = run_final(request_of(top=1, baselines=("flexres22-2", "resnet18"))).record
+    references = record.references
+    assert [d.name for d in references] == ["flexres22-2", "resnet18"]
+    assert all(d.test and d.is_reference and d.published is None for d in references)
+    same = references[1]  # the very design that was chosen: same seeds, same accuracies
+    assert same.test == record.chosen.test
+    assert record.gains[1].architecture.value == 0
+    gain = record.gains[0].architecture
+    assert references[0].test is not None
+    assert record.chosen.test is not None
+    assert gain.value == pytest.approx(
+        record.chosen.test.mean.value - references[0].test.mean.value
+    )
+    assert gain.low <= gain.value <= gain.high
+    text = report()
+    assert "reference" in text
+    assert "points by its design over flexres22-2" in text
+
+
+def final(*arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "nas.final", *FAST[1:], *arguments],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for_a_checkpoint(process: "subprocess.Popen[str]", folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("studies/*/final/runs/*/checkpoint.pt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+def test_killed_and_run_again_gives_the_uninterrupted_result(folder: Path) -> None:
+    options = ["--epochs", "150", "--top", "1", "--seeds", "2", "--workers", "2"]
+    process = final(*options)
+    wait_for_a_checkpoint(process, folder)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    told: list[int] = []
+
+    class Listening(FinalObserver):
+        def run_started(self, run: Run, epochs_done: int) -> None:
+            told.append(epochs_done)
+
+    # Its workers end with it; one that has not yet is waited for.
+    continued = run_final(request_of(epochs=150, top=1), Listening())
+    assert max(told) > 0
+    assert continued.record.readings == 1
+    assert not list(folder.glob("studies/*/final/runs/*/checkpoint.pt"))
+    fresh = run_final(
+        dataclasses.replace(request_of(epochs=150, top=1), studies_dir=copied(folder))
+    )
+    assert fresh.record.chosen == continued.record.chosen
+    assert fresh.record.exported == continued.record.exported
+    assert weights(fresh) == weights(continued)
+
+
+def copied(folder: Path) -> Path:
+    """A studies folder with the study as it was before the final training."""
+    other = folder / "other"
+    other.mkdir()
+    shutil.copy(folder / "before.db", other / f"{STUDY}.db")
+    return other
+
+
+def weights(result: FinalResult) -> bytes:
+    return (result.folder / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def before(request: pytest.FixtureRequest, searched: Path, tmp_path: Path) -> None:
+    shutil.copy(searched / "studies" / f"{STUDY}.db", tmp_path / "before.db")
+
+
+def test_ctrl_c_ends_it_and_workers_with_nothing_lost(folder: Path) -> None:
+    process = final("--epochs", "400", "--top", "1", "--seeds", "2", "--workers", "2")
+    wait_for_a_checkpoint(process, folder)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert output == ""
+    assert errors.splitlines()[-1] == "interrupted; the same command continues"
+    assert "Traceback" not in errors
+    study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
+    assert study.readings == ()
+
+
+class TestChoosing:
+    @pytest.fixture
+    def run(self, folder: Path) -> "TestChoosing":
+        self.study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
+        self.entries = entries_of(self.study, request_of(top=3))
+        self.labels_I = torch.zeros(100, dtype=torch.int64)
+        return self
+
+    def result(self, name: str, seed: int, wrong: int, diverged: str | None = None) -> RunResult:
+        design = next(e.architecture for e in self.entries if e.name == name)
+        predictions_I = (np.arange(100) < wrong).astype(np.int64)
+        return RunResult(Run(name, design, seed, TRAIN), diverged, predictions_I, (), 1.0, "cpu")
+
+    def ranking(self, results: list[RunResult]) -> list[tuple[str, bool]]:
+        designs = designs_of(
+            self.entries, results, self.labels_I, self.study.settings.input, "digits"
+        )
+        return [(d.name, d.may_be_best) for d in ranked(designs, results, self.labels_I)]
+
+    def test_by_mean_not_by_the_best_run(self, run: "TestChoosing") -> None:
+        a, b, c = (entry.name for entry in self.entries)
+        wrong = {a: (0, 30), b: (10, 12), c: (60, 62)}
+        results = [self.result(n, s, w) for n, ws in wrong.items() for s, w in enumerate(ws)]
+        assert [name for name, _ in self.ranking(results)] == [b, a, c]
+
+    def test_of_equals_the_smaller_and_a_tie_is_told(self, run: "TestChoosing") -> None:
+        results = [self.result(e.name, s, 10) for e in self.entries for s in (0, 1)]
+        sizes = [t.parameters for t in self.study.ranking[:3]]
+        order = [
+            e.name
+            for _, e in sorted(zip(sizes, self.entries, strict=True), key=lambda p: p[0] or 0)
+        ]
+        assert self.ranking(results) == [(name, True) for name in order]
+
+    def test_one_that_diverged_is_not_chosen(self, run: "TestChoosing") -> None:
+        a, b, c = (entry.name for entry in self.entries)
+        results = [self.result(n, s, 10) for n in (b, c) for s in (0, 1)]
+        results += [self.result(a, 0, 0), self.result(a, 1, 0, "loss not finite in epoch 1")]
+        assert self.ranking(results)[-1] == (a, False)
+        assert {name for name, may in self.ranking(results) if may} == {b, c}
+
+    def test_seeds_are_not_those_of_the_search(self, run: "TestChoosing") -> None:
+        searches = ({"seed": 2}, {"seed": 0})
+        assert seeds_of(dataclasses.replace(self.study, searches=searches), 3) == (1, 3, 4)
+
+
+class TestBadInput:
+    def error(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+        assert main([*FAST, *arguments]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        (line,) = (x for x in captured.err.splitlines() if x != "reading images")
+        assert line.startswith("error: ")
+        return line
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--top", "0"], "--top: expected a positive whole number"),
+            (["--seeds", "0"], "--seeds: expected a positive whole number"),
+            (["--baseline", "vgg"], "--baseline: expected one of resnet18"),
+            (["--baseline", "resnet18"], "expected designs that can read 1x8x8, 10 classes"),
+            (["--study", "other"], "expected a study, got no such file; studies there: digits-5M"),
+            (["--device", "cuda:99"], "--device: expected"),
+        ],
+    )
+    def test_is_one_line(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    ) -> None:
+        assert said in self.error(capsys, *arguments)
+        assert not (folder / "studies" / STUDY / "final").exists()
+
+    def test_a_study_without_a_trained_design(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with sqlite3.connect(folder / "studies" / f"{STUDY}.db") as database:
+            database.execute("UPDATE trials SET state = 'FAIL'")
+            database.execute(
+                "UPDATE trial_user_attributes SET value_json = '\"failed\"' WHERE key = 'outcome'"
+            )
+        assert "expected a study with a design trained to the end" in self.error(capsys)
+
+    def test_other_images_than_the_study(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with sqlite3.connect(folder / "studies" / f"{STUDY}.db") as database:
+            database.execute(
+                "UPDATE study_user_attributes SET value_json = "
+                'replace(value_json, \'"dataset_digest": "\', \'"dataset_digest": "0\')'
+            )
+        assert "expected the images of the study (digits, digest 0" in self.error(capsys)
+
+    def test_damaged_weights(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        run_final(request_of(top=1, seeds=1))
+        (path,) = folder.glob("studies/*/final/runs/*/weights.pt")
+        path.write_bytes(path.read_bytes()[:-100])
+        arguments = ["--top", "1", "--seeds", "1", "--again"]
+        assert main([*FAST, *arguments]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert "weights.pt: expected a checkpoint, got a damaged" in line
+        assert len(read_study(StudyLocation.at(STUDY, studies_dir=Path("studies"))).readings) == 1
+
+    def test_values_from_python(self) -> None:
+        for changes, said in (
+            ({"top": 0}, "top must be"),
+            ({"on": "test"}, "--on: expected one of train"),
+            ({"baselines": "resnet18"}, "must be a list of names"),
+            ({"subset": 0.0}, "subset must be above 0"),
+        ):
+            with pytest.raises(RequestError, match=said):
+                request_of(**changes)
+
+
+def test_a_run_that_diverges_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    location = StudyLocation.at(STUDY, studies_dir=Path("studies"))
+    (trial,) = read_study(location).ranking[:1]
+    monkeypatch.setattr("nas.final.crew.RECIPES", {"fast": diverging})
+    with pytest.raises(FinalFailed, match=f"trial {trial.number}, seed 1: loss not finite"):
+        run_final(request_of(top=1))
+    assert read_study(location).readings == ()
+
+
+def diverging(task: object) -> object:
+    from nas.training.config import fast
+
+    return dataclasses.replace(fast(task), lr=1e30)  # type: ignore[arg-type]

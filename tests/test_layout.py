@@ -30,6 +30,7 @@ ENTRIES = {
     "count.py",
     "dashboard.py",
     "doctor.py",
+    "predict.py",
     "train.py",
     "report/__main__.py",
 }

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from nas.commands import count, dashboard, doctor, report, search, train
+from nas.commands import count, dashboard, doctor, predict, report, search, train
+from nas.commands.words import in_one_line
 from nas.data.catalogue import DataError
+from nas.export.spec import ModelError
 from nas.study.location import StudyError
 from nas.study.request import RequestError
 
@@ -19,6 +21,7 @@ _COMMANDS = {
     "search": search,
     "count": count,
     "train": train,
+    "predict": predict,
     "report": report,
     "dashboard": dashboard,
     "doctor": doctor,
@@ -29,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports bad usage in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {' '.join(message.split())}; see {self.prog} --help\n")
+        self.exit(2, f"error: {in_one_line(message)}; see {self.prog} --help\n")
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -82,8 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except SystemExit as ending:  # argparse, after help or an error
         return int(ending.code or 0)
-    except (RequestError, StudyError, DataError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+    except (RequestError, StudyError, DataError, ModelError) as error:
+        print("error:", in_one_line(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -92,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return 0
     except OSError as error:  # a full disk behind stdout, say
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        print("error:", in_one_line(error), file=sys.stderr)
         _drop_output()
         return 1
 

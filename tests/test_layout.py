@@ -159,5 +159,9 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert loaded_by(module) == set()
 
 
+def test_a_model_is_loaded_without_what_searches_need() -> None:
+    assert loaded_by("nas.export.loading") & {"optuna", "sqlalchemy", "pandas", "plotly"} == set()
+
+
 def test_heavy_packages_would_be_seen() -> None:
     assert "torch" in loaded_by("nas.model")

@@ -16,10 +16,8 @@ OUTCOME_WORDS: Mapping[Outcome, str] = {
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal would act on, or cannot show, written as ``\\x1b``."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
+    r"""The text with what a terminal would act on, or cannot show, written as ``\x1b``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def in_one_line(message: object) -> str:

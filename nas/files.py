@@ -38,7 +38,7 @@ def replacing_all(contents: Mapping[Path, bytes]) -> None:
         OSError: one cannot be written; nothing of any is left and the older files are unchanged.
     """
     with ExitStack() as stack:
-        for path in reversed(contents):  # the last one entered is renamed first
+        for path in reversed(list(contents)):  # the last one entered is renamed first
             file = stack.enter_context(replacing(path))
             file.write(contents[path])
             file.flush()

@@ -31,6 +31,7 @@ ENTRIES = {
     "count.py",
     "dashboard.py",
     "doctor.py",
+    "predict.py",
     "train.py",
     "final/__main__.py",
     "report/__main__.py",
@@ -159,6 +160,10 @@ def test_only_commands_print_and_exit(file: str) -> None:
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert loaded_by(module) == set()
+
+
+def test_a_model_is_loaded_without_what_searches_need() -> None:
+    assert loaded_by("nas.export.loading") & {"optuna", "sqlalchemy", "pandas", "plotly"} == set()
 
 
 def test_heavy_packages_would_be_seen() -> None:

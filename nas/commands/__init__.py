@@ -10,8 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from nas.commands import count, dashboard, doctor, final, report, search, train
+from nas.commands import count, dashboard, doctor, final, predict, report, search, train
+from nas.commands.words import in_one_line
 from nas.data.catalogue import DataError
+from nas.export.spec import ModelError
 from nas.study.location import StudyError
 from nas.study.request import RequestError
 
@@ -20,6 +22,7 @@ _COMMANDS = {
     "count": count,
     "train": train,
     "final": final,
+    "predict": predict,
     "report": report,
     "dashboard": dashboard,
     "doctor": doctor,
@@ -30,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports bad usage in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {' '.join(message.split())}; see {self.prog} --help\n")
+        self.exit(2, f"error: {in_one_line(message)}; see {self.prog} --help\n")
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -83,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except SystemExit as ending:  # argparse, after help or an error
         return int(ending.code or 0)
-    except (RequestError, StudyError, DataError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+    except (RequestError, StudyError, DataError, ModelError) as error:
+        print("error:", in_one_line(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -93,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return 0
     except OSError as error:  # a full disk behind stdout, say
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        print("error:", in_one_line(error), file=sys.stderr)
         _drop_output()
         return 1
 

@@ -1,4 +1,4 @@
-"""Times and outcomes as the commands show them."""
+"""Times, outcomes and foreign text as the commands show them."""
 
 from collections.abc import Mapping
 
@@ -13,6 +13,16 @@ OUTCOME_WORDS: Mapping[Outcome, str] = {
     Outcome.OUT_OF_MEMORY: "out of memory",
     Outcome.FAILED: "failed",
 }
+
+
+def printable(text: str) -> str:
+    r"""The text with what a terminal would act on, or cannot show, written as ``\x1b``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def in_one_line(message: object) -> str:
+    """What an error says, fit for one line of a terminal."""
+    return printable(" ".join(str(message).split()))
 
 
 def duration(seconds: float) -> str:

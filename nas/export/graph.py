@@ -4,6 +4,7 @@ The graph reads uint8 images as they come from a decoder and normalizes them its
 """
 
 import json
+from typing import Any
 
 import numpy as np
 import onnx
@@ -52,7 +53,8 @@ def onnx_model(network: ResNet, spec: ModelSpec) -> bytes:
         model, {"classes": json.dumps(spec.classes), "preparation": spec.preparation}
     )
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 class _Nodes:
@@ -124,6 +126,6 @@ class _Nodes:
     def _tensor(self, name: str, tensor: Tensor) -> str:
         return self._constant(name, tensor.detach().cpu().float().numpy())
 
-    def _node(self, kind: str, output: str, *inputs: str, **attributes: object) -> str:
+    def _node(self, kind: str, output: str, *inputs: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output

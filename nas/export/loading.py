@@ -83,7 +83,7 @@ class Classifier:
             return torch.cat(
                 [
                     self.network(self._normalize(part.to(self._device).permute(0, 2, 3, 1))).cpu()
-                    for part in pixels_NCHW.split(_BATCH)
+                    for part in torch.split(pixels_NCHW, _BATCH)
                 ]
             )
 

@@ -1,0 +1,75 @@
+"""What tests of exported models share: a network that is not trained, and photos of all kinds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nas.architecture import Architecture, ImageInput
+from nas.export.spec import ModelSpec
+from nas.model import ResNet, build
+
+SMALL = Architecture(
+    blocks=(1, 1), channels=(4, 6), kernels=(3, 3), shortcut_kernels=(1, 1), pool=4
+)
+
+
+def make_spec(
+    architecture: Architecture = SMALL,
+    *,
+    shape: tuple[int, int, int] = (3, 8, 10),
+    classes: tuple[str, ...] = ("cat", "dog", "ship"),
+) -> ModelSpec:
+    channels, height, width = shape
+    return ModelSpec(
+        architecture=architecture,
+        input=ImageInput(channels=channels, height=height, width=width, classes=len(classes)),
+        classes=classes,
+        mean=(0.5, 0.4, 0.3)[:channels],
+        std=(0.2, 0.25, 0.3)[:channels],
+    )
+
+
+def make_network(spec: ModelSpec, seed: int = 0) -> ResNet:
+    """A network with random weights, and norm statistics as training would leave them."""
+    generator = torch.Generator().manual_seed(seed)
+    network = build(spec.architecture, spec.input, generator=generator)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.running_var):
+                assert tensor is not None
+                tensor.uniform_(0.5, 1.5, generator=generator)
+            for tensor in (module.bias.data, module.running_mean):
+                assert tensor is not None
+                tensor.normal_(0, 0.2, generator=generator)
+    return network.eval()
+
+
+def write_photos(folder: Path) -> list[str]:
+    """One image file of each kind that needs care, with a scene that differs everywhere."""
+    rows, columns = np.mgrid[0:300, 0:420]
+    scene = np.stack([rows, columns, (rows * columns) // 64], axis=2).astype(np.uint8)
+    photo = Image.fromarray(scene)
+    mask = Image.fromarray(np.tile(np.arange(420) // 2, (300, 1)).astype(np.uint8))
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    see_through = photo.copy()
+    see_through.putalpha(mask)
+    kinds: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "plain.png": (photo, {}),
+        "large.jpg": (photo, {}),
+        "sideways.jpg": (photo, {"exif": sideways}),
+        "gray.png": (photo.convert("L"), {}),
+        "alpha.png": (see_through, {}),
+        "gray-alpha.png": (see_through.convert("LA"), {}),
+        "palette.gif": (photo.quantize(32), {"transparency": 3}),
+        "ink.jpg": (photo.convert("CMYK"), {}),
+        "black-and-white.png": (photo.convert("1"), {}),
+        "tiny.png": (photo.resize((5, 3)), {}),
+    }
+    folder.mkdir(exist_ok=True)
+    for name, (image, options) in kinds.items():
+        image.save(folder / name, **options)
+    return [str(folder / name) for name in kinds]

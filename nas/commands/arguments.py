@@ -130,6 +130,11 @@ def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | No
         help="share of the training images to use"
         + ("" if default else " (default: that of --study, or 1.0)"),
     )
+    parser.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave out files of a folder that are no readable images, instead of refusing them",
+    )
 
 
 def add_study_options(parser: argparse._ActionsContainer, *, study_required: bool) -> None:

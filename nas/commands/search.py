@@ -127,6 +127,7 @@ def run(options: argparse.Namespace) -> int:
         studies_dir=options.studies_dir,
         epochs=options.epochs,
         subset=options.subset,
+        skip_broken=options.skip_broken,
         space=options.space,
         tune=options.tune,
         enqueue=tuple(options.enqueue),
@@ -191,6 +192,9 @@ def _command(options: argparse.Namespace) -> str:
         if name == "storage":
             value = StudyLocation("", value, None)
         if value in ((), []):
+            continue
+        if value is True:
+            words.append(f"--{name.replace('_', '-')}")
             continue
         if isinstance(value, list):
             words += [f"--{name}", *value]

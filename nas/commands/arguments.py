@@ -109,8 +109,8 @@ def real(text: str) -> float:
     return value
 
 
-def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | None) -> None:
-    """The options that say which images."""
+def add_data_folder_options(parser: argparse._ActionsContainer, *, default: str | None) -> None:
+    """The options that say where images come from."""
     parser.add_argument(
         "--dataset",
         choices=DATASET_NAMES,
@@ -122,6 +122,11 @@ def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | No
     parser.add_argument(
         "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where images lie"
     )
+
+
+def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | None) -> None:
+    """The options that say which images."""
+    add_data_folder_options(parser, default=default)
     parser.add_argument(
         "--subset",
         type=share,

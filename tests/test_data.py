@@ -615,6 +615,35 @@ def test_a_download_that_stalls_is_given_up(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("offline")
+def test_cifar100_in_its_own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    cls, names = datasets.CIFAR100, list(DATASETS["cifar100"].classes)
+    sums = {}
+    for name, count in (("train", 500), ("test", 100)):
+        labels = [i % 100 for i in range(count)]
+        content = {"data": noise(count, count, 3072), "fine_labels": labels, "coarse_labels": []}
+        (folder / name).write_bytes(pickle.dumps(content))
+        sums[name] = md5((folder / name).read_bytes()).hexdigest()
+    (folder / "meta").write_bytes(
+        pickle.dumps({"fine_label_names": [n.replace(" ", "_") for n in names]})
+    )
+    monkeypatch.setattr(cls, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(cls, "test_list", [["test", sums["test"]]])
+    meta = {**cls.meta, "md5": md5((folder / "meta").read_bytes()).hexdigest()}
+    monkeypatch.setattr(cls, "meta", meta)
+    data = load_dataset("cifar100", tmp_path)
+    assert (data.input, len(data.train), len(data.validation)) == (
+        DATASETS["cifar100"].input,
+        400,
+        100,
+    )
+    test = load_test("cifar100", tmp_path).images
+    assert rows(test) == {row.tobytes() for row in noise(100, 100, 3072)}
+    assert test.labels_N.tolist() == list(range(100))
+
+
 def idx(array: NDArray[np.uint8]) -> bytes:
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 

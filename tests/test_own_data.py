@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,7 +189,7 @@ def test_broken_test_files_are_dealt_with_when_they_are_read(has_test: bool) -> 
 # Files of every kind
 
 
-def first_row(image: Image.Image, name: str, **options: object) -> list[list[int]]:
+def first_row(image: Image.Image, name: str, **options: Any) -> list[list[int]]:
     """What the first row's pixels become, each red, green and blue."""
     image.save(name, **options)
     (height, width) = image.size[::-1]
@@ -295,7 +296,7 @@ def test_search_and_train_say_what_was_left_out(capsys: pytest.CaptureFixture[st
     assert note in " ".join(captured.err.split())
     assert note in json.loads(captured.out)["notes"]
     assert note in Path("reports/folder-5M.html").read_text()
-    assert "--skip-broken" in study.searches[0]["command"].split()
+    assert "--skip-broken" in str(study.searches[0]["command"]).split()
     train = ["train", "--study", "folder-5M", *of]
     assert main(train) == 2
     assert "--skip-broken" in capsys.readouterr().err

@@ -257,7 +257,8 @@ def _list_part(data_dir: Path, part: str, classes: Sequence[str]) -> tuple[Files
 
 def _images(folder: Path) -> tuple[list[str], list[str]]:
     """The names of the image files, sorted, and of the visible files that are no images."""
-    images, others = [], []
+    images: list[str] = []
+    others: list[str] = []
     with _readable(folder), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") or not entry.is_file():

@@ -136,7 +136,7 @@ def decode_suited(paths: Sequence[str]) -> Decoded:
         found = decode_readable([paths[i] for i in good], shape)
         pixels_NCHW = found.pixels_NCHW
         broken |= {good[i]: reason for i, reason in found.broken.items()}
-    return Decoded(pixels_NCHW, (), broken)
+    return Decoded(pixels_NCHW, (), dict(sorted(broken.items())))
 
 
 def broken_in_words(

@@ -1,5 +1,7 @@
+import re
 from dataclasses import replace
 from math import prod
+from pathlib import Path
 
 import pytest
 import torch
@@ -173,3 +175,40 @@ def test_huge_designs_count_exactly() -> None:
     assert count_parameters(architecture, CIFAR10) == (
         27 * wide + 2 * wide + 2 * 9 * wide**2 + 4 * wide + 10 * (wide + 1)
     )
+
+
+def test_the_worked_example_adds_up() -> None:
+    page = (Path(__file__).parent.parent / "docs/counting.md").read_text(encoding="utf-8")
+    example = page.partition("## Worked example")[2]
+    design = PRESETS["flexres22-2"]
+    assert str(design) in example
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in example.splitlines()]
+    parts = {
+        row[0]: row[1:] for row in cells if len(row) == 6 and row[5].replace(",", "").isdigit()
+    }
+    total = count(design, CIFAR10)
+    said = parts.pop("sum")
+    assert said[-2:] == [f"{total.parameters:,}", f"{total.mult_adds:,}"]
+    layers = [layer for layer in layer_table(design, CIFAR10) if layer.parameters]
+    names = {
+        "stem": "stem.",
+        **{f"stage {i + 1}": f"stages.{i}." for i in range(4)},
+        "head": "head",
+    }
+    assert parts.keys() == names.keys()
+    for part, (size, convolutions, others, parameters, mult_adds) in parts.items():
+        own = [layer for layer in layers if layer.name.startswith(names[part])]
+        weights, rest = calculated(convolutions), calculated(others)
+        assert weights == sum(layer.parameters for layer in own if layer.kind == "conv")
+        assert rest == sum(layer.parameters for layer in own if layer.kind != "conv")
+        height, width = map(int, size.split("x"))
+        assert f"{weights + rest:,}" == parameters
+        assert f"{weights * height * width + rest:,}" == mult_adds
+        assert sum(layer.mult_adds for layer in own) == weights * height * width + rest
+
+
+def calculated(cell: str) -> int:
+    """The value of arithmetic such as `9*(3 + 1)`, in back-ticks."""
+    assert re.fullmatch(r"`[\d+*() ]+`", cell)
+    value: int = eval(cell.strip("`"))
+    return value

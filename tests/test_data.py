@@ -166,7 +166,7 @@ def test_digits_are_split_into_disjoint_parts_that_are_everything(tmp_path: Path
     from sklearn.datasets import load_digits
 
     data = load_dataset("digits", tmp_path / "missing", split_seed=3)
-    test = load_test("digits", tmp_path / "missing", split_seed=3)
+    test = load_test("digits", tmp_path / "missing", split_seed=3).images
     info = DATASETS["digits"]
     assert data.input == info.input
     assert len(data.train) + len(data.validation) == info.train_images
@@ -227,7 +227,7 @@ def test_folders_with_a_test_part(tmp_path: Path) -> None:
     assert torch.bincount(data.validation.labels_N).tolist() == [2, 2]
     assert data.notes == ()
     assert data.horizontal_flip
-    test = load_test("folder", tmp_path)
+    test = load_test("folder", tmp_path).images
     assert test.labels_N.tolist() == [0, 0, 0, 1, 1, 1]
     assert torch.equal(test.pixels_NCHW[3], torch.tensor(noise(101_000, 6, 5, 3)).permute(2, 0, 1))
 
@@ -236,7 +236,7 @@ def test_folders_without_a_test_part_hold_one_back(tmp_path: Path) -> None:
     for i, name in enumerate(("train", "car")):  # a class may be called train
         write_class(tmp_path / name, 10, seed=i)
     data = load_dataset("folder", tmp_path, split_seed=5)
-    test = load_test("folder", tmp_path, split_seed=5)
+    test = load_test("folder", tmp_path, split_seed=5).images
     assert data.classes == ("car", "train")
     assert (len(data.train), len(data.validation), data.test_images) == (12, 4, 4)
     parts = [rows(data.train), rows(data.validation), rows(test)]
@@ -271,7 +271,7 @@ def test_cifar10_as_class_folders(tmp_path: Path) -> None:
     assert data.input == DATASETS["cifar10"].input
     assert (len(data.train), len(data.validation), data.test_images) == (40, 10, 10)
     assert "50 training and 10 test images, not CIFAR-10's 50,000 and 10,000" in data.notes[0]
-    trucks = load_test("cifar10", tmp_path).pixels_NCHW[9]
+    trucks = load_test("cifar10", tmp_path).images.pixels_NCHW[9]
     assert torch.equal(trucks, torch.tensor(noise(50_000, 32, 32, 3)).permute(2, 0, 1))
     Image.fromarray(noise(0, 31, 32, 3)).save(tmp_path / "train/cat/000.png")
     assert "expected an image of 32x32 pixels, got 31x32" in error_of("cifar10", tmp_path)
@@ -344,7 +344,7 @@ def test_images_of_many_sizes_become_squares(tmp_path: Path) -> None:
     assert "of 2 sizes: resized and centre-cropped to 20x20" in data.notes[0]
     middle = torch.tensor(noise(0, 20, 30, 3)[:, 5:25]).permute(2, 0, 1)
     assert bytes(middle.contiguous().numpy().tobytes()) in rows(data.train)
-    assert load_test("folder", tmp_path).pixels_NCHW.shape == (2, 3, 20, 20)
+    assert load_test("folder", tmp_path).images.pixels_NCHW.shape == (2, 3, 20, 20)
     assert load_dataset("folder", tmp_path).notes == data.notes  # from the cache too
 
 
@@ -417,10 +417,12 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     assert "two: expected images directly" in error_of("folder", tmp_path)
     write_class(tmp_path / "two", 2)
-    assert "two: expected at least 3 images" in error_of("folder", tmp_path)
+    assert "two: expected at least 3 readable images" in error_of("folder", tmp_path)
     write_class(tmp_path / "two", 3)
     (tmp_path / "two/readme.txt").write_text("no image")
-    assert "1 files" in load_dataset("folder", tmp_path).notes[-1]
+    (note,) = [n for n in load_dataset("folder", tmp_path).notes if "ignored" in n]
+    assert "1 files" in note
+    assert ".txt" in note
     (tmp_path / "file").write_text("")
     assert "got the file" in error_of("folder", tmp_path / "file")
     assert "got the file" in error_of("mnist", tmp_path / "file")
@@ -429,7 +431,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
 
 def test_parts_that_do_not_match_are_refused(tmp_path: Path) -> None:
     write_parts(tmp_path, train=1)
-    assert "ant: expected at least 2 images" in error_of("folder", tmp_path)
+    assert "ant: expected at least 2 readable images" in error_of("folder", tmp_path)
     (tmp_path / "test/bee").rename(tmp_path / "test/wasp")
     assert "'bee' in train/, but not in test/" in error_of("folder", tmp_path)
     assert "use --dataset folder" in error_of("cifar10", tmp_path)
@@ -439,7 +441,10 @@ def test_parts_that_do_not_match_are_refused(tmp_path: Path) -> None:
 def test_broken_images_are_named(tmp_path: Path, content: bytes | str) -> None:
     broken = write_parts(tmp_path) / "train/bee/003.png"
     broken.write_bytes(broken.read_bytes()[:80] if isinstance(content, str) else content)
-    assert "train/bee/003.png: expected a readable image" in error_of("folder", tmp_path)
+    error = error_of("folder", tmp_path)
+    assert "1 of 20 training files" in error
+    assert "train/bee/003.png (" in error
+    assert "--skip-broken" in error
 
 
 def test_arguments_out_of_range_are_refused(tmp_path: Path) -> None:
@@ -554,7 +559,7 @@ def check_cifar10(data_dir: Path) -> None:
     data = load_dataset("auto", data_dir)
     assert (data.name, data.notes, data.test_images) == ("cifar10", (), 10_000)
     assert (len(data.train), len(data.validation)) == (80, 20)
-    test = load_test("cifar10", data_dir)
+    test = load_test("cifar10", data_dir).images
     assert rows(test) == {row.tobytes() for row in noise(5, 20, 3072)}
     assert rows(test).isdisjoint(rows(data.train) | rows(data.validation))
 
@@ -610,6 +615,35 @@ def test_a_download_that_stalls_is_given_up(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("offline")
+def test_cifar100_in_its_own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    cls, names = datasets.CIFAR100, list(DATASETS["cifar100"].classes)
+    sums = {}
+    for name, count in (("train", 500), ("test", 100)):
+        labels = [i % 100 for i in range(count)]
+        content = {"data": noise(count, count, 3072), "fine_labels": labels, "coarse_labels": []}
+        (folder / name).write_bytes(pickle.dumps(content))
+        sums[name] = md5((folder / name).read_bytes()).hexdigest()
+    (folder / "meta").write_bytes(
+        pickle.dumps({"fine_label_names": [n.replace(" ", "_") for n in names]})
+    )
+    monkeypatch.setattr(cls, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(cls, "test_list", [["test", sums["test"]]])
+    meta = {**cls.meta, "md5": md5((folder / "meta").read_bytes()).hexdigest()}
+    monkeypatch.setattr(cls, "meta", meta)
+    data = load_dataset("cifar100", tmp_path)
+    assert (data.input, len(data.train), len(data.validation)) == (
+        DATASETS["cifar100"].input,
+        400,
+        100,
+    )
+    test = load_test("cifar100", tmp_path).images
+    assert rows(test) == {row.tobytes() for row in noise(100, 100, 3072)}
+    assert test.labels_N.tolist() == list(range(100))
+
+
 def idx(array: NDArray[np.uint8]) -> bytes:
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
@@ -627,7 +661,9 @@ def test_mnist_in_its_own_format(tmp_path: Path, name: str, folder: str) -> None
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
     data = load_dataset(name, tmp_path)
     assert (data.input, len(data.train), len(data.validation)) == (DATASETS[name].input, 40, 10)
-    assert rows(load_test(name, tmp_path)) == {row.tobytes() for row in noise(20, 20, 28, 28)}
+    assert rows(load_test(name, tmp_path).images) == {
+        row.tobytes() for row in noise(20, 20, 28, 28)
+    }
     (raw / "train-images-idx3-ubyte").write_bytes(b"damaged")
     assert "delete" in error_of(name, tmp_path)
 
@@ -648,7 +684,7 @@ def test_svhn_in_its_own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         40,
         26_032,
     )
-    test = load_test("svhn", tmp_path)
+    test = load_test("svhn", tmp_path).images
     assert torch.equal(test.pixels_NCHW, torch.tensor(noise(20, 32, 32, 3, 20)).permute(3, 2, 0, 1))
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     assert "pip install scipy" in error_of("svhn", tmp_path)

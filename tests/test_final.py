@@ -9,8 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,12 +65,12 @@ def folder(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 @pytest.fixture
-def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every time that a test part is read in this process, by the name of its dataset."""
     read: list[str] = []
 
-    def watched(name: str, data_dir: Path, *, split_seed: int) -> Source:
-        source = open_source(name, data_dir, split_seed=split_seed)
+    def watched(name: str, data_dir: Path, **settings: Any) -> Source:
+        source = open_source(name, data_dir, **settings)
 
         def read_test() -> loading.Part:
             read.append(name)
@@ -125,7 +125,7 @@ def test_trains_chooses_tests_once_and_exports(folder: Path, readings: list[str]
     # The numbers are those of the exported network, measured anew.
     model = nas.load(result.folder)
     dataset = load_dataset("digits", Path("data"))
-    images = load_test("digits", Path("data"))
+    images = load_test("digits", Path("data")).images
     predicted = model.logits(images.pixels_NCHW).argmax(dim=1)
     right = predicted == images.labels_N
     exported = record.exported
@@ -261,7 +261,7 @@ def wait_for_a_checkpoint(process: "subprocess.Popen[str]", folder: Path) -> Non
 
 
 def test_killed_and_run_again_gives_the_uninterrupted_result(folder: Path) -> None:
-    options = ["--epochs", "150", "--top", "1", "--seeds", "2", "--workers", "2"]
+    options = ["--epochs", "120", "--top", "1", "--seeds", "2", "--workers", "2"]
     process = final(*options)
     wait_for_a_checkpoint(process, folder)
     process.send_signal(signal.SIGKILL)
@@ -273,12 +273,12 @@ def test_killed_and_run_again_gives_the_uninterrupted_result(folder: Path) -> No
             told.append(epochs_done)
 
     # Its workers end with it; one that has not yet is waited for.
-    continued = run_final(request_of(epochs=150, top=1), Listening())
+    continued = run_final(request_of(epochs=120, top=1), Listening())
     assert max(told) > 0
     assert continued.record.readings == 1
     assert not list(folder.glob("studies/*/final/runs/*/checkpoint.pt"))
     fresh = run_final(
-        dataclasses.replace(request_of(epochs=150, top=1), studies_dir=copied(folder))
+        dataclasses.replace(request_of(epochs=120, top=1), studies_dir=copied(folder))
     )
     assert fresh.record.chosen == continued.record.chosen
     assert fresh.record.exported == continued.record.exported

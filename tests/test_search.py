@@ -157,8 +157,8 @@ def test_test_images_are_never_read(
     def forbidden() -> sources.Part:
         raise AssertionError("test images were read")
 
-    def guarded(name: str, data_dir: Path, *, split_seed: int) -> sources.Source:
-        source = sources.open_source(name, data_dir, split_seed=split_seed)
+    def guarded(name: str, data_dir: Path, *, split_seed: int, skip_broken: bool) -> sources.Source:
+        source = sources.open_source(name, data_dir, split_seed=split_seed, skip_broken=skip_broken)
         return dataclasses.replace(source, read_test=forbidden)
 
     monkeypatch.setattr(loading, "open_source", guarded)

@@ -111,8 +111,8 @@ def real(text: str) -> float:
     return value
 
 
-def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | None) -> None:
-    """The options that say which images."""
+def add_data_folder_options(parser: argparse._ActionsContainer, *, default: str | None) -> None:
+    """The options that say where images come from."""
     parser.add_argument(
         "--dataset",
         choices=DATASET_NAMES,
@@ -121,7 +121,12 @@ def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | No
         help=f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had"
         + ("" if default else " (default: that of --study, or auto)"),
     )
-    add_data_options(parser)
+    add_data_dir_option(parser)
+
+
+def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | None) -> None:
+    """The options that say which images."""
+    add_data_folder_options(parser, default=default)
     parser.add_argument(
         "--subset",
         type=share,
@@ -130,10 +135,20 @@ def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | No
         help="share of the training images to use"
         + ("" if default else " (default: that of --study, or 1.0)"),
     )
+    add_broken_option(parser)
 
 
-def add_data_options(parser: argparse._ActionsContainer) -> None:
-    """The options that say where images lie."""
+def add_broken_option(parser: argparse._ActionsContainer) -> None:
+    """The option that says what to do with files that are no images."""
+    parser.add_argument(
+        "--skip-broken",
+        action="store_true",
+        help="leave out files of a folder that are no readable images, instead of refusing them",
+    )
+
+
+def add_data_dir_option(parser: argparse._ActionsContainer) -> None:
+    """The option that says where images lie."""
     parser.add_argument(
         "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where images lie"
     )

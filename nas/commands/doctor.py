@@ -12,7 +12,7 @@ SUMMARY = "check versions, device, data, storage and a study, one line each"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas doctor`."""
-    arguments.add_dataset_options(parser, default="auto")
+    arguments.add_data_folder_options(parser, default="auto")
     arguments.add_study_options(parser, study_required=False)
     parser.add_argument(
         "--repair",

@@ -55,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read the test images once more, which the report will tell",
     )
-    arguments.add_data_options(parser)
+    arguments.add_data_dir_option(parser)
+    arguments.add_broken_option(parser)
     parser.add_argument(
         "--subset",
         type=arguments.share,
@@ -76,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
         storage=options.storage,
         studies_dir=options.studies_dir,
         data_dir=options.data_dir,
+        skip_broken=options.skip_broken,
         subset=options.subset,
         top=options.top,
         seeds=options.seeds,

@@ -116,6 +116,7 @@ def run(options: argparse.Namespace) -> int:
         studies_dir=options.studies_dir,
         epochs=options.epochs,
         subset=options.subset,
+        skip_broken=options.skip_broken,
         space=options.space,
         tune=options.tune,
         enqueue=tuple(options.enqueue),

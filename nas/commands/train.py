@@ -107,7 +107,11 @@ def run(options: argparse.Namespace) -> int:
 
     device = find_device(options.device)
     dataset = load_dataset(
-        dataset_name, options.data_dir, split_seed=SPLIT_SEED, subset=options.subset or 1.0
+        dataset_name,
+        options.data_dir,
+        split_seed=SPLIT_SEED,
+        subset=options.subset or 1.0,
+        skip_broken=options.skip_broken,
     )
     for note in dataset.notes:
         print("NOTE:", note, file=sys.stderr)

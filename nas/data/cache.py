@@ -7,24 +7,15 @@ written. It is only ever a saving: whatever is wrong with it, the images are dec
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nas.data.decode import Decoded
 from nas.files import replacing
 
 FOLDER = ".nas-cache"
-_VERSION = "1"  # change it when the same files would decode to other pixels
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
-    """The pixels of a list of files, in the order of the list."""
-
-    pixels_NCHW: NDArray[np.uint8]
-    notes: tuple[str, ...] = ()  # what was done to the images
+_VERSION = "2"  # change it when the same files would decode to other pixels
 
 
 def file_key(root: Path, paths: Sequence[str], settings: str) -> str:
@@ -72,18 +63,24 @@ def _read(path: Path) -> Decoded | None:
     try:
         # Reading a member checks its CRC, so a damaged file does not pass for images.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            pixels, notes = arrays["pixels"], arrays["notes"]
+            pixels, notes = arrays["pixels"], arrays["notes"].tolist()
+            broken = dict(zip(arrays["broken"].tolist(), arrays["reasons"].tolist(), strict=True))
     except Exception:  # missing, or damaged in any of a zip file's many ways
         return None
-    return Decoded(pixels, tuple(str(note) for note in notes))
+    return Decoded(pixels, tuple(notes), broken)
 
 
 def _write(folder: Path, name: str, decoded: Decoded) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / name) as file:
-            notes = np.array(decoded.notes, dtype=np.str_)
-            np.savez(file, pixels=decoded.pixels_NCHW, notes=notes)
+            np.savez(
+                file,
+                pixels=decoded.pixels_NCHW,
+                notes=np.array(decoded.notes, dtype=np.str_),
+                broken=np.array(list(decoded.broken), dtype=np.int64),
+                reasons=np.array(list(decoded.broken.values()), dtype=np.str_),
+            )
     except OSError:  # not writable, or full
         return False
     return True

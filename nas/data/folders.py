@@ -4,18 +4,32 @@ Either `train/<class>/*` and, where there is a test part, `test/<class>/*`; or `
 """
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.cache import Decoded, cached, file_key
+from nas.data.cache import cached, file_key
 from nas.data.catalogue import DataError
-from nas.data.decode import EXTENSIONS, Shape, decode, survey
+from nas.data.decode import (
+    EXTENSIONS,
+    Decoded,
+    Shape,
+    broken_in_words,
+    decode_readable,
+    decode_suited,
+    plain,
+)
 from nas.data.split import TEST_SHARE, Purpose, draw
+
+_TRAIN_AND_VALIDATE = ("train", "validate")
+_TRAIN_VALIDATE_TEST = (*_TRAIN_AND_VALIDATE, "test")
+_TEST = ("test",)
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control, undecodable, ends of lines
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +59,8 @@ class ClassFolders:
     test: Files
     train_stem: str  # names the cache; a test part drawn by seed makes it depend on the seed
     test_stem: str
+    train_root: Path  # where the class folders of the part lie
+    test_root: Path
     notes: tuple[str, ...]
 
 
@@ -75,6 +91,7 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
     classes = classes or _subfolders(data_dir)
     _check_classes(data_dir, classes)
     part = "train" if has_parts else ""
+    roots = (data_dir / part, data_dir / part)
     files, ignored = _list_part(data_dir, part, classes)
     notes = []
     if has_parts and (data_dir / "test").is_dir():
@@ -86,12 +103,13 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
                 f"expected the same classes in train/ and test/ of {data_dir}, got {odd!r} in "
                 f"{where}: add or remove that folder"
             )
-        _check_counts(data_dir / part, classes, files, needed=2)
+        _check_counts(roots[0], classes, files, _TRAIN_AND_VALIDATE)
         test, ignored_test = _list_part(data_dir, "test", classes)
-        ignored += ignored_test
+        ignored |= ignored_test
+        roots = (data_dir / part, data_dir / "test")
         stems = ("train", "test")
     else:
-        _check_counts(data_dir / part, classes, files, needed=3)
+        _check_counts(roots[0], classes, files, _TRAIN_VALIDATE_TEST)
         drawn = draw(files.labels_N, TEST_SHARE, seed=split_seed, purpose=Purpose.TEST)
         files, test = files.where(~drawn), files.where(drawn)
         stems = (f"train-split{split_seed}", f"test-split{split_seed}")
@@ -102,7 +120,11 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
     if has_parts and unused:
         notes.append(f"{data_dir / unused[0]} is left alone: a part of train/ is validated on")
     if ignored:
-        notes.append(f"{ignored} files in {data_dir} are ignored: their names do not end as images")
+        endings = sorted({os.path.splitext(name)[1].lower() or "none" for name in ignored})
+        notes.append(
+            f"{len(ignored):,} files in {data_dir} are ignored: their names do not end as images "
+            f"({plain(', '.join(endings[:5]))}{', ...' if len(endings) > 5 else ''})"
+        )
     return ClassFolders(
         data_dir=data_dir,
         classes=classes,
@@ -110,26 +132,40 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
         test=test,
         train_stem=stems[0],
         test_stem=stems[1],
+        train_root=roots[0],
+        test_root=roots[1],
         notes=tuple(notes),
     )
 
 
-def read_train(folders: ClassFolders, shape: Shape | None = None) -> Decoded:
-    """The training files' pixels, of the given shape or of the one that suits them.
+def read_train(
+    folders: ClassFolders, shape: Shape | None = None, *, skip_broken: bool
+) -> tuple[Files, Decoded]:
+    """The training files and their pixels, of the given shape or of the one that suits them.
 
     Raises:
-        DataError: a file is no readable image, or not of the given shape.
+        DataError: files are no readable images (with `skip_broken`: so many that a class is too
+            small), or not of the given shape.
     """
-    return _read(folders, folders.train, folders.train_stem, shape, exact=True)
+    decoded = _read(folders, folders.train, folders.train_stem, shape, exact=True)
+    files, decoded = _without_broken(folders, folders.train, decoded, "training", skip_broken)
+    _check_counts(folders.train_root, folders.classes, files, _TRAIN_AND_VALIDATE)
+    return files, decoded
 
 
-def read_test(folders: ClassFolders, shape: Shape, *, exact: bool) -> Decoded:
-    """The test files' pixels, fitted to the shape of the training part.
+def read_test(
+    folders: ClassFolders, shape: Shape, *, exact: bool, skip_broken: bool
+) -> tuple[Files, Decoded]:
+    """The test files and their pixels, fitted to the shape of the training part.
 
     Raises:
-        DataError: a file is no readable image, or with `exact` not of that shape.
+        DataError: files are no readable images (with `skip_broken`: all of a class), or with
+            `exact` not of that shape.
     """
-    return _read(folders, folders.test, folders.test_stem, shape, exact=exact)
+    decoded = _read(folders, folders.test, folders.test_stem, shape, exact=exact)
+    files, decoded = _without_broken(folders, folders.test, decoded, "test", skip_broken)
+    _check_counts(folders.test_root, folders.classes, files, _TEST)
+    return files, decoded
 
 
 def _read(
@@ -139,15 +175,33 @@ def _read(
 
     def read() -> Decoded:
         if shape is not None:
-            return Decoded(decode(absolute, shape, exact=exact))
-        suited = survey(absolute)
-        return Decoded(decode(absolute, suited.shape), suited.notes)
+            return decode_readable(absolute, shape, exact=exact)
+        return decode_suited(absolute)
 
     settings = "suited" if shape is None else f"{shape} {'exact' if exact else 'fitted'}"
     with _readable(folders.data_dir):
         key = file_key(folders.data_dir, files.paths, settings)
     kind = "own" if shape is None or not exact else "fixed"
     return cached(folders.data_dir, f"{kind}-{stem}", key, read)
+
+
+def _without_broken(
+    folders: ClassFolders, files: Files, decoded: Decoded, called: str, skip_broken: bool
+) -> tuple[Files, Decoded]:
+    """The files that could be read, with a note about the others."""
+    if not decoded.broken:
+        return files, decoded
+    called = f"{called} files in {folders.data_dir}"
+    broken = broken_in_words(files.paths, decoded.broken, called)
+    if not skip_broken:
+        raise DataError(
+            f"expected images, got {broken}: repair or remove them, or leave them out "
+            "with --skip-broken"
+        )
+    readable = np.ones(len(files), dtype=np.bool_)
+    readable[list(decoded.broken)] = False
+    note = f"left out: {broken}"
+    return files.where(readable), replace(decoded, notes=(note, *decoded.notes))
 
 
 def _check_classes(data_dir: Path, classes: Sequence[str]) -> None:
@@ -160,24 +214,32 @@ def _check_classes(data_dir: Path, classes: Sequence[str]) -> None:
         raise DataError(
             f"expected at least 2 class folders in {data_dir}, got only {classes[0]!r}: {remedy}"
         )
+    for name in classes:
+        if any(unicodedata.category(letter) in _UNPRINTABLE for letter in name):
+            raise DataError(
+                f"expected class folders in {data_dir} with names of one line of text, got "
+                f"'{plain(name)}': rename that folder"
+            )
 
 
-def _check_counts(root: Path, classes: Sequence[str], files: Files, *, needed: int) -> None:
+def _check_counts(root: Path, classes: Sequence[str], files: Files, uses: tuple[str, ...]) -> None:
+    """Refuses a class without an image for each of these uses."""
     counts = np.bincount(files.labels_N, minlength=len(classes))
     for name, count in zip(classes, counts, strict=True):
-        if count < needed:
-            parts = "train, validate and test" if needed == 3 else "train and validate"
+        if count < len(uses):
             raise DataError(
-                f"{root / name}: expected at least {needed} images, to {parts} on, got {count}: "
+                f"{root / name}: expected at least {len(uses)} readable "
+                f"{'images' if len(uses) > 1 else 'image'}, to {', '.join(uses[:-1])}"
+                f"{' and ' if len(uses) > 1 else ''}{uses[-1]} on, got {count}: "
                 "add images, or remove the class"
             )
 
 
-def _list_part(data_dir: Path, part: str, classes: Sequence[str]) -> tuple[Files, int]:
-    """The image files of one part, and how many other files lie among them."""
+def _list_part(data_dir: Path, part: str, classes: Sequence[str]) -> tuple[Files, set[str]]:
+    """The image files of one part, and the paths of other files among them."""
     paths: list[str] = []
     counts = []
-    ignored = 0
+    ignored: set[str] = set()
     for name in classes:
         relative = f"{part}/{name}" if part else name
         images, others = _images(data_dir / relative)
@@ -189,21 +251,20 @@ def _list_part(data_dir: Path, part: str, classes: Sequence[str]) -> tuple[Files
             )
         paths += [f"{relative}/{image}" for image in images]
         counts.append(len(images))
-        ignored += others
+        ignored |= {f"{relative}/{other}" for other in others}
     return Files(tuple(paths), np.repeat(np.arange(len(classes)), counts)), ignored
 
 
-def _images(folder: Path) -> tuple[list[str], int]:
-    """The names of the image files, sorted, and how many visible files are no images."""
-    images, others = [], 0
+def _images(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the image files, sorted, and of the visible files that are no images."""
+    images: list[str] = []
+    others: list[str] = []
     with _readable(folder), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") or not entry.is_file():
                 continue
-            if os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
-                images.append(entry.name)
-            else:
-                others += 1
+            is_image = os.path.splitext(entry.name)[1].lower() in EXTENSIONS
+            (images if is_image else others).append(entry.name)
     return sorted(images), others
 
 

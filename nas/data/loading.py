@@ -5,6 +5,7 @@ it. Shapes: N images, C channels, H x W pixels.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,20 +16,26 @@ from numpy.typing import NDArray
 from nas.architecture import ImageInput
 from nas.data import download
 from nas.data.catalogue import DataError
-from nas.data.sources import (
-    Part,
-    Source,
-    open_auto,
-    open_source,
-)
+from nas.data.sources import Part, Source, open_auto, open_source
 from nas.data.split import Purpose, draw, validation_share
-from nas.data.types import ImageDataset, Images
+from nas.data.types import ImageDataset, Images, TestPart
+from nas.numbers import percent
+
+# Largest class over smallest from which the classes are called unbalanced: with two classes always
+# giving the same answer is then right for 3 of 4 images. SVHN has 2.98.
+UNBALANCED = 3
+FEW = 10  # training images per class, below which a subset trains on almost nothing
 
 _CHUNK = 4096  # images counted at a time: NumPy counts 8-byte copies of the pixels
 
 
 def load_dataset(
-    name: str, data_dir: Path, *, split_seed: int = 0, subset: float = 1.0
+    name: str,
+    data_dir: Path,
+    *,
+    split_seed: int = 0,
+    subset: float = 1.0,
+    skip_broken: bool = False,
 ) -> ImageDataset:
     """The training and validation part of a dataset; no test image is decoded.
 
@@ -42,6 +49,8 @@ def load_dataset(
         split_seed: which images are validated on, at least 0.
         subset: share of each class of the training part to keep, above 0 up to 1; at least one
             image of each class stays.
+        skip_broken: whether files of a folder that are no readable images are left out, with a
+            note, instead of refused.
 
     Raises:
         DataError: the dataset is not there, cannot be downloaded or cannot be used.
@@ -51,9 +60,9 @@ def load_dataset(
     if split_seed < 0:
         raise DataError(f"expected a split seed of at least 0, got {split_seed}: use 0, 1, 2, ...")
     if name != "auto":
-        source = open_source(name, data_dir, split_seed=split_seed)
+        source = open_source(name, data_dir, split_seed=split_seed, skip_broken=skip_broken)
         return _load(source, split_seed=split_seed, subset=subset)
-    source = open_auto(data_dir, split_seed=split_seed)
+    source = open_auto(data_dir, split_seed=split_seed, skip_broken=skip_broken)
     try:
         return _load(source, split_seed=split_seed, subset=subset)
     except download.DownloadError as error:
@@ -65,21 +74,26 @@ def load_dataset(
     return replace(digits, notes=(note, *source.notes, *digits.notes))
 
 
-def load_test(name: str, data_dir: Path, *, split_seed: int = 0) -> Images:
+def load_test(
+    name: str, data_dir: Path, *, split_seed: int = 0, skip_broken: bool = False
+) -> TestPart:
     """The test part: the only way to a test image, for a final result and nothing else.
 
     Args:
         name: as `ImageDataset.name` says; `auto` is refused, since it may have become another.
         data_dir: as for `load_dataset`.
         split_seed: as for `load_dataset`; matters where the test part was drawn from the rest.
+        skip_broken: as for `load_dataset`.
 
     Raises:
         DataError: the dataset is not there, cannot be downloaded or cannot be used.
     """
     if name == "auto":
         raise DataError("expected the name of a dataset to test on, got 'auto': name the dataset")
-    part = open_source(name, data_dir, split_seed=split_seed).read_test()
-    return Images(torch.from_numpy(part.pixels_NCHW), torch.from_numpy(part.labels_N))
+    source = open_source(name, data_dir, split_seed=split_seed, skip_broken=skip_broken)
+    part = source.read_test()
+    images = Images(torch.from_numpy(part.pixels_NCHW), torch.from_numpy(part.labels_N))
+    return TestPart(images=images, left_out=part.left_out, notes=part.notes)
 
 
 def _load(source: Source, *, split_seed: int, subset: float) -> ImageDataset:
@@ -89,10 +103,21 @@ def _load(source: Source, *, split_seed: int, subset: float) -> ImageDataset:
     validating_N = draw(labels_N, share, seed=split_seed, purpose=Purpose.VALIDATION)
     training_N = ~validating_N
     mean, std = _mean_and_std(part.pixels_NCHW, training_N)
+    notes = [
+        *source.notes,
+        *part.notes,
+        *_note_on_balance(source.classes, labels_N[training_N], labels_N[validating_N]),
+    ]
     if subset < 1:
         members = np.flatnonzero(training_N)
         kept = draw(labels_N[members], subset, seed=split_seed, purpose=Purpose.SUBSET)
         training_N[members[~kept]] = False
+        left, classes = int(training_N.sum()), len(source.classes)
+        if left < FEW * classes:
+            notes.append(
+                f"a subset of {subset:g} leaves {left:,} training images for {classes} classes, "
+                f"fewer than {FEW} for each: accuracies will say little"
+            )
     _, channels, height, width = part.pixels_NCHW.shape
     return ImageDataset(
         name=source.name,
@@ -109,8 +134,30 @@ def _load(source: Source, *, split_seed: int, subset: float) -> ImageDataset:
         digest=_digest(part),
         subset=subset,
         split_seed=split_seed,
-        notes=(*source.notes, *part.notes),
+        notes=tuple(notes),
     )
+
+
+def _note_on_balance(
+    classes: Sequence[str], training_N: NDArray[np.int64], validating_N: NDArray[np.int64]
+) -> list[str]:
+    """What an accuracy hides where one class has many more images than another.
+
+    Args:
+        classes: their names.
+        training_N: labels of the training part.
+        validating_N: labels of the validation part.
+    """
+    counts = np.bincount(training_N, minlength=len(classes))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] < UNBALANCED * counts[least]:
+        return []
+    share = float(np.mean(validating_N == most))
+    return [
+        f"the classes are unbalanced: {counts[most]:,} training images of {classes[most]}, "
+        f"{counts[least]:,} of {classes[least]}. Always answering {classes[most]} would reach "
+        f"{percent(share)} validation accuracy, so a high accuracy can hide errors on rare classes"
+    ]
 
 
 def _images(part: Part, chosen_N: NDArray[np.bool_]) -> Images:

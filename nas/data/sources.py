@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data import download, folders
-from nas.data.cache import Decoded
 from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
-from nas.data.decode import Shape
+from nas.data.decode import Decoded, Shape
 from nas.data.split import TEST_SHARE, Purpose, draw
 
 
@@ -25,6 +24,7 @@ class Part:
     pixels_NCHW: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
     notes: tuple[str, ...] = ()  # what was done to the images
+    left_out: int = 0  # broken files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +40,15 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def open_source(name: str, data_dir: Path, *, split_seed: int) -> Source:
+def open_source(name: str, data_dir: Path, *, split_seed: int, skip_broken: bool = False) -> Source:
     """The source of a dataset asked for by name; `auto` is none, see `open_auto`.
+
+    Args:
+        name: one of `DATASET_NAMES`.
+        data_dir: where the dataset lies, or is downloaded to.
+        split_seed: of the test part, where that is drawn from the rest.
+        skip_broken: whether files of a folder that are no readable images are left out, with a
+            note, instead of refused.
 
     Raises:
         DataError: there is no such dataset, or what lies in the data folder is not it.
@@ -54,11 +61,11 @@ def open_source(name: str, data_dir: Path, *, split_seed: int) -> Source:
             f"expected a folder, got the file {data_dir}: name a folder with --data-dir"
         )
     if name == "folder":
-        return _own_folders(data_dir, split_seed)
+        return _own_folders(data_dir, split_seed, skip_broken)
     if name == "cifar10":
         found = folders.train_classes(data_dir)
         if found == DATASETS["cifar10"].classes:
-            return _cifar10_folders(data_dir, split_seed)
+            return _cifar10_folders(data_dir, split_seed, skip_broken)
         if found and not download.lies_in("cifar10", data_dir):
             raise DataError(
                 f"expected the class folders of CIFAR-10 in {data_dir}/train, got "
@@ -68,14 +75,16 @@ def open_source(name: str, data_dir: Path, *, split_seed: int) -> Source:
     return _torchvision(name, data_dir)
 
 
-def open_auto(data_dir: Path, *, split_seed: int) -> Source:
+def open_auto(data_dir: Path, *, split_seed: int, skip_broken: bool = False) -> Source:
     """CIFAR-10 as it lies in the data folder, else as it can be downloaded.
+
+    Arguments are those of `open_source`.
 
     Raises:
         DataError: what lies in the data folder cannot be used.
     """
     if cifar10_lies_in(data_dir) or not data_dir.is_dir():
-        return open_source("cifar10", data_dir, split_seed=split_seed)
+        return open_source("cifar10", data_dir, split_seed=split_seed, skip_broken=skip_broken)
     if folders.holds_classes(data_dir):
         raise DataError(
             f"expected CIFAR-10 in {data_dir}, or nothing, got other class folders: "
@@ -116,7 +125,7 @@ def _torchvision(name: str, data_dir: Path) -> Source:
     )
 
 
-def _cifar10_folders(data_dir: Path, split_seed: int) -> Source:
+def _cifar10_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Source:
     info = DATASETS["cifar10"]
     shape = Shape(info.input.channels, info.input.height, info.input.width)
     if not (data_dir / "test").is_dir():
@@ -136,32 +145,43 @@ def _cifar10_folders(data_dir: Path, split_seed: int) -> Source:
         classes=info.classes,
         horizontal_flip=info.horizontal_flip,
         test_images=len(listed.test),
-        read_train=lambda: _part(listed.train, folders.read_train(listed, shape)),
-        read_test=lambda: _part(listed.test, folders.read_test(listed, shape, exact=True)),
+        read_train=lambda: _part(
+            listed.train, *folders.read_train(listed, shape, skip_broken=skip_broken)
+        ),
+        read_test=lambda: _part(
+            listed.test, *folders.read_test(listed, shape, exact=True, skip_broken=skip_broken)
+        ),
         notes=notes,
     )
 
 
-def _own_folders(data_dir: Path, split_seed: int) -> Source:
+def _own_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Source:
     listed = folders.list_folders(data_dir, split_seed=split_seed)
 
+    def read_train() -> Part:
+        return _part(listed.train, *folders.read_train(listed, skip_broken=skip_broken))
+
     def read_test() -> Part:
-        shape = Shape(*folders.read_train(listed).pixels_NCHW.shape[1:])
-        return _part(listed.test, folders.read_test(listed, shape, exact=False))
+        shape = Shape(*read_train().pixels_NCHW.shape[1:])
+        return _part(
+            listed.test,
+            *folders.read_test(listed, shape, exact=False, skip_broken=skip_broken),
+        )
 
     return Source(
         name="folder",
         classes=listed.classes,
         horizontal_flip=True,
         test_images=len(listed.test),
-        read_train=lambda: _part(listed.train, folders.read_train(listed)),
+        read_train=read_train,
         read_test=read_test,
         notes=listed.notes,
     )
 
 
-def _part(files: folders.Files, decoded: Decoded) -> Part:
-    return Part(decoded.pixels_NCHW, files.labels_N, decoded.notes)
+def _part(listed: folders.Files, files: folders.Files, decoded: Decoded) -> Part:
+    left_out = len(listed) - len(files)
+    return Part(decoded.pixels_NCHW, files.labels_N, decoded.notes, left_out)
 
 
 def _digits(split_seed: int) -> Source:

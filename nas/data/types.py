@@ -43,6 +43,15 @@ class Images:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TestPart:
+    """The test part of a dataset, for a final result and nothing else."""
+
+    images: Images
+    left_out: int = 0  # files that are no readable images
+    notes: tuple[str, ...] = ()  # what a reader must know of these images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageDataset:
     """What a search may see of a dataset: its training and validation part, not its test part.
 

@@ -37,7 +37,11 @@ class FinalRuns:
 
     def __init__(self, request: FinalRequest, name: str, split_seed: int, folder: Path) -> None:
         self.dataset = load_dataset(
-            name, request.data_dir, split_seed=split_seed, subset=request.subset
+            name,
+            request.data_dir,
+            split_seed=split_seed,
+            subset=request.subset,
+            skip_broken=request.skip_broken,
         )
         self._request = request
         self._folder = folder

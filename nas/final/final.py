@@ -303,7 +303,7 @@ class _Final:
             dataset=dataset.name,
             input=dataset.input,
             classes=dataset.classes,
-            notes=dataset.notes,
+            notes=tuple(dict.fromkeys((*dataset.notes, *look.notes))),
             max_parameters=settings.limits.max_parameters,
             recipe_name=request.recipe,
             recipe=self._runs.config(request.on).to_dict(),

@@ -28,6 +28,7 @@ class FinalRequest:
     storage: str | None = None  # an SQLAlchemy URL; None: a file in `studies_dir`
     studies_dir: Path = Path("studies")
     data_dir: Path = Path("data")
+    skip_broken: bool = False  # leave out files that are no images
     subset: float = 1.0  # share of the training part, whatever the study's
     top: int = 3  # designs to train, the best of the study
     seeds: int = 3  # runs of each
@@ -73,6 +74,7 @@ class FinalRequest:
         decisive = {
             "designs": list(keys),
             "images": images,
+            "skip_broken": self.skip_broken,
             "subset": self.subset,
             "seeds": self.seeds,
             "recipe": self.recipe,

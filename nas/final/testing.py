@@ -28,6 +28,7 @@ class Tested:
     """What the networks say of the test images."""
 
     images: Images  # on the CPU
+    notes: tuple[str, ...]  # what was done to them
     correct: Mapping[str, Correct]  # by the name of the design, (S, N)
     probabilities_NK: NDArray[np.float32]  # of the network that is exported
 
@@ -51,7 +52,13 @@ def test_once(
     Raises:
         DataError: the test part cannot be read.
     """
-    images = load_test(dataset.name, request.data_dir, split_seed=dataset.split_seed)
+    part = load_test(
+        dataset.name,
+        request.data_dir,
+        split_seed=dataset.split_seed,
+        skip_broken=request.skip_broken,
+    )
+    images = part.images
     there = images.to(device)
     correct: dict[str, Correct] = {}
     probabilities_NK = np.empty((0, 0), dtype=np.float32)
@@ -65,7 +72,7 @@ def test_once(
                 probabilities_NK = logits_NK.softmax(dim=1).cpu().numpy()
             network.to("cpu")
         correct[name] = np.stack(rows)
-    return Tested(images, correct, probabilities_NK)
+    return Tested(images, part.notes, correct, probabilities_NK)
 
 
 def exported_record(tested: Tested, classes: Sequence[str], seed: int) -> Exported:

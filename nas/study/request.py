@@ -66,6 +66,7 @@ class SearchRequest:
     studies_dir: Path = Path("studies")
     epochs: int | None = None  # None: by the size of the dataset
     subset: float = 1.0  # share of the training part
+    skip_broken: bool = False  # leave out files of a folder that are no readable images
     space: Path | None = None  # a TOML file; None: by the size of the images
     objectives: tuple[str, ...] = (ACCURACY,)  # and, for a front, "parameters" or "mult_adds"
     sampler: str = "gp"

@@ -137,7 +137,11 @@ def _subject_of(request: SearchRequest, observer: Observer) -> _Subject:
     find_device(request.device)
     observer.loading(request)
     dataset = load_dataset(
-        request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
+        request.dataset,
+        request.data_dir,
+        split_seed=SPLIT_SEED,
+        subset=request.subset,
+        skip_broken=request.skip_broken,
     )
     config = search_recipe(dataset, request.epochs)
     subject = _Subject(

@@ -1,0 +1,122 @@
+"""The reference of all commands as Markdown, from their parsers.
+
+::
+
+    python -m nas.commands.reference > docs/commands.md
+
+It is made from the options themselves, not from the text of `--help`, whose form depends on the
+terminal and on the version of Python. A test holds the file to it.
+"""
+
+import argparse
+import re
+from collections.abc import Iterator
+
+from nas.commands import make_parser
+
+_INTRODUCTION = """\
+# Commands
+
+Made from the commands' own options by `python -m nas.commands.reference`;
+`nas COMMAND --help` says the same.
+
+`nas COMMAND` and `python -m nas.COMMAND` are the same. Results go to stdout, progress and notes to
+stderr. Exit status: 0 done; 1 the run failed or the answer is no; 2 bad usage or bad input, said in
+one line; 130 after Ctrl-C.
+"""
+_DEFAULT = re.compile(r" \(default: (.*)\)$")  # in a help text
+
+
+def reference() -> str:
+    """The whole page, with a final newline."""
+    _, commands = make_parser()
+    listed = [f"- [`{name}`](#nas-{name}): {_about(c)}" for name, c in commands.items()]
+    sections = [section for name, c in commands.items() for section in _command(name, c)]
+    return "\n".join([_INTRODUCTION, *listed, "", *sections])
+
+
+def _about(command: argparse.ArgumentParser) -> str:
+    text = (command.description or "").removesuffix(".")
+    return _cell(text[:1].lower() + text[1:])
+
+
+def _command(name: str, command: argparse.ArgumentParser) -> Iterator[str]:
+    yield f"## nas {name}\n"
+    yield f"{_cell(command.description or '')}\n"
+    yield f"```text\n{_usage(name, command)}\n```\n"
+    for group in command._action_groups:  # argparse shows its groups nowhere else
+        told = [action for action in group._group_actions if _is_told(action)]
+        if not told:
+            continue
+        if group.title not in ("positional arguments", "options"):
+            yield f"**{(group.title or '')[:1].upper()}{(group.title or '')[1:]}**\n"
+        yield "| option | meaning | default |\n|---|---|---|"
+        yield from (_row(command, action) for action in told)
+        yield ""
+
+
+def _is_told(action: argparse.Action) -> bool:
+    return action.help is not argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
+
+
+def _usage(name: str, command: argparse.ArgumentParser) -> str:
+    """What must be given; everything else is in the tables."""
+    told = [action for action in command._actions if _is_told(action)]
+    needed = [_spelled(a) for a in told if a.option_strings and a.required]
+    places = [_spelled(a) for a in told if not a.option_strings]
+    rest = ["[options]"] if any(a.option_strings and not a.required for a in told) else []
+    return " ".join([f"nas {name}", *needed, *rest, *places])
+
+
+def _spelled(action: argparse.Action) -> str:
+    """An option with its value, or an argument, as it is typed."""
+    value = _value(action)
+    return " ".join([*action.option_strings[-1:], *([value] if value else [])])
+
+
+def _value(action: argparse.Action) -> str:
+    if action.nargs == 0:
+        return ""
+    if action.metavar is None and action.choices is not None:
+        name = "{" + ",".join(map(str, action.choices)) + "}"
+    elif isinstance(action.metavar, tuple):
+        return " ".join(action.metavar)
+    else:
+        plain = action.dest if not action.option_strings else action.dest.upper()
+        name = action.metavar or plain
+    if isinstance(action.nargs, int):
+        return " ".join([name] * action.nargs)
+    return {"?": f"[{name}]", "*": f"[{name} ...]", "+": f"{name} [{name} ...]"}.get(
+        str(action.nargs), name
+    )
+
+
+def _row(command: argparse.ArgumentParser, action: argparse.Action) -> str:
+    names = ", ".join([*action.option_strings[:-1], _spelled(action)])
+    meaning = (action.help or "") % {**vars(action), "prog": command.prog}
+    said = _DEFAULT.search(meaning)
+    default = said[1] if said else _default(action)
+    return f"| {_code(names)} | {_cell(_DEFAULT.sub('', meaning))} | {_cell(default)} |"
+
+
+def _default(action: argparse.Action) -> str:
+    if action.required and action.option_strings:
+        return "required"
+    value = action.default
+    if value is None or value is False or value is argparse.SUPPRESS:
+        return ""
+    if isinstance(value, tuple | list):
+        value = ",".join(map(str, value))
+    return _code(str(value)) if value != "" else ""
+
+
+def _code(text: str) -> str:
+    return f"`{text}`".replace("|", r"\|")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -62,7 +62,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "digits", network, spec, metrics={"val_accuracy": accuracy}, card="# Digits\n"
     )
     (root / "test").mkdir()
-    for i, pixels in enumerate(load_test("digits", root).pixels_NCHW):
+    for i, pixels in enumerate(load_test("digits", root).images.pixels_NCHW):
         Image.fromarray(pixels[0].numpy()).save(root / "test" / f"{i:03}.png")
     odd = make_spec(
         dataclasses.replace(NARROW_STEM, channels=(8, 8, 16, 24), stem_channels=6),
@@ -242,7 +242,7 @@ def test_files_are_predicted_as_pixels_are(exported: Path) -> None:
     model = nas.load(exported / "digits")
     paths = sorted((exported / "test").iterdir())
     predictions = model.predict(paths, top=4)
-    logits = model.logits(load_test("digits", exported).pixels_NCHW)
+    logits = model.logits(load_test("digits", exported).images.pixels_NCHW)
     assert len(predictions) == len(logits) == 359
     for path, row, prediction in zip(paths, logits.softmax(dim=1), predictions, strict=True):
         assert prediction.path == str(path)

@@ -20,7 +20,7 @@ import nas
 import nas.data.loading as loading
 from nas.commands import main
 from nas.data.loading import load_dataset, load_test
-from nas.data.sources import Source, open_source
+from nas.data.sources import Part, Source, open_source
 from nas.final.choosing import designs_of, entries_of, ranked, seeds_of
 from nas.final.final import FinalFailed, FinalObserver, FinalResult, run_final
 from nas.final.records import FinalRecord
@@ -72,7 +72,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def watched(name: str, data_dir: Path, **settings: Any) -> Source:
         source = open_source(name, data_dir, **settings)
 
-        def read_test() -> loading.Part:
+        def read_test() -> Part:
             read.append(name)
             return source.read_test()
 

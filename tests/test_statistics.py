@@ -29,7 +29,8 @@ def runs(
     own_I = rng.normal(0, 0.5, len(difficulty_I))
     luck_S = rng.normal(0, seed_spread, SEEDS)
     logits_SI = skill + luck_S[:, None] + difficulty_I + own_I
-    return rng.random(logits_SI.shape) < 1 / (1 + np.exp(-logits_SI))
+    correct_SI: Correct = rng.random(logits_SI.shape) < 1 / (1 + np.exp(-logits_SI))
+    return correct_SI
 
 
 def designs(skills: list[float], rng: np.random.Generator) -> list[Correct]:

@@ -75,6 +75,11 @@ def decode(paths: Sequence[str | os.PathLike[str]], shape: Shape) -> NDArray[np.
         DataError: files are no readable images; all such files are counted, the first ones named.
     """
     decoded = decode_readable(paths, shape)
+    if len(paths) == len(decoded.broken) == 1:
+        raise DataError(
+            f"{plain(paths[0])}: expected a readable image, got: {decoded.broken[0]}: repair it, "
+            "or save it as JPEG or PNG"
+        )
     if decoded.broken:
         raise DataError(
             f"expected images, got {broken_in_words(paths, decoded.broken)}: "

@@ -1,5 +1,6 @@
 """The report's part on a final training: the choice, the test, and how sure both are."""
 
+from contextlib import suppress
 from html import escape
 
 import pandas as pd
@@ -15,13 +16,14 @@ _HEADING = "Final training"
 
 
 def last_final(study: StudyRecord) -> FinalRecord | None:
-    """What the last finished reading of the test images found; None if there is none.
+    """What the last finished reading of the test images found.
 
-    Raises:
-        ValueError: it was written by another version.
+    None if there is none, or if it was written by another version.
     """
     ended = [reading for reading in study.readings if reading.ended is not None]
-    return FinalRecord.from_dict(ended[-1].result) if ended else None
+    with suppress(ValueError):
+        return FinalRecord.from_dict(ended[-1].result) if ended else None
+    return None
 
 
 def final_section(study: StudyRecord) -> str:
@@ -29,18 +31,17 @@ def final_section(study: StudyRecord) -> str:
     if not study.readings:
         return ""
     readings = f"<p>{escape(words.readings(study))}</p>"
-    try:
-        record = last_final(study)
-    except ValueError as error:
-        return section(_HEADING, f"{readings}<p>Not shown: {escape(str(error))}.</p>")
+    record = last_final(study)
     if record is None:
-        return section(_HEADING, f"{readings}<p>The reading was cut off before its end.</p>")
+        cut_off = all(reading.ended is None for reading in study.readings)
+        why = "was cut off before its end" if cut_off else "was written by another version of nas"
+        return section(_HEADING, f"{readings}<p>The last reading {why}.</p>")
     frame = designs_table(record)
     columns = (
         Column("design", "Design", kind="text design"),
         Column("parameters", "Parameters", lambda value: whole(int(value))),
-        Column("validation", f"Validation, mean of {len(record.seeds)}", kind="text"),
-        Column("test", f"Test, mean of {len(record.seeds)}", kind="text"),
+        *_measured_columns("validation", "Validation"),
+        *_measured_columns("test", "Test"),
         Column("note", "Note", kind="text long"),
     )
     classes = pd.DataFrame(
@@ -61,20 +62,23 @@ def final_section(study: StudyRecord) -> str:
     gains = "".join(f"<p>{escape(final_words.gain(gain))}.</p>" for gain in record.gains)
     return section(
         _HEADING,
-        f"<p>{escape(_summary(record))}</p>{readings}"
+        f"<p>{escape(summary(record))}</p>{readings}"
         f"<p>{escape(final_words.choice(record))}</p>{table(frame, columns, best_first=True)}"
         f"{gains}<details><summary>Accuracy by class</summary>{by_class}</details>",
     )
 
 
 def designs_table(record: FinalRecord) -> pd.DataFrame:
-    """The finalists, the chosen one first, and the references, with what they reach in words."""
+    """The finalists, the chosen one first, and the references, with what they reach.
+
+    Accuracies and their standard deviations over seeds are 0..1; intervals are text.
+    """
     rows = [
         {
             "design": f"{design.name}: {design.architecture}",
             "parameters": design.parameters,
-            "validation": _in_words(design.validation),
-            "test": _in_words(design.test),
+            **_measured("validation", design.validation),
+            **_measured("test", design.test),
             "note": _note(design, record),
         }
         for design in (*record.finalists, *record.references)
@@ -82,10 +86,11 @@ def designs_table(record: FinalRecord) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _summary(record: FinalRecord) -> str:
+def summary(record: FinalRecord) -> str:
+    """The choice and the test in two sentences."""
     accuracy = record.exported.accuracy
     return (
-        f"{record.chosen.name} was chosen by mean validation accuracy over "
+        f"The design of {record.chosen.name} was chosen by mean validation accuracy over "
         f"{final_words.seeds(record)} of {record.recipe['epochs']} epochs (recipe "
         f"{record.recipe_name}). Its exported network gets {percent(accuracy.value)} of "
         f"{whole(record.test_images)} test images right (95% interval "
@@ -93,12 +98,20 @@ def _summary(record: FinalRecord) -> str:
     )
 
 
-def _in_words(measured: Measured | None) -> str | None:
-    if measured is None:
-        return None
-    deviation = measured.standard_deviation
-    spread = "" if deviation is None else f", SD {100 * deviation:.2f}"
-    return f"{percent(measured.mean.value)} ({final_words.interval(measured.mean)}{spread})"
+def _measured(name: str, measured: Measured | None) -> dict[str, object]:
+    return {
+        name: None if measured is None else measured.mean.value,
+        f"{name}_interval": None if measured is None else final_words.interval(measured.mean),
+        f"{name}_deviation": None if measured is None else measured.standard_deviation,
+    }
+
+
+def _measured_columns(name: str, heading: str) -> tuple[Column, ...]:
+    return (
+        Column(name, f"{heading}, mean", percent),
+        Column(f"{name}_deviation", "SD", lambda value: f"{100 * value:.2f}"),
+        Column(f"{name}_interval", "95% interval", kind="text"),
+    )
 
 
 def _note(design: FinalDesign, record: FinalRecord) -> str | None:

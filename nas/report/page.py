@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from nas.files import replacing
-from nas.numbers import millions, percent, whole
+from nas.numbers import millions, percent, percent_range, whole
 from nas.report import figures, tables, words
 from nas.report.document import Plot, document, encoded
-from nas.report.final import final_section
+from nas.report.final import final_section, last_final
 from nas.report.markup import MISSING, Column, facts, section, table
 from nas.study.records import Outcome, StudyRecord
 
@@ -83,11 +83,16 @@ def _cards(study: StudyRecord) -> str:
     if best is not None and best.val_accuracy is not None:
         interval = words.interval_of(study, best)
         detail = (
-            f"95% interval {percent(interval.low)} to {percent(interval.high)}"
+            f"95% interval {percent_range(interval.low, interval.high)}"
             if interval
             else f"trial {best.number}"
         )
         cards.append(("Best validation accuracy", percent(best.val_accuracy), detail))
+    final = last_final(study)
+    if final is not None:
+        accuracy = final.exported.accuracy
+        detail = f"95% interval {percent_range(accuracy.low, accuracy.high)}"
+        cards.append(("Test accuracy", percent(accuracy.value), detail))
     if best is not None and best.parameters is not None:
         share = best.parameters / study.settings.limits.max_parameters
         budget = whole(study.settings.limits.max_parameters)

@@ -8,6 +8,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -294,13 +295,22 @@ def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluat
     )
 
 
-def predict(model: nn.Module, images: Images, dataset: ImageDataset) -> torch.Tensor:
-    """The model's logits for images, (N, K) in float32 on their device; normalized likewise."""
+def predict(
+    model: nn.Module, images: Images, dataset: ImageDataset, *, precise: bool = False
+) -> torch.Tensor:
+    """The model's logits for images, (N, K) in float32 on their device; normalized likewise.
+
+    Args:
+        model: on the device of the images.
+        images: N of them.
+        dataset: whose training part says how to normalize.
+        precise: compute in float32 on a GPU, too, as whoever loads the exported network does.
+    """
     device = images.pixels_NCHW.device
     batch_size = _EVALUATION_BATCH.get(device.type, 256)
     normalize = Normalize(dataset.mean, dataset.std, device)
     model.eval()
-    with torch.inference_mode(), autocast(device):
+    with torch.inference_mode(), nullcontext() if precise else autocast(device):
         return torch.cat(
             [
                 model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float()

@@ -22,7 +22,8 @@ from nas.study.location import StudyLocation
 from nas.study.mirror import Mirror
 from nas.study.processes import is_alive, worker_name
 from nas.study.proposals import Proposals, mark_excess
-from nas.study.standing import standing_of
+from nas.study.standing import Tally
+from nas.study.summaries import Summary
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
@@ -224,7 +225,7 @@ def test_the_standing_of_a_study() -> None:
     for state, attributes in said:
         value = 0.5 if state is TrialState.COMPLETE else None
         study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attributes))
-    standing = standing_of(study.trials)
+    standing = Summary(Tally).of(study.trials).standing()
     assert (standing.trained, standing.running, standing.proposed) == (2, 1, 6)
     assert standing.waiting
     assert standing.seen == {"a", "b", "c", "e"}

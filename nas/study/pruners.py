@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from nas.study.summaries import Summary
 
 Comparable = Callable[[FrozenTrial, FrozenTrial], bool]
 """Whether a run (first) may be judged by another (second)."""
@@ -52,6 +55,7 @@ class RungPruner(BasePruner):
         self._rungs = frozenset(rungs)
         self._keep = keep
         self._comparable = comparable
+        self._came = Summary(lambda: _Came({rung: [] for rung in self._rungs}))
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether the run stops, which has just reported; of several objectives the first."""
@@ -62,15 +66,29 @@ class RungPruner(BasePruner):
         sign = -1 if study.directions[0] is StudyDirection.MINIMIZE else 1
         own = sign * trial.intermediate_values[step]
         others = [
-            sign * other.intermediate_values[step]
-            for other in study.get_trials(deepcopy=False)
+            sign * score
+            for other, score in self._came.of(study.get_trials(deepcopy=False)).by_rung[step]
             if other.number != trial.number
-            and other.state is not TrialState.FAIL
-            and step in other.intermediate_values
             and (self._comparable is None or self._comparable(trial, other))
         ]
         better = sum(score > own for score in others)
         return better >= max(1, math.ceil(self._keep * (len(others) + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """The runs with a score at each rung, and that score."""
+
+    by_rung: dict[int, list[tuple[FrozenTrial, float]]]
+
+    def add(self, trial: FrozenTrial) -> None:
+        if trial.state is TrialState.FAIL:
+            return
+        for rung in self.by_rung.keys() & trial.intermediate_values.keys():
+            self.by_rung[rung].append((trial, trial.intermediate_values[rung]))
+
+    def copy(self) -> "_Came":
+        return _Came({rung: runs.copy() for rung, runs in self.by_rung.items()})
 
 
 def make_pruner(name: str, *, epochs: int, comparable: Comparable | None = None) -> BasePruner:

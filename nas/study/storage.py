@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.processes import is_alive
+from nas.study.reading import trials_of
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.training.tuning import REAL_VALUES
@@ -64,7 +65,7 @@ def begin_search(
     known, searches = "settings" in attributes, attributes.get("searches", ())
     joins = search is None
     search = search or {}
-    empty = not study.get_trials(deepcopy=False)
+    empty = not trials_of(study)
     used = any(is_alive(before.get("worker")) for before in searches)
     if not known or (empty and not used and not joins):
         if not empty:
@@ -155,7 +156,7 @@ def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
         seed=attributes.get("seed"),
         command=attributes.get("command"),
         searches=tuple(attributes.get("searches", ())),
-        trials=tuple(trial_record(t) for t in study.get_trials(deepcopy=False)),
+        trials=tuple(trial_record(t) for t in trials_of(study)),
     )
 
 

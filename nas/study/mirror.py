@@ -10,7 +10,6 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.study.database import write_changes
-from nas.study.reading import trials_of, without_collecting
 
 
 class Mirror:
@@ -55,10 +54,9 @@ class Mirror:
 
         To be called while this process runs no trial.
         """
-        with without_collecting():
-            trials = trials_of(self._database)
-            new = [trial for trial in trials if trial._trial_id not in self._copied]
-            return [trial for trial in new if self._ends(trial)]
+        trials = self._database.get_trials(deepcopy=False)
+        new = [trial for trial in trials if trial._trial_id not in self._copied]
+        return [trial for trial in new if self._ends(trial)]
 
     def _ends(self, trial: FrozenTrial) -> bool:
         """Copies what is new of a trial of the database; returns whether it ended elsewhere."""

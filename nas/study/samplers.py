@@ -395,7 +395,7 @@ class _Said:
 
     def history(self, sign: float) -> "_History":
         """All of it, for a study that is maximized (sign 1) or minimized (-1)."""
-        scores, steps = np.array(self._scores), np.array(self._steps)
+        scores, steps = np.array(self._scores, dtype=np.float64), np.array(self._steps)
         for step in {*self._steps} - {_END}:
             scores[steps == step] += self._gain(step)
         scores *= sign

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.processes import is_alive
-from nas.study.reading import trials_of
+from nas.study.reading import StudyStorage
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.training.tuning import REAL_VALUES
@@ -65,7 +64,7 @@ def begin_search(
     known, searches = "settings" in attributes, attributes.get("searches", ())
     joins = search is None
     search = search or {}
-    empty = not trials_of(study)
+    empty = not study.get_trials(deepcopy=False)
     used = any(is_alive(before.get("worker")) for before in searches)
     if not known or (empty and not used and not joins):
         if not empty:
@@ -131,7 +130,7 @@ def _check_exists(location: StudyLocation) -> None:
     location.check_is_study()
 
 
-def _load(location: StudyLocation, storage: RDBStorage) -> optuna.Study:
+def _load(location: StudyLocation, storage: StudyStorage) -> optuna.Study:
     names = [study.study_name for study in storage.get_all_studies()]
     if location.name not in names:
         raise StudyError(
@@ -156,7 +155,7 @@ def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
         seed=attributes.get("seed"),
         command=attributes.get("command"),
         searches=tuple(attributes.get("searches", ())),
-        trials=tuple(trial_record(t) for t in trials_of(study)),
+        trials=tuple(trial_record(t) for t in study.get_trials(deepcopy=False)),
     )
 
 
@@ -200,9 +199,9 @@ def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
         ) from error
 
 
-def _storage(location: StudyLocation) -> RDBStorage:
+def _storage(location: StudyLocation) -> StudyStorage:
     connect = {"timeout": SQLITE_TIMEOUT} if location.path is not None else {}
-    return RDBStorage(location.url, engine_kwargs={"connect_args": connect})
+    return StudyStorage(location.url, engine_kwargs={"connect_args": connect})
 
 
 STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError, sqlite3.Error)

@@ -37,6 +37,7 @@ _TRIES = 200  # random designs until one is new
 
 _Cost = Callable[[Params], float | Sequence[float]]
 _END = -1  # no step of a trial is below 0
+_IDENTITY = ("search_space", "active", "key", "cost")  # of a domain: which proposal a trial is
 
 
 def make_sampler(
@@ -83,7 +84,8 @@ class DomainSampler(BaseSampler):
         self._rules = rules
         self._lock = threading.RLock()  # Optuna's n_jobs shares a sampler among threads
         self._proposed: dict[int, Params] = {}  # by trial number; the trial may not have it yet
-        self._said: Summary[_Said] | None = None
+        self._said: Summary[_Said]
+        self._read_in: Domain | None = None
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
@@ -148,21 +150,12 @@ class DomainSampler(BaseSampler):
     def _read(self, domain: Domain, study: optuna.Study, trial: FrozenTrial) -> "_History":
         """What the other trials of the study say, if it is one of this domain."""
         sign = 1.0 if study.direction is StudyDirection.MAXIMIZE else -1.0
-        if self._said is None or not self._same_proposals(domain):
-            self._domain_said = domain
-            self._said = Summary(
-                lambda: _Said(domain, self._proposed, domain.cost if self._learns_costs else None)
-            )
+        before = self._read_in  # whose limits may be others
+        if before is None or any(getattr(domain, a) != getattr(before, a) for a in _IDENTITY):
+            self._read_in = domain
+            cost = domain.cost if self._learns_costs else None
+            self._said = Summary(lambda: _Said(domain, self._proposed, cost))
         return self._said.of(study.get_trials(deepcopy=False), but=trial.number).history(sign)
-
-    def _same_proposals(self, domain: Domain) -> bool:
-        """Whether trials are the same proposals as in the domain before; limits may be others."""
-        before = self._domain_said
-        return (domain.active, domain.key, domain.cost) == (
-            before.active,
-            before.key,
-            before.cost,
-        ) and domain.search_space == before.search_space
 
 
 class TPE(DomainSampler):

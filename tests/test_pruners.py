@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.study.pruners import RungPruner, make_pruner, no_larger
+from nas.study.pruners import RungPruner, make_pruner
 from nas.study.request import PRUNERS
 
 RUNG = 3
@@ -163,7 +163,7 @@ def test_only_comparable_runs_count(
     every = [make_trial(score, parameters=n) for score, n in earlier]
     smaller = [make_trial(score, parameters=n) for score, n in earlier if n <= size]
     trial = running(own, parameters=size)
-    assert stops(RungPruner([RUNG], comparable=no_larger("parameters")), every, trial) == stops(
+    assert stops(RungPruner([RUNG], size="parameters"), every, trial) == stops(
         RungPruner([RUNG]), smaller, trial
     )
 

@@ -22,7 +22,9 @@ from nas.study.location import StudyLocation
 from nas.study.mirror import Mirror
 from nas.study.processes import is_alive, worker_name
 from nas.study.proposals import Proposals, mark_excess
-from nas.study.standing import standing_of
+from nas.study.reading import StudyStorage
+from nas.study.standing import Tally
+from nas.study.summaries import Summary
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
@@ -224,9 +226,74 @@ def test_the_standing_of_a_study() -> None:
     for state, attributes in said:
         value = 0.5 if state is TrialState.COMPLETE else None
         study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attributes))
-    standing = standing_of(study.trials)
+    standing = Summary(Tally).of(study.trials).standing()
     assert (standing.trained, standing.running, standing.proposed) == (2, 1, 6)
     assert standing.waiting
     assert standing.seen == {"a", "b", "c", "e"}
     assert standing.rejected == 2
     assert standing.failures == ("trial 3: failed: broken",)
+
+
+def test_a_study_is_read_as_optuna_reads_it(location: StudyLocation) -> None:
+    study = optuna.create_study(study_name="parts", storage=location.url, direction="maximize")
+    distributions = {
+        "a": optuna.distributions.FloatDistribution(1e-3, 1, log=True),
+        "b": optuna.distributions.IntDistribution(0, 8, step=2),
+        "c": optuna.distributions.CategoricalDistribution(("x", None, 3)),
+    }
+    for value in (0.5, float("inf")):
+        trial = study.ask(distributions)
+        trial.set_user_attr("nested", {"list": [1, None]})
+        trial.set_constraint("size", -1.0)
+        trial.report(float("-inf"), step=2)
+        trial.report(0.25, step=1)
+        study.tell(trial, value)
+    study.ask().report(0.5, step=1)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    study.enqueue_trial({"a": 0.5})
+    other = optuna.create_study(study_name="another", storage=location.url)
+    other.tell(other.ask(distributions), 1.0)
+    expected = optuna.load_study(study_name="parts", storage=location.url).get_trials()
+    found = optuna.load_study(study_name="parts", storage=StudyStorage(location.url)).get_trials()
+    assert found == expected
+    assert [list(t.params) for t in found] == [list(t.params) for t in expected]
+
+
+class Numbers:
+    """The numbers of the trials it was given, and whether they had ended."""
+
+    reads = 0
+
+    def __init__(self) -> None:
+        self.numbers: list[tuple[int, bool]] = []
+
+    def add(self, trial: FrozenTrial) -> None:
+        Numbers.reads += 1
+        self.numbers.append((trial.number, trial.state.is_finished()))
+
+    def copy(self) -> "Numbers":
+        own = Numbers()
+        own.numbers = self.numbers.copy()
+        return own
+
+
+def test_a_summary_reads_trials_that_have_ended_once() -> None:
+    study, summary = optuna.create_study(), Summary(Numbers)
+
+    def numbers(but: int | None = None) -> list[tuple[int, bool]]:
+        return summary.of(study.get_trials(deepcopy=False), but).numbers
+
+    assert numbers() == []
+    trials = [study.ask() for _ in range(4)]
+    study.tell(trials[0], 1.0)
+    study.tell(trials[2], 1.0)
+    assert numbers() == [(0, True), (1, False), (2, True), (3, False)]
+    assert numbers(but=3) == [(0, True), (1, False), (2, True)]
+    study.tell(trials[1], state=TrialState.FAIL)
+    assert numbers() == [(0, True), (1, True), (2, True), (3, False)]
+    Numbers.reads = 0
+    assert numbers() == [(0, True), (1, True), (2, True), (3, False)]
+    assert Numbers.reads == 1
+    study = optuna.create_study()
+    study.tell(study.ask(), 1.0)
+    assert numbers() == [(0, True)]

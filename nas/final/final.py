@@ -25,11 +25,11 @@ from nas.study.database import open_database
 from nas.study.devices import device_name, find_device
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation, check_directory
-from nas.study.readings import begin_reading, check_unread, end_reading
 from nas.study.records import StudyRecord
 from nas.study.request import folder_of
 from nas.study.storage import read_study, storage_errors, versions
 from nas.study.team import posts_for
+from nas.study.test_log import begin_reading, check_unread, end_reading
 
 __all__ = ["FinalFailed", "FinalObserver", "FinalResult", "run_final"]
 

@@ -24,8 +24,9 @@ from nas.study.presets import enqueue_presets, preset_outside, queue_again
 from nas.study.processes import is_alive
 from nas.study.proposals import Candidate, candidate_of, derived_seed, mark_excess
 from nas.study.records import DIED, NOBODY, Outcome, TrialRecord
-from nas.study.standing import Standing, standing_of
+from nas.study.standing import Standing, Tally
 from nas.study.storage import STATES, trial_record
+from nas.study.summaries import Summary
 from nas.training.tuning import defaults
 
 _FAILURES = 5  # diverged, out of memory or failed in a row before the search gives up
@@ -85,6 +86,7 @@ class Claims:
         self._deadline = time.monotonic() + (plan.timeout or float("inf"))
         self._failed_before: int | None = None  # failures in a row that this search did not see
         self._ended_elsewhere: list[FrozenTrial] = []
+        self._tally = Summary(Tally)
 
     def next(self) -> Step:
         """What comes next.
@@ -111,7 +113,7 @@ class Claims:
         if self._end_hopeless(gone):
             self._ended_elsewhere += self._mirror.refresh()
             gone = [trial for trial in gone if not self._hopeless(trial)]
-        standing = standing_of(self._mirror.trials)
+        standing = self._standing()
         if self._failed_before is None:
             self._failed_before = len(standing.failures)
             standing = self._queue_presets(standing)
@@ -142,7 +144,10 @@ class Claims:
         space, choices = plan.proposals.space, plan.proposals.choices
         enqueue_presets(self._database.study, plan.presets, space, choices, standing.seen)
         self._mirror.refresh()
-        return standing_of(self._mirror.trials)
+        return self._standing()
+
+    def _standing(self) -> Standing:
+        return self._tally.of(self._mirror.trials).standing()
 
     def _propose(self, standing: Standing) -> Proposal | TrialRecord:
         """The next design, written as a trial that runs, or was refused."""

@@ -24,6 +24,7 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 
 from nas.study import ownership
 from nas.study.location import StudyLocation
+from nas.study.reading import StudyStorage
 from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors
 
 _LOCK_POLL = 0.01  # seconds
@@ -362,8 +363,10 @@ def _set_journal_mode(path: Path, mode: str, *, patience: float = 0) -> None:
         database.execute(f"PRAGMA journal_mode={mode}")
 
 
-def _sqlite(location: StudyLocation) -> RDBStorage:
-    storage = RDBStorage(location.url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}})
+def _sqlite(location: StudyLocation) -> StudyStorage:
+    storage = StudyStorage(
+        location.url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}}
+    )
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")
     def without_waiting_for_the_disk(connection: sqlite3.Connection, record: object) -> None:
@@ -375,10 +378,10 @@ def _sqlite(location: StudyLocation) -> RDBStorage:
     return storage
 
 
-def _server(location: StudyLocation) -> RDBStorage:
+def _server(location: StudyLocation) -> StudyStorage:
     for attempt in range(_CREATIONS):
         try:
-            return RDBStorage(location.url)
+            return StudyStorage(location.url)
         except STORAGE_ERRORS as error:
             made_by_another = any(word in str(error).lower() for word in ("exist", "duplicate"))
             if not made_by_another or attempt == _CREATIONS - 1:

@@ -1,6 +1,7 @@
 """The trials of a study in memory, where samplers and pruners read them at no cost."""
 
 import copy
+from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
@@ -42,6 +43,7 @@ class Mirror:
         )
         self._id_here: dict[int, int] = {}  # by the trial's id in the database
         self._id_there: dict[int, int] = {}  # the other way round
+        self._copied: set[int] = set()  # trials that have ended here and there, by their ids there
 
     def reconnect(self, database: optuna.Study) -> None:
         """Says that the database is read by this study from now on."""
@@ -52,20 +54,26 @@ class Mirror:
 
         To be called while this process runs no trial.
         """
-        ended = []
-        for trial in self._database.get_trials(deepcopy=False):
-            here = self._id_here.get(trial._trial_id)
-            if here is None:
-                here = self._storage.create_new_trial(self.study._study_id, template_trial=trial)
-                self.connect(here, trial._trial_id)
-            else:
-                known = self._storage.get_trial(here)
-                if known.state.is_finished():
-                    continue
+        trials = self._database.get_trials(deepcopy=False)
+        new = [trial for trial in trials if trial._trial_id not in self._copied]
+        return [trial for trial in new if self._ends(trial)]
+
+    def _ends(self, trial: FrozenTrial) -> bool:
+        """Copies what is new of a trial of the database; returns whether it ended elsewhere."""
+        here = self._id_here.get(trial._trial_id)
+        ended_here = False
+        if here is None:
+            template = _Ended.of(trial) if trial.state.is_finished() else trial
+            here = self._storage.create_new_trial(self.study._study_id, template_trial=template)
+            self.connect(here, trial._trial_id)
+        else:
+            known = self._storage.get_trial(here)
+            ended_here = known.state.is_finished()
+            if not ended_here:
                 write_changes(self._storage, here, known, trial)
-            if trial.state.is_finished():
-                ended.append(trial)
-        return ended
+        if trial.state.is_finished():
+            self._copied.add(trial._trial_id)
+        return trial.state.is_finished() and not ended_here
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -108,3 +116,18 @@ class Mirror:
     def id_in_database(self, here: int) -> int | None:
         """The id in the database of a trial of the copy; None while it is not there."""
         return self._id_there.get(here)
+
+
+class _Ended(FrozenTrial):
+    """A trial that has ended: a copy of it shares its content, which nobody changes any more."""
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> "_Ended":
+        ended = cls.__new__(cls)
+        ended.__dict__.update(trial.__dict__)
+        return ended
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTrial:
+        trial = FrozenTrial.__new__(FrozenTrial)
+        trial.__dict__.update(self.__dict__)
+        return trial

@@ -1,25 +1,15 @@
 """Which runs are stopped early; what each rule saves and risks is measured in docs/pruning.md."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-Comparable = Callable[[FrozenTrial, FrozenTrial], bool]
-"""Whether a run (first) may be judged by another (second)."""
-
-
-def no_larger(size: str) -> Comparable:
-    """Judges a run only by designs that are no larger in this user attribute of theirs."""
-
-    def comparable(own: FrozenTrial, other: FrozenTrial) -> bool:
-        return bool(other.user_attrs[size] <= own.user_attrs[size])
-
-    return comparable
-
+from nas.study.summaries import Summary
 
 _SHARES = (0.3, 0.7)  # of a run, in `rungs`
 _KEEP = 1 / 3  # of the runs there
@@ -37,21 +27,19 @@ class RungPruner(BasePruner):
     Args:
         rungs: steps at which a run may stop, as reported.
         keep: share of the runs that go on from a rung, above 0 up to 1.
-        comparable: judges a run only by those for which this is true; by all when None. It sees
-            trials whose user attributes are set.
+        size: a user attribute of trials; a run is then judged only by those no larger in it.
 
     Raises:
         ValueError: `keep` is out of its range.
     """
 
-    def __init__(
-        self, rungs: Sequence[int], *, keep: float = 0.5, comparable: Comparable | None = None
-    ) -> None:
+    def __init__(self, rungs: Sequence[int], *, keep: float = 0.5, size: str | None = None) -> None:
         if not 0 < keep <= 1:
             raise ValueError(f"keep must be above 0 and at most 1, got {keep}")
         self._rungs = frozenset(rungs)
         self._keep = keep
-        self._comparable = comparable
+        self._size = size
+        self._came = Summary(lambda: _Came({rung: [] for rung in self._rungs}, size))
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether the run stops, which has just reported; of several objectives the first."""
@@ -61,19 +49,35 @@ class RungPruner(BasePruner):
         assert step is not None
         sign = -1 if study.directions[0] is StudyDirection.MINIMIZE else 1
         own = sign * trial.intermediate_values[step]
+        most = math.inf if self._size is None else trial.user_attrs[self._size]
         others = [
-            sign * other.intermediate_values[step]
-            for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number
-            and other.state is not TrialState.FAIL
-            and step in other.intermediate_values
-            and (self._comparable is None or self._comparable(trial, other))
+            sign * score
+            for number, size, score in self._came.of(study.get_trials(deepcopy=False)).by_rung[step]
+            if size <= most and number != trial.number
         ]
         better = sum(score > own for score in others)
         return better >= max(1, math.ceil(self._keep * (len(others) + 1)))
 
 
-def make_pruner(name: str, *, epochs: int, comparable: Comparable | None = None) -> BasePruner:
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """The runs with a score at each rung: number, size (0 where it does not matter) and score."""
+
+    by_rung: dict[int, list[tuple[int, float, float]]]
+    size: str | None
+
+    def add(self, trial: FrozenTrial) -> None:
+        if trial.state is TrialState.FAIL:
+            return
+        for rung in self.by_rung.keys() & trial.intermediate_values.keys():
+            size = 0 if self.size is None else trial.user_attrs[self.size]
+            self.by_rung[rung].append((trial.number, size, trial.intermediate_values[rung]))
+
+    def copy(self) -> "_Came":
+        return _Came({rung: runs.copy() for rung, runs in self.by_rung.items()}, self.size)
+
+
+def make_pruner(name: str, *, epochs: int, size: str | None = None) -> BasePruner:
     """One of `nas.study.request.PRUNERS`, for runs of this many epochs.
 
     Args:
@@ -81,12 +85,12 @@ def make_pruner(name: str, *, epochs: int, comparable: Comparable | None = None)
             `median` stops what is below the median from the middle on, `halving` is ASHA from the
             middle on.
         epochs: of a full run; epoch n is reported as step n.
-        comparable: as in `RungPruner`; other pruners compare all runs.
+        size: as in `RungPruner`; other pruners compare all runs.
     """
     if name == "none":
         return NopPruner()
     if name == "rungs":
-        return RungPruner(_rungs(epochs), keep=_KEEP, comparable=comparable)
+        return RungPruner(_rungs(epochs), keep=_KEEP, size=size)
     warmup = max(1, epochs // 2)  # at a high learning rate accuracy says little
     if name == "halving":
         return SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=2)

@@ -97,7 +97,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestReading:
-    """One time that the test set was read, see `nas.study.readings`."""
+    """One time that the test set was read, see `nas.study.test_log`."""
 
     began: str  # ISO 8601, with the time zone
     plan: str  # digest of what was asked

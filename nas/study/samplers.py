@@ -1,11 +1,12 @@
 """What to train next: Optuna samplers that propose only what fits and was not proposed before."""
 
+import copy
 import itertools
 import math
 import random
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
 from nas.study.domain import Domain, Params
+from nas.study.summaries import Summary
 from nas.study.surrogate import Encoder, Floats, GaussianProcess, Kernel
 
 _STARTUP = 10  # scores before a model is asked; until then designs are drawn
@@ -32,6 +34,10 @@ _CLIMBS = 3  # times it moves on to the neighbours of the most promising ones
 _CLIMBERS = 2  # of them
 _REPEATS = 20  # times TPE is asked again for something feasible and new
 _TRIES = 200  # random designs until one is new
+
+_Cost = Callable[[Params], float | Sequence[float]]
+_END = -1  # no step of a trial is below 0
+_IDENTITY = ("search_space", "active", "key", "cost")  # of a domain: which proposal a trial is
 
 
 def make_sampler(
@@ -71,12 +77,15 @@ class DomainSampler(BaseSampler):
     "Random" means as `Domain.sample` draws it. Subclasses choose better.
     """
 
+    _learns_costs = False
+
     def __init__(self, seed: int, domain: Domain | None, rules: Mapping[str, Any]) -> None:
         self.domain = domain
         self._rules = rules
         self._lock = threading.RLock()  # Optuna's n_jobs shares a sampler among threads
         self._proposed: dict[int, Params] = {}  # by trial number; the trial may not have it yet
-        self._ended: dict[int, tuple[Params, Params | None, Hashable]] = {}  # by number
+        self._said: Summary[_Said]
+        self._read_in: Domain | None = None
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
@@ -114,8 +123,7 @@ class DomainSampler(BaseSampler):
             )
         domain = self.domain or Domain(search_space=search_space, **self._rules)
         with self._lock:
-            others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-            history = self._read(domain, others, study.direction)
+            history = self._read(domain, study, trial)
             self._proposed[trial.number] = self._propose(study, trial, domain, history)
             return dict(self._proposed[trial.number])
 
@@ -139,30 +147,15 @@ class DomainSampler(BaseSampler):
                 break
         return domain.completed({}, self._rng) if params is None else params
 
-    def _read(
-        self, domain: Domain, trials: Sequence[FrozenTrial], direction: StudyDirection
-    ) -> "_History":
-        known = []
-        for trial in trials:
-            if trial.state is TrialState.WAITING:
-                continue
-            proposal, key = self._identified(domain, trial)
-            if proposal is not None:  # of this space, and complete
-                known.append(_Known(trial, proposal, key))
-        return _history(known, 1.0 if direction is StudyDirection.MAXIMIZE else -1.0)
-
-    def _identified(self, domain: Domain, trial: FrozenTrial) -> tuple[Params | None, Hashable]:
-        """The proposal that a trial is, and its key; remembered for trials that have ended."""
-        params, proposal, key = self._ended.get(trial.number, (None, None, None))
-        if self.domain is None or params is None or params != trial.params:
-            values: Params = trial.params
-            if trial.state is TrialState.RUNNING and not values:
-                values = self._proposed.get(trial.number, values)
-            proposal = domain.proposal(values)
-            key = None if proposal is None else domain.key(proposal)
-            if trial.state.is_finished():
-                self._ended[trial.number] = (trial.params, proposal, key)
-        return proposal, key
+    def _read(self, domain: Domain, study: optuna.Study, trial: FrozenTrial) -> "_History":
+        """What the other trials of the study say, if it is one of this domain."""
+        sign = 1.0 if study.direction is StudyDirection.MAXIMIZE else -1.0
+        before = self._read_in  # whose limits may be others
+        if before is None or any(getattr(domain, a) != getattr(before, a) for a in _IDENTITY):
+            self._read_in = domain
+            cost = domain.cost if self._learns_costs else None
+            self._said = Summary(lambda: _Said(domain, self._proposed, cost))
+        return self._said.of(study.get_trials(deepcopy=False), but=trial.number).history(sign)
 
 
 class TPE(DomainSampler):
@@ -198,6 +191,8 @@ class GP(DomainSampler):
     of scores counts, so that a few very low ones do not hide the differences that matter. Trials
     that are still running count as if they ended as expected.
     """
+
+    _learns_costs = True
 
     def _propose(
         self, study: optuna.Study, trial: FrozenTrial, domain: Domain, history: "_History"
@@ -251,7 +246,8 @@ class _Model:
         self._cost_range = (np.zeros(0), np.ones(0))
         groups = self._encoder.groups
         if self._cost is not None:
-            costs = self._log_costs([*domain.pool, *history.designs])
+            costs = self._costs([*domain.pool, *history.designs[history.costed :]])
+            costs = _logs(np.vstack([costs, *(history.cost_range or ())]))
             self._cost_range = costs.min(0), np.maximum(np.ptp(costs, axis=0), 1e-9)
             groups = np.r_[groups, groups.max() + 1 + np.arange(costs.shape[1])]
         chosen = history.chosen(_OBSERVED)
@@ -282,14 +278,19 @@ class _Model:
         if self._cost is None:
             return columns
         low, width = self._cost_range
-        return np.hstack([columns, (self._log_costs(designs) - low) / width])
+        return np.hstack([columns, (_logs(self._costs(designs)) - low) / width])
 
-    def _log_costs(self, designs: Sequence[Params]) -> Floats:
+    def _costs(self, designs: Sequence[Params]) -> Floats:
         assert self._cost is not None
         costs = np.array([self._cost(design) for design in designs], dtype=np.float64)
-        if not (costs > 0).all() or not np.isfinite(costs).all():
-            raise ValueError(f"expected costs above 0, got {costs[~(costs > 0)].tolist()[:1]}")
-        return np.log(costs.reshape(len(designs), -1))
+        return costs.reshape(len(designs), -1)
+
+
+def _logs(costs: Floats) -> Floats:
+    if not (costs > 0).all() or not np.isfinite(costs).all():
+        raise ValueError(f"expected costs above 0, got {costs[~(costs > 0)].tolist()[:1]}")
+    logs: Floats = np.log(costs)
+    return logs
 
 
 def _normal_scores(scores: Floats) -> Floats:
@@ -300,20 +301,15 @@ def _normal_scores(scores: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    trial: FrozenTrial
-    proposal: Params
-    key: Hashable
-
-
-@dataclass(frozen=True, slots=True)
 class _History:
     """What other trials say: larger scores are better."""
 
-    seen: frozenset[Hashable]  # keys
+    seen: Set[Hashable]  # keys
     designs: list[Params]  # those with a score
     scores: Floats  # [n]
     running: list[Params]
+    cost_range: tuple[Floats, Floats] | None  # lowest and highest of the first `costed` designs
+    costed: int
 
     def best(self, number: int, is_feasible: Callable[[Params], bool]) -> list[Params]:
         """The feasible designs of the best scores, best first; of equals the earlier first."""
@@ -329,60 +325,103 @@ class _History:
         return np.concatenate([best, newest])
 
 
-def _history(known: Sequence[_Known], sign: float) -> _History:
-    """What the trials say, for a study that is maximized (sign 1) or minimized (-1).
+class _Said:
+    """What trials say, one after another; a sum for `nas.study.summaries`.
 
-    A trial that failed or was stopped before its first score counts as the worst.
+    A trial that failed or was stopped before its first score counts as the worst. One that was
+    stopped later would have ended as far behind the others as it was then. Nearer may be truer, but
+    only the order of scores counts.
+
+    Args:
+        domain: trials that are no proposals of it say nothing.
+        proposed: by trial number, for trials that may not have their proposal yet.
+        cost: of proposals, if their range is to be known.
     """
-    ends = _Ends([k.trial for k in known if k.trial.state is TrialState.COMPLETE])
-    scored: dict[Hashable, tuple[Params, float]] = {}
-    worst: dict[Hashable, Params] = {}
-    running: dict[Hashable, Params] = {}
-    for one in known:
-        if one.trial.state is TrialState.RUNNING:
-            running[one.key] = one.proposal
-        elif (score := ends.score(one.trial)) is not None:
-            scored[one.key] = (one.proposal, sign * score)
+
+    def __init__(self, domain: Domain, proposed: Mapping[int, Params], cost: _Cost | None) -> None:
+        self._domain = domain
+        self._proposed = proposed
+        self._cost = cost
+        self._seen: set[Hashable] = set()  # keys
+        self._at: dict[Hashable, int] = {}  # where a key's score lies in these four:
+        self._designs: list[Params] = []
+        self._scores: list[float] = []  # at the step
+        self._steps: list[int] = []  # at which it was stopped, or _END
+        self._worst: dict[Hashable, Params] = {}
+        self._running: dict[Hashable, Params] = {}
+        self._complete: list[FrozenTrial] = []
+        self._cost_range: tuple[Floats, Floats] | None = None  # of the designs with a score
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Takes in the next trial."""
+        if trial.state is TrialState.WAITING:
+            return
+        values: Params = trial.params
+        if trial.state is TrialState.RUNNING and not values:
+            values = self._proposed.get(trial.number, values)
+        proposal = self._domain.proposal(values)
+        if proposal is None:  # of another space, or incomplete
+            return
+        key = self._domain.key(proposal)
+        self._seen.add(key)
+        if trial.state is TrialState.RUNNING:
+            self._running[key] = proposal
+        elif trial.state is TrialState.COMPLETE and trial.value is not None:
+            self._complete.append(trial)
+            self._score(key, proposal, trial.value, _END)
+        elif (
+            trial.state is TrialState.PRUNED
+            and (step := trial.last_step) is not None
+            and math.isfinite(score := trial.intermediate_values[step])
+        ):
+            self._score(key, proposal, score, step)
         else:
-            worst[one.key] = one.proposal
-    if scored:
-        lowest = min(score for _, score in scored.values())
-        scored |= {
-            key: (p, lowest) for key, p in worst.items() if key not in scored and key not in running
-        }
-    return _History(
-        seen=frozenset(one.key for one in known),
-        designs=[proposal for proposal, _ in scored.values()],
-        scores=np.array([score for _, score in scored.values()]),
-        running=list(running.values()),
-    )
+            self._worst[key] = proposal
 
+    def copy(self) -> "_Said":
+        """One of its own, that further trials can be added to."""
+        own = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, set | dict | list):
+                setattr(own, name, value.copy())
+        return own
 
-class _Ends:
-    """The score a trial ended with, or would have if it had not been stopped.
+    def history(self, sign: float) -> "_History":
+        """All of it, for a study that is maximized (sign 1) or minimized (-1)."""
+        scores, steps = np.array(self._scores, dtype=np.float64), np.array(self._steps)
+        for step in {*self._steps} - {_END}:
+            scores[steps == step] += self._gain(step)
+        scores *= sign
+        designs = self._designs.copy()
+        if designs:
+            scored = self._at.keys() | self._running.keys()
+            designs += [design for key, design in self._worst.items() if key not in scored]
+            worst = np.full(len(designs) - len(scores), scores.min())
+            scores = np.concatenate([scores, worst])
+        return _History(
+            seen=self._seen,
+            designs=designs,
+            scores=scores,
+            running=list(self._running.values()),
+            cost_range=self._cost_range,
+            costed=len(self._designs),
+        )
 
-    A trial that was stopped would have ended as far behind the others as it was then. Nearer may be
-    truer, but only the order of scores counts.
-    """
-
-    def __init__(self, complete: Sequence[FrozenTrial]) -> None:
-        self._complete = complete
-        self._gains: dict[int, float] = {}  # by step: how much is gained from then on
-
-    def score(self, trial: FrozenTrial) -> float | None:
-        if trial.state is TrialState.COMPLETE:
-            return trial.value
-        if trial.state is not TrialState.PRUNED or trial.last_step is None:
-            return None
-        step = trial.last_step
-        score = trial.intermediate_values[step]
-        if not math.isfinite(score):
-            return None
-        if step not in self._gains:
-            self._gains[step] = self._gain(step)
-        return score + self._gains[step]
+    def _score(self, key: Hashable, design: Params, score: float, step: int) -> None:
+        at = self._at.setdefault(key, len(self._designs))
+        if at == len(self._designs):
+            self._designs.append(design)
+            self._scores.append(score)
+            self._steps.append(step)
+        else:
+            self._designs[at], self._scores[at], self._steps[at] = design, score, step
+        if self._cost is not None:
+            costs = np.atleast_1d(np.array(self._cost(design), dtype=np.float64))
+            low, high = self._cost_range or (costs, costs)
+            self._cost_range = np.minimum(low, costs), np.maximum(high, costs)
 
     def _gain(self, step: int) -> float:
+        """How much is gained from a step to the end, on average."""
         gains = [
             t.value - t.intermediate_values[step]
             for t in self._complete

@@ -19,7 +19,7 @@ from nas.study.observer import Observer, Opening
 from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.processes import worker_name
 from nas.study.proposals import Proposals
-from nas.study.pruners import make_pruner, no_larger
+from nas.study.pruners import make_pruner
 from nas.study.records import StudyRecord, StudySettings
 from nas.study.request import SearchRequest
 from nas.study.samplers import make_sampler
@@ -214,9 +214,7 @@ def search_alone(
                 pruner=make_pruner(
                     request.pruner,
                     epochs=config.epochs,
-                    comparable=no_larger(request.objectives[1])
-                    if len(request.objectives) > 1
-                    else None,
+                    size=request.objectives[1] if len(request.objectives) > 1 else None,
                 ),
                 train=make_trainer(images, config, seed=request.seed, device=device),
                 checkpoint=make_checkpoints(

@@ -1,7 +1,6 @@
 """Where a study stands between two trials: all that decides what comes next."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -23,42 +22,56 @@ class Standing:
     failures: tuple[str, ...]  # reasons of the last trials in a row that could not be trained
 
 
-def standing_of(trials: Iterable[FrozenTrial]) -> Standing:
-    """The standing of a study with these trials, in their order."""
-    trained = running = proposed = rejected = 0
-    waiting = False
-    seen = set()
-    failures: list[str] = []
-    for trial in trials:
+@dataclass(slots=True)
+class Tally:
+    """Counts trials, in their order; a sum for `nas.study.summaries`."""
+
+    trained: int = 0
+    running: int = 0
+    proposed: int = 0
+    waiting: bool = False
+    seen: set[str] = field(default_factory=set)
+    rejected: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Counts the next trial."""
         attributes = trial.user_attrs
         if trial.state is TrialState.WAITING:
-            waiting = True
-            continue
+            self.waiting = True
+            return
         if attributes.get("reason") in QUEUED_AGAIN:
-            continue
+            return
         outcome = Outcome(attributes["outcome"]) if "outcome" in attributes else None
         if outcome not in _REJECTED and "key" in attributes:
-            seen.add(attributes["key"])
+            self.seen.add(attributes["key"])
         if outcome is None:
-            running += trial.state is TrialState.RUNNING
-            proposed += trial.state is TrialState.RUNNING
-            continue
-        proposed += 1
-        trained += outcome.counts
+            self.running += trial.state is TrialState.RUNNING
+            self.proposed += trial.state is TrialState.RUNNING
+            return
+        self.proposed += 1
+        self.trained += outcome.counts
         if outcome in _REJECTED:
-            rejected += 1
-            continue
-        rejected = 0
+            self.rejected += 1
+            return
+        self.rejected = 0
         if outcome.counts:
-            failures.clear()
+            self.failures.clear()
         else:
-            failures.append(f"trial {trial.number}: {outcome}: {attributes.get('reason')}")
-    return Standing(
-        trained,
-        running,
-        proposed,
-        waiting,
-        frozenset(seen),
-        rejected,
-        tuple(failures),
-    )
+            self.failures.append(f"trial {trial.number}: {outcome}: {attributes.get('reason')}")
+
+    def copy(self) -> "Tally":
+        """One of its own, to count on."""
+        return replace(self, seen=self.seen.copy(), failures=self.failures.copy())
+
+    def standing(self) -> Standing:
+        """What has been counted."""
+        return Standing(
+            self.trained,
+            self.running,
+            self.proposed,
+            self.waiting,
+            frozenset(self.seen),
+            self.rejected,
+            tuple(self.failures),
+        )

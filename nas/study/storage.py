@@ -11,16 +11,16 @@ from pathlib import Path
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.processes import is_alive
-from nas.study.readings import readings_of
+from nas.study.reading import StudyStorage
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
 from nas.study.settings import differences, settings_from_json, settings_to_json
+from nas.study.test_log import readings_of
 from nas.training.tuning import REAL_VALUES
 
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
@@ -131,7 +131,7 @@ def _check_exists(location: StudyLocation) -> None:
     location.check_is_study()
 
 
-def _load(location: StudyLocation, storage: RDBStorage) -> optuna.Study:
+def _load(location: StudyLocation, storage: StudyStorage) -> optuna.Study:
     names = [study.study_name for study in storage.get_all_studies()]
     if location.name not in names:
         raise StudyError(
@@ -201,9 +201,9 @@ def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
         ) from error
 
 
-def _storage(location: StudyLocation) -> RDBStorage:
+def _storage(location: StudyLocation) -> StudyStorage:
     connect = {"timeout": SQLITE_TIMEOUT} if location.path is not None else {}
-    return RDBStorage(location.url, engine_kwargs={"connect_args": connect})
+    return StudyStorage(location.url, engine_kwargs={"connect_args": connect})
 
 
 STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError, sqlite3.Error)

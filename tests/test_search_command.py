@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -243,21 +244,28 @@ def test_a_study_made_with_other_settings_is_refused_with_the_difference(
     assert "--study" in said
 
 
-@pytest.mark.parametrize("place", ["file/studies", "/proc/studies"])
-def test_a_studies_directory_that_cannot_be_written(
-    capsys: pytest.CaptureFixture[str], place: str
-) -> None:
-    Path("file").write_text("")
-    assert "--studies-dir: expected a directory" in error_of(capsys, search("--studies-dir", place))
+NOT_WRITABLE = ["file/own", "/proc/own", "/proc/self/task", "/sys/kernel"]  # not even by root
+if os.geteuid() != 0:
+    NOT_WRITABLE.append("closed")
 
 
-def test_a_reports_directory_that_cannot_be_written_is_known_before_the_search(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def closed() -> Iterator[None]:
+    """A file and a directory in which nothing can be made."""
     Path("file").write_text("")
-    assert "--reports-dir: expected a directory" in error_of(
-        capsys, search("--reports-dir", "file/reports")
-    )
+    Path("closed").mkdir(mode=0o555)
+    yield
+    Path("closed").chmod(0o755)
+
+
+@pytest.mark.parametrize("place", NOT_WRITABLE)
+@pytest.mark.parametrize("option", ["--studies-dir", "--reports-dir"])
+@pytest.mark.usefixtures("closed")
+def test_a_directory_that_cannot_be_written_is_known_before_the_search(
+    capsys: pytest.CaptureFixture[str], option: str, place: str
+) -> None:
+    said = error_of(capsys, search(option, place))
+    assert f"{option}: expected a directory that can be written, got {place}" in said
     assert not list(Path("studies").glob("*"))
 
 

@@ -113,6 +113,28 @@ def test_killed_workers_a_killed_parent_and_ctrl_c(tmp_path: Path) -> None:
     assert sum(t.retries for t in read_study(location).trials) == 1  # that of the killed one
 
 
+@pytest.mark.slow
+def test_sigterm_to_the_parent_is_as_ctrl_c(tmp_path: Path, request_of: RequestOf) -> None:
+    location = StudyLocation.at("digits-5M", studies_dir=tmp_path / "studies")
+    arguments = ("--workers", "2", "--trials", "3", "--epochs", "40")
+    search = start(tmp_path, *arguments)
+    wait_until(lambda: trials_in(location, "RUNNING") == 2)
+    workers = processes_of(location)
+    search.terminate()  # to it alone, as a scheduler may
+    output, errors = search.communicate(timeout=60)
+    assert search.returncode == 130, errors
+    assert output == ""
+    assert errors.splitlines()[-1].startswith("interrupted: ")
+    assert not any(word in errors for word in ("Traceback", "worker ", "killed"))
+    assert all(map(ended, workers))
+    assert trials_in(location, "RUNNING") == 0
+    assert trials_in(location, "WAITING") == 2
+    study = run_search(request_of(trials=3, epochs=40)).study  # which is what was asked for
+    assert study.trained == 3
+    assert len({t.architecture for t in study.trials if t.outcome and t.outcome.counts}) == 3
+    assert (trials_in(location, "RUNNING"), trials_in(location, "WAITING")) == (0, 0)
+
+
 def test_each_worker_has_a_gpu_of_its_own(
     request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

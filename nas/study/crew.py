@@ -50,7 +50,7 @@ def posts_for(request: SearchRequest) -> list[Post]:
     """
     device, workers = find_device(request.device), request.workers
     if device.type != "cuda":
-        threads = str(max(1, torch.get_num_threads() // workers))
+        threads = str(threads_of_each(workers))
         return [Post(request.device, dict.fromkeys(_THREADS, threads))] * workers
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
@@ -64,6 +64,11 @@ def posts_for(request: SearchRequest) -> list[Post]:
             "--per-gpu puts more on one"
         )
     return [Post("cuda", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]
+
+
+def threads_of_each(workers: int) -> int:
+    """How many of the CPU's threads each of some workers has."""
+    return max(1, torch.get_num_threads() // workers)
 
 
 class Crew:
@@ -83,6 +88,7 @@ class Crew:
         self._names: dict[int, str] = {}  # of workers that are at it, as in trials
         self._endings: list[SearchEnding] = []
         self._failures: list[str] = []
+        self._checkpoint_failed = False
 
     def run(self, interrupts: Interrupts) -> SearchEnding | None:
         """Has the workers search until all have ended.
@@ -100,7 +106,7 @@ class Crew:
             except KeyboardInterrupt:
                 for _, process in workers:
                     process.terminate()
-                self._follow(workers, _PATIENCE)
+                self._follow(workers, _PATIENCE, asked_to_end=True)
                 raise
         best = (SearchEnding.DONE, SearchEnding.EXHAUSTED, SearchEnding.TIMEOUT)
         return next((ending for ending in best if ending in self._endings), None)
@@ -111,9 +117,14 @@ class Crew:
         return "; ".join(dict.fromkeys(self._failures)) or "no worker ended well"
 
     def _follow(
-        self, workers: Sequence[tuple[Connection, SpawnProcess]], patience: float | None = None
+        self,
+        workers: Sequence[tuple[Connection, SpawnProcess]],
+        patience: float | None = None,
+        *,
+        asked_to_end: bool = False,
     ) -> None:
         """Hands on what the workers say until all have ended, or are silent for too long."""
+        expected = (0, -signal.SIGTERM) if asked_to_end else (0,)  # it may come before the search
         open_ends = {channel: (i, process) for i, (channel, process) in enumerate(workers)}
         open_ends = {c: found for c, found in open_ends.items() if not c.closed}
         while open_ends:
@@ -130,7 +141,8 @@ class Crew:
                     channel.close()
                     process.join()
                     self._names.pop(number, None)
-                    if process.exitcode:
+                    assert process.exitcode is not None
+                    if process.exitcode not in expected:
                         self._fail(number, _end_in_words(process.exitcode))
 
     def _hear(self, number: int, event: str, *said: Any) -> None:
@@ -140,6 +152,10 @@ class Crew:
             self._endings.append(said[0])
         elif event == "failure":
             self._fail(number, said[0])
+        elif event == "checkpoint_failed":
+            if not self._checkpoint_failed:
+                self._checkpoint_failed = True
+                self._observer.checkpoint_failed(*said)
         elif event in ("trial_ended", "ended_elsewhere"):
             (trial,) = said
             own = event == "trial_ended"
@@ -247,6 +263,9 @@ class _Relay(Observer):
 
     def ended_elsewhere(self, trial: TrialRecord) -> None:
         self.say("ended_elsewhere", trial)
+
+    def checkpoint_failed(self, reason: str) -> None:
+        self.say("checkpoint_failed", reason)
 
     def database_gone(self, reason: str, patience: float) -> None:
         self.say("database_gone", reason, patience)

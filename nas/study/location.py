@@ -1,9 +1,9 @@
 """Names and places of studies, checked before anything heavy is imported."""
 
-import errno
 import os
 import re
 import sqlite3
+import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +110,8 @@ def check_directory(option: str, directory: Path) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with tempfile.TemporaryFile(dir=directory):  # what the mode allows may still be impossible
+            pass
     except OSError as error:
         raise StudyError(
             f"{option}: expected a directory that can be written, got {directory}: {error.strerror}"

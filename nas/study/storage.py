@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import optuna
+import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -24,6 +25,8 @@ from nas.training.tuning import REAL_VALUES
 
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
 PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
+
+_WRITTEN_LAST = ("version_info", "alembic_version")  # of what Optuna writes in a new database
 
 STATES = {
     Outcome.TRAINED: TrialState.COMPLETE,
@@ -95,7 +98,7 @@ def begin_search(
 
 
 def open_existing(location: StudyLocation) -> optuna.Study:
-    """The study at this place.
+    """The study at this place; nothing is written to open it.
 
     Raises:
         StudyError: there is none, or it cannot be read.
@@ -106,7 +109,7 @@ def open_existing(location: StudyLocation) -> optuna.Study:
 
 
 def read_study(location: StudyLocation) -> StudyRecord:
-    """Everything a study holds.
+    """Everything a study holds; nothing is written to read it.
 
     Raises:
         StudyError: there is none, it cannot be read, or was not made by nas.
@@ -190,8 +193,11 @@ def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
 
 
 def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
+    attributes = study.user_attrs
+    if "settings" not in attributes and not study.get_trials(deepcopy=False):
+        raise _unmade(location)
     try:
-        return settings_from_json(study.user_attrs["settings"])
+        return settings_from_json(attributes["settings"])
     except (KeyError, ValueError) as error:
         raise StudyError(
             f"{location}: expected a study made by this version of nas, got {error}; "
@@ -200,8 +206,30 @@ def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
 
 
 def _storage(location: StudyLocation) -> RDBStorage:
+    """A complete database, to be read; RDBStorage would complete another one."""
     connect = {"timeout": SQLITE_TIMEOUT} if location.path is not None else {}
-    return RDBStorage(location.url, engine_kwargs={"connect_args": connect})
+    engine = sqlalchemy.create_engine(location.url, connect_args=connect)
+    try:
+        with engine.connect() as connection:
+            tables = sqlalchemy.inspect(connection)
+            for name in _WRITTEN_LAST:
+                rows = sqlalchemy.select(sqlalchemy.func.count()).select_from(
+                    sqlalchemy.table(name)
+                )
+                if not tables.has_table(name) or not connection.execute(rows).scalar():
+                    raise _unmade(location)
+    finally:
+        engine.dispose()
+    return RDBStorage(
+        location.url, engine_kwargs={"connect_args": connect}, skip_table_creation=True
+    )
+
+
+def _unmade(location: StudyLocation) -> StudyError:
+    return StudyError(
+        f"{location}: expected a study, got a database in which it is not made yet; run a search, "
+        "or try again in a moment if one has just begun"
+    )
 
 
 STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError, sqlite3.Error)
@@ -227,6 +255,8 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error, or of the database's error behind it."""
+    if isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
     return (
         str(getattr(error, "orig", None) or error).strip() or type(error).__name__
     ).splitlines()[0]

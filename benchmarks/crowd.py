@@ -26,9 +26,9 @@ from typing import Any
 
 import optuna
 import torch
+
 from kills import start
 from machine import load, processor, software
-
 from nas.study.dashboard import serve
 from nas.study.location import StudyError, StudyLocation
 from nas.study.records import Outcome, StudyRecord
@@ -57,6 +57,7 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
+        """A block in which it asks."""
         thread = threading.Thread(target=self._watch)
         thread.start()
         try:

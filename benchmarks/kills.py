@@ -28,12 +28,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import optuna
-import sqlalchemy
 import torch
-from sqlalchemy.exc import SQLAlchemyError
 
 from nas.data.loading import load_dataset
 from nas.study.devices import find_device
+from nas.study.location import StudyError
 from nas.study.proposals import candidate_of
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.study.request import SearchRequest
@@ -67,20 +66,13 @@ def start(request: SearchRequest) -> int:
 
 
 def wait_for_a_trial(request: SearchRequest) -> None:
-    """Until the study has begun; reads without making tables, as workers do in this moment."""
+    """Until the study has begun."""
     location = request.location_for("digits")
-    while location.path is not None and not location.path.exists():
-        time.sleep(0.1)
-    engine = sqlalchemy.create_engine(location.url)
-    query = sqlalchemy.text(
-        "SELECT count(*) FROM trials JOIN studies USING (study_id) WHERE study_name = :name"
-    )
     while True:
-        with suppress(SQLAlchemyError), engine.connect() as connection:
-            if connection.execute(query, {"name": location.name}).scalar():
-                break
+        with suppress(StudyError):  # not made yet
+            if read_study(location).trials:
+                return
         time.sleep(0.1)
-    engine.dispose()
 
 
 def accuracy(trial: TrialRecord, request: SearchRequest) -> float | None:

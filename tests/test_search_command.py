@@ -164,6 +164,39 @@ def test_bad_options_are_one_line(
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://someone:{}@127.0.0.1:9/none",
+        "postgresql+psycopg://someone@127.0.0.1:9/none?connect_timeout=2&password={}",
+        "postgresql+psycopg:///none?host=127.0.0.1&port=9&sslpassword={}&user=someone",
+        "postgresql+psycopg://someone:{}@127.0.0.1:port/none",
+        "postgresql+psycopg://someone:{}@127.0.0.1:9/none?nonsense=1",
+        "postgresql+psycopg://someone:half@{}@127.0.0.1:9/none",
+        "postgresql+psycopg://someone:half@{}/more@127.0.0.1:9/none",
+        "postgresql+psycopg://someone:half/{}@127.0.0.1:9/none",
+        "postgresql+nodriver://someone:{}@127.0.0.1:9/none",
+        "postgresql:/someone:{}@127.0.0.1:9/none",
+        "someone:{}@127.0.0.1:9/none",
+    ],
+)
+def test_no_error_prints_the_password_of_a_url(
+    capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    pytest.importorskip("psycopg")
+    secret = "hush4711"
+    arguments = ["--study", "s", "--storage", url.format(secret)]
+    status = search(*arguments)
+    captured = capsys.readouterr()
+    assert (status, captured.err.splitlines()[-1][:7]) == (2, "error: ")
+    assert secret not in captured.out + captured.err
+    for command in ("report", "dashboard", "train"):
+        assert secret not in error_of(capsys, main([command, *arguments]))
+    assert main(["doctor", "--dataset", "digits", *arguments]) in (1, 2)
+    captured = capsys.readouterr()
+    assert secret not in captured.out + captured.err
+
+
+@pytest.mark.parametrize(
     ("space", "said"),
     [
         ("kernels = [3, 4]", "kernels must be odd"),

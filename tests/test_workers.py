@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from nas.study.crew import posts_for
+from nas.study.estimate import Pace
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, TrialRecord
 from nas.study.request import RequestError
@@ -154,6 +155,12 @@ def test_each_worker_has_a_gpu_of_its_own(
     assert gpus(workers=2) == ["GPU-abc", "7"]
     with pytest.raises(RequestError, match="expected at most 2, 1 for each of 2 GPUs, got 3"):
         posts_for(request_of(workers=3))
+
+
+def test_what_workers_do_at_the_same_time_takes_no_longer() -> None:
+    one, two = Pace(1000.0), Pace(1000.0, 2)
+    assert [round(pace.seconds_left(4) or 0, -1) for pace in (one, two)] == [4000, 2000]
+    assert Pace(None, 2).seconds_left(4) is None
 
 
 def test_workers_share_the_threads(request_of: RequestOf) -> None:

@@ -28,10 +28,9 @@ from nas.study.processes import is_alive
 from nas.study.records import DIED, QUEUED_AGAIN, Outcome
 from nas.study.storage import (
     PACKAGES,
-    STORAGE_ERRORS,
     first_line,
-    open_existing,
     read_study,
+    read_trials,
     storage_errors,
 )
 from nas.study.trainer import checkpoint_name
@@ -110,11 +109,10 @@ def look_at_storage(location: StudyLocation) -> Finding:
     try:
         location.check()
         if location.path is None:
-            return Finding("storage", True, f"{location}: {_server(location)}")
+            with storage_errors(location):
+                return Finding("storage", True, f"{location}: {_server(location)}")
     except StudyError as error:
         return Finding("storage", False, str(error))
-    except (*STORAGE_ERRORS, ImportError) as error:
-        return Finding("storage", False, f"{location}: no database: {first_line(error)}")
     folder = location.path.parent
     if warning := warning_for(location.path):
         return Finding("storage", False, warning)
@@ -153,7 +151,7 @@ def look_at_study(
         with storage_errors(location):  # it may go away in between
             study = read_study(location)
             whole = _whole(location)
-            trials = open_existing(location).get_trials(deepcopy=False)
+            trials = read_trials(location)
             orphans = _orphans(location, trials, grace)
     except StudyError as error:
         yield Finding("study", False, str(error))

@@ -114,11 +114,27 @@ def read_study(location: StudyLocation) -> StudyRecord:
     Raises:
         StudyError: there is none, it cannot be read, or was not made by nas.
     """
+    with _opened(location) as study:
+        return study_record(study, location)
+
+
+def read_trials(location: StudyLocation) -> list[FrozenTrial]:
+    """The trials of a study as Optuna has them; nothing is written to read them.
+
+    Raises:
+        StudyError: there is no such study, or it cannot be read.
+    """
+    with _opened(location) as study:
+        return study.get_trials(deepcopy=False)
+
+
+@contextmanager
+def _opened(location: StudyLocation) -> Iterator[optuna.Study]:
     _check_exists(location)
     with storage_errors(location):
         storage = _storage(location)
         try:
-            return study_record(_load(location, storage), location)
+            yield _load(location, storage)
         finally:
             storage.remove_session()
             storage.engine.dispose()
@@ -241,10 +257,13 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
     """Turns what opening a storage raises into one line that says what to do."""
     try:
         yield
-    except (NoSuchModuleError, ArgumentError, ImportError) as error:
+    except StudyError:
+        raise
+    except (NoSuchModuleError, ArgumentError, ImportError, ValueError) as error:  # as a port, say
+        reason = first_line(error).replace(location.url, str(location))
         raise StudyError(
             f"--storage: expected a database URL such as sqlite:///studies/my.db, "
-            f"got {location}: {first_line(error)}"
+            f"got {location}: {reason}"
         ) from error
     except (*STORAGE_ERRORS, RuntimeError, OSError) as error:
         raise StudyError(

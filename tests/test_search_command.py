@@ -359,6 +359,21 @@ def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals) -> None:
     assert states() == ["FAIL", "COMPLETE"]
 
 
+def test_sigterm_before_the_search_has_begun_is_as_ctrl_c(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tiny.fifo")  # the search waits for what it says
+    process = start_search("--space", "tiny.fifo")
+    writing = None
+    while writing is None and process.poll() is None:
+        with contextlib.suppress(OSError):  # nobody reads yet
+            writing = os.open("tiny.fifo", os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    if writing is not None:
+        os.close(writing)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+
+
 def test_in_a_terminal_a_panel_shows_where_the_search_stands(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nas.search", "--budget", "5M", "--trials", "3", *FAST]
     parent, child = pty.openpty()

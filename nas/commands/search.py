@@ -13,6 +13,7 @@ from nas.commands import arguments
 from nas.commands.words import outcome_counts
 from nas.numbers import millions, percent
 from nas.study.fronts import ACCURACY
+from nas.study.interrupts import sigterm_as_ctrl_c
 from nas.study.location import StudyLocation, check_directory
 from nas.study.records import training_in_words
 from nas.study.request import PRUNERS, SAMPLERS, SearchRequest
@@ -116,6 +117,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Searches, writes the report and prints the ranking."""
+    with sigterm_as_ctrl_c():  # also while it loads
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     request = SearchRequest(
         max_parameters=options.budget,
         trials=options.trials,

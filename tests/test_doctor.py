@@ -1,12 +1,16 @@
 """`nas doctor` as a person meets it."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from nas.commands import main
+from nas.study.database import open_database
 from nas.study.disks import network_file_system
+from nas.study.location import StudyLocation
 from nas.study.search import run_search
 from nas.study.storage import read_study
 from tests.conftest import RequestOf
@@ -54,6 +58,9 @@ def test_what_is_wrong_is_said_in_one_line_each(
     assert "secret" not in str(found)
     _, found = doctor(capsys, "--dataset", "digits", "--study", "missing")
     assert found["study"].startswith("BAD ")
+    assert main(["doctor", "--repair"]) == 2
+    said = "error: --repair: expected the study to repair with --study, got none\n"
+    assert capsys.readouterr().err == said
 
 
 def test_trials_without_a_worker_are_found_and_ended(
@@ -82,6 +89,47 @@ def test_trials_without_a_worker_are_found_and_ended(
     study = run_search(request).study
     assert study.trained == 2
     assert [t.architecture for t in study.trials[2:]] == [t.architecture for t in before.trials]
+
+
+def test_a_study_that_is_being_made_is_one_line_and_left_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    location = StudyLocation.at("new", studies_dir=tmp_path)
+    assert location.path is not None
+    where = ["--study", "new", "--studies-dir", str(tmp_path)]
+
+    def is_one_line() -> None:
+        before = schema_of(location.path)
+        for command in ("report", "train", "doctor"):
+            capsys.readouterr()
+            status = main([command, *where, *of_command[command]])
+            captured = capsys.readouterr()
+            said = captured.out.splitlines()[-1] if command == "doctor" else captured.err
+            assert (status, said.count("\n") <= 1) == (1 if command == "doctor" else 2, True)
+            assert f"{location.path}: expected a study, got a database in which it is not" in said
+        assert schema_of(location.path) == before
+
+    of_command = {
+        "report": ["--reports-dir", str(tmp_path / "reports")],
+        "train": ["--out", str(tmp_path / "runs")],
+        "doctor": ["--dataset", "digits"],
+    }
+    location.path.touch()
+    is_one_line()
+    with open_database(location):
+        is_one_line()  # before the search has said what it searches
+    for table in ("alembic_version", "trial_values", "version_info"):  # as they are made last
+        with closing(sqlite3.connect(location.path)) as database, database:
+            database.execute(f"DROP TABLE {table}")
+        is_one_line()
+    with open_database(location) as opened:  # a search makes what is missing
+        assert opened.study.trials == []
+
+
+def schema_of(path: Path | None) -> list[str]:
+    """All that is in an SQLite file, as commands."""
+    with closing(sqlite3.connect(path or "")) as database:
+        return list(database.iterdump())
 
 
 def test_a_disk_without_room(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

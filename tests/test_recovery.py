@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import random
+import resource
 import shutil
 import signal
 import sqlite3
@@ -189,6 +190,30 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(
     checkpoint = EpochCheckpoint(tmp_path / "file" / "run.pt", {}, least=0)
     assert trained(digits, checkpoint)[1].ending is Ending.FINISHED
     assert isinstance(checkpoint.error, OSError)
+
+
+def test_a_search_says_once_that_checkpoints_cannot_be_written(request_of: RequestOf) -> None:
+    heard: list[str] = []
+
+    class Warned(Observer):
+        def checkpoint_failed(self, reason: str) -> None:
+            heard.append(reason)
+
+        def epoch_ended(self, number: int, result: EpochResult) -> None:
+            time.sleep(0.5)  # so that checkpoints are worth it
+            if number:
+                raise KeyboardInterrupt
+
+    request = request_of(trials=2, epochs=4)
+    folder = request.checkpoints_for(request.location_for("digits"))
+    folder.parent.mkdir(parents=True)
+    folder.write_text("a file, where the folder belongs")
+    with pytest.raises(KeyboardInterrupt):
+        run_search(request, Warned())
+    assert len(heard) == 1  # of two that could not
+    assert "checkpoints" in heard[0]
+    study = run_search(request).study
+    assert (study.trained, study.interrupted, len(heard)) == (2, 1, 1)
 
 
 @pytest.fixture
@@ -427,6 +452,32 @@ def small_disk(directory: Path, size: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+def test_files_that_cannot_grow_are_one_line_and_the_study_goes_on_once_they_can(
+    request_of: RequestOf,
+) -> None:
+    request = request_of(trials=8, epochs=2)
+    location = run_search(dataclasses.replace(request, trials=1)).location
+    assert location.path is not None
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    filled = location.path.stat().st_size
+
+    class Filling(Observer):
+        def trial_started(self, number: int, *_: object) -> None:
+            if number == 1:  # this process can write no file beyond that size, as on a full disk
+                resource.setrlimit(resource.RLIMIT_FSIZE, (filled, limits[1]))
+
+    try:
+        with pytest.raises(SearchFailed, match=r"disk.*the same command continues") as failure:
+            run_search(request, Filling())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(failure.value)
+    assert 1 <= read_study(location).trained < 8
+    study = run_search(request).study
+    assert study.trained == 8
+    assert (trials_in(location, "RUNNING"), trials_in(location, "WAITING")) == (0, 0)
 
 
 def test_a_full_disk_is_one_line_and_the_study_goes_on_once_there_is_room(

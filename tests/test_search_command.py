@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -163,6 +164,39 @@ def test_bad_options_are_one_line(
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://someone:{}@127.0.0.1:9/none",
+        "postgresql+psycopg://someone@127.0.0.1:9/none?connect_timeout=2&password={}",
+        "postgresql+psycopg:///none?host=127.0.0.1&port=9&sslpassword={}&user=someone",
+        "postgresql+psycopg://someone:{}@127.0.0.1:port/none",
+        "postgresql+psycopg://someone:{}@127.0.0.1:9/none?nonsense=1",
+        "postgresql+psycopg://someone:half@{}@127.0.0.1:9/none",
+        "postgresql+psycopg://someone:half@{}/more@127.0.0.1:9/none",
+        "postgresql+psycopg://someone:half/{}@127.0.0.1:9/none",
+        "postgresql+nodriver://someone:{}@127.0.0.1:9/none",
+        "postgresql:/someone:{}@127.0.0.1:9/none",
+        "someone:{}@127.0.0.1:9/none",
+    ],
+)
+def test_no_error_prints_the_password_of_a_url(
+    capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    pytest.importorskip("psycopg")
+    secret = "hush4711"
+    arguments = ["--study", "s", "--storage", url.format(secret)]
+    status = search(*arguments)
+    captured = capsys.readouterr()
+    assert (status, captured.err.splitlines()[-1][:7]) == (2, "error: ")
+    assert secret not in captured.out + captured.err
+    for command in ("report", "dashboard", "train"):
+        assert secret not in error_of(capsys, main([command, *arguments]))
+    assert main(["doctor", "--dataset", "digits", *arguments]) in (1, 2)
+    captured = capsys.readouterr()
+    assert secret not in captured.out + captured.err
+
+
+@pytest.mark.parametrize(
     ("space", "said"),
     [
         ("kernels = [3, 4]", "kernels must be odd"),
@@ -243,21 +277,28 @@ def test_a_study_made_with_other_settings_is_refused_with_the_difference(
     assert "--study" in said
 
 
-@pytest.mark.parametrize("place", ["file/studies", "/proc/studies"])
-def test_a_studies_directory_that_cannot_be_written(
-    capsys: pytest.CaptureFixture[str], place: str
-) -> None:
-    Path("file").write_text("")
-    assert "--studies-dir: expected a directory" in error_of(capsys, search("--studies-dir", place))
+NOT_WRITABLE = ["file/own", "/proc/own", "/proc/self/task", "/sys/kernel"]  # not even by root
+if os.geteuid() != 0:
+    NOT_WRITABLE.append("closed")
 
 
-def test_a_reports_directory_that_cannot_be_written_is_known_before_the_search(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def closed() -> Iterator[None]:
+    """A file and a directory in which nothing can be made."""
     Path("file").write_text("")
-    assert "--reports-dir: expected a directory" in error_of(
-        capsys, search("--reports-dir", "file/reports")
-    )
+    Path("closed").mkdir(mode=0o555)
+    yield
+    Path("closed").chmod(0o755)
+
+
+@pytest.mark.parametrize("place", NOT_WRITABLE)
+@pytest.mark.parametrize("option", ["--studies-dir", "--reports-dir"])
+@pytest.mark.usefixtures("closed")
+def test_a_directory_that_cannot_be_written_is_known_before_the_search(
+    capsys: pytest.CaptureFixture[str], option: str, place: str
+) -> None:
+    said = error_of(capsys, search(option, place))
+    assert f"{option}: expected a directory that can be written, got {place}" in said
     assert not list(Path("studies").glob("*"))
 
 
@@ -316,6 +357,21 @@ def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals) -> None:
     assert again.returncode == 0, errors
     assert "trials  1 trained to the end, 1 interrupted and queued again" in output
     assert states() == ["FAIL", "COMPLETE"]
+
+
+def test_sigterm_before_the_search_has_begun_is_as_ctrl_c(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tiny.fifo")  # the search waits for what it says
+    process = start_search("--space", "tiny.fifo")
+    writing = None
+    while writing is None and process.poll() is None:
+        with contextlib.suppress(OSError):  # nobody reads yet
+            writing = os.open("tiny.fifo", os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    if writing is not None:
+        os.close(writing)
+    assert (process.returncode, errors) == (130, "interrupted\n")
 
 
 def test_in_a_terminal_a_panel_shows_where_the_search_stands(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
 
+from nas.commands import main
 from nas.study.database import open_database
 from nas.study.interrupts import Interrupts
 from nas.study.records import Outcome, TrialRecord
@@ -174,6 +176,51 @@ def test_a_trial_on_a_server_is_taken_over_and_its_worker_finds_it_lost(
     assert heard == ["0 continued", "0 lost"]
     assert (result.study.trained, result.newly_trained) == (2, 1)
     assert [t.retries for t in result.study.trials] == [1, 0]
+
+
+@pytest.mark.parametrize("place", ["before the host", "in the query"])
+def test_the_password_of_a_url_comes_out_nowhere(
+    request_of: RequestOf, postgres: Server, tmp_path: Path, capsys: Any, place: str
+) -> None:
+    engine = sqlalchemy.create_engine(postgres.url, isolation_level="AUTOCOMMIT")
+    secret = "hush4711"
+
+    def wrong(url: str) -> str:
+        return url.replace(secret, secret + "x")
+
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE nas LOGIN SUPERUSER PASSWORD '{secret}'")
+        access = Path(connection.exec_driver_sql("SHOW hba_file").scalar_one())
+        password = "host all nas 127.0.0.1/32 scram-sha-256\n"
+        access.write_text(password + access.read_text())
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    server = postgres.url.partition("@")[2]
+    if place == "in the query":
+        url = f"postgresql+psycopg://nas@{server}?connect_timeout=10&password={secret}"
+    else:
+        url = f"postgresql+psycopg://nas:{secret}@{server}"
+    request = request_of()
+    of_study = ["--study", "mine", "--reports-dir", str(tmp_path / "reports"), "--storage"]
+    doctor = ["doctor", "--dataset", "digits", "--study", "mine", "--storage"]
+    search = ["search", "--budget", "5M", "--dataset", "digits", "--space", str(request.space)]
+    search += ["--epochs", "1", "--subset", "0.1", "--trials", "2"]
+    assert main([*search, *of_study, url]) == 0
+    assert main([*search, *of_study, url, "--json"]) == 0
+    assert main([*search, *of_study, wrong(url)]) == 2
+    assert main(["report", *of_study, url]) == 0
+    assert main(["report", *of_study, wrong(url)]) == 2
+    assert main([*doctor, url]) == 0
+    assert main([*doctor, wrong(url)]) == 1
+    captured = capsys.readouterr()
+    (report,) = (tmp_path / "reports").iterdir()
+    said = [captured.out, captured.err, report.read_text()]
+    with engine.connect() as connection:
+        for table in sqlalchemy.inspect(connection).get_table_names():
+            said.append(str(connection.exec_driver_sql(f'SELECT * FROM "{table}"').all()))
+    engine.dispose()
+    assert "***" in captured.out
+    assert "password authentication failed" in captured.err
+    assert not any(secret in text for text in said)
 
 
 def test_a_server_that_stays_away_ends_the_search_and_nothing_is_lost(

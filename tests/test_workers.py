@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas.study.estimate import Pace
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, TrialRecord
 from nas.study.request import RequestError, SearchRequest
@@ -117,6 +118,28 @@ def posts_of(request: SearchRequest) -> list[Post]:
     return posts_for(request.device, request.workers, request.per_gpu)
 
 
+@pytest.mark.slow
+def test_sigterm_to_the_parent_is_as_ctrl_c(tmp_path: Path, request_of: RequestOf) -> None:
+    location = StudyLocation.at("digits-5M", studies_dir=tmp_path / "studies")
+    arguments = ("--workers", "2", "--trials", "3", "--epochs", "40")
+    search = start(tmp_path, *arguments)
+    wait_until(lambda: trials_in(location, "RUNNING") == 2)
+    workers = processes_of(location)
+    search.terminate()  # to it alone, as a scheduler may
+    output, errors = search.communicate(timeout=60)
+    assert search.returncode == 130, errors
+    assert output == ""
+    assert errors.splitlines()[-1].startswith("interrupted: ")
+    assert not any(word in errors for word in ("Traceback", "worker ", "killed"))
+    assert all(map(ended, workers))
+    assert trials_in(location, "RUNNING") == 0
+    assert trials_in(location, "WAITING") == 2
+    study = run_search(request_of(trials=3, epochs=40)).study  # which is what was asked for
+    assert study.trained == 3
+    assert len({t.architecture for t in study.trials if t.outcome and t.outcome.counts}) == 3
+    assert (trials_in(location, "RUNNING"), trials_in(location, "WAITING")) == (0, 0)
+
+
 def test_each_worker_has_a_gpu_of_its_own(
     request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +159,12 @@ def test_each_worker_has_a_gpu_of_its_own(
     assert gpus(workers=2) == ["GPU-abc", "7"]
     with pytest.raises(RequestError, match="expected at most 2, 1 for each of 2 GPUs, got 3"):
         posts_of(request_of(workers=3))
+
+
+def test_what_workers_do_at_the_same_time_takes_no_longer() -> None:
+    one, two = Pace(1000.0), Pace(1000.0, 2)
+    assert [round(pace.seconds_left(4) or 0, -1) for pace in (one, two)] == [4000, 2000]
+    assert Pace(None, 2).seconds_left(4) is None
 
 
 def test_workers_share_the_threads(request_of: RequestOf) -> None:

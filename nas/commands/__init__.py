@@ -14,6 +14,7 @@ from nas.commands import count, dashboard, doctor, final, predict, report, searc
 from nas.commands.words import in_one_line
 from nas.data.catalogue import DataError
 from nas.export.spec import ModelError
+from nas.study.interrupts import sigterm_as_ctrl_c
 from nas.study.location import StudyError
 from nas.study.request import RequestError
 
@@ -81,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options, unknown = parser.parse_known_args(arguments)
         if unknown:
             commands[options.command].error(f"unknown: {shlex.join(unknown)}")
-        status: int = _COMMANDS[options.command].run(options)
+        with sigterm_as_ctrl_c():  # also while it loads
+            status: int = _COMMANDS[options.command].run(options)
         sys.stdout.flush()
         return status
     except SystemExit as ending:  # argparse, after help or an error

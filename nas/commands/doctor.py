@@ -6,6 +6,7 @@ import json
 
 from nas.commands import arguments
 from nas.study.location import StudyLocation
+from nas.study.request import RequestError, checkpoints_folder
 
 SUMMARY = "check versions, device, data, storage and a study, one line each"
 
@@ -25,13 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints a line per finding; 0 when all is well."""
+    if options.repair and options.study is None:
+        raise RequestError("--repair: expected the study to repair with --study, got none")
     location = StudyLocation.at(
         options.study or "doctor", studies_dir=options.studies_dir, storage=options.storage
     )
     import optuna
 
     from nas.study import doctor
-    from nas.study.request import checkpoints_folder
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     findings = [

@@ -127,7 +127,15 @@ def run(options: argparse.Namespace) -> int:
     location = StudyLocation.at(
         request.study, studies_dir=request.studies_dir, storage=request.storage
     )
-    report = write_report(read_study(location), options.reports_dir)
+    try:
+        report = write_report(read_study(location), options.reports_dir)
+    except OSError as error:
+        print(
+            f"error: {result.folder} is whole, but the report could not be written: {error}; "
+            "make room and run nas report",
+            file=sys.stderr,
+        )
+        return 1
     if not result.tested_now:
         print(
             f"Nothing left to do: the test images were read on {result.record.read[:10]} for this "

@@ -59,7 +59,7 @@ class Progress(Observer):
             highlight=False,
         )
         each = opening.trial_seconds
-        total = (each or 0) * (self.request.trials - study.trained)
+        total = (each or 0) * (self.request.trials - study.trained) / opening.workers
         if each and total > _LONG:
             self.console.print(
                 f"NOTE: about {duration(total)} on this machine, {duration(each)} per design "
@@ -70,7 +70,7 @@ class Progress(Observer):
             )
         elif each and total:
             self.console.print(f"about {duration(total)} on this machine", style="dim")
-        self.pace = Pace(each)
+        self.pace = Pace(each, opening.workers)
 
     def trial_continued(self, number: int, epochs: int) -> None:
         """Says that a trial was begun before."""
@@ -87,6 +87,16 @@ class Progress(Observer):
     def warned(self, warning: str) -> None:
         """Shows the warning."""
         self.console.print(f"NOTE: {warning}", style="bold yellow", markup=False)
+
+    def checkpoint_failed(self, reason: str) -> None:
+        """Says what is at stake."""
+        self.console.print(
+            f"warning: a checkpoint could not be written ({reason}): a trial that is interrupted "
+            "would begin anew",
+            style="bold yellow",
+            markup=False,
+            highlight=False,
+        )
 
     def database_gone(self, reason: str, patience: float) -> None:
         """Says that the search waits for the database."""

@@ -38,6 +38,7 @@ class Crew:
         self._names: dict[int, str] = {}  # of workers that are at it, as in trials
         self._endings: list[SearchEnding] = []
         self._failures: list[str] = []
+        self._checkpoint_failed = False
 
     def run(self, interrupts: Interrupts) -> SearchEnding | None:
         """Has the workers search until all have ended.
@@ -69,6 +70,10 @@ class Crew:
             self._endings.append(said[0])
         elif event == "failure":
             self._fail(number, said[0])
+        elif event == "checkpoint_failed":
+            if not self._checkpoint_failed:
+                self._checkpoint_failed = True
+                self._observer.checkpoint_failed(*said)
         elif event in ("trial_ended", "ended_elsewhere"):
             (trial,) = said
             own = event == "trial_ended"
@@ -116,6 +121,9 @@ class _Relay(Observer):
 
     def ended_elsewhere(self, trial: TrialRecord) -> None:
         self.say("ended_elsewhere", trial)
+
+    def checkpoint_failed(self, reason: str) -> None:
+        self.say("checkpoint_failed", reason)
 
     def database_gone(self, reason: str, patience: float) -> None:
         self.say("database_gone", reason, patience)

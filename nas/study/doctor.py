@@ -26,7 +26,13 @@ from nas.study.location import StudyError, StudyLocation
 from nas.study.presets import queue_again
 from nas.study.processes import is_alive
 from nas.study.records import DIED, QUEUED_AGAIN, Outcome
-from nas.study.storage import PACKAGES, STORAGE_ERRORS, first_line, open_existing, read_study
+from nas.study.storage import (
+    PACKAGES,
+    first_line,
+    read_study,
+    read_trials,
+    storage_errors,
+)
 from nas.study.trainer import checkpoint_name
 
 _OLDEST_PYTHON = (3, 11)
@@ -103,11 +109,10 @@ def look_at_storage(location: StudyLocation) -> Finding:
     try:
         location.check()
         if location.path is None:
-            return Finding("storage", True, f"{location}: {_server(location)}")
+            with storage_errors(location):
+                return Finding("storage", True, f"{location}: {_server(location)}")
     except StudyError as error:
         return Finding("storage", False, str(error))
-    except (*STORAGE_ERRORS, ImportError) as error:
-        return Finding("storage", False, f"{location}: no database: {first_line(error)}")
     folder = location.path.parent
     if warning := warning_for(location.path):
         return Finding("storage", False, warning)
@@ -143,17 +148,20 @@ def look_at_study(
             a search takes such trials over by itself.
     """
     try:
-        study = read_study(location)
-        yield _whole(location)
+        with storage_errors(location):  # it may go away in between
+            study = read_study(location)
+            whole = _whole(location)
+            trials = read_trials(location)
+            orphans = _orphans(location, trials, grace)
     except StudyError as error:
         yield Finding("study", False, str(error))
         return
-    trials = open_existing(location).get_trials(deepcopy=False)
-    orphans = _orphans(location, trials, grace)
+    yield whole
     running = sum(t.state is TrialState.RUNNING for t in trials) - len(orphans)
     said = f"{study.trained} designs trained, {running} in training"
     if repair and orphans:
-        ended = _end(location, orphans)
+        with storage_errors(location):
+            ended = _end(location, orphans)
         yield Finding("trials", True, f"{said}; {ended} without a worker ended and queued again")
     elif orphans:
         numbers = ", ".join(str(t.number) for t in orphans)

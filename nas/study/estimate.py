@@ -50,10 +50,16 @@ def expected_trial_seconds(
 
 
 class Pace:
-    """Time left, from the trials of this search; from an estimate until the first is done."""
+    """Time left, from the trials of this search; from an estimate until the first is done.
 
-    def __init__(self, estimate: float | None) -> None:
+    Args:
+        estimate: seconds of a trial; None when unknown.
+        workers: how many trials are trained at the same time.
+    """
+
+    def __init__(self, estimate: float | None, workers: int = 1) -> None:
         self._estimate = estimate
+        self._workers = workers
         self._started = time.monotonic()
         self._last_end = self._started
         self._done = 0
@@ -66,9 +72,10 @@ class Pace:
     def seconds_left(self, trials: int) -> float | None:
         """Seconds until this many more designs are trained; None when nothing is known yet."""
         if self._done:
-            each = (self._last_end - self._started) / self._done
+            begun = (self._workers - 1) / 2  # those of the other workers are half done, on average
+            each = (self._last_end - self._started) / (self._done + begun)
         elif self._estimate is not None:
-            each = self._estimate
+            each = self._estimate / self._workers
         else:
             return None
         return max(0.0, trials * each - (time.monotonic() - self._last_end))

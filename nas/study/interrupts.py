@@ -10,6 +10,20 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """A block in which SIGTERM raises KeyboardInterrupt, as Ctrl-C does; in the main thread."""
+    heard = threading.current_thread() is threading.main_thread()
+    if not heard or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Interrupts:
     """While it is open, a signal raises KeyboardInterrupt in `allowed` blocks only.
 

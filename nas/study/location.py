@@ -1,9 +1,9 @@
 """Names and places of studies, checked before anything heavy is imported."""
 
-import errno
 import os
 import re
 import sqlite3
+import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,11 @@ class StudyLocation:
                     f"--storage: expected a database that stays, such as sqlite:///studies/my.db, "
                     f"got {storage!r}, which is kept in memory"
                 )
+            if re.match(r"[^/]*://[^:/]*:[^@]*@.*@", storage):  # drivers would print half of it
+                raise StudyError(
+                    "--storage: expected one '@' in a URL, before the host, and %40 for others, "
+                    f"got {cls(name, storage, None)}"
+                )
             sqlite_file = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+).*", storage)
             return cls(name, storage, Path(sqlite_file[1]) if sqlite_file else None)
         if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
@@ -52,7 +57,10 @@ class StudyLocation:
         """The file, or the URL without its password."""
         if self.path is not None:
             return str(self.path)
-        hidden = re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", self.url)
+        if "://" in self.url:
+            hidden = re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", self.url)
+        else:  # of a slip of the finger
+            hidden = re.sub(r".*@", "***@", self.url)
         return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*", r"\1***", hidden)
 
     def check(self) -> None:
@@ -110,8 +118,8 @@ def check_directory(option: str, directory: Path) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with tempfile.TemporaryFile(dir=directory):  # what the mode allows may still be impossible
+            pass
     except OSError as error:
         raise StudyError(
             f"{option}: expected a directory that can be written, got {directory}: {error.strerror}"

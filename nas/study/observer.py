@@ -19,6 +19,7 @@ class Opening:
     test_images: int  # none of them is read
     device: str
     trial_seconds: float | None  # expected of a full run; on a GPU the first trial tells sooner
+    workers: int = 1  # of this search, that train at the same time
 
 
 class Observer:
@@ -47,6 +48,9 @@ class Observer:
 
     def warned(self, warning: str) -> None:
         """Something about the study's place must be known."""
+
+    def checkpoint_failed(self, reason: str) -> None:
+        """Checkpoints cannot be written: a trial that is interrupted begins anew. Said once."""
 
     def database_gone(self, reason: str, patience: float) -> None:
         """The database does not answer; it is tried again for this many seconds."""

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
@@ -31,7 +33,7 @@ from nas.study.storage import (
     storage_errors,
     study_record,
 )
-from nas.study.team import posts_for
+from nas.study.team import posts_for, threads_of_each
 from nas.study.trainer import make_checkpoints, make_trainer
 from nas.study.worker import Worker
 from nas.training.config import TrainingConfig, fast
@@ -118,10 +120,16 @@ class _Subject:
                 database.study, self.location, settings, search=search, notes=self.dataset.notes
             )
         interrupted()
-        return study_record(database.study, self.location)
+        with storage_errors(self.location):
+            return study_record(database.study, self.location)
 
     def expected_trial_seconds(self) -> float | None:
-        """Of a full run on the CPU; None for a design too large for this machine."""
+        """Of a full run on the CPU, with the threads that one of the workers has.
+
+        None for a design too large for this machine.
+        """
+        threads = torch.get_num_threads()
+        torch.set_num_threads(threads_of_each(self.request.workers))
         try:
             return expected_trial_seconds(
                 self.space, self.request.limits, self.dataset, self.config
@@ -130,6 +138,8 @@ class _Subject:
             if is_out_of_memory(error):
                 return None  # the search will say so
             raise
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _subject_of(request: SearchRequest, observer: Observer) -> _Subject:
@@ -276,6 +286,7 @@ def _search_with_crew(
                 subject.dataset.test_images,
                 f"{device_name(device)}, {request.workers} workers",
                 expected,
+                request.workers,
             )
         )
         told = frozenset(t.number for t in found.trials if t.outcome is not None)

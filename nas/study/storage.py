@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import optuna
+import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -25,6 +26,8 @@ from nas.training.tuning import REAL_VALUES
 
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
 PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
+
+_WRITTEN_LAST = ("version_info", "alembic_version")  # of what Optuna writes in a new database
 
 STATES = {
     Outcome.TRAINED: TrialState.COMPLETE,
@@ -96,7 +99,7 @@ def begin_search(
 
 
 def open_existing(location: StudyLocation) -> optuna.Study:
-    """The study at this place.
+    """The study at this place; nothing is written to open it.
 
     Raises:
         StudyError: there is none, or it cannot be read.
@@ -107,16 +110,32 @@ def open_existing(location: StudyLocation) -> optuna.Study:
 
 
 def read_study(location: StudyLocation) -> StudyRecord:
-    """Everything a study holds.
+    """Everything a study holds; nothing is written to read it.
 
     Raises:
         StudyError: there is none, it cannot be read, or was not made by nas.
     """
+    with _opened(location) as study:
+        return study_record(study, location)
+
+
+def read_trials(location: StudyLocation) -> list[FrozenTrial]:
+    """The trials of a study as Optuna has them; nothing is written to read them.
+
+    Raises:
+        StudyError: there is no such study, or it cannot be read.
+    """
+    with _opened(location) as study:
+        return study.get_trials(deepcopy=False)
+
+
+@contextmanager
+def _opened(location: StudyLocation) -> Iterator[optuna.Study]:
     _check_exists(location)
     with storage_errors(location):
         storage = _storage(location)
         try:
-            return study_record(_load(location, storage), location)
+            yield _load(location, storage)
         finally:
             storage.remove_session()
             storage.engine.dispose()
@@ -192,8 +211,11 @@ def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
 
 
 def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
+    attributes = study.user_attrs
+    if "settings" not in attributes and not study.get_trials(deepcopy=False):
+        raise _unmade(location)
     try:
-        return settings_from_json(study.user_attrs["settings"])
+        return settings_from_json(attributes["settings"])
     except (KeyError, ValueError) as error:
         raise StudyError(
             f"{location}: expected a study made by this version of nas, got {error}; "
@@ -202,8 +224,30 @@ def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
 
 
 def _storage(location: StudyLocation) -> StudyStorage:
+    """A complete database, to be read; Optuna would complete another one."""
     connect = {"timeout": SQLITE_TIMEOUT} if location.path is not None else {}
-    return StudyStorage(location.url, engine_kwargs={"connect_args": connect})
+    engine = sqlalchemy.create_engine(location.url, connect_args=connect)
+    try:
+        with engine.connect() as connection:
+            tables = sqlalchemy.inspect(connection)
+            for name in _WRITTEN_LAST:
+                rows = sqlalchemy.select(sqlalchemy.func.count()).select_from(
+                    sqlalchemy.table(name)
+                )
+                if not tables.has_table(name) or not connection.execute(rows).scalar():
+                    raise _unmade(location)
+    finally:
+        engine.dispose()
+    return StudyStorage(
+        location.url, engine_kwargs={"connect_args": connect}, skip_table_creation=True
+    )
+
+
+def _unmade(location: StudyLocation) -> StudyError:
+    return StudyError(
+        f"{location}: expected a study, got a database in which it is not made yet; run a search, "
+        "or try again in a moment if one has just begun"
+    )
 
 
 STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError, sqlite3.Error)
@@ -215,10 +259,13 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
     """Turns what opening a storage raises into one line that says what to do."""
     try:
         yield
-    except (NoSuchModuleError, ArgumentError, ImportError) as error:
+    except StudyError:
+        raise
+    except (NoSuchModuleError, ArgumentError, ImportError, ValueError) as error:  # as a port, say
+        reason = first_line(error).replace(location.url, str(location))
         raise StudyError(
             f"--storage: expected a database URL such as sqlite:///studies/my.db, "
-            f"got {location}: {first_line(error)}"
+            f"got {location}: {reason}"
         ) from error
     except (*STORAGE_ERRORS, RuntimeError, OSError) as error:
         raise StudyError(
@@ -229,6 +276,8 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error, or of the database's error behind it."""
+    if isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
     return (
         str(getattr(error, "orig", None) or error).strip() or type(error).__name__
     ).splitlines()[0]

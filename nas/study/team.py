@@ -33,6 +33,11 @@ class Post:
     environment: Mapping[str, str]  # what its process has beside the parent's variables
 
 
+def threads_of_each(workers: int) -> int:
+    """How many of the CPU's threads each of some workers has."""
+    return max(1, torch.get_num_threads() // workers)
+
+
 def posts_for(device_name: str, workers: int, per_gpu: int) -> list[Post]:
     """A place for each worker: a GPU of its own, or its share of the CPU's threads.
 
@@ -46,7 +51,7 @@ def posts_for(device_name: str, workers: int, per_gpu: int) -> list[Post]:
     """
     device = find_device(device_name)
     if device.type != "cuda":
-        threads = str(max(1, torch.get_num_threads() // workers))
+        threads = str(threads_of_each(workers))
         return [Post(device_name, dict.fromkeys(_THREADS, threads))] * workers
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
@@ -116,7 +121,7 @@ def run_team(
         except KeyboardInterrupt:
             for _, process in workers:
                 process.terminate()
-            _follow(workers, listener, _PATIENCE)
+            _follow(workers, listener, _PATIENCE, asked_to_end=True)
             raise
 
 
@@ -124,8 +129,11 @@ def _follow(
     workers: Sequence[tuple[Connection, SpawnProcess]],
     listener: Listener,
     patience: float | None = None,
+    *,
+    asked_to_end: bool = False,
 ) -> None:
     """Hands on what the workers say until all have ended, or are silent for too long."""
+    expected = (0, -signal.SIGTERM) if asked_to_end else (0,)  # it may come before any work
     open_ends = {channel: (i, process) for i, (channel, process) in enumerate(workers)}
     open_ends = {c: found for c, found in open_ends.items() if not c.closed}
     while open_ends:
@@ -142,7 +150,8 @@ def _follow(
                 channel.close()
                 process.join()
                 code = process.exitcode
-                listener.ended(number, _end_in_words(code) if code else None)
+                assert code is not None
+                listener.ended(number, None if code in expected else _end_in_words(code))
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from nas.study.request import GRACE
 from nas.study.retrying import Retrying
 from nas.study.storage import STATES, STORAGE_ERRORS, trial_record
 from nas.training.loop import Ending, EpochResult, TrainingResult
+from nas.training.resuming import EpochCheckpoint
 
 _POLL = 0.5  # seconds between two looks whether other processes are done
 
@@ -63,6 +64,7 @@ class Worker:
         self._mirror = Mirror(database.study, plan.pruner, plan.sampler)
         self._claims = Claims(name, database, self._mirror, plan, interrupts.check, self._heart)
         self._retrying = Retrying(database, interrupts, observer)
+        self._checkpoint_failed = False
         self.newly_trained = 0
 
     def run(self) -> SearchEnding:
@@ -165,12 +167,22 @@ class Worker:
             self._interrupts.hold()
             stop = self._mirror.report(trial, result.epoch, result.val_accuracy)
             self._report(proposal, [result])
+            self._look_at(checkpoint)
             self._observer.epoch_ended(number, result)
             if not stop and result.epoch < self._plan.epochs:
                 self._interrupts.release()  # else the run is over, and is recorded first
             return stop
 
-        return self._plan.train(proposal.candidate, on_start, on_epoch, checkpoint)
+        try:
+            return self._plan.train(proposal.candidate, on_start, on_epoch, checkpoint)
+        finally:
+            self._look_at(checkpoint)
+
+    def _look_at(self, checkpoint: EpochCheckpoint | None) -> None:
+        """Says the first time that a checkpoint could not be written."""
+        if checkpoint and checkpoint.error and not self._checkpoint_failed:
+            self._checkpoint_failed = True
+            self._observer.checkpoint_failed(str(checkpoint.error))
 
     def _report(self, proposal: Proposal, results: Sequence[EpochResult]) -> None:
         accuracies = {result.epoch: result.val_accuracy for result in results}

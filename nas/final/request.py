@@ -65,7 +65,7 @@ class FinalRequest:
         check_device_name(self.device)
 
     def digest(self, keys: Sequence[str], images: str) -> str:
-        """What decides the result of this request, in 16 hex digits.
+        """What decides which networks are tested, in 16 hex digits.
 
         Args:
             keys: of the designs that are trained.
@@ -74,7 +74,6 @@ class FinalRequest:
         decisive = {
             "designs": list(keys),
             "images": images,
-            "skip_broken": self.skip_broken,
             "subset": self.subset,
             "seeds": self.seeds,
             "recipe": self.recipe,

@@ -31,15 +31,21 @@ def worker_name() -> Iterator[str]:
         _active.discard(name)
 
 
+def is_here(worker: str | None) -> bool:
+    """Whether the search of this name runs, or ran, on this machine."""
+    host, _, rest = (worker or "").partition(":")
+    place = rest.partition("@")[2]
+    return host == socket.gethostname() and (not place or place == _place())
+
+
 def is_alive(worker: str | None) -> bool:
     """Whether the search of this name may still run; one on another machine always may."""
     if worker is None:
         return False
-    host, _, rest = worker.partition(":")
-    number, _, started = rest.partition(":")
-    started, _, place = started.partition("@")
-    if host != socket.gethostname() or (place and place != _place()):
+    if not is_here(worker):
         return True
+    number, _, started = worker.partition(":")[2].partition(":")
+    started = started.partition("@")[0]
     process = int(number)
     if process == os.getpid():
         return worker in _active

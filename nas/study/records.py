@@ -103,6 +103,7 @@ class TestReading:
     plan: str  # digest of what was asked
     networks: str  # digest of the weights that were tested
     command: str | None = None
+    worker: str | None = None  # who reads, see nas.study.processes
     ended: str | None = None  # None: cut off, or going on
     result: Mapping[str, Any] = field(default_factory=dict)  # nas.final.records.FinalRecord
 

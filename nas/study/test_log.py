@@ -5,16 +5,19 @@ A reading is written down before the first image is read, so that one that was c
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
 
 from nas.numbers import times
 from nas.study.location import StudyError
+from nas.study.processes import is_alive, is_here
 from nas.study.records import TestReading
 
 ATTRIBUTE = "test_readings"
+
+_PATIENCE = timedelta(hours=1)  # with a process of another machine, whose end cannot be seen
 
 
 def readings_of(attributes: Mapping[str, Any]) -> tuple[TestReading, ...]:
@@ -40,42 +43,51 @@ def check_unread(readings: Sequence[TestReading], plan: str, *, again: bool) -> 
         return None
     last = readings[-1]
     if last.plan != plan:
-        raise StudyError(
-            f"expected a study whose test set is unread, got one read {times(len(readings))}, "
-            f"last on {last.began[:10]} for another choice of designs or training; --again reads "
-            "it once more, and the report will say so"
-        )
+        raise StudyError(_read_before(readings, " for another choice of designs or training"))
     return last if last.ended is not None else None
 
 
 def begin_reading(
-    study: optuna.Study, *, plan: str, networks: str, command: str | None, again: bool
+    study: optuna.Study,
+    *,
+    plan: str,
+    networks: str,
+    command: str | None,
+    worker: str,
+    again: bool,
 ) -> int:
     """Writes down that the test set is about to be read, and returns the number of the reading.
 
-    One of the same networks that was begun and never ended is gone on with. To be called in a
-    claim, see `nas.study.database`.
+    One of the same networks that was begun and cut off is gone on with. To be called in a claim,
+    see `nas.study.database`.
 
     Args:
         study: open.
         plan: digest of what is asked.
         networks: digest of the weights to be tested.
         command: how a person would repeat this.
+        worker: who reads.
         again: whether a further reading is wanted.
 
     Raises:
-        StudyError: the test set was read before, and `again` is not set.
+        StudyError: another process is reading, or the test set was read before and `again` is not
+            set.
     """
-    readings = readings_of(study.user_attrs)
-    if readings and readings[-1].ended is None and readings[-1].networks == networks:
-        return len(readings) - 1
+    readings = list(readings_of(study.user_attrs))
+    begun = TestReading(began=_now(), plan=plan, networks=networks, command=command, worker=worker)
+    if readings and readings[-1].ended is None:
+        last = readings[-1]
+        if last.worker != worker and _may_be_read_now(last):
+            raise StudyError(
+                f"expected a study whose test set nobody reads at the moment, got one that "
+                f"{last.worker} reads since {last.began}; wait for it, and run the command again"
+            )
+        if last.networks == networks:
+            readings[-1] = dataclasses.replace(begun, began=last.began)
+            _write(study, readings)
+            return len(readings) - 1
     if readings and not again:
-        raise StudyError(
-            f"expected a study whose test set is unread, got one read {times(len(readings))}, "
-            f"last on {readings[-1].began[:10]}; --again reads it once more, and the report will "
-            "say so"
-        )
-    begun = TestReading(began=_now(), plan=plan, networks=networks, command=command)
+        raise StudyError(_read_before(readings))
     _write(study, [*readings, begun])
     return len(readings)
 
@@ -85,6 +97,20 @@ def end_reading(study: optuna.Study, number: int, result: Mapping[str, object]) 
     readings = list(readings_of(study.user_attrs))
     readings[number] = dataclasses.replace(readings[number], ended=_now(), result=dict(result))
     _write(study, readings)
+
+
+def _read_before(readings: Sequence[TestReading], what_for: str = "") -> str:
+    return (
+        f"expected a study whose test set is unread, got one read {times(len(readings))}, last on "
+        f"{readings[-1].began[:10]}{what_for}; --again reads it once more, and the report will say "
+        "so"
+    )
+
+
+def _may_be_read_now(reading: TestReading) -> bool:
+    """Whether the process that began it may still be at it; one of another machine for an hour."""
+    age = datetime.now().astimezone() - datetime.fromisoformat(reading.began)
+    return is_alive(reading.worker) and (is_here(reading.worker) or age < _PATIENCE)
 
 
 def _write(study: optuna.Study, readings: Sequence[TestReading]) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nas.export.loading import Classifier, Prediction, load
     from nas.export.spec import ModelSpec
     from nas.export.writing import write_model
+    from nas.final.final import FinalResult, run_final
+    from nas.final.request import FinalRequest
     from nas.model import build
     from nas.report.page import write_report
     from nas.space import Limits, SearchSpace, default_space, load_space
@@ -38,6 +40,8 @@ __all__ = [
     "Architecture",
     "Classifier",
     "Count",
+    "FinalRequest",
+    "FinalResult",
     "ImageInput",
     "Layer",
     "Limits",
@@ -61,6 +65,7 @@ __all__ = [
     "load_dataset",
     "load_space",
     "read_study",
+    "run_final",
     "run_search",
     "train",
     "write_model",
@@ -74,6 +79,8 @@ _HOMES = {
     "nas.export.loading": ("Classifier", "Prediction", "load"),
     "nas.export.spec": ("ModelSpec",),
     "nas.export.writing": ("write_model",),
+    "nas.final.final": ("FinalResult", "run_final"),
+    "nas.final.request": ("FinalRequest",),
     "nas.model": ("build",),
     "nas.report.page": ("write_report",),
     "nas.space": ("Limits", "SearchSpace", "default_space", "load_space"),

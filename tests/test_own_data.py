@@ -1,6 +1,7 @@
 """A person's own photos: files of every kind, broken ones, unbalanced classes, and what is said."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -297,6 +298,12 @@ def test_search_and_train_say_what_was_left_out(capsys: pytest.CaptureFixture[st
     assert note in json.loads(captured.out)["notes"]
     assert note in Path("reports/folder-5M.html").read_text()
     assert "--skip-broken" in str(study.searches[0]["command"]).split()
+    assert main([*search, "--skip-broken"]) == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert command[:3] == ["python", "-m", "nas.final"]
+    short = ["--top", "1", "--seeds", "1", "--epochs", "1"]
+    assert main(["final", *command[3:], *short]) == 0  # with the options that the study needs
+    capsys.readouterr()
     train = ["train", "--study", "folder-5M", *of]
     assert main(train) == 2
     assert "--skip-broken" in capsys.readouterr().err

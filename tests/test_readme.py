@@ -43,7 +43,7 @@ def test_the_two_commands_are_there() -> None:
 
 @pytest.mark.slow
 def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
-    search, count, count_fields, more, report, dashboard, train = commands()
+    search, count, count_fields, more, report, dashboard, train, final = commands()
     on_digits = f"{search} --dataset digits"
     first = run(on_digits, tmp_path)
     assert first.returncode == 0, first.stderr
@@ -70,6 +70,10 @@ def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
     trained_again = run(train, tmp_path)
     assert trained_again.returncode == 0, trained_again.stderr
     assert "best    " in trained_again.stdout
+    in_short = run(f"{final} --top 1 --seeds 1 --epochs 1", tmp_path)
+    assert in_short.returncode == 0, in_short.stderr
+    assert "test    images read once in this study" in in_short.stdout
+    assert "next    python -m nas.predict studies/digits-5M/final IMAGE..." in in_short.stdout
 
 
 def check_dashboard(command: str, directory: Path) -> None:
@@ -108,5 +112,8 @@ def test_the_example_program_runs(tmp_path: Path) -> None:
         env={**os.environ},
     )
     assert done.returncode == 0, done.stderr
-    assert re.match(r"B[\d,]+ C[\d,]+ F[\d,]+ K[\d,]+ P\d+ 0\.\d+ \d+\n", done.stdout)
-    assert (tmp_path / "reports/from-python.html").is_file()
+    assert re.fullmatch(
+        r"B[\d,]+ C[\d,]+ F[\d,]+ K[\d,]+ P\d+ 0\.\d+ \d+\nEstimate\(.*\)\n", done.stdout
+    )
+    assert "Final training" in (tmp_path / "reports/from-python.html").read_text()
+    assert (tmp_path / "studies/from-python/final/model.onnx").is_file()

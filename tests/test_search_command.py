@@ -59,7 +59,11 @@ def test_prints_a_ranking_where_things_are_and_what_to_do_next(
     assert "trials  2 trained to the end" in lines
     assert "study   studies/digits-5M.db" in lines
     assert "report  reports/digits-5M.html" in lines
-    assert any("python -m nas.dashboard --study digits-5M" in line for line in lines)
+    assert lines[-3:] == [
+        "next    python -m nas.dashboard --study digits-5M",
+        "        python -m nas.report --study digits-5M",
+        "        python -m nas.final --study digits-5M",
+    ]
     assert Path("studies/digits-5M.db").is_file()
     assert "<html" in Path("reports/digits-5M.html").read_text()
     progress = captured.err.splitlines()

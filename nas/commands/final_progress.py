@@ -75,7 +75,7 @@ class FinalProgress(FinalObserver):
         mean = best.validation.mean.value if best.validation else None
         self.say(
             f"chosen: {best.name} with a mean validation accuracy of {percent(mean)}; no test "
-            "image has been read so far"
+            "image was read for this choice"
         )
 
     def more_runs(self, runs: Sequence[Run]) -> None:

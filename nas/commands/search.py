@@ -237,15 +237,31 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
     lines.append(f"trials  {outcome_counts(study.outcomes, study.interrupted)}")
     lines.append(f"study   {result.location}")
     lines.append(f"report  {report}")
-    name = shlex.quote(study.name)
-    where = ""
-    if request.storage is not None:
-        where = " --storage URL"  # as it was given: it may hold a password
-    elif str(request.studies_dir) != "studies":
-        where = f" --studies-dir {shlex.quote(str(request.studies_dir))}"
-    lines.append(f"next    python -m nas.dashboard --study {name}{where}")
-    lines.append(f"        python -m nas.report --study {name}{where}")
+    lines += _next_commands(study, request)
     return "\n".join(lines)
+
+
+def _next_commands(study: "StudyRecord", request: SearchRequest) -> list[str]:
+    """What can be done with the study now, as it is to be typed."""
+    name = shlex.quote(study.name)
+    studies_dir = ""
+    if str(request.studies_dir) != "studies":
+        studies_dir = f" --studies-dir {shlex.quote(str(request.studies_dir))}"
+    # A URL is not repeated as it was given: it may hold a password.
+    where = studies_dir if request.storage is None else " --storage URL"
+    lines = [
+        f"next    python -m nas.dashboard --study {name}{where}",
+        f"        python -m nas.report --study {name}{where}",
+    ]
+    if study.ranking:
+        if request.storage is not None:
+            where += studies_dir  # of the files of the runs
+        if study.settings.dataset != "digits" and str(request.data_dir) != "data":
+            where += f" --data-dir {shlex.quote(str(request.data_dir))}"
+        if request.skip_broken:
+            where += " --skip-broken"
+        lines.append(f"        python -m nas.final --study {name}{where}")
+    return lines
 
 
 def _ranking(study: "StudyRecord") -> list[str]:

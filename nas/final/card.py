@@ -91,7 +91,7 @@ def model_card(record: FinalRecord) -> str:
         "",
         "## How it was chosen",
         "",
-        f"By mean validation accuracy over {words.seeds(record)}, before any test image was read.",
+        f"By mean validation accuracy over {words.seeds(record)}; test images were read after it.",
         "",
         *_table(
             ("design", "parameters", "in the search", "validation accuracy", "95% interval"),

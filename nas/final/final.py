@@ -56,7 +56,7 @@ class FinalObserver(RunObserver):
         """The images are there; these runs are to be trained, as far as they are not done."""
 
     def chosen(self, finalists: Sequence[FinalDesign]) -> None:
-        """The finalists are trained; the first is chosen. No test image has been read so far."""
+        """The finalists are trained; the first is chosen, without a look at test images."""
 
     def more_runs(self, runs: Sequence[Run]) -> None:
         """These, on the training and validation images, are what will be tested."""

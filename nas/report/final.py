@@ -7,6 +7,7 @@ import pandas as pd
 
 from nas.final import words as final_words
 from nas.final.records import FinalDesign, FinalRecord, Measured
+from nas.final.request import ALL
 from nas.numbers import percent, points, whole
 from nas.report import words
 from nas.report.markup import Column, section, table
@@ -95,6 +96,7 @@ def summary(record: FinalRecord) -> str:
         f"{record.recipe_name}). Its exported network gets {percent(accuracy.value)} of "
         f"{whole(record.test_images)} test images right (95% interval "
         f"{final_words.interval(accuracy)})."
+        + (" It was trained on the validation images, too." if record.on == ALL else "")
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -43,3 +43,10 @@ def replacing_all(contents: Mapping[Path, bytes]) -> None:
             file.write(contents[path])
             file.flush()
             os.fsync(file.fileno())
+
+
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Removes what processes that were killed in `replacing` have left of a file, or of all."""
+    with suppress(OSError):
+        for path in folder.glob(f".{name}.*.tmp"):
+            path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import nas
 import nas.data.loading as loading
@@ -26,11 +27,14 @@ from nas.final.final import FinalFailed, FinalObserver, FinalResult, run_final
 from nas.final.records import FinalRecord
 from nas.final.request import ALL, TRAIN, FinalRequest
 from nas.final.runs import Run, RunResult
+from nas.model import ResNet
 from nas.report.page import render
 from nas.study.location import StudyError, StudyLocation
 from nas.study.request import RequestError, SearchRequest
 from nas.study.search import run_search
 from nas.study.storage import read_study
+from nas.training.checkpoint import load_checkpoint
+from nas.training.loop import TrainingResult, train
 from tests.conftest import TINY_SPACE
 
 STUDY = "digits-5M"
@@ -110,7 +114,6 @@ def test_trains_chooses_tests_once_and_exports(folder: Path, readings: list[str]
     assert told == ["chosen, 0 read", "testing 359"]
     assert readings == ["digits"]
     study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
-    assert [d.trial for d in record.finalists if d.trial is not None] != []
     assert {d.trial for d in record.finalists} == {t.number for t in study.ranking[:2]}
     assert record.seeds == (1, 2)  # the search used 0
     means = [d.validation.mean.value for d in record.finalists if d.validation]
@@ -208,12 +211,137 @@ def test_a_cut_off_reading_counts_and_is_gone_on_with(
     assert len(readings) == 2
 
 
+def test_a_model_that_is_gone_or_another_is_exported_again_without_a_reading(
+    folder: Path, readings: list[str]
+) -> None:
+    first = run_final(request_of())
+    before = weights(first)
+    for name in ("model.safetensors", "model.onnx", "README.md"):
+        (first.folder / name).unlink()
+    again = run_final(request_of())
+    assert (again.record, weights(again), len(readings)) == (first.record, before, 1)
+    assert nas.load(again.folder).architecture == first.record.chosen.architecture
+    assert (again.folder / "model.onnx").is_file()
+    other = f"sqlite:///{copied(folder)}/{STUDY}.db"  # the same folder of files
+    run_final(request_of(top=3, seeds=1, storage=other))
+    assert run_final(request_of()).record == first.record
+    assert json.loads((first.folder / "metrics.json").read_text())["seeds"] == [1, 2]
+    shutil.rmtree(first.folder)
+    with pytest.raises(RequestError, match=r"weights\.pt: expected the weights of a finished run"):
+        run_final(request_of())
+    assert len(readings) == 2
+
+
+def test_nobody_else_may_read_meanwhile(folder: Path, readings: list[str]) -> None:
+    said: list[str] = []
+    database = f"sqlite:///{folder}/studies/{STUDY}.db"
+
+    class Second(FinalObserver):
+        def testing(self, images: int) -> None:
+            with pytest.raises(StudyError, match="wait for it") as refusal:
+                run_final(request_of(studies_dir=folder / "elsewhere", storage=database))
+            said.append(str(refusal.value))
+
+    # No file lock is between the two: the other's folder lies elsewhere, as on another machine.
+    first = run_final(request_of(), Second())
+    assert len(said) == len(readings) == first.record.readings == 1
+
+
+def test_a_result_of_another_version_is_one_line(folder: Path) -> None:
+    run_final(request_of())
+    with sqlite3.connect(folder / "studies" / f"{STUDY}.db") as database:
+        database.execute(
+            "UPDATE study_user_attributes SET value_json = "
+            "replace(value_json, '\"devices\"', '\"machines\"') WHERE key = 'test_readings'"
+        )
+    with pytest.raises(StudyError, match="this version of nas can read"):
+        run_final(request_of())
+    assert "written by another version" in report()
+
+
+def test_equal_designs_are_one_finalist(folder: Path) -> None:
+    study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
+    best, second = study.ranking[:2]
+    twice = dataclasses.replace(second, architecture=best.architecture)  # tuned otherwise, say
+    trials = tuple(twice if t.number == second.number else t for t in study.trials)
+    entries = entries_of(dataclasses.replace(study, trials=trials), request_of(top=3))
+    assert [e.name for e in entries] == [f"trial {t.number}" for t in (best, *study.ranking[2:4])]
+
+
+def test_a_signal_ends_the_test_and_the_reading_is_gone_on_with(
+    folder: Path, readings: list[str]
+) -> None:
+    class Interrupting(FinalObserver):
+        def testing(self, images: int) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_final(request_of(), Interrupting())
+    assert readings == []
+    assert run_final(request_of()).record.readings == 1
+
+
+def test_too_little_memory_for_one_design_is_told_and_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
+    large = study.ranking[0].architecture
+
+    def train_if_it_fits(model: ResNet, *rest: Any, **named: Any) -> TrainingResult:
+        if model.architecture == large:
+            raise MemoryError
+        return train(model, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.final.runs.train", train_if_it_fits)
+        record = run_final(request_of()).record
+    assert record.chosen.architecture == study.ranking[1].architecture
+    assert "out of memory" in str(record.finalists[1].failed)
+    again = run_final(request_of(again=True)).record
+    assert all(design.failed is None for design in again.finalists)
+
+
+def test_broken_test_files_are_left_out_in_the_same_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for part, number in (("train", 20), ("test", 6)):
+        for shade, name in enumerate(("dark", "light")):
+            Path("photos", part, name).mkdir(parents=True)
+            for i in range(number):
+                pixels = random.integers(0, 128, (12, 12), dtype=np.uint8) + np.uint8(127 * shade)
+                Image.fromarray(pixels).save(Path("photos", part, name, f"{i}.png"))
+    Path("photos", "test", "dark", "0.png").write_bytes(b"no image")
+    Path("tiny.toml").write_text(TINY_SPACE)
+    data = ["--data-dir", "photos"]
+    search = ["search", "--dataset", "folder", "--budget", "1M", "--space", "tiny.toml"]
+    assert main([*search, *data, "--study", STUDY, "--trials", "1", "--epochs", "1"]) == 0
+    final = [*FAST, *data, "--seeds", "1"]
+    assert main(final) == 2
+    assert "--skip-broken" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*final, "--skip-broken"]) == 0
+    assert (stored().test_images, stored().readings) == (11, 1)
+    assert any("left out: 1 of 12" in note for note in stored().notes)
+    assert main([*final, "--skip-broken"]) == 0
+    assert "Nothing left to do" in capsys.readouterr().err
+
+
 def test_training_on_the_validation_images_too(folder: Path) -> None:
-    record = run_final(request_of(on=ALL)).record
+    result = run_final(request_of(on=ALL))
+    record = result.record
     dataset = load_dataset("digits", Path("data"), subset=0.2)
     assert record.train_images == len(dataset.train) + len(dataset.validation)
     assert record.exported.seed == record.seeds[0]
     assert record.chosen.test is not None
+    tested = nas.load(result.folder).network.state_dict()
+    on = {}  # part -> weights of the same design and seed
+    for path in result.folder.glob(f"runs/*-seed{record.seeds[0]}-*/result.json"):
+        made = json.loads(path.read_text())
+        if made["design"] == str(record.chosen.architecture):
+            on[made["on"]] = load_checkpoint(path.with_name("weights.pt"))["model"]
+    assert torch.equal(tested["head.weight"], on[ALL]["head.weight"])
+    assert not torch.equal(tested["head.weight"], on[TRAIN]["head.weight"])
 
 
 def test_references_are_trained_alike_and_compared(
@@ -326,7 +454,8 @@ class TestChoosing:
     def result(self, name: str, seed: int, wrong: int, diverged: str | None = None) -> RunResult:
         design = next(e.architecture for e in self.entries if e.name == name)
         predictions_I = (np.arange(100) < wrong).astype(np.int64)
-        return RunResult(Run(name, design, seed, TRAIN), diverged, predictions_I, (), 1.0, "cpu")
+        run = Run(name, design, seed, TRAIN)
+        return RunResult(run, diverged, predictions_I, (), 1.0, "cpu", "2.15.0")
 
     def ranking(self, results: list[RunResult]) -> list[tuple[str, bool]]:
         designs = designs_of(
@@ -414,7 +543,7 @@ class TestBadInput:
         arguments = ["--top", "1", "--seeds", "1", "--again"]
         assert main([*FAST, *arguments]) == 2
         line = capsys.readouterr().err.splitlines()[-1]
-        assert "weights.pt: expected a checkpoint, got a damaged" in line
+        assert "weights.pt: expected the weights of a finished run, got a damaged" in line
         assert len(read_study(StudyLocation.at(STUDY, studies_dir=Path("studies"))).readings) == 1
 
     def test_values_from_python(self) -> None:

@@ -112,6 +112,23 @@ class TestDifference:
         found = [difference(*designs([2.5, 2.5], rng)) for _ in range(300)]
         assert sum(e.low <= 0 <= e.high for e in found) >= 0.93 * 300
 
+    @pytest.mark.parametrize(("one", "other", "images"), [(0.99, 0.97, 36), (0.995, 0.985, 100)])
+    def test_covers_the_truth_where_mistakes_are_few(
+        self, one: float, other: float, images: int
+    ) -> None:
+        rng = np.random.default_rng(7)
+        found = [
+            difference(rng.random((1, images)) < one, rng.random((1, images)) < other)
+            for _ in range(1_000)
+        ]
+        assert sum(e.low <= one - other <= e.high for e in found) >= 0.93 * 1_000
+
+    def test_no_mistake_is_not_certainty(self) -> None:
+        right = np.ones((3, 20), dtype=np.bool_)
+        estimate = difference(right, right)
+        assert estimate.value == 0
+        assert estimate.low < -0.05 < 0.05 < estimate.high
+
     def test_sees_a_clear_difference(self) -> None:
         estimate = difference(*designs([3.0, 2.5], np.random.default_rng(2)))
         assert 0 < estimate.low < estimate.value < estimate.high

@@ -10,7 +10,6 @@ from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.final.request import PARTS, TRAIN, FinalRequest
 from nas.numbers import percent, times
-from nas.study.request import RequestError
 from nas.training.config import RECIPES
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
@@ -97,15 +96,12 @@ def run(options: argparse.Namespace) -> int:
     from nas.report.page import write_report
     from nas.study.location import StudyLocation, check_directory
     from nas.study.storage import read_study
-    from nas.training.checkpoint import CheckpointError
 
     check_directory("--reports-dir", options.reports_dir)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     progress = make_final_progress()
     try:
         result = run_final(request, progress, command=arguments.command_line("final", options))
-    except CheckpointError as error:
-        raise RequestError(f"{error}; remove that folder and run the command again") from error
     except FinalFailed as error:
         progress.close()
         print("error:", error, file=sys.stderr)
@@ -195,5 +191,5 @@ def _measured(design: "FinalDesign", measured: "Measured | None") -> str:
     from nas.final import words
 
     if measured is None:
-        return "diverged" if design.diverged else "-"
+        return "failed" if design.failed else "-"
     return f"{percent(measured.mean.value)} ({words.interval(measured.mean)})"

@@ -64,7 +64,7 @@ class FinalProgress(FinalObserver):
     def run_ended(self, run: Run, val_accuracy: float | None, seconds: float) -> None:
         """Prints what the run reached."""
         self.done += 1
-        reached = "diverged" if val_accuracy is None else f"{percent(val_accuracy)} validation"
+        reached = "failed" if val_accuracy is None else f"{percent(val_accuracy)} validation"
         if val_accuracy is not None and run.on != TRAIN:
             reached = "trained"  # its validation images, too
         self.say(f"{_called(run)}: {reached} | {seconds:.1f} s")

@@ -67,8 +67,8 @@ def model_card(record: FinalRecord) -> str:
         "## Data",
         "",
         f"{title}: {whole(record.train_images)} images to train on"
+        + (f" ({100 * record.subset:.4g}% of those there are)" if record.subset < 1 else "")
         + (", the validation images among them" if record.on == ALL else "")
-        + (f" ({record.subset:.2%} of them taken)" if record.subset < 1 else "")
         + f", {whole(record.validation_images)} to choose by, {whole(record.test_images)} to test "
         f"on. Licence of the data: {_LICENCES.get(record.dataset, _OWN)}.",
         *(f"\n{_text(note)}" for note in record.notes),
@@ -123,7 +123,7 @@ def model_card(record: FinalRecord) -> str:
         "",
         "## Origin",
         "",
-        *([f"Command: `{_text(record.command)}`", ""] if record.command else []),
+        *_code(record.command),
         f"Tested {record.read}. Versions: "
         + ", ".join(f"{name} {version}" for name, version in record.versions.items())
         + ".",
@@ -135,8 +135,8 @@ def model_card(record: FinalRecord) -> str:
 def _reading(record: FinalRecord) -> str:
     if record.readings == 1:
         return (
-            "The test images were read once, after the choice, by this and the networks it is "
-            "compared with below."
+            "The test images were read once, after the choice, by the networks of this design"
+            + (" and of those it is compared with below." if record.references else ".")
         )
     return (
         f"**The test images were read {times(record.readings)} in this study.** What is chosen "
@@ -156,7 +156,7 @@ def _references(record: FinalRecord) -> list[str]:
         return (
             f"`{design.name}`",
             f"{whole(design.parameters)}{words.size_note(design, record)}",
-            _measured(design.test) if design.test else f"diverged: {_cell(design.diverged or '')}",
+            _measured(design.test) if design.test else f"failed: {_cell(design.failed or '')}",
             f"{points(gain.architecture.value)} ({points(gain.architecture.low)} to "
             f"{points(gain.architecture.high)})"
             if gain
@@ -193,7 +193,7 @@ def _finalist(design: FinalDesign) -> tuple[str, ...]:
         percent(design.search_accuracy),
         f"{percent(validation.mean.value)}{_spread(validation)}"
         if validation
-        else f"diverged: {_cell(design.diverged or '')}",
+        else f"failed: {_cell(design.failed or '')}",
         words.interval(validation.mean) if validation else "-",
     )
 
@@ -217,6 +217,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "|" + "---|" * len(head),
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
+
+
+def _code(text: str | None) -> list[str]:
+    """A block of code, fenced by more backticks than are in it."""
+    if text is None:
+        return []
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return [fence, text, fence, ""]
 
 
 def _cell(text: str) -> str:

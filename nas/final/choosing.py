@@ -27,16 +27,17 @@ class Entry:
 
 
 def entries_of(study: StudyRecord, request: FinalRequest) -> list[Entry]:
-    """The best designs of the study, best first, and then the references.
+    """The best designs of the study, all different, best first, and then the references.
 
     Raises:
         RequestError: no design was trained to the end, or a reference cannot read the images.
     """
-    finalists = [
-        Entry(f"trial {trial.number}", trial.architecture, trial)
-        for trial in study.ranking[: request.top]
-        if trial.architecture is not None
-    ]
+    best: dict[str, Entry] = {}  # of several trials of one design, where training is tuned
+    for trial in study.ranking:
+        if trial.architecture is not None:
+            entry = Entry(f"trial {trial.number}", trial.architecture, trial)
+            best.setdefault(trial.architecture.key, entry)
+    finalists = list(best.values())[: request.top]
     if not finalists:
         raise RequestError(
             f"--study: expected a study with a design trained to the end, got {study.name} with "
@@ -64,8 +65,8 @@ def seeds_of(study: StudyRecord, number: int) -> tuple[int, ...]:
 
 
 def correct_on_validation(results: Sequence[RunResult], labels_I: torch.Tensor) -> Correct | None:
-    """Which validation images each run gets right, (S, I); None if one diverged."""
-    if any(result.diverged for result in results):
+    """Which validation images each run gets right, (S, I); None if one failed."""
+    if any(result.failed for result in results):
         return None
     return np.stack([result.predictions_I == labels_I.cpu().numpy() for result in results])
 
@@ -89,7 +90,7 @@ def ranked(
 ) -> list[FinalDesign]:
     """The finalists by mean validation accuracy, best first, with those that may be the best.
 
-    Of equals the one with fewer parameters comes first; those with a run that diverged come last.
+    Of equals the one with fewer parameters comes first; those with a run that failed come last.
     """
 
     def correct(design: FinalDesign) -> Correct | None:
@@ -102,7 +103,7 @@ def ranked(
     may = cannot_be_told_apart([c for _, c in measured])
     kept = [replace(d, may_be_best=m) for (d, _), m in zip(measured, may, strict=True)]
     kept.sort(key=lambda d: (-d.validation.mean.value if d.validation else 0, d.parameters))
-    return kept + [d for d in finalists if d.diverged]
+    return kept + [d for d in finalists if d.failed]
 
 
 def _design(
@@ -114,7 +115,7 @@ def _design(
 ) -> FinalDesign:
     cost = count(entry.architecture, input)
     correct_SI = correct_on_validation(results, labels_I) if results else None
-    diverged = "; ".join(f"seed {r.run.seed}: {r.diverged}" for r in results if r.diverged)
+    failed = "; ".join(f"seed {r.run.seed}: {r.failed}" for r in results if r.failed)
     published = PUBLISHED.get(entry.name) if dataset == "cifar10" else None
     return FinalDesign(
         name=entry.name,
@@ -124,7 +125,7 @@ def _design(
         trial=entry.trial.number if entry.trial else None,
         search_accuracy=entry.trial.val_accuracy if entry.trial else None,
         validation=None if correct_SI is None else Measured.of(correct_SI),
-        diverged=diverged or None,
+        failed=failed or None,
         published=published.accuracy if published else None,
         source=published.source if published else None,
     )

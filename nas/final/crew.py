@@ -10,7 +10,7 @@ from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.final.request import FinalRequest
 from nas.final.runs import Run, RunFolder, RunObserver, RunResult, part_of, train_runs
-from nas.study.devices import find_device, is_out_of_memory
+from nas.study.devices import find_device
 from nas.study.interrupts import Interrupts
 from nas.study.request import RequestError
 from nas.study.team import Say, posts_for, run_team
@@ -67,7 +67,6 @@ class FinalRuns:
         """Trains the runs that are not done, in this process; returns when all are.
 
         Raises:
-            FinalFailed: a run needs more memory than there is.
             OSError: a folder cannot be written.
             KeyboardInterrupt: on a signal.
         """
@@ -77,15 +76,7 @@ class FinalRuns:
             there = self.part(on).to(device)
             config = self.config(on)
             folders += [RunFolder(self._folder, run, there, config) for run in runs if run.on == on]
-        try:
-            train_runs(folders, device=device, interrupts=interrupts, observer=observer)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise FinalFailed(
-                    "a run needs more memory than there is; fewer --per-gpu or a --recipe of "
-                    "smaller batches may fit"
-                ) from error
-            raise
+        train_runs(folders, device=device, interrupts=interrupts, observer=observer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +134,12 @@ def train_all(
     """Trains the runs that are not done, with as many workers as are asked for.
 
     Raises:
-        FinalFailed: a run cannot be trained, or all workers died.
+        FinalFailed: all workers died.
         OSError: a folder cannot be written.
         KeyboardInterrupt: on Ctrl-C or SIGTERM.
     """
+    for run in runs:
+        final.folder(run).forget_lack_of_memory()
     left = [run for run in runs if final.folder(run).result() is None]
     workers = min(request.workers, len(left))
     failures: list[str] = []

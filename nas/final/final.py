@@ -1,6 +1,7 @@
 """A final training: the best designs of a study in full, one chosen, tested once, exported."""
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,10 +10,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nas.data.catalogue import DataError
-from nas.export.spec import ModelSpec
+from nas.data.catalogue import DATASETS, DataError
+from nas.export.loading import load
+from nas.export.spec import CARD, GRAPH, METRICS, ModelError, ModelSpec
 from nas.export.writing import write_model
-from nas.files import replacing
+from nas.files import remove_unfinished, replacing
 from nas.final.card import model_card
 from nas.final.choosing import Entry, designs_of, entries_of, ranked, seeds_of
 from nas.final.crew import FinalFailed, FinalRuns, train_all
@@ -20,11 +22,13 @@ from nas.final.records import FinalDesign, FinalRecord, Gain, Measured
 from nas.final.request import ALL, TRAIN, FinalRequest
 from nas.final.runs import Run, RunObserver, RunResult, networks_digest
 from nas.final.statistics import difference
-from nas.final.testing import Tested, exported_record, mistake_pictures, test_once
+from nas.final.testing import MISTAKES, Tested, exported_record, mistake_pictures, test_once
+from nas.model import ResNet
 from nas.study.database import open_database
 from nas.study.devices import device_name, find_device
 from nas.study.interrupts import Interrupts
-from nas.study.location import StudyLocation, check_directory
+from nas.study.location import StudyError, StudyLocation, check_directory
+from nas.study.processes import worker_name
 from nas.study.records import StudyRecord
 from nas.study.request import folder_of
 from nas.study.storage import read_study, storage_errors, versions
@@ -84,10 +88,10 @@ def run_final(
         command: how a person would repeat this; kept in the study.
 
     Raises:
-        RequestError: a design or the device cannot be used, or no design was trained to the end.
+        RequestError: a design or the device cannot be used, no design was trained to the end, or
+            the weights of a finished run are damaged.
         StudyError: the study cannot be used, or its test set was read for another choice.
         DataError: the dataset cannot be had, or is not the study's.
-        CheckpointError: the weights of a finished run are damaged.
         FinalFailed: no finalist could be trained, or the workers died.
         OSError: the folder of the runs cannot be written.
         KeyboardInterrupt: on Ctrl-C or SIGTERM.
@@ -100,17 +104,20 @@ def run_final(
     posts_for(request.device, request.workers, request.per_gpu)  # or refuse
     folder = folder_of(request.studies_dir, location) / "final"
     final = _Final(request, observer, location, study, folder, command)
-    if (stands := final.result_that_stands(study)) is not None:
-        return stands
+    location.check()  # what is found must be logged
     check_directory("--studies-dir", folder)
     with Interrupts() as interrupts:
+        if (stands := final.result_that_stands(study)) is not None:
+            with interrupts.allowed():
+                return final.with_model(stands)
         with interrupts.allowed():
             final.read_images()
         finalists, results = final.train(interrupts)
         with _alone(folder / ".lock", interrupts):
             # Another process may have ended the same final training meanwhile.
             if (stands := final.result_that_stands(read_study(location))) is not None:
-                return stands
+                return final.with_model(stands)
+            remove_unfinished(folder)
             record = final.test_and_export(finalists, results, interrupts)
     return FinalResult(record, folder, tested_now=True)
 
@@ -139,16 +146,44 @@ class _Final:
             [entry.architecture.key for entry in self._entries], study.settings.dataset_digest
         )
 
-    def result_that_stands(self, study: StudyRecord) -> FinalResult | None:
-        """The result of an earlier reading for the very same request.
+    def result_that_stands(self, study: StudyRecord) -> FinalRecord | None:
+        """What an earlier reading for the very same request found.
 
         Raises:
-            StudyError: the test set was read for another request.
+            StudyError: the test set was read for another request, or by another version.
         """
         reading = check_unread(study.readings, self._plan, again=self._request.again)
         if reading is None:
             return None
-        record = FinalRecord.from_dict(reading.result)
+        try:
+            return FinalRecord.from_dict(reading.result)
+        except ValueError as error:
+            raise StudyError(
+                f"expected a result that this version of nas can read, got {error}; take the "
+                "version that tested, or --again to test once more"
+            ) from error
+
+    def with_model(self, record: FinalRecord) -> FinalResult:
+        """A result that stands, with its model, which is exported again where it is missing.
+
+        No test image is read for that, so that the pictures of mistakes stay missing.
+
+        Raises:
+            RequestError: the model is missing, and so are the weights of its run.
+        """
+        try:
+            load(self._folder)
+            held = json.loads((self._folder / METRICS).read_text(encoding="utf-8"))
+            whole = FinalRecord.from_dict(held) == record and all(
+                (self._folder / name).is_file() for name in (GRAPH, CARD)
+            )
+        except (ModelError, ValueError):
+            whole = False
+        if not whole:
+            self.read_images()
+            chosen = record.chosen
+            run = Run(chosen.name, chosen.architecture, record.exported.seed, record.on)
+            self._export(self._runs.folder(run).network(), record)
         return FinalResult(record, self._folder, tested_now=False)
 
     def read_images(self) -> None:
@@ -194,8 +229,8 @@ class _Final:
         )
         if ranking[0].validation is None:
             raise FinalFailed(
-                f"every finalist has a run that diverged: {ranking[0].name}, "
-                f"{ranking[0].diverged}; another --recipe may help"
+                f"every finalist has a run that failed: {ranking[0].name}, "
+                f"{ranking[0].failed}; another --recipe may help"
             )
         self._observer.chosen(ranking)
         if self._request.on == ALL:
@@ -211,16 +246,16 @@ class _Final:
         """Reads the test images once, logs it in the study, and writes the model's folder.
 
         Raises:
-            FinalFailed: the chosen design's runs on all images diverged.
-            CheckpointError: the weights of a run are damaged.
+            FinalFailed: the chosen design's runs on all images failed.
+            RequestError: the weights of a run are damaged.
         """
         final, dataset = self._runs, self._runs.dataset
-        tested = [r for r in results if r.run.on == self._request.on and not r.diverged]
+        tested = [r for r in results if r.run.on == self._request.on and not r.failed]
         names = [finalists[0].name, *self._request.baselines]
         by_name = {name: [r for r in tested if r.run.name == name] for name in names}
         runs = {name: found for name, found in by_name.items() if len(found) == len(self._seeds)}
         if finalists[0].name not in runs:
-            raise FinalFailed(f"{finalists[0].name}, which was chosen, diverged on all images")
+            raise FinalFailed(f"{finalists[0].name}, which was chosen, failed on all images")
         networks = {
             name: [final.folder(result.run).network() for result in found]
             for name, found in runs.items()
@@ -228,36 +263,39 @@ class _Final:
         number = _best_run(runs[finalists[0].name], self._request.on)
         exported = networks[finalists[0].name][number]
         digest = networks_digest([n.state_dict() for found in networks.values() for n in found])
-        interrupts.check()  # the last chance: what follows takes seconds
-        with open_database(self._location, interrupts.check) as database:
+        with worker_name() as worker, open_database(self._location, interrupts.check) as database:
             with storage_errors(self._location), database.claim(interrupts.check):
                 reading = begin_reading(
                     database.study,
                     plan=self._plan,
                     networks=digest,
                     command=self._command,
+                    worker=worker,
                     again=self._request.again,
                 )
             self._observer.testing(dataset.test_images)
             device = find_device(self._request.device)
-            look = test_once(networks, exported, dataset, self._request, device)
+            with interrupts.allowed():  # a reading that is cut off is gone on with
+                look = test_once(networks, exported, dataset, self._request, device)
             record = self._record(
                 finalists, results, look, seed=self._seeds[number], readings=reading + 1
             )
+            self._export(exported, record)
             self._write_pictures(look, record)
-            spec = ModelSpec(
-                architecture=exported.architecture,
-                input=dataset.input,
-                classes=dataset.classes,
-                mean=dataset.mean,
-                std=dataset.std,
-            )
-            write_model(
-                self._folder, exported, spec, metrics=record.to_dict(), card=model_card(record)
-            )
             with storage_errors(self._location), database.claim(interrupts.check):
                 end_reading(database.study, reading, record.to_dict())
         return record
+
+    def _export(self, network: ResNet, record: FinalRecord) -> None:
+        dataset = self._runs.dataset
+        spec = ModelSpec(
+            architecture=network.architecture,
+            input=dataset.input,
+            classes=dataset.classes,
+            mean=dataset.mean,
+            std=dataset.std,
+        )
+        write_model(self._folder, network, spec, metrics=record.to_dict(), card=model_card(record))
 
     def _runs_of(self, entries: Sequence[Entry], on: str) -> list[Run]:
         return [
@@ -289,12 +327,12 @@ class _Final:
             dataset.input,
             dataset.name,
         )
-        diverged = {r.run.name: r.diverged for r in results if r.diverged}
+        failed = {r.run.name: r.failed for r in results if r.failed}
 
         def with_test(design: FinalDesign) -> FinalDesign:
             if design.name in look.correct:
                 return replace(design, test=Measured.of(look.correct[design.name]))
-            return replace(design, diverged=design.diverged or diverged.get(design.name))
+            return replace(design, failed=design.failed or failed.get(design.name))
 
         chosen, others = finalists[0], finalists[1:]
         references = [with_test(design) for design in references]
@@ -303,7 +341,7 @@ class _Final:
             dataset=dataset.name,
             input=dataset.input,
             classes=dataset.classes,
-            notes=tuple(dict.fromkeys((*dataset.notes, *look.notes))),
+            notes=tuple(dict.fromkeys((*dataset.notes, *look.notes, *_differences(results)))),
             max_parameters=settings.limits.max_parameters,
             recipe_name=request.recipe,
             recipe=self._runs.config(request.on).to_dict(),
@@ -315,7 +353,11 @@ class _Final:
             test_images=len(look.images),
             finalists=(with_test(chosen), *others),
             references=tuple(references),
-            gains=tuple(_gain(chosen.name, design, look) for design in references if design.test),
+            gains=tuple(
+                _gain(chosen.name, design, look, alike=self._as_published(look))
+                for design in references
+                if design.test
+            ),
             exported=exported_record(look, dataset.classes, seed),
             read=datetime.now().astimezone().isoformat(timespec="seconds"),
             readings=readings,
@@ -325,7 +367,16 @@ class _Final:
             command=self._command,
         )
 
+    def _as_published(self, look: Tested) -> bool:
+        """Whether the images are those that others published results on."""
+        info = DATASETS.get(self._runs.dataset.name)
+        return (
+            info is not None and self._request.subset == 1 and len(look.images) == info.test_images
+        )
+
     def _write_pictures(self, look: Tested, record: FinalRecord) -> None:
+        for old in (self._folder / MISTAKES).glob("*.png"):
+            old.unlink()
         for picture, mistake in zip(mistake_pictures(look), record.exported.mistakes, strict=True):
             whole = io.BytesIO()
             picture.save(whole, format="PNG")
@@ -345,9 +396,23 @@ def _best_run(runs: Sequence[RunResult], on: str) -> int:
     return max(range(len(runs)), key=lambda i: runs[i].epochs[-1].val_accuracy)
 
 
-def _gain(chosen: str, reference: FinalDesign, look: Tested) -> Gain:
+def _differences(results: Sequence[RunResult]) -> list[str]:
+    """That runs are not quite comparable, where they are not."""
+    devices = sorted({result.device for result in results})
+    versions = sorted({result.torch for result in results})
+    return [
+        f"the runs were not all made alike: {what}"
+        for what, found in (
+            ("on " + " and ".join(devices), devices),
+            ("with torch " + " and ".join(versions), versions),
+        )
+        if len(found) > 1
+    ]
+
+
+def _gain(chosen: str, reference: FinalDesign, look: Tested, *, alike: bool) -> Gain:
     assert reference.test is not None
-    published = reference.published
+    published = reference.published if alike else None
     return Gain(
         reference=reference.name,
         architecture=difference(look.correct[chosen], look.correct[reference.name]),

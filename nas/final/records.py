@@ -42,9 +42,9 @@ class FinalDesign:
     mult_adds: int
     trial: int | None = None  # of a finalist
     search_accuracy: float | None = None  # of a finalist's trial, on the validation images, 0..1
-    validation: Measured | None = None  # None: a run diverged
+    validation: Measured | None = None  # None: a run failed
     may_be_best: bool = False  # of a finalist: no other was shown to be better
-    diverged: str | None = None  # which runs, and why
+    failed: str | None = None  # which runs, and why
     test: Measured | None = None  # of the chosen one and the references
     published: float | None = None  # accuracy of a reference elsewhere, 0..1
     source: str | None = None  # of `published`

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.data.types import ImageDataset, Images
-from nas.files import replacing
+from nas.files import remove_unfinished, replacing
 from nas.final.request import ALL
 from nas.model import ResNet, build
-from nas.study.devices import device_name, free_memory
+from nas.study.devices import device_name, free_memory, is_out_of_memory
 from nas.study.interrupts import Interrupts
-from nas.training.checkpoint import load_checkpoint, save_checkpoint
+from nas.study.request import RequestError
+from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.folder import RunPlan
 from nas.training.loop import Ending, EpochResult, predict, train
@@ -54,11 +55,13 @@ class RunResult:
     """What came of a run."""
 
     run: Run
-    diverged: str | None  # why, if it did
-    predictions_I: NDArray[np.int64]  # labels of the validation images; empty if it diverged
+    failed: str | None  # why, if it did: the loss diverged, or there was no memory
+    predictions_I: NDArray[np.int64]  # labels of the validation images; empty if it failed
     epochs: tuple[EpochResult, ...]
     seconds: float
     device: str
+    torch: str  # its version
+    out_of_memory: bool = False  # that is why it failed
 
 
 class RunObserver:
@@ -71,7 +74,7 @@ class RunObserver:
         """A run has done an epoch."""
 
     def run_ended(self, run: Run, val_accuracy: float | None, seconds: float) -> None:
-        """A run is done; the accuracy is None if it diverged."""
+        """A run is done; the accuracy is None if it failed."""
 
 
 class RunFolder:
@@ -102,27 +105,44 @@ class RunFolder:
         """What came of the run; None until it is done, or if its files are damaged."""
         try:
             values = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
+            failed = values["failed"]
+            predictions_I = np.array(values["predictions"], dtype=np.int64)
+            if failed is None and len(predictions_I) != len(self._dataset.validation):
+                return None
             return RunResult(
                 self.run,
-                values["diverged"],
-                np.array(values["predictions"], dtype=np.int64),
+                failed,
+                predictions_I,
                 tuple(EpochResult(**epoch) for epoch in values["epochs"]),
                 values["seconds"],
                 values["device"],
+                values["torch"],
+                values["out_of_memory"],
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def network(self) -> ResNet:
-        """The trained network of a run that is done and has not diverged, on the CPU.
+        """The trained network of a run that is done and has not failed, on the CPU.
 
         Raises:
-            CheckpointError: its file is missing or damaged.
+            RequestError: its file is missing or damaged.
         """
-        content = load_checkpoint(self.path / _WEIGHTS)
         model = build(self.run.architecture, self._dataset.input)
-        model.load_state_dict(content["model"])
+        try:
+            model.load_state_dict(load_checkpoint(self.path / _WEIGHTS)["model"])
+        except (CheckpointError, KeyError, RuntimeError) as error:
+            raise RequestError(
+                f"{self.path / _WEIGHTS}: expected the weights of a finished run, got a damaged or "
+                f"missing file; remove the folder {self.path}, and the same command trains it again"
+            ) from error
         return model
+
+    def forget_lack_of_memory(self) -> None:
+        """Lets a run begin again that had too little memory: another device may have more."""
+        result = self.result()
+        if result is not None and result.out_of_memory:
+            (self.path / _RESULT).unlink(missing_ok=True)
 
     def lock(self) -> FileLock:
         """What a process holds while it trains the run.
@@ -162,24 +182,35 @@ class RunFolder:
             observer.epoch_ended(run, result)
             return False
 
-        result = train(
-            model,
-            dataset,
-            config,
-            seed=run.seed,
-            device=device,
-            on_start=on_start,
-            on_epoch=on_epoch,
-            checkpoint=checkpoint,
-        )
-        diverged = result.reason if result.ending is Ending.DIVERGED else None
+        remove_unfinished(self.path)
+        device_in_words, version = device_name(device), str(torch.__version__)
+        try:
+            result = train(
+                model,
+                dataset,
+                config,
+                seed=run.seed,
+                device=device,
+                on_start=on_start,
+                on_epoch=on_epoch,
+                checkpoint=checkpoint,
+            )
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = f"out of memory on {device_in_words}"
+            nothing = np.empty(0, dtype=np.int64)
+            done = RunResult(run, reason, nothing, (), 0.0, device_in_words, version, True)
+            self._write(done)
+            return done
+        failed = result.reason if result.ending is Ending.DIVERGED else None
         predictions_I = np.empty(0, dtype=np.int64)
-        if diverged is None:
+        if failed is None:
             logits_IK = predict(model, dataset.validation, dataset)
             predictions_I = logits_IK.argmax(dim=1).cpu().numpy()
             save_checkpoint(self.path / _WEIGHTS, {"model": model.state_dict()})
         done = RunResult(
-            run, diverged, predictions_I, result.epochs, result.seconds, device_name(device)
+            run, failed, predictions_I, result.epochs, result.seconds, device_in_words, version
         )
         self._write(done)
         checkpoint.remove()
@@ -188,10 +219,11 @@ class RunFolder:
     def _write(self, result: RunResult) -> None:
         values: dict[str, Any] = {
             **self._identity,
-            "diverged": result.diverged,
+            "failed": result.failed,
             "seconds": result.seconds,
             "device": result.device,
-            "torch": str(torch.__version__),
+            "torch": result.torch,
+            "out_of_memory": result.out_of_memory,
             "predictions": result.predictions_I.tolist(),
             "epochs": [dataclasses.asdict(epoch) for epoch in result.epochs],
         }
@@ -246,7 +278,7 @@ def train_runs(
                     if result is None:
                         with interrupts.allowed():
                             result = folder.train(device, observer)
-                        last = result.epochs[-1].val_accuracy if not result.diverged else None
+                        last = result.epochs[-1].val_accuracy if not result.failed else None
                         observer.run_ended(folder.run, last, result.seconds)
             except Timeout:
                 continue

@@ -117,8 +117,8 @@ def _measured_columns(name: str, heading: str) -> tuple[Column, ...]:
 
 
 def _note(design: FinalDesign, record: FinalRecord) -> str | None:
-    if design.diverged:
-        return f"diverged: {design.diverged}"
+    if design.failed:
+        return f"failed: {design.failed}"
     if design is record.chosen:
         return "chosen"
     if design.is_reference:

@@ -8,7 +8,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -25,7 +24,7 @@ from nas.training.memory import give_back_memory, keep_freed_memory
 from nas.training.optimizers import make_optimizer
 from nas.training.resuming import EpochCheckpoint
 from nas.training.schedules import rate
-from nas.training.step import TrainingStep, autocast
+from nas.training.step import TrainingStep, autocast, full_precision
 
 # Images per evaluation batch: a CPU is fastest while a batch's maps stay in its cache.
 _EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
@@ -310,7 +309,7 @@ def predict(
     batch_size = _EVALUATION_BATCH.get(device.type, 256)
     normalize = Normalize(dataset.mean, dataset.std, device)
     model.eval()
-    with torch.inference_mode(), nullcontext() if precise else autocast(device):
+    with torch.inference_mode(), full_precision(device) if precise else autocast(device):
         return torch.cat(
             [
                 model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float()

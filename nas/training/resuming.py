@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from nas.files import remove_unfinished
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 _SHARE = 0.05  # of the time, at most, is spent on writing
@@ -46,7 +47,7 @@ class EpochCheckpoint:
 
     def restore(self, run: Resumable) -> bool:
         """Brings a fresh run to the state of the file; returns whether it did."""
-        self._remove_unfinished()
+        remove_unfinished(self.path.parent, self.path.name)
         self._saved = time.monotonic()
         try:
             content = load_checkpoint(self.path)
@@ -85,12 +86,6 @@ class EpochCheckpoint:
         """Removes the file, and folders that were made for it and are empty."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
-            self._remove_unfinished()
+            remove_unfinished(self.path.parent, self.path.name)
             self.path.parent.rmdir()
             self.path.parent.parent.rmdir()
-
-    def _remove_unfinished(self) -> None:
-        """Removes what a process that was killed while it wrote has left."""
-        with contextlib.suppress(OSError):
-            for path in self.path.parent.glob(f".{self.path.name}.*.tmp"):
-                path.unlink(missing_ok=True)

@@ -1,5 +1,7 @@
 """One optimizer step: forward, backward, update; on CUDA replayed as a graph where that works."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -96,3 +98,13 @@ def autocast(device: torch.device) -> torch.autocast:
         enabled=device.type == "cuda",
         cache_enabled=False,  # each weight is used once a step, and a graph must not keep a cast
     )
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """float32 throughout on CUDA, where convolutions else round their inputs to TF32."""
+    if device.type != "cuda":
+        return nullcontext()
+    context: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, allow_tf32=False
+    )
+    return context

@@ -395,10 +395,12 @@ class TestPage:
     def test_needs_no_network(self) -> None:
         page = render(mixed())
         assert page.count(plotly_js()) == 1
-        assert page.count("<script>") == 2
+        assert page.count("<script>") == 3
         seen = parsed(page)
         links = [v for _, attrs in seen.tags for k, v in attrs.items() if k in ("src", "href")]
-        assert links == ["data:,"]
+        assert [link for link in links if not (link or "").startswith("#")] == ["data:,"]
+        ids = {attrs["id"] for _, attrs in seen.tags if "id" in attrs}
+        assert {(link or "")[1:] for link in links if link != "data:,"} <= ids
         assert "http" not in page.replace(plotly_js(), "").replace("http-equiv", "")
         assert "default-src 'none'" in page
         assert not re.search(r"@import|url\(", page.replace(plotly_js(), ""))
@@ -448,7 +450,7 @@ class TestEscaping:
         page = render(replace(evil, trials=(*evil.trials, told)))
         assert "<script>alert" not in page
         assert "<img" not in page.replace(plotly_js(), "")
-        assert page.count("</script") == page.count("<script>") == 2
+        assert page.count("</script") == page.count("<script>") == 3
         assert EVIL in parsed(page).text
 
 

@@ -63,7 +63,9 @@ class Browser:
         theirs_in, self._to = os.pipe()
         self._from, theirs_out = os.pipe()
         # The browser reads at descriptor 3 and writes at 4: ours must not lie there.
-        high_in, high_out = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (theirs_in, theirs_out))
+        high_in, high_out = (
+            fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (theirs_in, theirs_out)
+        )
         os.close(theirs_in)
         os.close(theirs_out)
         profile = f"--user-data-dir={self._home.name}/profile"
@@ -155,10 +157,14 @@ class Browser:
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            readable, _, _ = select.select([self._from], [], [], max(0, deadline - time.monotonic()))
+            readable, _, _ = select.select(
+                [self._from], [], [], max(0, deadline - time.monotonic())
+            )
             read = os.read(self._from, 1 << 20) if readable else b""
             if not read:
-                raise BrowserError("the browser ended" if readable else "the browser does not answer")
+                raise BrowserError(
+                    "the browser ended" if readable else "the browser does not answer"
+                )
             self._buffer += read
         message, _, self._buffer = self._buffer.partition(b"\0")
         answer: dict[str, Any] = json.loads(message)

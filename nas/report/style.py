@@ -54,11 +54,14 @@ body {
 main { max-width: 1100px; margin: 0 auto; min-width: 0; padding: 1rem 1.5rem 4rem; }
 main:focus { outline: none; }
 .skip {
-  background: var(--card); border: 2px solid var(--accent); border-radius: 8px; color: var(--accent);
-  left: .5rem; padding: .4rem .8rem; position: absolute; top: -5rem; z-index: 10;
+  background: var(--card); border: 2px solid var(--accent); border-radius: 8px;
+  color: var(--accent); left: .5rem; padding: .4rem .8rem; position: absolute; top: -5rem;
+  z-index: 10;
 }
 .skip:focus { top: .5rem; }
-.bar { margin: 0 auto; max-width: 1100px; min-height: 3rem; padding: .75rem 1.5rem 0; text-align: right; }
+.bar {
+  margin: 0 auto; max-width: 1100px; min-height: 3rem; padding: .75rem 1.5rem 0; text-align: right;
+}
 .bar button {
   background: var(--card); border: 1px solid var(--line); border-radius: 8px; color: var(--accent);
   cursor: pointer; font: inherit; font-size: .9rem; padding: .3rem .8rem;
@@ -138,8 +141,8 @@ thead th {
   background: var(--card); color: var(--soft); font-weight: 600; position: sticky; top: 0;
 }
 thead th button {
-  background: none; border: 0; color: inherit; cursor: pointer; font: inherit; margin: -.45rem -.3rem;
-  padding: .45rem .3rem; text-align: inherit;
+  background: none; border: 0; color: inherit; cursor: pointer; font: inherit;
+  margin: -.45rem -.3rem; padding: .45rem .3rem; text-align: inherit;
 }
 thead th button:hover { color: var(--accent); }
 thead th[aria-sort] button { color: var(--accent); }
@@ -147,7 +150,7 @@ thead th[aria-sort="ascending"] button::after { content: " \\25b2" / ""; }
 thead th[aria-sort="descending"] button::after { content: " \\25bc" / ""; }
 tbody tr:last-child > * { border-bottom: 0; }
 .text { text-align: left; }
-td.design { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+td.design, td.code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 td.long { max-width: 36rem; min-width: 16rem; overflow-wrap: anywhere; white-space: pre-wrap; }
 tr.best > * { background: color-mix(in srgb, var(--accent) 10%, transparent); font-weight: 650; }
 table.facts { width: 100%; }
@@ -162,8 +165,10 @@ table.facts td { overflow-wrap: anywhere; }
   }
   .columns > main { grid-column: 2; margin: 0; width: 100%; }
   .bar { max-width: calc(1115px + 14rem); }
-  nav { font-size: .9rem; margin: 0; max-height: 100vh; overflow-y: auto; padding: 1rem 0 1rem 1.5rem;
-    position: sticky; top: 0; align-self: start; width: 100%; }
+  nav {
+    align-self: start; font-size: .9rem; margin: 0; max-height: 100vh; overflow-y: auto;
+    padding: 1rem 0 1rem 1.5rem; position: sticky; top: 0; width: 100%;
+  }
   nav ol { columns: auto; }
 }
 @media (max-width: 600px) {

@@ -10,6 +10,10 @@ from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_wor
 UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without saying
 
 
+MOST_CURVES = 200  # drawn; more are one grey cloud
+_MOST_NUMBERS = 20  # of trials with the same reason
+
+
 def trials_table(study: StudyRecord) -> pd.DataFrame:
     """One row per trial, in the study's order; `epochs` is the last epoch that was measured."""
     return _frame(
@@ -138,12 +142,29 @@ def reason_table(study: StudyRecord) -> pd.DataFrame:
                 "outcome": outcome,
                 "reason": reason,
                 "trials": len(numbers),
-                "numbers": ", ".join(map(str, numbers)),
+                "numbers": ", ".join(map(str, numbers[:_MOST_NUMBERS]))
+                + (", ..." if len(numbers) > _MOST_NUMBERS else ""),
             }
             for (outcome, reason), numbers in sorted(found.items(), key=lambda item: -len(item[1]))
         ),
         {"outcome": "string", "reason": "string", "trials": "Int64", "numbers": "string"},
     )
+
+
+def shown_curves(study: StudyRecord, most: int = MOST_CURVES) -> tuple[TrialRecord, ...]:
+    """The trials whose learning curves are drawn, in the study's order: all, if they are few.
+
+    Else half are the best trained designs, the incumbent among them, and the others lie evenly over
+    the search.
+    """
+    measured = [trial for trial in study.trials if trial.curve]
+    if len(measured) <= most:
+        return tuple(measured)
+    best = {trial.number for trial in study.ranking[: most // 2] if trial.curve}
+    rest = [trial.number for trial in measured if trial.number not in best]
+    wanted = most - len(best)
+    chosen = best | {rest[i * len(rest) // wanted] for i in range(wanted)}
+    return tuple(trial for trial in measured if trial.number in chosen)
 
 
 def curve_table(study: StudyRecord) -> pd.DataFrame:

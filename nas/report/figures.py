@@ -225,7 +225,6 @@ def _figure(x: str, y: str) -> go.Figure:
                 "font": {"color": "#ffffff", "family": _FONT, "size": 13},
                 "align": "left",
             },
-            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": _GREY, "activecolor": _BLUE},
             "dragmode": False,  # a finger on a figure scrolls the page
         }
     )

@@ -15,7 +15,8 @@ from nas.report import figures, tables, words
 from nas.report.document import Plot, document, encoded
 from nas.report.final import final_section, last_final
 from nas.report.markup import MISSING, Column, facts, section, table
-from nas.study.records import Outcome, StudyRecord
+from nas.report.unreadable import render_unreadable
+from nas.study.records import Outcome, StudyRecord, UnreadableStudy
 
 
 def _integer(value: Any) -> str:
@@ -33,14 +34,16 @@ _DESIGN = (
 _TRAINING = Column("training", "Training", kind="text long")
 
 
-def write_report(study: StudyRecord, reports_dir: Path | str) -> Path:
+def write_report(study: StudyRecord | UnreadableStudy, reports_dir: Path | str) -> Path:
     """Writes the report of a study and returns its path. An older one is replaced as a whole.
 
     Raises:
         OSError: the directory or the file cannot be written; an older report is then unchanged.
     """
     path = Path(reports_dir) / f"{slug(study.name)}.html"
-    page = encoded(render(study))
+    page = encoded(
+        render_unreadable(study) if isinstance(study, UnreadableStudy) else render(study)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(page)

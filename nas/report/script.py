@@ -22,14 +22,12 @@ PAGE = (
     f"const palettes = {json.dumps(PALETTES)};\n"
     + """
 const paper = 680;  // width of a figure on A4, in CSS pixels
-const config = {
-  responsive: true, displaylogo: false, scrollZoom: false,
-  modeBarButtons: [["toImage", "zoom2d", "resetScale2d"]],
-};
+// No tool bar: a figure is one image for a screen reader, and an image holds no buttons.
+const config = {responsive: true, displayModeBar: false, scrollZoom: false};
 
 function colours(layout, theme) {
   const palette = palettes[theme];
-  const change = {"font.color": palette.text, "modebar.color": palette.soft};
+  const change = {"font.color": palette.text};
   for (const name of Object.keys(layout)) {
     if (!/^[xy]axis[0-9]*$/.test(name)) continue;
     change[name + ".gridcolor"] = palette.grid;

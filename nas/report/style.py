@@ -189,7 +189,7 @@ table.facts td { overflow-wrap: anywhere; }
   :root { --page: #ffffff; }
   body { font-size: 10pt; }
   main { max-width: none; padding: 0; }
-  .bar, nav, .skip, .modebar, figure ~ details:not([open]) { display: none !important; }
+  .bar, nav, .skip, figure ~ details:not([open]) { display: none !important; }
   section { border: 0; border-radius: 0; border-top: 1px solid var(--line); padding: 1rem 0 0; }
   section, .cards li, figure, tr { break-inside: avoid; }
   section.long { break-inside: auto; }

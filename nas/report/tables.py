@@ -5,7 +5,13 @@ from itertools import accumulate
 
 import pandas as pd
 
-from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
+from nas.study.records import (
+    Outcome,
+    StudyRecord,
+    TrialRecord,
+    UnreadableStudy,
+    training_in_words,
+)
 
 UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without saying
 
@@ -14,7 +20,7 @@ MOST_CURVES = 200  # drawn; more are one grey cloud
 _MOST_NUMBERS = 20  # of trials with the same reason
 
 
-def trials_table(study: StudyRecord) -> pd.DataFrame:
+def trials_table(study: StudyRecord | UnreadableStudy) -> pd.DataFrame:
     """One row per trial, in the study's order; `epochs` is the last epoch that was measured."""
     return _frame(
         (

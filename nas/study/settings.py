@@ -27,6 +27,15 @@ _CALLED = {
     "tuning.augment": "choices of augmentation (--tune augment)",
 }
 
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "dataset": str,
+    "train_images": int,
+    "validation_images": int,
+    "subset": (int, float),
+    "space": dict,
+    "recipe": dict,
+    "tuning": dict,
+}
 _COUNTS = ("train_images", "validation_images")  # follow from dataset and subset
 
 _SPACE = {
@@ -51,15 +60,21 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
         ValueError: a value is missing or unknown, as in a study of another version.
     """
     try:
-        return StudySettings(
+        settings = StudySettings(
             **{
                 **values,
                 "input": ImageInput(**values["input"]),
                 "limits": Limits(**values["limits"]),
             }
         )
-    except (KeyError, TypeError) as error:
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(settings, name), kind):
+                raise TypeError(f"{name} is {getattr(settings, name)!r}")
+        if not isinstance(settings.recipe["epochs"], int):
+            raise TypeError(f"epochs is {settings.recipe['epochs']!r}")
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"settings of another version: {error}") from error
+    return settings
 
 
 def differences(before: StudySettings, now: StudySettings) -> list[str]:

@@ -19,7 +19,7 @@ from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.processes import is_alive
 from nas.study.readings import readings_of
-from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
+from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord, UnreadableStudy
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.training.tuning import REAL_VALUES
 
@@ -112,11 +112,36 @@ def read_study(location: StudyLocation) -> StudyRecord:
     Raises:
         StudyError: there is none, it cannot be read, or was not made by nas.
     """
+    with _opened(location) as study:
+        return study_record(study, location)
+
+
+def read_any_study(location: StudyLocation) -> StudyRecord | UnreadableStudy:
+    """Everything a study holds, or what can be read of one with other settings than this version's.
+
+    Raises:
+        StudyError: there is none, or its database cannot be read.
+    """
+    with _opened(location) as study:
+        try:
+            return study_record(study, location)
+        except StudyError as error:
+            return UnreadableStudy(
+                name=location.name,
+                reason=str(error.__cause__ or error),
+                attributes=study.user_attrs,
+                trials=_trial_records(study),
+            )
+
+
+@contextmanager
+def _opened(location: StudyLocation) -> Iterator[optuna.Study]:
+    """The study, until the block ends."""
     _check_exists(location)
     with storage_errors(location):
         storage = _storage(location)
         try:
-            return study_record(_load(location, storage), location)
+            yield _load(location, storage)
         finally:
             storage.remove_session()
             storage.engine.dispose()
@@ -156,9 +181,27 @@ def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
         seed=attributes.get("seed"),
         command=attributes.get("command"),
         searches=tuple(attributes.get("searches", ())),
-        trials=tuple(trial_record(t) for t in study.get_trials(deepcopy=False)),
+        trials=_trial_records(study),
         readings=readings_of(attributes),
     )
+
+
+def _trial_records(study: optuna.Study) -> tuple[TrialRecord, ...]:
+    """All trials; of one that another version of nas wrote otherwise, number and accuracy."""
+    records = []
+    for trial in study.get_trials(deepcopy=False):
+        try:
+            records.append(trial_record(trial))
+        except (ValueError, TypeError, KeyError) as error:
+            records.append(
+                TrialRecord(
+                    number=trial.number,
+                    outcome=None,
+                    val_accuracy=trial.value if trial.state is TrialState.COMPLETE else None,
+                    reason=f"written by another version of nas: {error}",
+                )
+            )
+    return tuple(records)
 
 
 def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:

@@ -25,6 +25,7 @@ _OPTIONS = (
     "--remote-debugging-pipe",
     "--no-sandbox",  # needed as root, as in containers; it opens no page but ours
     "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # WebGL without a GPU, for figures that want it
     "--disable-dev-shm-usage",
     "--no-first-run",
     "--disable-background-networking",

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
+from nas.files import replacing
 from nas.report import figures
 from nas.report.markup import MISSING, section
 from nas.report.script import PAGE, THEME
@@ -79,6 +81,24 @@ def _contents(content: str) -> str:
         '<nav aria-label="Contents"><details><summary>Contents</summary>'
         f"<ol>{links}</ol></details></nav>"
     )
+
+
+def write_page(page: str, directory: Path, name: str) -> Path:
+    """Writes a page as `directory/NAME.html` and returns its path. An older one is replaced.
+
+    Raises:
+        OSError: the directory or the file cannot be written; an older page is then unchanged.
+    """
+    path = directory / f"{slug(name)}.html"
+    directory.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(encoded(page))
+    return path
+
+
+def slug(name: str) -> str:
+    """A study's name as a plain file name: only `A-Za-z0-9._-`, not hidden, not too long."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".")[:200] or "study"
 
 
 def encoded(page: str) -> bytes:

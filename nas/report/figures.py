@@ -25,6 +25,10 @@ _BLUE = "#3d8fd1"
 _ORANGE = "#dd6b10"
 _GREY = "#868e99"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+_SIDES = (  # how two studies are told apart
+    {"color": _BLUE, "dash": "solid", "symbol": "circle"},
+    {"color": _ORANGE, "dash": "dash", "symbol": "diamond"},
+)
 _ACCURACY_TICKS = ".2~%"
 
 
@@ -165,6 +169,46 @@ def learning_curves(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
     _add_lines(figure, curves[best], "incumbent", {"color": _ORANGE, "width": 3.5}, opacity=1)
     figure.update_xaxes(_whole_ticks(curves["epoch"].tolist()))
     figure.update_yaxes(range=_accuracy_range(curves["val_accuracy"].tolist()))
+    return figure
+
+
+def compared_incumbents(incumbents: pd.DataFrame) -> go.Figure:
+    """Step lines of `tables.incumbent_by_effort`, one for each `study`."""
+    figure = _figure("designs trained", "validation accuracy")
+    for (name, steps), look in zip(incumbents.groupby("study", sort=False), _SIDES, strict=False):
+        figure.add_trace(
+            go.Scatter(
+                x=steps["trained"].tolist(),
+                y=_rounded(steps["val_accuracy"]),
+                name=escape(str(name), quote=False),
+                mode="lines+markers",
+                line={"color": look["color"], "dash": look["dash"], "width": 2.5, "shape": "hv"},
+                marker={"color": look["color"], "symbol": look["symbol"], "size": 8},
+            )
+        )
+    figure.update_xaxes(_whole_ticks(incumbents["trained"].tolist()))
+    figure.update_yaxes(range=_accuracy_range(incumbents["val_accuracy"].dropna().tolist()))
+    return figure
+
+
+def compared_sizes(trials: pd.DataFrame) -> go.Figure:
+    """Validation accuracy against parameters, with the trials of each `study` told apart."""
+    figure = _figure("parameters", "validation accuracy")
+    for (name, shown), look in zip(trials.groupby("study", sort=False), _SIDES, strict=False):
+        label = escape(str(name), quote=False)
+        figure.add_trace(
+            go.Scatter(
+                x=shown["parameters"].tolist(),
+                y=_rounded(shown["val_accuracy"]),
+                name=label,
+                mode="markers",
+                marker={"color": look["color"], "symbol": look["symbol"], "size": 9},
+                **_hover(shown, "parameters", str(name)),
+            )
+        )
+    sizes = trials["parameters"].tolist()
+    figure.update_xaxes(type="log" if max(sizes) > 10 * min(sizes) else "linear", tickformat="~s")
+    figure.update_yaxes(range=_accuracy_range(trials["val_accuracy"].tolist()))
     return figure
 
 

@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from re import sub
 from typing import Any
 
 import pandas as pd
 
-from nas.files import replacing
 from nas.numbers import millions, percent, percent_range, whole
 from nas.report import figures, tables, words
-from nas.report.document import Plot, document, encoded
+from nas.report.document import Plot, document, write_page
 from nas.report.final import final_section, last_final
 from nas.report.markup import MISSING, Column, facts, section, table
 from nas.report.unreadable import render_unreadable
@@ -40,19 +38,8 @@ def write_report(study: StudyRecord | UnreadableStudy, reports_dir: Path | str) 
     Raises:
         OSError: the directory or the file cannot be written; an older report is then unchanged.
     """
-    path = Path(reports_dir) / f"{slug(study.name)}.html"
-    page = encoded(
-        render_unreadable(study) if isinstance(study, UnreadableStudy) else render(study)
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write(page)
-    return path
-
-
-def slug(name: str) -> str:
-    """A study's name as a plain file name: only `A-Za-z0-9._-`, not hidden, not too long."""
-    return sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".")[:200] or "study"
+    page = render_unreadable(study) if isinstance(study, UnreadableStudy) else render(study)
+    return write_page(page, Path(reports_dir), study.name)
 
 
 def render(study: StudyRecord) -> str:

@@ -125,6 +125,21 @@ def incumbent_table(study: StudyRecord) -> pd.DataFrame:
     )
 
 
+def incumbent_by_effort(study: StudyRecord) -> pd.DataFrame:
+    """The incumbent by how many designs were trained, stopped early or not: `trained`.
+
+    One row for each new incumbent, and one for the end.
+    """
+    counting = sorted(t.number for t in study.trials if t.outcome and t.outcome.counts)
+    place = {number: count for count, number in enumerate(counting, start=1)}
+    table = incumbent_table(study)
+    table["trained"] = table["number"].map(place).astype("Int64")
+    steps = table.drop_duplicates("incumbent")
+    if table.empty:
+        return steps
+    return pd.concat([steps, table.tail(1).assign(trained=len(counting))])
+
+
 def outcome_table(study: StudyRecord) -> pd.DataFrame:
     """How many trials ended in which way; every outcome that occurs, in the order of `Outcome`."""
     outcomes = study.outcomes

@@ -80,7 +80,7 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
 def differences(before: StudySettings, now: StudySettings) -> list[str]:
     """What was set otherwise before, each in words; empty when nothing."""
     defaults = {f"recipe.{name}": value for name, value in DEFAULTS.items()}
-    old, new = ({**defaults, **_flat(settings_to_json(s))} for s in (before, now))
+    old, new = ({**defaults, **flat(settings_to_json(s))} for s in (before, now))
     changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
     named = [name for name in changed if name in _CALLED or name in _SPACE]
     if named:  # the rest follows from these, or at least comes after them
@@ -102,14 +102,15 @@ def _of_version(name: str) -> str:
     return f"{name} (set by the version of nas)" if name.startswith("recipe.") else name
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as one level, with dots between the names; the shape of images stays whole."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and name != "input":
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def _shown(value: object) -> str:

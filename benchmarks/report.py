@@ -3,7 +3,7 @@
 RESULT
 
 A study in SQLite on disk is filled with trials as a search leaves them, as in
-`benchmarks/overhead.py`: the default space of 32x32 images, a budget of 5M, and 200 epochs reported
+`benchmarks/overhead.py`: the default space of 32x32 images, a budget of 5M, and 20 epochs reported
 by every trial that trains, stopped early by the pruner. `read` is reading it, `report`
 making the page and putting it on the disk. Run::
 
@@ -67,7 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     parser.add_argument("--trials", type=int, nargs="+", default=list(GOALS), metavar="N")
-    parser.add_argument("--epochs", type=int, default=200, metavar="N", help="of every trial")
+    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="of every trial")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="of the studies and reports")
     options = parser.parse_args()
     overhead.EPOCHS = options.epochs

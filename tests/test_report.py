@@ -1,7 +1,5 @@
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,8 +16,9 @@ from nas.counting import count
 from nas.final.statistics import wilson_interval
 from nas.numbers import millions
 from nas.report import figures, tables, words
+from nas.report.document import slug
 from nas.report.figures import plotly_js
-from nas.report.page import render, slug, write_report
+from nas.report.page import render, write_report
 from nas.space import Limits, default_space
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
 
@@ -502,90 +501,3 @@ class TestFile:
 def test_package_is_light() -> None:
     code = "import sys, nas.report; assert not {'pandas', 'plotly', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
-
-
-PROBE = """<script>
-const problems = [];
-addEventListener("error", e => problems.push(String(e.message)));
-addEventListener("securitypolicyviolation", e => problems.push(e.blockedURI));
-addEventListener("load", () => setTimeout(() => {
-  const marks = {};
-  for (const plot of document.querySelectorAll(".plot")) marks[plot.id] = {
-    drawings: plot.querySelectorAll(".main-svg").length,
-    points: plot.querySelectorAll(".scatterlayer .point").length,
-    lines: plot.querySelectorAll(".scatterlayer .js-line").length,
-  };
-  const tick = document.querySelector(".plot .xtick text");
-  parent.postMessage({
-    problems, marks, width: innerWidth, scrollWidth: document.documentElement.scrollWidth,
-    requests: performance.getEntriesByType("resource").map(entry => entry.name),
-    dark: matchMedia("(prefers-color-scheme: dark)").matches,
-    text: tick && getComputedStyle(tick).fill,
-    page: getComputedStyle(document.body).backgroundColor,
-  }, "*");
-}, 1500));
-</script>"""
-WRAPPER = """<!DOCTYPE html><pre id="out"></pre><script>
-const seen = [];
-addEventListener("message", e => {
-  seen.push(e.data);
-  document.getElementById("out").textContent = JSON.stringify(seen);
-});
-</script><iframe src="report.html" style="width:375px;height:700px;border:0"></iframe>
-<iframe src="report.html" style="width:1440px;height:900px;border:0"></iframe>"""
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_in_a_browser(dark: bool, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("Chromium is not installed")
-    record = replace(mixed(), name="a-very-long-name-" * 6, notes=(EVIL, "x" * 300))
-    report = render(record).replace("<meta charset", PROBE + "<meta charset", 1)
-    (tmp_path / "report.html").write_text(report, encoding="utf-8")
-    (tmp_path / "wrapper.html").write_text(WRAPPER, encoding="utf-8")
-    dom = subprocess.run(
-        [
-            chromium,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            f"--blink-settings=preferredColorScheme={0 if dark else 1}",
-            "--hide-scrollbars",
-            "--window-size=1600,1800",
-            "--virtual-time-budget=8000",
-            "--dump-dom",
-            (tmp_path / "wrapper.html").as_uri(),
-        ],
-        capture_output=True,
-        check=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "HOME": str(tmp_path)},
-    ).stdout
-    found = re.search(r'<pre id="out">(.*?)</pre>', dom, re.DOTALL)
-    assert found is not None
-    views = json.loads(found[1])
-    assert sorted(view["width"] for view in views) == [375, 1440]
-    for view in views:
-        assert view["problems"] == []
-        assert view["requests"] == []
-        assert view["scrollWidth"] == view["width"]
-        assert view["dark"] == dark
-        assert (_brightness(view["text"]) > _brightness(view["page"])) == dark
-        marks = view["marks"]
-        assert marks.keys() == {"plot-history", "plot-size", "plot-curves"}
-        assert all(mark["drawings"] for mark in marks.values())
-        assert (marks["plot-history"]["points"], marks["plot-history"]["lines"]) == (4, 1)
-        assert marks["plot-size"]["points"] == 5  # and the star
-        assert (marks["plot-curves"]["points"], marks["plot-curves"]["lines"]) == (5, 5)
-
-
-def _brightness(color: str) -> int:
-    return sum(map(int, re.findall(r"\d+", color)[:3]))

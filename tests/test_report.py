@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.architecture import Architecture, ImageInput
@@ -416,8 +416,8 @@ class TestPage:
 
     def test_a_study_of_fifty_is_small(self) -> None:
         trials = [trial(i, accuracy=0.5 + i / 200, epochs=200) for i in range(50)]
-        settings = replace(SETTINGS, recipe={"epochs": 200})
-        assert len(render(replace(study(*trials), settings=settings)).encode()) < 6_000_000
+        long = replace(SETTINGS, recipe={"epochs": 200})
+        assert len(render(replace(study(*trials), settings=long)).encode()) < 6_000_000
 
 
 class TestEscaping:
@@ -437,6 +437,7 @@ class TestEscaping:
             ),
         )
 
+    @settings(deadline=None)
     @given(st.text(min_size=1) | st.sampled_from([EVIL, "</script>", "<!--", "'\"><b>"]))
     def test_no_text_becomes_markup(self, text: str) -> None:
         assert (

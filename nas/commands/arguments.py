@@ -163,6 +163,11 @@ def add_study_options(parser: argparse._ActionsContainer, *, study_required: boo
         help="name of the study"
         + ("" if study_required else " (default: dataset and budget, such as cifar10-5M)"),
     )
+    add_storage_options(parser)
+
+
+def add_storage_options(parser: argparse._ActionsContainer) -> None:
+    """The options that say where studies lie."""
     parser.add_argument(
         "--studies-dir", type=Path, default=Path("studies"), metavar="DIR", help="where studies lie"
     )

@@ -1,39 +1,87 @@
-"""`nas report`: one self-contained HTML file about a study."""
+"""`nas report`: one self-contained HTML file about a study, or about two; and its records."""
 
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from nas.commands import arguments
-from nas.study.location import StudyLocation, check_directory
+from nas.commands.words import in_one_line
+from nas.study.location import StudyError, StudyLocation, check_directory
 
 SUMMARY = "write one self-contained HTML file about a study"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas report`."""
-    arguments.add_study_options(parser, study_required=True)
+    studies = parser.add_mutually_exclusive_group(required=True)
+    studies.add_argument("--study", metavar="NAME", help="name of the study")
+    studies.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="two studies, to be set side by side instead"
+    )
+    arguments.add_storage_options(parser)
     arguments.add_report_option(parser)
-    arguments.add_json_option(parser)
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write all trials as CSV")
+    parser.add_argument(
+        "--png",
+        type=Path,
+        metavar="DIR",
+        help="also write the figures as PNG files, drawn by Chromium or Chrome",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print all records as one JSON document"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Writes the report and prints where it is."""
+    if options.compare and options.csv:
+        raise StudyError("--csv: expected --study with it, got --compare; write one CSV per study")
     check_directory("--reports-dir", options.reports_dir)
-    location = StudyLocation.at(
-        options.study, studies_dir=options.studies_dir, storage=options.storage
-    )
-    from nas.report.page import write_report
-    from nas.study.storage import read_study
+    if options.csv:
+        check_directory("--csv", options.csv.parent)
+    if options.png:
+        check_directory("--png", options.png)
+    locations = [
+        StudyLocation.at(name, studies_dir=options.studies_dir, storage=options.storage)
+        for name in options.compare or [options.study]
+    ]
+    from nas.report.export import study_document, trials_csv
+    from nas.report.pictures import PicturesError, write_pictures
+    from nas.study.records import UnreadableStudy
+    from nas.study.storage import read_any_study, read_study
 
-    study = read_study(location)
     try:
-        path = write_report(study, options.reports_dir)
+        if options.compare:
+            from nas.report.compare import write_comparison
+
+            first, second = map(read_study, locations)
+            path = write_comparison(first, second, options.reports_dir)
+            documents = {"studies": [study_document(study) for study in (first, second)]}
+        else:
+            from nas.files import replacing
+            from nas.report.page import write_report
+
+            study = read_any_study(locations[0])
+            if isinstance(study, UnreadableStudy):
+                said = in_one_line(f"the report shows only what can be read: {study.reason}")
+                print(f"note: {said}", file=sys.stderr)
+            path = write_report(study, options.reports_dir)
+            documents = study_document(study)
+            if options.csv:
+                with replacing(options.csv) as file:
+                    file.write(trials_csv(study))
+        pictures = write_pictures(path, options.png) if options.png else []
+    except PicturesError as error:
+        print(f"error: {in_one_line(error)}", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"error: the report could not be written: {error}; make room", file=sys.stderr)
         return 1
+    files = [path, *([options.csv] if options.csv else []), *pictures]
     if options.json:
-        print(json.dumps({"study": study.name, "report": str(path), "trained": study.trained}))
+        told = {"report": str(path), "files": [str(file) for file in files], **documents}
+        print(json.dumps(told, allow_nan=False))
     else:
-        print(path)
+        print("\n".join(map(str, files)))
     return 0

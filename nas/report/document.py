@@ -1,11 +1,15 @@
 """One HTML document that needs no other file and no network: its frame and its figures."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
+from nas.files import replacing
 from nas.report import figures
-from nas.report.markup import section
+from nas.report.markup import MISSING, section
+from nas.report.script import PAGE, THEME
 from nas.report.style import STYLE
 
 # The browser itself refuses any request: scripts and styles are inline, pictures are data.
@@ -13,10 +17,7 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; base-uri 'none'; form-action 'none'"
 )
-_CONFIG = (
-    '{"responsive": true, "displaylogo": false, "scrollZoom": false, '
-    '"modeBarButtons": [["toImage", "zoom2d", "resetScale2d"]]}'
-)
+_HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>')  # as `markup.section` writes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +49,56 @@ class Plot:
         """The statement that draws the figure, or nothing."""
         if self.json is None:
             return ""
-        return (
-            f"{{const f = {self.json}; "
-            f'Plotly.newPlot("plot-{self.name}", f.data, f.layout, {_CONFIG});}}\n'
-        )
+        return f'draw("plot-{self.name}", {self.json});\n'
 
 
 def document(title: str, body: Sequence[str], plots: Sequence[Plot]) -> str:
     """The whole page; the drawing library is part of it when there is something to draw."""
+    content = "".join(body)
     draw = "".join(plot.script() for plot in plots)
-    if draw:
-        draw = f"<script>{figures.plotly_js()}</script>\n<script>\n{draw}</script>\n"
+    library = f"<script>{figures.plotly_js()}</script>\n" if draw else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n"
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{''.join(body)}</main>\n"
-        f"{draw}</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n"
+        f"<script>{THEME}</script>\n</head>\n<body>\n"
+        '<a class="skip" href="#main">Skip to the content</a>\n'
+        '<header class="bar"><button type="button" id="theme" hidden>Dark theme</button></header>\n'
+        f'<div class="columns">{_contents(content)}\n'
+        f'<main id="main" tabindex="-1">\n{content}</main></div>\n'
+        f"{library}<script>{PAGE.replace('MISSING', MISSING)}{draw}</script>\n</body>\n</html>\n"
     )
+
+
+def _contents(content: str) -> str:
+    """Links to all sections of the page."""
+    links = "".join(
+        f'<li><a href="#{name}">{heading}</a></li>' for name, heading in _HEADING.findall(content)
+    )
+    return (
+        '<nav aria-label="Contents"><details><summary>Contents</summary>'
+        f"<ol>{links}</ol></details></nav>"
+    )
+
+
+def write_page(page: str, directory: Path, name: str) -> Path:
+    """Writes a page as `directory/NAME.html` and returns its path. An older one is replaced.
+
+    Raises:
+        OSError: the directory or the file cannot be written; an older page is then unchanged.
+    """
+    path = directory / f"{slug(name)}.html"
+    directory.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(encoded(page))
+    return path
+
+
+def slug(name: str) -> str:
+    """A study's name as a plain file name: only `A-Za-z0-9._-`, not hidden, not too long."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".")[:200] or "study"
 
 
 def encoded(page: str) -> bytes:

@@ -25,6 +25,10 @@ _BLUE = "#3d8fd1"
 _ORANGE = "#dd6b10"
 _GREY = "#868e99"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+_SIDES = (  # how two studies are told apart
+    {"color": _BLUE, "dash": "solid", "symbol": "circle"},
+    {"color": _ORANGE, "dash": "dash", "symbol": "diamond"},
+)
 _ACCURACY_TICKS = ".2~%"
 
 
@@ -35,9 +39,12 @@ def plotly_js() -> str:
 
 
 def figure_json(figure: go.Figure) -> str:
-    """The figure as JSON that is safe inside a script element: no `<`, `>` or `/` is left."""
+    """The figure as JSON that is safe inside a script element.
+
+    No `<`, `>` or `/` is left, and no character that ends a line for a script alone.
+    """
     text: str = figure.to_json()
-    for character in "<>/":
+    for character in "<>/\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
@@ -102,8 +109,7 @@ def accuracy_by_parameters(
                 name="incumbent",
                 mode="markers",
                 marker={"color": _ORANGE, "size": 17, "symbol": "star"},
-                hovertext=_hover(best),
-                hoverinfo="text",
+                **_hover(best, "parameters", "incumbent"),
             )
         )
     known = trials.dropna(subset=["preset"])
@@ -166,6 +172,46 @@ def learning_curves(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
     return figure
 
 
+def compared_incumbents(incumbents: pd.DataFrame) -> go.Figure:
+    """Step lines of `tables.incumbent_by_effort`, one for each `study`."""
+    figure = _figure("designs trained", "validation accuracy")
+    for (name, steps), look in zip(incumbents.groupby("study", sort=False), _SIDES, strict=False):
+        figure.add_trace(
+            go.Scatter(
+                x=steps["trained"].tolist(),
+                y=_rounded(steps["val_accuracy"]),
+                name=escape(str(name), quote=False),
+                mode="lines+markers",
+                line={"color": look["color"], "dash": look["dash"], "width": 2.5, "shape": "hv"},
+                marker={"color": look["color"], "symbol": look["symbol"], "size": 8},
+            )
+        )
+    figure.update_xaxes(_whole_ticks(incumbents["trained"].tolist()))
+    figure.update_yaxes(range=_accuracy_range(incumbents["val_accuracy"].dropna().tolist()))
+    return figure
+
+
+def compared_sizes(trials: pd.DataFrame) -> go.Figure:
+    """Validation accuracy against parameters, with the trials of each `study` told apart."""
+    figure = _figure("parameters", "validation accuracy")
+    for (name, shown), look in zip(trials.groupby("study", sort=False), _SIDES, strict=False):
+        label = escape(str(name), quote=False)
+        figure.add_trace(
+            go.Scatter(
+                x=shown["parameters"].tolist(),
+                y=_rounded(shown["val_accuracy"]),
+                name=label,
+                mode="markers",
+                marker={"color": look["color"], "symbol": look["symbol"], "size": 9},
+                **_hover(shown, "parameters", str(name)),
+            )
+        )
+    sizes = trials["parameters"].tolist()
+    figure.update_xaxes(type="log" if max(sizes) > 10 * min(sizes) else "linear", tickformat="~s")
+    figure.update_yaxes(range=_accuracy_range(trials["val_accuracy"].tolist()))
+    return figure
+
+
 def run_accuracy(epochs: pd.DataFrame) -> go.Figure:
     """Validation accuracy of one run by epoch."""
     figure = _figure("epoch", "validation accuracy")
@@ -223,7 +269,6 @@ def _figure(x: str, y: str) -> go.Figure:
                 "font": {"color": "#ffffff", "family": _FONT, "size": 13},
                 "align": "left",
             },
-            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": _GREY, "activecolor": _BLUE},
             "dragmode": False,  # a finger on a figure scrolls the page
         }
     )
@@ -234,7 +279,7 @@ def _dots(trials: pd.DataFrame, x: str, outcome: str) -> Any:
     faded = outcome != TRAINED
     return go.Scatter(
         x=shown[x].tolist(),
-        y=shown["val_accuracy"].tolist(),
+        y=_rounded(shown["val_accuracy"]),
         name=outcome,
         mode="markers",
         marker={
@@ -243,8 +288,7 @@ def _dots(trials: pd.DataFrame, x: str, outcome: str) -> Any:
             "symbol": "circle-open" if faded else "circle",
             "opacity": 0.8 if faded else 0.95,
         },
-        hovertext=_hover(shown),
-        hoverinfo="text",
+        **_hover(shown, x, outcome),
     )
 
 
@@ -260,11 +304,11 @@ def _add_lines(
         figure.add_trace(
             go.Scatter(
                 x=curve["epoch"].tolist(),
-                y=curve["val_accuracy"].tolist(),
+                y=_rounded(curve["val_accuracy"]),
                 mode="lines",
                 line=line,
                 showlegend=first == 0,
-                hovertemplate=_text(curve.iloc[0], "epoch %{x}", "%{y:.2%}") + "<extra></extra>",
+                hovertemplate=_curve_text(curve.iloc[0], "%{x}", "%{y:.2%}") + "<extra></extra>",
                 **shared,
             )
         )
@@ -272,12 +316,12 @@ def _add_lines(
     figure.add_trace(
         go.Scatter(
             x=ends["epoch"].tolist(),
-            y=ends["val_accuracy"].tolist(),
+            y=_rounded(ends["val_accuracy"]),
             mode="markers",
             marker={"color": line["color"], "size": 4 + line["width"]},
             showlegend=False,
             hovertext=[
-                _text(row, f"epoch {row['epoch']}", percent(row["val_accuracy"]))
+                _curve_text(row, str(row["epoch"]), percent(row["val_accuracy"]))
                 for _, row in ends.iterrows()
             ],
             hoverinfo="text",
@@ -286,30 +330,34 @@ def _add_lines(
     )
 
 
-def _hover(trials: pd.DataFrame) -> list[str]:
-    """What a pointer shows, one text per trial."""
-    return [
-        _text(
-            row,
-            "size unknown"
-            if pd.isna(row["parameters"])
-            else f"{whole(row['parameters'])} parameters",
-            percent(row["val_accuracy"]),
-        )
-        for _, row in trials.iterrows()
-    ]
+def _hover(trials: pd.DataFrame, x: str, outcome: str) -> dict[str, Any]:
+    """What a pointer shows; of each trial only what x and y do not say, since there may be many."""
+    number, size = ("%{x}", "") if x == "number" else ("%{customdata}", ", %{x:,} parameters")
+    return {
+        "customdata": None if x == "number" else trials["number"].tolist(),
+        "hovertext": [_design(design) for design in trials["design"]],
+        "hovertemplate": f"trial {number}, {escape(outcome, quote=False)}{size}<br>"
+        "validation accuracy %{y:.2%}<br>%{hovertext}<extra></extra>",
+    }
 
 
-def _text(trial: Any, detail: str, val_accuracy: str) -> str:
-    """The text for a trial. Plotly reads some HTML here, so it is escaped."""
-    design = "design unknown" if pd.isna(trial["design"]) else str(trial["design"])
-    lines = [
-        f"trial {trial['number']}, {trial['outcome']}, {detail}",
-        f"validation accuracy {val_accuracy}",
-        *design.replace(" F", "\nF").split("\n"),  # two lines: a phone is narrow
-    ]
-    # Plotly shows quotes as they are and does not decode &quot;.
-    return "<br>".join(escape(line, quote=False) for line in lines)
+def _curve_text(trial: Any, epoch: str, val_accuracy: str) -> str:
+    said = escape(f"trial {trial['number']}, {trial['outcome']}, epoch ", quote=False) + epoch
+    return f"{said}<br>validation accuracy {val_accuracy}<br>{_design(trial['design'])}"
+
+
+def _design(design: Any) -> str:
+    """A design in two lines, since a phone is narrow. Plotly reads some HTML, so it is escaped.
+
+    It shows quotes as they are and does not decode `&quot;`.
+    """
+    text = "design unknown" if pd.isna(design) else str(design)
+    return escape(text, quote=False).replace(" F", "<br>F")
+
+
+def _rounded(values: pd.Series) -> list[float]:
+    """Accuracies to six decimals: all that can be seen, in half the characters."""
+    return [round(value, 6) for value in values.tolist()]
 
 
 def _accuracy_range(values: Sequence[float]) -> list[float]:

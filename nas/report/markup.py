@@ -3,11 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from re import sub
 from typing import Any
 
 import pandas as pd
 
+from nas.numbers import whole
+
 MISSING = "–"  # noqa: RUF001  an en dash, as tables show what is not known
+MOST_ROWS = 1_000  # of a table; more are no longer read, and make a page slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class Column:
     heading: str
     show: Callable[[Any], str] = str
     kind: str = ""  # CSS classes: text, design, long; a number needs none
+    exact: bool = False  # keep the value for sorting: what is shown sorts otherwise (times)
 
     @property
     def css(self) -> str:
@@ -25,20 +30,53 @@ class Column:
         return f' class="{self.kind}"' if self.kind else ""
 
 
-def table(frame: pd.DataFrame, columns: Sequence[Column], *, best_first: bool = False) -> str:
-    """A table in a container of its own, so that a wide one scrolls without moving the page."""
+def table(
+    frame: pd.DataFrame,
+    columns: Sequence[Column],
+    *,
+    best_first: bool = False,
+    caption: str = "",
+) -> str:
+    """A table in a container of its own, so that a wide one scrolls without moving the page.
+
+    Of more than `MOST_ROWS` rows those with the best `val_accuracy` are shown, or the first ones
+    where there is none; and the page says so.
+
+    Args:
+        frame: the rows.
+        columns: which columns, and how.
+        best_first: whether the first row is marked.
+        caption: what the table holds, for who does not see the heading above it.
+    """
+    note = ""
+    if len(frame) > MOST_ROWS:
+        ranked = "val_accuracy" in frame.columns
+        note = (
+            f'<p class="caption">The {"best" if ranked else "first"} {whole(MOST_ROWS)} of '
+            f"{whole(len(frame))} rows; nas report --csv FILE writes all trials.</p>"
+        )
+        if ranked:
+            ranking = frame["val_accuracy"].sort_values(ascending=False, kind="stable")
+            frame = frame.loc[ranking.head(MOST_ROWS).index.sort_values()]
+        frame = frame.head(MOST_ROWS)
     head = "".join(f'<th scope="col"{c.css}>{escape(c.heading)}</th>' for c in columns)
     rows: list[str] = []
     for values in zip(*(frame[c.name].tolist() for c in columns), strict=True):
-        cells = "".join(
-            f"<td{c.css}>{escape(MISSING if pd.isna(v) else c.show(v))}</td>"
-            for c, v in zip(columns, values, strict=True)
-        )
+        cells = "".join(_cell(c, v) for c, v in zip(columns, values, strict=True))
         rows.append(f"<tr{' class=best' if best_first and not rows else ''}>{cells}</tr>")
+    named = f'<caption class="unseen">{escape(caption)}</caption>' if caption else ""
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table, scrolls"><table>'
+        f'{note}<div class="scroll" tabindex="0" role="group" '
+        f'aria-label="{escape(caption or "Table")}"><table>{named}'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _cell(column: Column, value: Any) -> str:
+    if pd.isna(value):
+        return f"<td{column.css}>{MISSING}</td>"
+    exact = f' data-value="{escape(str(value))}"' if column.exact else ""
+    return f"<td{column.css}{exact}>{escape(column.show(value))}</td>"
 
 
 def facts(values: Mapping[str, str]) -> str:
@@ -54,7 +92,7 @@ def facts(values: Mapping[str, str]) -> str:
 
 def section(heading: str, content: str, *, long: bool = False) -> str:
     """A section of the page; a long one may break across printed pages."""
-    name = heading.lower().replace(" ", "-")
+    name = sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") or "section"
     return (
         f'<section{" class=long" if long else ""} aria-labelledby="{name}">'
         f'<h2 id="{name}">{escape(heading)}</h2>{content}</section>\n'

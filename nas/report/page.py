@@ -1,19 +1,20 @@
 """The report: a study as one HTML page that needs no other file and no network."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from pathlib import Path
-from re import sub
 from typing import Any
 
 import pandas as pd
 
-from nas.files import replacing
 from nas.numbers import millions, percent, percent_range, whole
 from nas.report import figures, tables, words
-from nas.report.document import Plot, document, encoded
+from nas.report.document import Plot, document, write_page
 from nas.report.final import final_section, last_final
 from nas.report.markup import MISSING, Column, facts, section, table
-from nas.study.records import Outcome, StudyRecord
+from nas.report.unreadable import render_unreadable
+from nas.study.records import Outcome, StudyRecord, UnreadableStudy
 
 
 def _integer(value: Any) -> str:
@@ -31,23 +32,14 @@ _DESIGN = (
 _TRAINING = Column("training", "Training", kind="text long")
 
 
-def write_report(study: StudyRecord, reports_dir: Path | str) -> Path:
+def write_report(study: StudyRecord | UnreadableStudy, reports_dir: Path | str) -> Path:
     """Writes the report of a study and returns its path. An older one is replaced as a whole.
 
     Raises:
         OSError: the directory or the file cannot be written; an older report is then unchanged.
     """
-    path = Path(reports_dir) / f"{slug(study.name)}.html"
-    page = encoded(render(study))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write(page)
-    return path
-
-
-def slug(name: str) -> str:
-    """A study's name as a plain file name: only `A-Za-z0-9._-`, not hidden, not too long."""
-    return sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".")[:200] or "study"
+    page = render_unreadable(study) if isinstance(study, UnreadableStudy) else render(study)
+    return write_page(page, Path(reports_dir), study.name)
 
 
 def render(study: StudyRecord) -> str:
@@ -107,7 +99,7 @@ def _cards(study: StudyRecord) -> str:
         cards.append(("Epochs saved", whole(words.epochs_saved(study)), detail))
     seconds = words.training_seconds(study)
     if seconds is not None:
-        cards.append(("Training time", words.duration(seconds), "summed over all runs"))
+        cards.append(("Training time", words.duration(seconds), words.device_minutes(study)))
     items = "".join(
         f'<li><span class="label">{escape(label)}</span> <span class="value">{escape(value)}</span>'
         f' <span class="detail">{escape(detail)}</span></li>'
@@ -121,13 +113,18 @@ def _summary(study: StudyRecord) -> str:
     if study.incumbent is not None and study.incumbent.architecture is not None:
         found += f"<pre><code>{escape(str(study.incumbent.architecture))}</code></pre>"
     caution = words.caution(study)
-    if caution is not None:
-        found += f'<div class="caution"><p>{escape(caution)}</p></div>'
+    sure = (
+        ""
+        if caution is None
+        else f'<dt>How sure</dt><dd class="caution"><p>{escape(caution)}</p></dd>'
+    )
+    how = words.searched(study)
     cost = "".join(f"<p>{escape(sentence)}</p>" for sentence in words.cost(study))
     return section(
         "Summary",
-        f'<dl class="summary"><dt>Asked</dt><dd><p>{escape(words.asked(study))}</p></dd>'
-        f"<dt>Found</dt><dd>{found}</dd>"
+        f'<dl class="summary"><dt>Asked</dt><dd><p>{escape(words.asked(study))}</p>'
+        f"{f'<p>{escape(how)}</p>' if how else ''}</dd>"
+        f"<dt>Found</dt><dd>{found}</dd>{sure}"
         f"<dt>Cost</dt><dd>{cost or '<p>Nothing so far.</p>'}</dd></dl>",
     )
 
@@ -137,7 +134,8 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
     max_parameters = study.settings.limits.max_parameters
     incumbents = tables.incumbent_table(study)
     front = tables.front_table(study)
-    curves = tables.curve_table(study)
+    shown = tables.shown_curves(study)
+    curves = tables.curve_table(replace(study, trials=shown))
     by_epoch = tables.curves_by_epoch(curves)
     compared = trials[trials["outcome"].isin([figures.TRAINED, figures.STOPPED])]
     measured = compared.dropna(subset=["val_accuracy"])
@@ -169,7 +167,8 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
             "curves",
             "Learning curves",
             "Look at whether the incumbent (thick) still rises at the last epoch, and whether a "
-            "curve that was stopped early (grey, ends in a dot) could have caught up.",
+            "curve that was stopped early (grey, ends in a dot) could have caught up."
+            + words.curves_shown(study, len(shown)),
             table(by_epoch, (_TRIAL[0], *epochs)),
             None if by_epoch.empty else figures.figure_json(figures.learning_curves(curves, best)),
         ),
@@ -188,7 +187,7 @@ def _ranking(study: StudyRecord) -> str:
         *([_TRAINING] if study.settings.tuning else []),
     )
     caption = f'<p class="caption">{escape(words.ranking_caption(study))}</p>'
-    return section("Ranking", caption + table(ranking, columns, best_first=True))
+    return section("Ranking", caption + table(ranking, columns, best_first=True, caption="Ranking"))
 
 
 def _front(study: StudyRecord) -> str:
@@ -196,7 +195,10 @@ def _front(study: StudyRecord) -> str:
     if len(front) < 2:
         return ""  # one design is the best of all sizes: the ranking says it
     caption = f'<p class="caption">{escape(words.front_caption())}</p>'
-    return section("Pareto front", caption + table(front, (_TRIAL[0], *_DESIGN, _ACCURACY)))
+    return section(
+        "Pareto front",
+        caption + table(front, (_TRIAL[0], *_DESIGN, _ACCURACY), caption="Pareto front"),
+    )
 
 
 def _outcomes(study: StudyRecord) -> str:
@@ -204,7 +206,9 @@ def _outcomes(study: StudyRecord) -> str:
     if outcomes.empty:
         return section("Outcomes", "<p>The study has no trials yet.</p>")
     content = table(
-        outcomes, (Column("outcome", "Outcome", kind="text"), Column("trials", "Trials", _integer))
+        outcomes,
+        (Column("outcome", "Outcome", kind="text"), Column("trials", "Trials", _integer)),
+        caption="Outcomes",
     )
     reasons = tables.reason_table(study)
     if not reasons.empty:
@@ -214,7 +218,7 @@ def _outcomes(study: StudyRecord) -> str:
             Column("trials", "Trials", _integer),
             Column("numbers", "Which", kind="text long"),
         )
-        content += f"<h3>What went wrong</h3>{table(reasons, columns)}"
+        content += f"<h3>What went wrong</h3>{table(reasons, columns, caption='What went wrong')}"
     return section("Outcomes", content)
 
 
@@ -242,27 +246,60 @@ def _settings(study: StudyRecord) -> str:
     ends = [t.finished for t in study.trials if t.finished is not None]
     origin = {
         "Seed": MISSING if study.seed is None else str(study.seed),
-        "Workers": words.listed(workers) or MISSING,
+        "Workers": words.listed(words.shortened(workers)) or MISSING,
         "First trial started": _time(min(starts, key=lambda t: t.timestamp(), default=None)),
         "Last trial finished": _time(max(ends, key=lambda t: t.timestamp(), default=None)),
     }
     space = {_words(name): words.choices_in_words(value) for name, value in s.space.items()}
     tuning = {_words(name): words.listed(values, "or") for name, values in s.tuning.items()}
     recipe = {_words(name): str(value) for name, value in s.recipe.items()}
-    command = (
-        f"<pre><code>{escape(study.command)}</code></pre>"
-        if study.command
-        else "<p>Not recorded.</p>"
-    )
     return section(
         "Settings",
         f"{facts(asked)}<h3>Search space</h3>{facts(space)}"
         f"<h3>Recipe</h3>{facts(recipe)}"
         + (f"<h3>Tuned in it</h3>{facts(tuning)}" if tuning else "")
         + f"<h3>Versions</h3>{facts(study.versions)}<h3>Hardware</h3>{facts(trained_on)}"
-        f"<h3>Origin</h3>{facts(origin)}<h3>Command</h3>{command}",
+        f"<h3>Origin</h3>{facts(origin)}<h3>Searches</h3>{_searches(study)}",
         long=True,
     )
+
+
+def _searches(study: StudyRecord) -> str:
+    """Every command that searched in the study, with what may change between them."""
+    searches = study.searches or ({"command": study.command, "seed": study.seed},)
+    rows = [
+        {
+            "number": number,
+            "started": _text(search.get("started")),
+            "sampler": _text(search.get("sampler")),
+            "pruner": _text(search.get("pruner")),
+            "objectives": _text(search.get("objectives")),
+            "seed": _text(search.get("seed")),
+            "versions": _text(search.get("versions")),
+            "command": _text(search.get("command")),
+        }
+        for number, search in enumerate(searches, start=1)
+    ]
+    columns = (
+        Column("number", "Search", _integer),
+        Column("started", "Started", kind="text"),
+        Column("sampler", "Sampler", kind="text"),
+        Column("pruner", "Pruner", kind="text"),
+        Column("objectives", "Objectives", kind="text"),
+        Column("seed", "Seed"),
+        Column("command", "Command", kind="text long code"),
+        Column("versions", "Versions", kind="text long"),
+    )
+    return table(pd.DataFrame(rows), columns, caption="Searches of the study")
+
+
+def _text(value: object) -> str | None:
+    """What a search says of itself, as text; None if nothing."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {said}" for name, said in value.items())
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return None if value is None else str(value)
 
 
 def _every_trial(study: StudyRecord, trials: pd.DataFrame) -> str:
@@ -274,13 +311,13 @@ def _every_trial(study: StudyRecord, trials: pd.DataFrame) -> str:
         _ACCURACY,
         *([_TRAINING] if study.settings.tuning else []),
         Column("epochs", "Epochs", _integer),
-        Column("seconds", "Training time", words.duration),
+        Column("seconds", "Training time", words.duration, exact=True),
         Column("reason", "Reason", kind="text long"),
     )
-    count = words.plural(len(trials), "trial")
+    rows = table(trials, columns, caption="Every trial")
     return section(
         "Every trial",
-        f"<details><summary>{count}</summary>{table(trials, columns)}</details>",
+        f"<details><summary>{words.plural(len(trials), 'trial')}</summary>{rows}</details>",
         long=True,
     )
 

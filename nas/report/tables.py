@@ -5,12 +5,22 @@ from itertools import accumulate
 
 import pandas as pd
 
-from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
+from nas.study.records import (
+    Outcome,
+    StudyRecord,
+    TrialRecord,
+    UnreadableStudy,
+    training_in_words,
+)
 
 UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without saying
 
 
-def trials_table(study: StudyRecord) -> pd.DataFrame:
+MOST_CURVES = 200  # drawn; more are one grey cloud
+_MOST_NUMBERS = 20  # of trials with the same reason
+
+
+def trials_table(study: StudyRecord | UnreadableStudy) -> pd.DataFrame:
     """One row per trial, in the study's order; `epochs` is the last epoch that was measured."""
     return _frame(
         (
@@ -115,6 +125,21 @@ def incumbent_table(study: StudyRecord) -> pd.DataFrame:
     )
 
 
+def incumbent_by_effort(study: StudyRecord) -> pd.DataFrame:
+    """The incumbent by how many designs were trained, stopped early or not: `trained`.
+
+    One row for each new incumbent, and one for the end.
+    """
+    counting = sorted(t.number for t in study.trials if t.outcome and t.outcome.counts)
+    place = {number: count for count, number in enumerate(counting, start=1)}
+    table = incumbent_table(study)
+    table["trained"] = table["number"].map(place).astype("Int64")
+    steps = table.drop_duplicates("incumbent")
+    if table.empty:
+        return steps
+    return pd.concat([steps, table.tail(1).assign(trained=len(counting))])
+
+
 def outcome_table(study: StudyRecord) -> pd.DataFrame:
     """How many trials ended in which way; every outcome that occurs, in the order of `Outcome`."""
     outcomes = study.outcomes
@@ -138,12 +163,29 @@ def reason_table(study: StudyRecord) -> pd.DataFrame:
                 "outcome": outcome,
                 "reason": reason,
                 "trials": len(numbers),
-                "numbers": ", ".join(map(str, numbers)),
+                "numbers": ", ".join(map(str, numbers[:_MOST_NUMBERS]))
+                + (", ..." if len(numbers) > _MOST_NUMBERS else ""),
             }
             for (outcome, reason), numbers in sorted(found.items(), key=lambda item: -len(item[1]))
         ),
         {"outcome": "string", "reason": "string", "trials": "Int64", "numbers": "string"},
     )
+
+
+def shown_curves(study: StudyRecord, most: int = MOST_CURVES) -> tuple[TrialRecord, ...]:
+    """The trials whose learning curves are drawn, in the study's order: all, if they are few.
+
+    Else half are the best trained designs, the incumbent among them, and the others lie evenly over
+    the search.
+    """
+    measured = [trial for trial in study.trials if trial.curve]
+    if len(measured) <= most:
+        return tuple(measured)
+    best = {trial.number for trial in study.ranking[: most // 2] if trial.curve}
+    rest = [trial.number for trial in measured if trial.number not in best]
+    wanted = most - len(best)
+    chosen = best | {rest[i * len(rest) // wanted] for i in range(wanted)}
+    return tuple(trial for trial in measured if trial.number in chosen)
 
 
 def curve_table(study: StudyRecord) -> pd.DataFrame:

@@ -21,15 +21,21 @@ def duration(seconds: float) -> str:
     return f"{whole(minutes // 60)} h {minutes % 60} min"
 
 
-def plural(number: int, noun: str) -> str:
-    """A count with its noun."""
-    return f"{whole(number)} {noun}{'' if number == 1 else 's'}"
+def plural(number: int, noun: str, several: str | None = None) -> str:
+    """A count with its noun, and what several are called where it is not the noun with an s."""
+    return f"{whole(number)} {noun if number == 1 else several or noun + 's'}"
 
 
 def listed(items: Sequence[object], word: str = "and") -> str:
     """Items as in a sentence: `a, b and c`."""
     texts = [str(item) for item in items]
     return f" {word} ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def shortened(items: Sequence[str], most: int = 20) -> list[str]:
+    """The first items, and how many more there are."""
+    rest = len(items) - most
+    return [*items[:most], f"{whole(rest)} more"] if rest > 0 else list(items)
 
 
 def interval_of(study: StudyRecord, trial: TrialRecord) -> Interval | None:
@@ -78,6 +84,41 @@ def asked(study: StudyRecord) -> str:
         f"{plural(s.epochs, 'epoch')} on {part} and are compared on {whole(s.validation_images)} "
         f"validation images; {trained} trained."
     )
+
+
+def searched(study: StudyRecord) -> str:
+    """How designs were proposed, compared and stopped, over all searches; empty if none says."""
+    used = {
+        name: said_by_searches(study, name) for name in ("objectives", "sampler", "pruner", "seed")
+    }
+    told = [
+        f"the {name if len(values) == 1 else name + 's'} {listed(values)}"
+        for name in ("sampler", "pruner", "seed")
+        if (values := used[name])
+    ]
+    sentences = []
+    if told:
+        sentences.append(
+            f"{plural(len(study.searches), 'search', 'searches')} with {listed(told)}."
+        )
+    for objectives in used["objectives"]:
+        aim = (
+            "the most accurate design within the budget"
+            if "," not in objectives
+            else "the best design of every size up to the budget, the Pareto front"
+        )
+        sentences.append(f"--objectives {objectives}: {aim}.")
+    if study.settings.tuning:
+        names = listed([name.replace("_", " ") for name in study.settings.tuning])
+        sentences.append(f"Each trial also chooses its own {names} (--tune).")
+    return " ".join(sentences)
+
+
+def said_by_searches(study: StudyRecord, name: str) -> list[str]:
+    """What the searches of a study say of one thing, each value once, in order."""
+    values = [search[name] for search in study.searches if search.get(name) is not None]
+    texts = [",".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in values]
+    return list(dict.fromkeys(texts))
 
 
 def subset_in_words(study: StudyRecord) -> str:
@@ -177,7 +218,9 @@ def cost(study: StudyRecord) -> list[str]:
         )
     seconds = training_seconds(study)
     if seconds is not None:
-        sentences.append(f"Training took {duration(seconds)}, summed over all runs.")
+        sentences.append(
+            f"Training took {duration(seconds)}, summed over all runs: {device_minutes(study)}."
+        )
     rates = [t.images_per_second for t in study.trials if t.images_per_second is not None]
     if devices(study):
         speed = f", at a median of {whole(round(median(rates)))} images/s" if rates else ""
@@ -195,6 +238,26 @@ def training_seconds(study: StudyRecord) -> float | None:
     """Time spent in training, summed over all trials; None if no trial says."""
     seconds = [t.seconds for t in study.trials if t.seconds is not None]
     return sum(seconds) if seconds else None
+
+
+def device_minutes(study: StudyRecord) -> str:
+    """Minutes of training by the kind of device: `3.3 GPU-minutes and 0.5 CPU-minutes`.
+
+    A run counts in full, whatever else its device did at the same time, and with all its threads.
+    """
+    spent: dict[str, float] = {}
+    for trial in study.trials:
+        if trial.seconds is not None:
+            device = (trial.device or "").lower()
+            kind = "CPU-minutes" if device.startswith("cpu") else "GPU-minutes"
+            kind = kind if device else "minutes on an unknown device"
+            spent[kind] = spent.get(kind, 0.0) + trial.seconds / 60
+    return listed(
+        [
+            f"{minutes:,.2g} {kind}" if minutes < 10 else f"{minutes:,.0f} {kind}"
+            for kind, minutes in spent.items()
+        ]
+    )
 
 
 def devices(study: StudyRecord) -> list[str]:
@@ -216,6 +279,17 @@ def ranking_caption(study: StudyRecord) -> str:
         "best: validation images alone do not tell them apart."
     )
     return f"The ten best at most, best first; of equals, the one with fewer parameters. {tell}"
+
+
+def curves_shown(study: StudyRecord, shown: int) -> str:
+    """Which learning curves are drawn, as a further sentence; empty where all are."""
+    measured = sum(bool(trial.curve) for trial in study.trials)
+    if shown == measured:
+        return ""
+    return (
+        f" Of {whole(measured)} curves {whole(shown)} are drawn: those of the best designs, and "
+        "others taken evenly over the search."
+    )
 
 
 def front_caption() -> str:

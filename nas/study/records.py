@@ -177,6 +177,16 @@ class StudyRecord:
         return sum(n for outcome, n in self.outcomes.items() if outcome.counts)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableStudy:
+    """A study whose settings this version of nas cannot read, and what it can read of it."""
+
+    name: str
+    reason: str  # why not
+    attributes: Mapping[str, object] = field(default_factory=dict)  # of the study, as they are
+    trials: tuple[TrialRecord, ...] = ()
+
+
 def training_in_words(training: Mapping[str, object]) -> str:
     """A trial's own recipe in short: ``adam 0.002, batch 512, crop+flip``; empty without one."""
     if not training:

@@ -175,6 +175,7 @@ def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, 
         "seed": request.seed,
         "sampler": request.sampler,
         "pruner": request.pruner,
+        "objectives": list(request.objectives),
         "worker": name,
     }
 

@@ -27,6 +27,15 @@ _CALLED = {
     "tuning.augment": "choices of augmentation (--tune augment)",
 }
 
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "dataset": str,
+    "train_images": int,
+    "validation_images": int,
+    "subset": (int, float),
+    "space": dict,
+    "recipe": dict,
+    "tuning": dict,
+}
 _COUNTS = ("train_images", "validation_images")  # follow from dataset and subset
 
 _SPACE = {
@@ -51,21 +60,27 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
         ValueError: a value is missing or unknown, as in a study of another version.
     """
     try:
-        return StudySettings(
+        settings = StudySettings(
             **{
                 **values,
                 "input": ImageInput(**values["input"]),
                 "limits": Limits(**values["limits"]),
             }
         )
-    except (KeyError, TypeError) as error:
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(settings, name), kind):
+                raise TypeError(f"{name} is {getattr(settings, name)!r}")
+        if not isinstance(settings.recipe["epochs"], int):
+            raise TypeError(f"epochs is {settings.recipe['epochs']!r}")
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"settings of another version: {error}") from error
+    return settings
 
 
 def differences(before: StudySettings, now: StudySettings) -> list[str]:
     """What was set otherwise before, each in words; empty when nothing."""
     defaults = {f"recipe.{name}": value for name, value in DEFAULTS.items()}
-    old, new = ({**defaults, **_flat(settings_to_json(s))} for s in (before, now))
+    old, new = ({**defaults, **flat(settings_to_json(s))} for s in (before, now))
     changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
     named = [name for name in changed if name in _CALLED or name in _SPACE]
     if named:  # the rest follows from these, or at least comes after them
@@ -87,14 +102,15 @@ def _of_version(name: str) -> str:
     return f"{name} (set by the version of nas)" if name.startswith("recipe.") else name
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as one level, with dots between the names; the shape of images stays whole."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and name != "input":
-            flat |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def _shown(value: object) -> str:

@@ -19,7 +19,7 @@ from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.processes import is_alive
 from nas.study.reading import StudyStorage
-from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
+from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord, UnreadableStudy
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.study.test_log import readings_of
 from nas.training.tuning import REAL_VALUES
@@ -129,8 +129,27 @@ def read_trials(location: StudyLocation) -> list[FrozenTrial]:
         return study.get_trials(deepcopy=False)
 
 
+def read_any_study(location: StudyLocation) -> StudyRecord | UnreadableStudy:
+    """Everything a study holds, or what can be read of one with other settings than this version's.
+
+    Raises:
+        StudyError: there is none, or its database cannot be read.
+    """
+    with _opened(location) as study:
+        try:
+            return study_record(study, location)
+        except StudyError as error:
+            return UnreadableStudy(
+                name=location.name,
+                reason=str(error.__cause__ or error),
+                attributes=study.user_attrs,
+                trials=_trial_records(study),
+            )
+
+
 @contextmanager
 def _opened(location: StudyLocation) -> Iterator[optuna.Study]:
+    """The study, until the block ends."""
     _check_exists(location)
     with storage_errors(location):
         storage = _storage(location)
@@ -175,9 +194,27 @@ def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
         seed=attributes.get("seed"),
         command=attributes.get("command"),
         searches=tuple(attributes.get("searches", ())),
-        trials=tuple(trial_record(t) for t in study.get_trials(deepcopy=False)),
+        trials=_trial_records(study),
         readings=readings_of(attributes),
     )
+
+
+def _trial_records(study: optuna.Study) -> tuple[TrialRecord, ...]:
+    """All trials; of one that another version of nas wrote otherwise, number and accuracy."""
+    records = []
+    for trial in study.get_trials(deepcopy=False):
+        try:
+            records.append(trial_record(trial))
+        except (ValueError, TypeError, KeyError) as error:
+            records.append(
+                TrialRecord(
+                    number=trial.number,
+                    outcome=None,
+                    val_accuracy=trial.value if trial.state is TrialState.COMPLETE else None,
+                    reason=f"written by another version of nas: {error}",
+                )
+            )
+    return tuple(records)
 
 
 def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:

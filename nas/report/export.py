@@ -1,0 +1,99 @@
+"""A study's records for other programs: one JSON document, or a CSV file with a row per trial."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from nas.report.tables import last_epoch
+from nas.study.records import StudyRecord, TrialRecord, UnreadableStudy
+
+_DESIGN = ("blocks", "channels", "kernels", "shortcut_kernels", "pool")
+_PLAIN = (
+    "parameters",
+    "mult_adds",
+    "val_accuracy",
+    "seconds",
+    "images_per_second",
+    "device",
+    "worker",
+    "retries",
+    "preset",
+    "started",
+    "finished",
+    "reason",
+)
+_TRAINING = ("optimizer", "lr", "batch_size", "augment")  # where they are tuned
+
+
+def study_document(study: StudyRecord | UnreadableStudy) -> dict[str, Any]:
+    """The whole study as values that JSON keeps: accuracies are 0..1, times ISO 8601.
+
+    What is not a finite number is null.
+    """
+    if isinstance(study, UnreadableStudy):
+        about: dict[str, Any] = {"unreadable": study.reason, "attributes": study.attributes}
+    else:
+        best = study.incumbent
+        about = {
+            "trained": study.trained,
+            "incumbent": None if best is None else best.number,
+            "pareto_front": [trial.number for trial in study.pareto_front()],
+            "settings": dataclasses.asdict(study.settings),
+            "notes": study.notes,
+            "seed": study.seed,
+            "command": study.command,
+            "versions": study.versions,
+            "searches": study.searches,
+            "test_readings": [dataclasses.asdict(reading) for reading in study.readings],
+        }
+    document: dict[str, Any] = _plain(
+        {"study": study.name, **about, "trials": [_trial(trial) for trial in study.trials]}
+    )
+    return document
+
+
+def trials_csv(study: StudyRecord | UnreadableStudy) -> bytes:
+    """One row per trial, UTF-8. Lists, such as `blocks` and `curve`, are JSON; unknown is empty."""
+    names = ("number", "outcome", "design", *_DESIGN, "epochs", *_PLAIN, *_TRAINING, "curve")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for trial in study.trials:
+        row = _plain(_trial(trial))
+        row |= row["training"]
+        writer.writerow(
+            {n: json.dumps(v) if isinstance(v, list | dict) else v for n, v in row.items()}
+        )
+    return text.getvalue().encode("utf-8", errors="backslashreplace")
+
+
+def _trial(trial: TrialRecord) -> dict[str, Any]:
+    architecture = trial.architecture
+    return {
+        "number": trial.number,
+        "outcome": trial.outcome,
+        "design": None if architecture is None else str(architecture),
+        **{name: getattr(architecture, name, None) for name in _DESIGN},
+        "architecture": None if architecture is None else dataclasses.asdict(architecture),
+        "epochs": last_epoch(trial) or None,
+        **{name: getattr(trial, name) for name in _PLAIN},
+        "training": trial.training,
+        "curve": trial.curve,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,218 @@
+"""`nas report`: exports, comparisons, and studies of another version."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from nas.commands import main
+from nas.report.compare import other_images, render_comparison, verdict
+from nas.report.export import study_document, trials_csv
+from nas.report.page import render
+from nas.report.tables import incumbent_by_effort, shown_curves
+from nas.study.location import StudyLocation
+from nas.study.records import StudyRecord
+from nas.study.settings import settings_to_json
+from nas.study.storage import read_study
+from tests.test_report import EVIL, SETTINGS, mixed, parsed, study, trial
+
+
+@pytest.fixture
+def location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLocation:
+    """A study on the disk with three trials, one of them of an outcome that is unknown here."""
+    monkeypatch.chdir(tmp_path)
+    Path("studies").mkdir()
+    location = StudyLocation.at("kept", studies_dir=Path("studies"))
+    made = optuna.create_study(study_name="kept", storage=location.url, direction="maximize")
+    made.set_user_attr("settings", settings_to_json(SETTINGS))
+    made.set_user_attr("searches", [{"seed": 3, "sampler": "gp", "objectives": ["val_accuracy"]}])
+    for accuracy, outcome in ((0.5, "trained"), (0.75, "trained"), (0.9, "perfected")):
+        asked = made.ask()
+        asked.set_user_attr("outcome", outcome)
+        asked.set_user_attr("parameters", 1_000)
+        asked.report(accuracy, 1)
+        made.tell(asked, accuracy)
+    return location
+
+
+def change_settings(location: StudyLocation, **changes: object) -> None:
+    made = optuna.load_study(study_name=location.name, storage=location.url)
+    made.set_user_attr("settings", {**made.user_attrs["settings"], **changes})
+
+
+class TestExport:
+    def test_csv_holds_every_trial(self) -> None:
+        record = mixed()
+        read = pd.read_csv(io.BytesIO(trials_csv(record)))
+        assert read["number"].tolist() == [t.number for t in record.trials]
+        for row, told in zip(read.to_dict("records"), record.trials, strict=True):
+            for name in ("outcome", "parameters", "val_accuracy", "seconds", "reason", "device"):
+                value = getattr(told, name)
+                assert (row[name] == value) if value is not None else pd.isna(row[name])
+            assert json.loads(row["curve"]) == [list(point) for point in told.curve]
+            if told.architecture is not None:
+                assert json.loads(row["channels"]) == list(told.architecture.channels)
+
+    @pytest.mark.parametrize("text", [EVIL, 'a,"b"\nc', "\u2028", "=1+1"])
+    def test_any_text_comes_back_from_csv(self, text: str) -> None:
+        record = study(replace(trial(0), reason=text))
+        (row,) = csv.DictReader(io.StringIO(trials_csv(record).decode(), newline=""))
+        assert row["reason"] == text
+
+    def test_document_holds_everything_and_is_json(self) -> None:
+        record = mixed()
+        odd = replace(trial(12), curve=((1, float("nan")),))
+        record = replace(record, trials=(*record.trials, odd), searches=({"seed": 7},))
+        document = json.loads(json.dumps(study_document(record), allow_nan=False))
+        assert document["settings"] == json.loads(json.dumps(settings_to_json(SETTINGS)))
+        assert document["incumbent"] == 4
+        assert document["searches"] == [{"seed": 7}]
+        assert [t["number"] for t in document["trials"]] == list(range(13))
+        assert document["trials"][4]["architecture"]["channels"] == [20, 40, 80]
+        assert document["trials"][12]["curve"] == [[1, None]]
+
+
+class TestScale:
+    def test_of_many_curves_the_best_and_some_all_over_the_search_are_drawn(self) -> None:
+        record = study(*(trial(i, accuracy=(i * 7 % 400) / 1000, epochs=2) for i in range(400)))
+        shown = [t.number for t in shown_curves(record)]
+        assert len(shown) == len(set(shown)) == 200
+        assert shown == sorted(shown)
+        assert {t.number for t in record.ranking[:100]} <= set(shown)
+        assert all(any(start <= n < start + 20 for n in shown) for start in range(0, 400, 20))
+        assert shown_curves(mixed()) == tuple(t for t in mixed().trials if t.curve)
+
+    def test_a_long_table_shows_the_best_and_says_so(self) -> None:
+        base = trial(0, accuracy=0.5, epochs=1)
+        trials = [replace(base, number=i, val_accuracy=0.1 + i / 10_000) for i in range(1_200)]
+        seen = parsed(render(study(*trials)))
+        assert "The best 1,000 of 1,200 rows" in seen.text
+        assert "Of 1,200 curves 200 are drawn" in seen.text
+        numbers = [
+            int(row[0].replace(",", ""))
+            for row in seen.rows
+            if len(row) == 9 and row[1] == "trained"
+        ]
+        assert numbers == list(range(200, 1_200))
+
+
+class TestComparison:
+    def test_what_differs_is_said(self) -> None:
+        first = replace(mixed(), searches=({"seed": 1, "sampler": "gp"},))
+        second = replace(
+            mixed(),
+            name="other",
+            settings=replace(SETTINGS, recipe={**SETTINGS.recipe, "epochs": 3}),
+            searches=({"seed": 2, "sampler": "gp"},),
+        )
+        rows = parsed(render_comparison(first, second)).rows
+        assert [row for row in rows if len(row) == 3 and row[0] != "Setting"] == [
+            ["recipe: epochs", "6", "3"],
+            ["seed", "1", "2"],
+        ]
+
+    def test_overlapping_intervals_settle_nothing(self) -> None:
+        near = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.910, 0.915)]
+        assert "at-0.915 is ahead by 0.50 points; the 95% intervals overlap" in verdict(*near)
+        far = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.95, 0.90)]
+        assert "at-0.95 is ahead by 5.00 points; the 95% intervals do not overlap" in verdict(*far)
+        assert verdict(study(), far[0]) == "cifar10-5M found no design so far."
+
+    def test_other_images_are_not_comparable(self) -> None:
+        other = replace(mixed(), settings=replace(SETTINGS, dataset=EVIL, split_seed=1))
+        assert "differ in dataset and split" in other_images(mixed(), other)
+        assert "cannot be read from accuracies" in verdict(mixed(), other)
+        page = render_comparison(mixed(), other)
+        assert "not comparable" in parsed(page).text
+        assert "<script>alert" not in page
+
+    @pytest.mark.parametrize("other", [study(), study(trial(0, accuracy=0.5))])
+    def test_any_studies_are_a_page(self, other: StudyRecord) -> None:
+        for pair in ((mixed(), other), (other, mixed()), (other, other)):
+            assert "<NA>" not in parsed(render_comparison(*pair)).text
+
+    def test_incumbents_by_effort(self) -> None:
+        table = incumbent_by_effort(mixed())  # counting are 1, 2 (stopped), 4 and 9
+        assert table["trained"].tolist() == [1, 3, 4]
+        assert table["incumbent"].tolist() == [1, 4, 4]
+
+
+class TestCommand:
+    def test_json_is_one_document_with_all_records(
+        self, location: StudyLocation, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["report", "--study", "kept", "--csv", "new/kept.csv", "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["files"] == ["reports/kept.html", "new/kept.csv"]
+        assert [t["val_accuracy"] for t in document["trials"]] == [0.5, 0.75, 0.9]
+        assert len(pd.read_csv("new/kept.csv")) == 3
+
+    def test_compare_writes_one_page(
+        self, location: StudyLocation, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["report", "--compare", "kept", "kept"]) == 0
+        assert capsys.readouterr().out == "reports/kept-and-kept.html\n"
+        assert main(["report", "--compare", "kept", "gone"]) == 2
+        assert "expected a study" in capsys.readouterr().err
+        assert main(["report", "--compare", "kept", "kept", "--csv", "x.csv"]) == 2
+        assert main(["report"]) == 2
+
+    def test_a_trial_of_another_version_is_told(self, location: StudyLocation) -> None:
+        record = read_study(location)
+        assert record.trials[2].outcome is None
+        assert record.trials[2].val_accuracy == 0.9
+        assert record.incumbent is not None
+        assert record.incumbent.number == 1
+        assert "written by another version" in parsed(render(record)).text
+        assert "the seed 3" in parsed(render(record)).text
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"colour": "red"},
+            {"limits": {"most": 5}},
+            {"recipe": {}},
+            {"recipe": {"epochs": "many"}},
+            {"input": None},
+            {"dataset": None, "note": EVIL},
+        ],
+    )
+    def test_settings_of_another_version_still_give_a_page(
+        self,
+        location: StudyLocation,
+        capsys: pytest.CaptureFixture[str],
+        changes: dict[str, object],
+    ) -> None:
+        change_settings(location, **changes)
+        assert main(["report", "--study", "kept", "--json"]) == 0
+        told = capsys.readouterr()
+        assert told.err.startswith("note: ")
+        assert len(json.loads(told.out)["trials"]) == 3
+        page = Path("reports/kept.html").read_text(encoding="utf-8")
+        text = parsed(page).text
+        assert "cannot read the settings" in text
+        assert "the highest is 90.00%" in text
+        assert "45000" in text  # training images, as the study says
+        assert "<script>alert" not in page
+
+    def test_a_study_without_settings(self, location: StudyLocation) -> None:
+        optuna.create_study(study_name="own", storage="sqlite:///studies/own.db")
+        assert main(["report", "--study", "own"]) == 0
+        assert "none with a validation accuracy" in Path("reports/own.html").read_text("utf-8")
+
+    def test_pictures_without_a_browser(
+        self,
+        location: StudyLocation,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("PATH", "")
+        assert main(["report", "--study", "kept", "--png", "figures"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: --png: expected Chromium or Chrome")
+        assert error.count("\n") == 1

@@ -1,8 +1,7 @@
-"""More tables of a study, as pure functions of its records: what became of the proposals, how the
-incumbent grew over time, what each choice came to, what is known of other networks, and what the
-exported one takes for what.
+"""More tables of a study and of its final training, as pure functions of their records.
 
-Accuracies stay 0..1.
+What became of the proposals, how the incumbent grew over time, what each choice came to, what is
+known of other networks, and what the exported one takes for what. Accuracies stay 0..1.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from nas.counting import count, layer_table
 from nas.final.records import Exported, FinalDesign, FinalRecord
 from nas.final.references import DATASET, LITERATURE, PUBLISHED
 from nas.final.statistics import wilson_interval
+from nas.report.drawing import parts
 from nas.report.tables import UNFINISHED, _frame, outcome_name
 from nas.study.importances import Importance, Importances, letter
 from nas.study.records import Outcome, StudyRecord, TrialRecord
@@ -191,26 +191,19 @@ def share_table(trial: TrialRecord, study: StudyRecord) -> pd.DataFrame:
         ValueError: the design cannot read the study's images.
     """
     assert trial.architecture is not None
-    layers = layer_table(trial.architecture, study.settings.input)
-    sums: dict[str, list[int]] = {}
-    for layer in layers:
-        place = layer.name.split(".")
-        part = f"stage {int(place[1]) + 1}" if place[0] == "stages" else place[0]
-        found = sums.setdefault(part, [0, 0])
-        found[0] += layer.parameters
-        found[1] += layer.mult_adds
-    sums.pop("pool")  # has none
-    total = [sum(column) for column in zip(*sums.values(), strict=True)]
+    costs = parts(trial.architecture, study.settings.input)
+    parameters = sum(cost.parameters for cost in costs.values())
+    mult_adds = sum(cost.mult_adds for cost in costs.values())
     return _frame(
         (
             {
                 "part": part,
-                "parameters": parameters,
-                "share": parameters / total[0],
-                "mult_adds": mult_adds,
-                "mult_adds_share": mult_adds / total[1],
+                "parameters": cost.parameters,
+                "share": cost.parameters / parameters,
+                "mult_adds": cost.mult_adds,
+                "mult_adds_share": cost.mult_adds / mult_adds,
             }
-            for part, (parameters, mult_adds) in sums.items()
+            for part, cost in costs.items()
         ),
         {
             "part": "string",

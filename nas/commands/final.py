@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
     location = StudyLocation.at(
         request.study, studies_dir=request.studies_dir, storage=request.storage
     )
-    report = write_report(read_study(location), options.reports_dir)
+    report = write_report(read_study(location), options.reports_dir, final_folder=result.folder)
     if not result.tested_now:
         print(
             f"Nothing left to do: the test images were read on {result.record.read[:10]} for this "

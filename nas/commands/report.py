@@ -23,12 +23,14 @@ def run(options: argparse.Namespace) -> int:
     location = StudyLocation.at(
         options.study, studies_dir=options.studies_dir, storage=options.storage
     )
+    from nas.final.request import final_folder
     from nas.report.page import write_report
     from nas.study.storage import read_study
 
     study = read_study(location)
+    folder = final_folder(options.studies_dir, location)
     try:
-        path = write_report(study, options.reports_dir)
+        path = write_report(study, options.reports_dir, final_folder=folder)
     except OSError as error:
         print(f"error: the report could not be written: {error}; make room", file=sys.stderr)
         return 1

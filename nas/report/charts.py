@@ -38,6 +38,15 @@ _LETTERS = {
     "K": "shortcut kernel, largest (K)",
     "P": "pool (P)",
 }
+_NAMES = {
+    "N": "stages (N)",
+    "B": "blocks (B)",
+    "C": "channels (C)",
+    "F": "kernels (F)",
+    "K": "shortcut<br>kernels (K)",
+    "P": "pool (P)",
+}
+_FEW_TICKS = 5
 _FEW_VALUES = 12  # of a choice, for which the middle of each is shown
 _ENOUGH = 3  # designs with a value, for its middle
 _TIMES = ((172_800, 86_400, "days"), (7_200, 3_600, "hours"), (120, 60, "minutes"))
@@ -50,7 +59,7 @@ def funnel(steps: pd.DataFrame) -> go.Figure:
     """What became of the proposals, `insights.funnel_table`: each step takes its part away."""
     figure = _figure("trials", "")
     trials = steps["trials"].tolist()
-    colors = {PROPOSED: _GREY, STOPPED: _BLUE, TRAINED: _ORANGE}
+    colors = {PROPOSED: "rgba(134,142,153,.15)", STOPPED: _GREY, TRAINED: _BLUE}
     names = steps["step"].tolist()
     figure.add_trace(
         go.Bar(
@@ -59,7 +68,7 @@ def funnel(steps: pd.DataFrame) -> go.Figure:
             x=trials,
             base=[left - n for left, n in zip(steps["left"].tolist(), trials, strict=True)],
             marker={
-                "color": [colors.get(name, "rgba(134,142,153,.55)") for name in names],
+                "color": [colors.get(name, "rgba(134,142,153,.4)") for name in names],
                 "line": {"color": _GREY, "width": 1},
             },
             text=[whole(n) for n in trials],
@@ -70,7 +79,7 @@ def funnel(steps: pd.DataFrame) -> go.Figure:
     )
     figure.update_layout(showlegend=False, bargap=0.3)
     figure.update_xaxes(range=[0, 1.12 * max(trials)], nticks=6)
-    figure.update_yaxes(autorange="reversed", gridcolor="rgba(0,0,0,0)", type="category")
+    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     return figure
 
 
@@ -115,8 +124,8 @@ def importances(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
         weak: whether the designs are too few to lean on it; all bars are grey then.
     """
     letters = mattered[mattered["kind"] == "letter"]
-    names = [_LETTERS.get(n, n).replace(", ", "<br>") for n in letters["name"].tolist()]
-    figure = _figure("share of all importances", "")
+    names = [_NAMES.get(n, n.replace("_", " ")) for n in letters["name"].tolist()]
+    figure = _figure("share of the sum of all importances", "")
     figure.add_trace(
         go.Bar(
             orientation="h",
@@ -149,7 +158,7 @@ def importances(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
         )
     )
     figure.update_xaxes(tickformat=".0%", rangemode="tozero", nticks=6)
-    figure.update_yaxes(autorange="reversed", type="category", gridcolor="rgba(0,0,0,0)")
+    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     return figure
 
 
@@ -194,7 +203,10 @@ def slices(choices: pd.DataFrame) -> go.Figure:
                 ),
                 **place,
             )
-        figure.update_xaxes(**{**_whole_ticks(values), "nticks": 5}, **place)
+        axis = {**_whole_ticks(values), "nticks": 5}
+        if len(set(values)) <= _FEW_TICKS:
+            axis |= {"tickvals": sorted(set(values))}
+        figure.update_xaxes(**axis, **place)
         figure.update_xaxes(title={"text": words, "standoff": 6, "font": {"size": 11}}, **place)
     figure.update_yaxes(
         range=_accuracy_range(choices["val_accuracy"].tolist()),
@@ -297,18 +309,18 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Fig
         figure.add_trace(
             go.Heatmap(
                 z=shown,
-                customdata=[list(row) for row in matrix],
+                text=[[str(n) if n else "" for n in row] for row in matrix],
                 name=name,
-                colorscale=[[0, f"rgba({color},.12)"], [1, f"rgba({color},.9)"]],
+                colorscale=[[0, f"rgba({color},.12)"], [1, f"rgba({color},.65)"]],
                 zmin=0,
                 zmax=most,
                 showscale=False,
                 xgap=1,
                 ygap=1,
-                texttemplate="%{customdata}" if numbered else None,
+                texttemplate="%{text}" if numbered else None,
                 textfont={"size": 11},
                 hoverongaps=False,
-                hovertemplate="%{customdata} images, %{z:.1%} of the class<extra></extra>",
+                hovertemplate="%{text} images, %{z:.1%} of the class<extra></extra>",
             )
         )
     ticks: dict[str, Any] = {"showticklabels": False, "showgrid": False}

@@ -25,7 +25,9 @@ _BLUE = "#3d8fd1"
 _ORANGE = "#dd6b10"
 _GREY = "#868e99"
 _GREEN = "#2f9e62"
+_VIOLET = "#a259d9"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+_MANY_CURVES = 50  # lie over one another, and are fainter each
 _ACCURACY_TICKS = ".2~%"
 
 
@@ -170,7 +172,8 @@ def learning_curves(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
     other = curves[~trained & ~stopped & ~best]
     grey, blue = {"color": _GREY, "width": 1.2}, {"color": _BLUE, "width": 1.4}
     _add_lines(figure, other, "not finished", {**grey, "dash": "dot"}, opacity=0.8)
-    _add_lines(figure, curves[stopped], STOPPED, grey, opacity=0.7)
+    many = curves[stopped]["number"].nunique() > _MANY_CURVES
+    _add_lines(figure, curves[stopped], STOPPED, grey, opacity=0.25 if many else 0.6)
     _add_lines(figure, curves[trained & ~best], TRAINED, blue, opacity=0.7)
     _add_lines(figure, curves[best], "incumbent", {"color": _ORANGE, "width": 3.5}, opacity=1)
     figure.update_xaxes(_whole_ticks(curves["epoch"].tolist()))
@@ -263,7 +266,7 @@ def _dots(trials: pd.DataFrame, x: str, outcome: str) -> Any:
 def _squares(references: pd.DataFrame, kind: str) -> Any:
     """Reference networks of one kind, which are test accuracies: never like a trial's dot."""
     measured = bool(references["low"].notna().all())
-    color = _GREEN if measured else _GREY
+    color = _GREEN if measured else _VIOLET
     bars = {
         "type": "data",
         "symmetric": False,
@@ -278,7 +281,7 @@ def _squares(references: pd.DataFrame, kind: str) -> Any:
         name=kind,
         mode="markers+text",
         text=references["mark"].tolist(),
-        textposition="top center",
+        textposition="middle left",
         marker={
             "color": color,
             "size": 11,

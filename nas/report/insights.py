@@ -56,7 +56,7 @@ def funnel_table(study: StudyRecord) -> pd.DataFrame:
 
 
 def progress_table(study: StudyRecord) -> pd.DataFrame:
-    """The incumbent by time, a row per design trained to the end, in the order they were.
+    """The incumbent by time: a row when it changes, and one for the last design trained to the end.
 
     `elapsed` is seconds since the first trial started, pauses included; `worked` is seconds of
     training of all trials that had finished by then, summed over the workers.
@@ -66,30 +66,26 @@ def progress_table(study: StudyRecord) -> pd.DataFrame:
         (t for t in study.trials if t.finished is not None), key=lambda t: _moment(t.finished)
     )
     rows: list[dict[str, object]] = []
-    worked, best = 0.0, None
+    worked, best, last = 0.0, -1.0, None
     for trial in done if starts else []:
         worked += trial.seconds or 0.0
         if trial.outcome is not Outcome.TRAINED or trial.val_accuracy is None:
             continue
-        best = trial.val_accuracy if best is None else max(best, trial.val_accuracy)
-        rows.append(
-            {
-                "number": trial.number,
-                "elapsed": _moment(trial.finished) - min(starts),
-                "worked": worked,
-                "val_accuracy": trial.val_accuracy,
-                "incumbent": best,
-            }
-        )
+        rises = trial.val_accuracy > best
+        best = max(best, trial.val_accuracy)
+        last = {
+            "number": trial.number,
+            "elapsed": _moment(trial.finished) - min(starts),
+            "worked": worked,
+            "incumbent": best,
+        }
+        if rises:
+            rows.append(last)
+    if last is not None and last is not rows[-1]:
+        rows.append(last)
     return _frame(
         rows,
-        {
-            "number": "Int64",
-            "elapsed": "Float64",
-            "worked": "Float64",
-            "val_accuracy": "Float64",
-            "incumbent": "Float64",
-        },
+        {"number": "Int64", "elapsed": "Float64", "worked": "Float64", "incumbent": "Float64"},
     )
 
 

@@ -68,8 +68,7 @@ def time_plot(study: StudyRecord) -> Plot:
         Column("number", "Trial", _integer),
         Column("elapsed", "Since the first trial", words.duration),
         Column("worked", "Training, all workers", words.duration),
-        Column("val_accuracy", "Validation accuracy", percent),
-        Column("incumbent", "Incumbent", percent),
+        Column("incumbent", "Incumbent's validation accuracy", percent),
     )
     return Plot(
         "time",
@@ -97,7 +96,8 @@ def references_section(study: StudyRecord, references: pd.DataFrame) -> str:
     )
     pairs = zip(references["low"].tolist(), references["high"].tolist(), strict=True)
     shown = references.assign(
-        interval=[None if pd.isna(low) else percent_range(low, high) for low, high in pairs]
+        kind=references["kind"].str.partition(" (")[0],
+        interval=[None if pd.isna(low) else percent_range(low, high) for low, high in pairs],
     )
     caption = (
         "The squares in the figure of accuracy and size. All are test accuracies, while a search "
@@ -135,29 +135,36 @@ def importance_plot(study: StudyRecord) -> Plot:
         importance_in_words(found),
         table(mattered, columns),
         figure_json(charts.importances(mattered, weak=found.designs < ENOUGH)),
+        importance_note(found),
     )
 
 
 def importance_in_words(found: Importances) -> str:
-    """How to read importances, and how far to trust them."""
-    best = max(1, -(-found.designs // 10))
+    """What to look at among importances."""
     beyond = [i.name for i in found.letters if i.is_beyond_chance]
     text = (
-        f"How differently a choice was made in the best tenth ({whole(best)}) of "
-        f"{_designs(found.designs)} trained to the end than in all of them (PED-ANOVA, Optuna's "
-        "default). A bar that ends before its mark says nothing: with the same accuracies dealt "
-        "out at random, 19 of 20 studies stay below the mark. "
+        "Look at which bars pass their mark: with the same accuracies dealt out at random, 19 of "
+        "20 studies stay below it, so a bar that ends before it says nothing. "
     )
-    text += f"Beyond it: {words.listed(beyond)}. " if beyond else "None ends beyond it. "
+    text += f"Beyond it: {words.listed(beyond)}." if beyond else "None ends beyond it."
     if found.designs < ENOUGH:
         text += (
-            f"Grey, since the designs are few: from {ENOUGH} on the best tenth has five, which is "
-            "the least that Optuna advises. "
+            f" Grey, since {_designs(found.designs)} are few: from {ENOUGH} on the best tenth has "
+            "five, the least that Optuna advises."
         )
-    return text + (
-        f"({_NAMES}, each summed over the stages; choices of later stages exist in some designs "
-        "only.) The search did not choose at random and the budget ties choices together, so this "
-        "says where to look, not what causes what; designs that were stopped early are left out."
+    return text
+
+
+def importance_note(found: Importances) -> str:
+    """What importances are, and how far to trust them."""
+    best = max(1, -(-found.designs // 10))
+    return (
+        f"Measured is how differently a choice was made in the best tenth ({whole(best)}) of "
+        f"{_designs(found.designs)} trained to the end than in all of them (PED-ANOVA, Optuna's "
+        "default), summed over the stages. The search did not choose at random, the budget ties "
+        "choices together, and later stages exist in some designs only: this says where to look, "
+        "not what causes what. Designs that were stopped early are left out, since their accuracy "
+        "is that of fewer epochs."
     )
 
 
@@ -173,6 +180,7 @@ def slices_plot(study: StudyRecord) -> Plot:
         f"budget, so one cloud alone is no proof. {_left_out(choices, shown)}",
         table(shown, _choice_columns()),
         None if choices.empty else figure_json(charts.slices(shown)),
+        tall=True,
     )
 
 
@@ -186,7 +194,7 @@ def parallel_plot(study: StudyRecord) -> Plot:
         "Look at where the thick lines, the best tenth, run together: there the best designs "
         f"agree. A line is a design trained to the end; {_NAMES}; C, F and K are the largest of "
         f"the stages, the size is on a logarithmic axis. {_left_out(choices, shown)}",
-        table(shown, _choice_columns()),
+        "<p>The designs are those of the table under Accuracy by choice.</p>",
         None if choices.empty else figure_json(charts.parallel(shown)),
     )
 

@@ -18,7 +18,7 @@ from nas.architecture import Architecture, ImageInput
 from nas.counting import count
 from nas.final.statistics import wilson_interval
 from nas.numbers import millions
-from nas.report import figures, tables, words
+from nas.report import figures, insights, tables, words
 from nas.report.figures import plotly_js
 from nas.report.page import render, slug, write_report
 from nas.space import Limits, default_space
@@ -413,7 +413,7 @@ class TestPage:
         assert ("html", {"lang": "en"}) in seen.tags
         assert seen.names.count("h1") == 1
         plots = [attrs for _, attrs in seen.tags if attrs.get("class") == "plot"]
-        assert len(plots) == 3
+        assert len(plots) == 6
         assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
         ids = [attrs["id"] for _, attrs in seen.tags if "id" in attrs]
         assert len(ids) == len(set(ids))
@@ -583,10 +583,13 @@ def test_in_a_browser(dark: bool, tmp_path: Path) -> None:
         assert view["dark"] == dark
         assert (_brightness(view["text"]) > _brightness(view["page"])) == dark
         marks = view["marks"]
-        assert marks.keys() == {"plot-history", "plot-size", "plot-curves"}
+        names = ("history", "size", "curves", "funnel", "time", "slices", "parallel")
+        assert marks.keys() == {f"plot-{name}" for name in names}
         assert all(mark["drawings"] for mark in marks.values())
         assert (marks["plot-history"]["points"], marks["plot-history"]["lines"]) == (4, 1)
-        assert marks["plot-size"]["points"] == 5  # and the star
+        fitting = int(insights.reference_table(record, None)["fits"].sum())
+        assert fitting == 14
+        assert marks["plot-size"]["points"] == 5 + fitting  # and the star
         assert (marks["plot-curves"]["points"], marks["plot-curves"]["lines"]) == (5, 5)
 
 

@@ -134,7 +134,7 @@ def importances(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
             name="measured",
             marker={
                 "color": [
-                    _BLUE if beyond and not weak else "rgba(134,142,153,.55)"
+                    _BLUE if beyond and not weak else "rgba(134,142,153,.4)"
                     for beyond in letters["beyond"].tolist()
                 ],
                 "line": {"color": _GREY, "width": 1},
@@ -346,7 +346,9 @@ def _panels(rows: int, columns: int, **layout: Any) -> go.Figure:
 
 
 def _between(value: float, low: float, high: float, *, log: bool) -> float:
-    """Where a value lies between two others, 0..1; the middle when they are equal."""
+    """Where a value lies between two others, 0..1; the middle when they are equal; nan stays."""
+    if math.isnan(value):
+        return value
     if log:
         value, low, high = math.log(value), math.log(low), math.log(high)
     return 0.5 if high == low else (value - low) / (high - low)

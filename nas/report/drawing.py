@@ -68,7 +68,7 @@ class _Column:
 def draw(
     architecture: Architecture, input: ImageInput, description: str, *, name: str = "drawing"
 ) -> str:
-    """The picture as an SVG element, to stand in a page or alone.
+    """The picture as an SVG element, to stand in a page.
 
     Args:
         architecture: the design.
@@ -96,7 +96,7 @@ def draw(
         x += column.width
     drawn += _bar(columns, width, bar_y)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="{name}-title '
+        f'<svg role="img" aria-labelledby="{name}-title '
         f'{name}-words" width="{_number(width)}" height="{_number(height)}" '
         f'viewBox="0 0 {_number(width)} {_number(height)}" style="{_FONT}">'
         f'<title id="{name}-title">The design, drawn to scale</title>'

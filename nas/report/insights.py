@@ -6,6 +6,7 @@ known of other networks, and what the exported one takes for what. Accuracies st
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 
@@ -66,7 +67,8 @@ def progress_table(study: StudyRecord) -> pd.DataFrame:
         (t for t in study.trials if t.finished is not None), key=lambda t: _moment(t.finished)
     )
     rows: list[dict[str, object]] = []
-    worked, best, last = 0.0, -1.0, None
+    worked, best = 0.0, -1.0
+    last: dict[str, object] | None = None
     for trial in done if starts else []:
         worked += trial.seconds or 0.0
         if trial.outcome is not Outcome.TRAINED or trial.val_accuracy is None:
@@ -158,7 +160,7 @@ def reference_table(study: StudyRecord, final: FinalRecord | None) -> pd.DataFra
     of what was measured here; it is the mean over seeds of the chosen design and of the references
     that the last final training trained. `fits` says whether it is within the study's budget.
     """
-    rows = [*_published(study), *(_measured(final) if final else [])]
+    rows: list[dict[str, Any]] = [*_published(study), *(_measured(final) if final else [])]
     rows.sort(key=lambda row: (row["parameters"], row["name"], row["kind"]))
     limit = study.settings.limits.max_parameters
     marked = [
@@ -236,7 +238,7 @@ def layers_table(trial: TrialRecord, study: StudyRecord) -> pd.DataFrame:
 
 def class_table(exported: Exported) -> pd.DataFrame:
     """How the exported network does by class, the worst first, with Wilson's 95% intervals."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for result in exported.per_class:
         share = result.correct / result.images if result.images else None
         interval = None if share is None else wilson_interval(share, result.images)

@@ -28,6 +28,11 @@ _DESIGN = (
     Column("mult_adds", "Mult-adds", millions),
 )
 
+_SQUARES = (
+    " Squares are other networks, named under Reference networks: test accuracies, which are not "
+    "to be compared with the dots of a search."
+)
+
 _TRAINING = Column("training", "Training", kind="text long")
 
 
@@ -174,8 +179,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -
             "size",
             "Accuracy and size",
             "Look at how close the best designs come to the budget (dashed), and what smaller "
-            "ones give up (the dotted steps). Squares are other networks, named under Reference "
-            "networks: test accuracies, which are not to be compared with a search's dots.",
+            "ones give up (the dotted steps)." + ("" if references.empty else _SQUARES),
             table(sized, (*_TRIAL, *_DESIGN, _ACCURACY)),
             None
             if sized.empty

@@ -94,11 +94,7 @@ def references_section(study: StudyRecord, references: pd.DataFrame) -> str:
         Column("kind", "What it is", kind="text"),
         Column("source", "Source", kind="text long"),
     )
-    pairs = zip(references["low"].tolist(), references["high"].tolist(), strict=True)
-    shown = references.assign(
-        kind=references["kind"].str.partition(" (")[0],
-        interval=[None if pd.isna(low) else percent_range(low, high) for low, high in pairs],
-    )
+    shown = _with_interval(references.assign(kind=references["kind"].str.partition(" (")[0]))
     caption = (
         "The squares in the figure of accuracy and size. All are test accuracies, while a search "
         "sees validation images alone. Open squares were published: trained elsewhere, in other "
@@ -275,11 +271,7 @@ def tested_section(final: FinalRecord, folder: Path | None) -> str:
         final: what was measured.
         folder: of the exported model, where the pictures lie; None where it is not known.
     """
-    classes = insights.class_table(final.exported)
-    pairs = zip(classes["low"].tolist(), classes["high"].tolist(), strict=True)
-    classes = classes.assign(
-        interval=[None if pd.isna(low) else percent_range(low, high) for low, high in pairs]
-    )
+    classes = _with_interval(insights.class_table(final.exported))
     columns = (
         Column("name", "Class", kind="text"),
         Column("images", "Test images", _integer),
@@ -301,6 +293,13 @@ def tested_section(final: FinalRecord, folder: Path | None) -> str:
             f"some may be labelled wrongly.{escape(missing)}</p>{gallery(final, pictures)}"
         )
     return section("By class, and the surest mistakes", content)
+
+
+def _with_interval(frame: pd.DataFrame) -> pd.DataFrame:
+    """With `low` and `high` as a text, `interval`."""
+    pairs = zip(frame["low"].tolist(), frame["high"].tolist(), strict=True)
+    texts: list[Any] = [None if pd.isna(low) else percent_range(low, high) for low, high in pairs]
+    return frame.assign(interval=texts)
 
 
 def _choice_columns() -> tuple[Column, ...]:

@@ -10,8 +10,10 @@ import math
 import random
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -75,10 +77,14 @@ def importances(study: StudyRecord) -> Importances:
         shuffled = []
         for _ in range(_SHUFFLES):
             rng.shuffle(values)
-            drawn = tuple(values)
             # A target is minimized, whatever the study does.
+            dealt = [-value for value in values]
             shuffled.append(
-                get_param_importances(made, normalize=False, target=lambda t, d=drawn: -d[t.number])
+                get_param_importances(
+                    made,
+                    normalize=False,
+                    target=lambda trial, dealt=dealt: dealt[trial.number],  # type: ignore[misc]
+                )
             )
     return Importances(
         len(trials), _weighed(found, shuffled), _weighed(_summed(found), [*map(_summed, shuffled)])
@@ -113,7 +119,10 @@ def _summed(found: Mapping[str, float]) -> dict[str, float]:
 def _optuna_trials(study: StudyRecord) -> list[FrozenTrial]:
     """The trials as Optuna would have them, without the known designs outside the space."""
     s = study.settings
-    space = SearchSpace(input=s.input, **s.space)  # type: ignore[arg-type]
+    try:
+        space = SearchSpace(input=s.input, **s.space)  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # of another version
+        return []
     distributions = Proposals(space, s.limits).search_space
     compared = [
         (trial, found)
@@ -125,7 +134,7 @@ def _optuna_trials(study: StudyRecord) -> list[FrozenTrial]:
     training = _training_distributions([trial for trial, _ in compared], s.tuning)
     trials = []
     for trial, (stages, values) in compared:
-        params = {"stages": stages, **values}
+        params: dict[str, Any] = {"stages": stages, **values}
         params.update({name: trial.training[name] for name in training if name in trial.training})
         known = {name: (distributions | training)[name] for name in params}
         trials.append(
@@ -139,11 +148,11 @@ def _training_distributions(
 ) -> dict[str, BaseDistribution]:
     """The training choices by their real values; the rate stands for its factor."""
     names = {"lr" if name == "lr_factor" else name for name in tuning}
-    seen = {
+    seen: dict[str, set[Any]] = {
         name: {trial.training[name] for trial in trials if name in trial.training} for name in names
     }
     return {
-        name: CategoricalDistribution(sorted(values, key=str))  # type: ignore[type-var]
+        name: CategoricalDistribution(sorted(values, key=str))
         for name, values in seen.items()
         if values
     }
@@ -153,15 +162,14 @@ def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-class _silence(warnings.catch_warnings):
-    """Optuna's words of caution, in the log and as warnings, go to the reader in the report."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore")
-        self._verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        optuna.logging.set_verbosity(self._verbosity)
-        super().__exit__(*error)
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Optuna's words of caution, in its log and as warnings, go to the reader of the report."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

@@ -373,8 +373,8 @@ class TestTestedNetwork:
 
     def test_missing_pictures_are_said(self, folder: Path) -> None:
         for gone, why in (
-            (None, "not on this machine"),
-            (folder.parent / "elsewhere", "not on this machine"),
+            (None, "was not on the machine"),
+            (folder.parent / "elsewhere", "was not on the machine"),
         ):
             page = render(read_record(final_record()), gone)
             assert why in page

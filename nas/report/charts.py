@@ -87,8 +87,8 @@ def incumbent_over_time(progress: pd.DataFrame) -> go.Figure:
     """The incumbent by wall clock, above, and by training time of all workers, below."""
     figure = _panels(2, 1, vertical_spacing=0.28)
     panels = (
-        ("elapsed", "since the first trial started (wall clock)", "solid", _ORANGE),
-        ("worked", "of training, summed over all workers", "dash", _BLUE),
+        ("elapsed", "since the first trial began", "solid", _ORANGE),
+        ("worked", "of training, all workers", "dash", _BLUE),
     )
     for row, (column, words, dash, color) in enumerate(panels, start=1):
         last = float(progress[column].max())
@@ -125,7 +125,7 @@ def importances(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
     """
     letters = mattered[mattered["kind"] == "letter"]
     names = [_NAMES.get(n, n.replace("_", " ")) for n in letters["name"].tolist()]
-    figure = _figure("share of the sum of all importances", "")
+    figure = _figure("share of the sum", "")
     figure.add_trace(
         go.Bar(
             orientation="h",
@@ -203,7 +203,7 @@ def slices(choices: pd.DataFrame) -> go.Figure:
                 ),
                 **place,
             )
-        axis = {**_whole_ticks(values), "nticks": 5}
+        axis = {**_whole_ticks(values), "nticks": 4, "tickangle": 0}
         if len(set(values)) <= _FEW_TICKS:
             axis |= {"tickvals": sorted(set(values))}
         figure.update_xaxes(**axis, **place)
@@ -263,12 +263,13 @@ def parallel(choices: pd.DataFrame) -> go.Figure:
                 hoverinfo="text",
             )
         )
-    titles = [*axes[:-2], "size", "accuracy"]
+    titles = [*axes[:-2], "size", "acc."]
     figure.update_xaxes(
         tickvals=list(range(len(axes))),
         ticktext=titles,
         range=[-0.4, len(axes) - 0.55],
         side="bottom",
+        tickangle=0,
         gridcolor=_GREY,
         title=None,
     )
@@ -282,7 +283,7 @@ def parallel(choices: pd.DataFrame) -> go.Figure:
                 text=_shown(name, value),
                 yanchor=anchor,
                 showarrow=False,
-                font={"size": 11, "color": _TEXT},
+                font={"size": 10, "color": _TEXT},
             )
     return figure
 
@@ -315,8 +316,8 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Fig
                 zmin=0,
                 zmax=most,
                 showscale=False,
-                xgap=1,
-                ygap=1,
+                xgap=int(labelled),
+                ygap=int(labelled),
                 texttemplate="%{text}" if numbered else None,
                 textfont={"size": 11},
                 hoverongaps=False,
@@ -365,7 +366,7 @@ def _shown(name: str, value: float) -> str:
         return str(int(value))
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if value >= unit:
-            return f"{value / unit:.3g}{letter}"
+            return f"{value / unit:.{0 if value >= 10 * unit else 1}f}{letter}"
     return str(int(value))
 
 

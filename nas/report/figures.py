@@ -281,7 +281,10 @@ def _squares(references: pd.DataFrame, kind: str) -> Any:
         name=kind,
         mode="markers+text",
         text=references["mark"].tolist(),
-        textposition="middle left",
+        cliponaxis=False,
+        textposition=[  # neighbours lie close
+            f"middle {'right' if i % 2 else 'left'}" for i in range(len(references))
+        ],
         marker={
             "color": color,
             "size": 11,

@@ -22,7 +22,7 @@ from nas.study.records import Outcome, StudyRecord, TrialRecord
 
 PROPOSED = "proposed"
 PUBLISHED_KIND = "published (test accuracy, other training)"
-MEASURED_KIND = "measured here (test accuracy, final training)"
+MEASURED_KIND = "measured here (test accuracy)"
 
 _STEPS = (
     Outcome.OVER_BUDGET,

@@ -38,7 +38,9 @@ def pictures_of(final: FinalRecord, folder: Path | None) -> Pictures:
     mistakes = final.exported.mistakes
     nothing = (None,) * len(mistakes)
     if folder is None or not folder.is_dir():
-        return Pictures(nothing, "the folder of the exported model is not on this machine")
+        return Pictures(
+            nothing, "the folder of the exported model was not on the machine that made this report"
+        )
     if _read(folder) != final.read:
         return Pictures(nothing, "the folder of the exported model holds another final training")
     urls = tuple(_url(folder, mistake) for mistake in mistakes)
@@ -54,12 +56,12 @@ def gallery(final: FinalRecord, pictures: Pictures) -> str:
         text = escape(mistake_in_words(final, mistake))
         image = (
             f'<img src="{url}" alt="{text}" width="{_WIDE}" '
-            f'style="height:auto;image-rendering:pixelated">'
+            f'style="height:auto;image-rendering:pixelated"><br>'
             if url
             else ""
         )
         items.append(
-            f'<li style="max-width:none">{image}<br><span class="soft" style="font-size:.8rem">'
+            f'<li style="max-width:none">{image}<span class="soft" style="font-size:.8rem">'
             f"{text}</span></li>"
         )
     return (

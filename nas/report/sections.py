@@ -292,7 +292,7 @@ def tested_section(final: FinalRecord, folder: Path | None) -> str:
             '<p class="caption">Test images that the exported network is sure about, and wrong; '
             f"some may be labelled wrongly.{escape(missing)}</p>{gallery(final, pictures)}"
         )
-    return section("By class, and the surest mistakes", content)
+    return section("Classes and surest mistakes", content)
 
 
 def _with_interval(frame: pd.DataFrame) -> pd.DataFrame:

@@ -124,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
         request.study, studies_dir=request.studies_dir, storage=request.storage
     )
     try:
-        report = write_report(read_study(location), options.reports_dir)
+        report = write_report(read_study(location), options.reports_dir, final_folder=result.folder)
     except OSError as error:
         print(
             f"error: {result.folder} is whole, but the report could not be written: {error}; "

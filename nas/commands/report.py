@@ -60,13 +60,15 @@ def run(options: argparse.Namespace) -> int:
             documents = {"studies": [study_document(study) for study in (first, second)]}
         else:
             from nas.files import replacing
+            from nas.final.request import final_folder
             from nas.report.page import write_report
 
             study = read_any_study(locations[0])
             if isinstance(study, UnreadableStudy):
                 said = in_one_line(f"the report shows only what can be read: {study.reason}")
                 print(f"note: {said}", file=sys.stderr)
-            path = write_report(study, options.reports_dir)
+            folder = final_folder(options.studies_dir, locations[0])
+            path = write_report(study, options.reports_dir, final_folder=folder)
             documents = study_document(study)
             if options.csv:
                 with replacing(options.csv) as file:

@@ -135,6 +135,7 @@ def run(options: argparse.Namespace) -> int:
     import optuna
 
     from nas.commands.progress import make_progress
+    from nas.final.request import final_folder
     from nas.report.page import write_report
     from nas.study.search import SearchFailed, run_search
 
@@ -157,7 +158,8 @@ def run(options: argparse.Namespace) -> int:
     finally:
         progress.close()
     try:
-        report = write_report(result.study, options.reports_dir)
+        folder = final_folder(request.studies_dir, result.location)
+        report = write_report(result.study, options.reports_dir, final_folder=folder)
     except OSError as error:
         print(
             f"error: {result.location} is whole, but its report could not be written: {error}; "

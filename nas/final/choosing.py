@@ -9,7 +9,7 @@ import torch
 from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import count
 from nas.final.records import FinalDesign, Measured
-from nas.final.references import PUBLISHED
+from nas.final.references import DATASET, PUBLISHED
 from nas.final.request import FinalRequest
 from nas.final.runs import RunResult
 from nas.final.statistics import Correct, cannot_be_told_apart
@@ -116,7 +116,7 @@ def _design(
     cost = count(entry.architecture, input)
     correct_SI = correct_on_validation(results, labels_I) if results else None
     failed = "; ".join(f"seed {r.run.seed}: {r.failed}" for r in results if r.failed)
-    published = PUBLISHED.get(entry.name) if dataset == "cifar10" else None
+    published = PUBLISHED.get(entry.name) if dataset == DATASET else None
     return FinalDesign(
         name=entry.name,
         architecture=entry.architecture,

@@ -19,7 +19,7 @@ from nas.final.card import model_card
 from nas.final.choosing import Entry, designs_of, entries_of, ranked, seeds_of
 from nas.final.crew import FinalFailed, FinalRuns, train_all
 from nas.final.records import FinalDesign, FinalRecord, Gain, Measured
-from nas.final.request import ALL, TRAIN, FinalRequest
+from nas.final.request import ALL, TRAIN, FinalRequest, final_folder
 from nas.final.runs import Run, RunObserver, RunResult, networks_digest
 from nas.final.statistics import difference
 from nas.final.testing import MISTAKES, Tested, exported_record, mistake_pictures, test_once
@@ -30,7 +30,6 @@ from nas.study.interrupts import Interrupts
 from nas.study.location import StudyError, StudyLocation, check_directory
 from nas.study.processes import worker_name
 from nas.study.records import StudyRecord
-from nas.study.request import folder_of
 from nas.study.storage import read_study, storage_errors, versions
 from nas.study.team import posts_for
 from nas.study.test_log import begin_reading, check_unread, end_reading
@@ -102,7 +101,7 @@ def run_final(
     )
     study = read_study(location)
     posts_for(request.device, request.workers, request.per_gpu)  # or refuse
-    folder = folder_of(request.studies_dir, location) / "final"
+    folder = final_folder(request.studies_dir, location)
     final = _Final(request, observer, location, study, folder, command)
     location.check()  # what is found must be logged
     check_directory("--studies-dir", folder)

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.architecture import PRESETS
-from nas.study.request import RequestError, check_device_name
+from nas.study.location import StudyLocation
+from nas.study.request import RequestError, check_device_name, folder_of
 from nas.training.config import RECIPES
 
 TRAIN = "train"
 ALL = "train+validation"
 PARTS = (TRAIN, ALL)
 """What the chosen design's networks, those that are tested, are trained on."""
+
+
+def final_folder(studies_dir: Path, location: StudyLocation) -> Path:
+    """Where the model that a study's final training exports lies."""
+    return folder_of(studies_dir, location) / "final"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,17 +29,20 @@ class Plot:
     caption: str  # one sentence: what to look at
     data: str  # the table behind it
     json: str | None  # None: there is nothing to draw
+    note: str = ""  # below the figure: how far to trust it
+    tall: bool = False  # of several rows of panels
 
     def section(self) -> str:
         """The figure's section of the page, with its data behind it."""
         if self.json is None:
             text = "Nothing to draw: nothing of what this figure shows was measured so far."
             return section(self.heading, f'<p class="caption">{text}</p>')
+        note = f'<p class="soft">{escape(self.note)}</p>' if self.note else ""
         return section(
             self.heading,
             f'<figure><figcaption class="caption">{escape(self.caption)}</figcaption>'
-            f'<div class="plot" id="plot-{self.name}" role="img" '
-            f'aria-label="{escape(self.heading)}. {escape(self.caption)}"></div></figure>'
+            f'<div class="plot{" tall" if self.tall else ""}" id="plot-{self.name}" role="img" '
+            f'aria-label="{escape(self.heading)}. {escape(self.caption)}"></div></figure>{note}'
             "<noscript><p>The figure is drawn by a script, which is switched off; "
             "its data are in the table below.</p></noscript>"
             f"<details><summary>Data of this figure</summary>{self.data}</details>",

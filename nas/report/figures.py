@@ -24,11 +24,14 @@ STOPPED = outcome_name(Outcome.STOPPED_EARLY)
 _BLUE = "#3d8fd1"
 _ORANGE = "#dd6b10"
 _GREY = "#868e99"
+_GREEN = "#2f9e62"
+_VIOLET = "#a259d9"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 _SIDES = (  # how two studies are told apart
     {"color": _BLUE, "dash": "solid", "symbol": "circle"},
     {"color": _ORANGE, "dash": "dash", "symbol": "diamond"},
 )
+_MANY_CURVES = 50  # lie over one another, and are fainter each
 _ACCURACY_TICKS = ".2~%"
 
 
@@ -79,14 +82,19 @@ def accuracy_by_parameters(
     max_parameters: int,
     incumbent: int | None,
     front: pd.DataFrame | None = None,
+    references: pd.DataFrame | None = None,
 ) -> go.Figure:
     """Validation accuracy against parameters.
 
     The budget is a line, the incumbent a star and the front, `tables.front_table`, a step line: the
-    best accuracy of the designs that are no larger.
+    best accuracy of the designs that are no larger. Of the references, `insights.reference_table`,
+    those within the budget are squares with their mark: open where published, filled and with their
+    interval where measured here.
     """
     trials = trials.dropna(subset=["val_accuracy", "parameters"])
-    figure = _figure("parameters", "validation accuracy")
+    others = None if references is None else references[references["fits"]]
+    known_others = others is not None and len(others) > 0
+    figure = _figure("parameters", "accuracy" if known_others else "validation accuracy")
     figure.add_trace(_dots(trials, "parameters", STOPPED))
     figure.add_trace(_dots(trials, "parameters", TRAINED))
     if front is not None and len(front) > 1:
@@ -130,6 +138,12 @@ def accuracy_by_parameters(
             )
         )
     sizes = [*trials["parameters"].tolist(), max_parameters]
+    accuracies = trials["val_accuracy"].tolist()
+    if others is not None and known_others:
+        for kind, marks in others.groupby("kind", sort=True):
+            figure.add_trace(_squares(marks, str(kind)))
+        sizes += others["parameters"].tolist()
+        accuracies += [*others["accuracy"], *others["low"].dropna(), *others["high"].dropna()]
     wide = max(sizes) > 10 * min(sizes)
     scaled = [math.log10(size) for size in sizes] if wide else [float(size) for size in sizes]
     room = 0.06 * (max(scaled) - min(scaled)) or 0.05 * abs(scaled[0]) or 1.0
@@ -140,7 +154,7 @@ def accuracy_by_parameters(
         nticks=8,
         dtick="D2" if wide else None,  # 1, 2, 5, 10, ...
     )
-    figure.update_yaxes(range=_accuracy_range(trials["val_accuracy"].tolist()))
+    figure.update_yaxes(range=_accuracy_range(accuracies))
     figure.add_shape(
         type="line",
         x0=max_parameters,
@@ -164,7 +178,8 @@ def learning_curves(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
     other = curves[~trained & ~stopped & ~best]
     grey, blue = {"color": _GREY, "width": 1.2}, {"color": _BLUE, "width": 1.4}
     _add_lines(figure, other, "not finished", {**grey, "dash": "dot"}, opacity=0.8)
-    _add_lines(figure, curves[stopped], STOPPED, grey, opacity=0.7)
+    many = curves[stopped]["number"].nunique() > _MANY_CURVES
+    _add_lines(figure, curves[stopped], STOPPED, grey, opacity=0.25 if many else 0.6)
     _add_lines(figure, curves[trained & ~best], TRAINED, blue, opacity=0.7)
     _add_lines(figure, curves[best], "incumbent", {"color": _ORANGE, "width": 3.5}, opacity=1)
     figure.update_xaxes(_whole_ticks(curves["epoch"].tolist()))
@@ -289,6 +304,50 @@ def _dots(trials: pd.DataFrame, x: str, outcome: str) -> Any:
             "opacity": 0.8 if faded else 0.95,
         },
         **_hover(shown, x, outcome),
+    )
+
+
+def _squares(references: pd.DataFrame, kind: str) -> Any:
+    """Reference networks of one kind, which are test accuracies: never like a trial's dot."""
+    measured = bool(references["low"].notna().all())
+    color = _GREEN if measured else _VIOLET
+    bars = {
+        "type": "data",
+        "symmetric": False,
+        "array": (references["high"] - references["accuracy"]).tolist(),
+        "arrayminus": (references["accuracy"] - references["low"]).tolist(),
+        "color": color,
+        "thickness": 2,
+    }
+    return go.Scatter(
+        x=references["parameters"].tolist(),
+        y=references["accuracy"].tolist(),
+        name=kind,
+        mode="markers+text",
+        text=references["mark"].tolist(),
+        cliponaxis=False,
+        textposition=[  # neighbours lie close
+            f"middle {'right' if i % 2 else 'left'}" for i in range(len(references))
+        ],
+        marker={
+            "color": color,
+            "size": 11,
+            "symbol": "square" if measured else "square-open",
+            "line": {"width": 2, "color": color},
+        },
+        error_y=bars if measured else None,
+        hovertext=[
+            "<br>".join(
+                escape(line, quote=False)
+                for line in (
+                    f"{row['mark']}: {row['name']}, {kind}",
+                    f"{whole(row['parameters'])} parameters, {percent(row['accuracy'])}",
+                    str(row["source"]),
+                )
+            )
+            for _, row in references.iterrows()
+        ],
+        hoverinfo="text",
     )
 
 

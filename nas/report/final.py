@@ -45,27 +45,12 @@ def final_section(study: StudyRecord) -> str:
         *_measured_columns("test", "Test"),
         Column("note", "Note", kind="text long"),
     )
-    classes = pd.DataFrame(
-        [
-            (c.name, c.images, c.correct / c.images if c.images else None)
-            for c in record.exported.per_class
-        ],
-        columns=["name", "images", "accuracy"],
-    )
-    by_class = table(
-        classes,
-        (
-            Column("name", "Class", kind="text"),
-            Column("images", "Test images", lambda value: whole(int(value))),
-            Column("accuracy", "Accuracy", percent),
-        ),
-    )
     gains = "".join(f"<p>{escape(final_words.gain(gain))}.</p>" for gain in record.gains)
     return section(
         _HEADING,
         f"<p>{escape(summary(record))}</p>{readings}"
         f"<p>{escape(final_words.choice(record))}</p>{table(frame, columns, best_first=True)}"
-        f"{gains}<details><summary>Accuracy by class</summary>{by_class}</details>",
+        f"{gains}",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nas.numbers import millions, percent, percent_range, whole
-from nas.report import figures, tables, words
+from nas.report import figures, insights, sections, tables, words
 from nas.report.document import Plot, document, write_page
 from nas.report.final import final_section, last_final
 from nas.report.markup import MISSING, Column, facts, section, table
@@ -29,37 +29,63 @@ _DESIGN = (
     Column("mult_adds", "Mult-adds", millions),
 )
 
+_SQUARES = (
+    " Squares are other networks, named under Reference networks: test accuracies, which are not "
+    "to be compared with the dots of a search."
+)
+
 _TRAINING = Column("training", "Training", kind="text long")
 
 
-def write_report(study: StudyRecord | UnreadableStudy, reports_dir: Path | str) -> Path:
+def write_report(
+    study: StudyRecord | UnreadableStudy,
+    reports_dir: Path | str,
+    *,
+    final_folder: Path | str | None = None,
+) -> Path:
     """Writes the report of a study and returns its path. An older one is replaced as a whole.
+
+    Args:
+        study: what to report.
+        reports_dir: where to write `<study>.html`.
+        final_folder: of the model that `nas final` exported, for pictures of its mistakes.
 
     Raises:
         OSError: the directory or the file cannot be written; an older report is then unchanged.
     """
-    page = render_unreadable(study) if isinstance(study, UnreadableStudy) else render(study)
+    if isinstance(study, UnreadableStudy):
+        page = render_unreadable(study)
+    else:
+        page = render(study, final_folder)
     return write_page(page, Path(reports_dir), study.name)
 
 
-def render(study: StudyRecord) -> str:
-    """The report as one HTML document."""
+def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
+    """The report as one HTML document. The arguments are those of `write_report`."""
     trials = tables.trials_table(study)
-    plots = _plots(study, trials)
+    final = last_final(study)
+    folder = None if final_folder is None else Path(final_folder)
+    tested = [] if final is None else [sections.confusion_plot(final)]
+    references = insights.reference_table(study, final)
+    plots = _plots(study, trials, references)
     body = [
         f"<h1><small>Architecture search</small>{escape(study.name)}</h1>",
         _notes(study),
         _cards(study),
         _summary(study),
         final_section(study),
+        *(plot.section() for plot in tested),
+        sections.tested_section(final, folder) if final else "",
+        sections.design_section(study),
         *(plot.section() for plot in plots),
+        sections.references_section(study, references),
         _ranking(study),
         _front(study),
         _outcomes(study),
         _settings(study),
         _every_trial(study, trials),
     ]
-    return document(f"{study.name} - architecture search", body, plots)
+    return document(f"{study.name} - architecture search", body, [*tested, *plots])
 
 
 def _notes(study: StudyRecord) -> str:
@@ -129,7 +155,7 @@ def _summary(study: StudyRecord) -> str:
     )
 
 
-def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
+def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -> list[Plot]:
     best = None if study.incumbent is None else study.incumbent.number
     max_parameters = study.settings.limits.max_parameters
     incumbents = tables.incumbent_table(study)
@@ -143,6 +169,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
     steps = measured.merge(incumbents[["number", "incumbent"]], how="left", on="number")
     epochs = [Column(epoch, f"Epoch {epoch}", percent) for epoch in by_epoch.columns[1:]]
     return [
+        sections.funnel_plot(study),
         Plot(
             "history",
             "How the search went",
@@ -151,16 +178,17 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
             table(steps, (*_TRIAL, _ACCURACY, Column("incumbent", "Incumbent (trial)", _integer))),
             None if measured.empty else figures.figure_json(figures.history(measured, incumbents)),
         ),
+        sections.time_plot(study),
         Plot(
             "size",
             "Accuracy and size",
             "Look at how close the best designs come to the budget (dashed), and what smaller "
-            "ones give up (the dotted steps).",
+            "ones give up (the dotted steps)." + ("" if references.empty else _SQUARES),
             table(sized, (*_TRIAL, *_DESIGN, _ACCURACY)),
             None
             if sized.empty
             else figures.figure_json(
-                figures.accuracy_by_parameters(sized, max_parameters, best, front)
+                figures.accuracy_by_parameters(sized, max_parameters, best, front, references)
             ),
         ),
         Plot(
@@ -172,6 +200,9 @@ def _plots(study: StudyRecord, trials: pd.DataFrame) -> list[Plot]:
             table(by_epoch, (_TRIAL[0], *epochs)),
             None if by_epoch.empty else figures.figure_json(figures.learning_curves(curves, best)),
         ),
+        sections.importance_plot(study),
+        sections.slices_plot(study),
+        sections.parallel_plot(study),
     ]
 
 

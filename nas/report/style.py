@@ -123,6 +123,7 @@ dl.summary dd p:last-child { margin-bottom: 0; }
 .caution { border-left: 4px solid var(--warn-line); margin-top: .8rem; padding-left: .9rem; }
 figure { margin: 0; }
 .plot { height: 430px; margin: .5rem 0 0; min-width: 0; width: 100%; }
+.plot.tall { height: 640px; }
 details { margin-top: 1rem; }
 summary { color: var(--accent); cursor: pointer; padding: .25rem 0; }
 .scroll { margin-top: .5rem; max-height: 34rem; overflow: auto; }
@@ -171,6 +172,14 @@ table.facts td { overflow-wrap: anywhere; }
   }
   nav ol { columns: auto; }
 }
+.plot .xtick text, .plot .ytick text { fill: var(--soft) !important; }
+.plot .g-xtitle text, .plot .g-ytitle text, .plot .legendtext { fill: var(--text) !important; }
+.plot .gridlayer path { stroke: var(--grid) !important; stroke-opacity: 1 !important; }
+.plot g[class$="tick"] text, .plot .annotation-text { fill: var(--soft) !important; }
+.plot g[class$="title"] text, .plot .heatmap-label text, .plot .bartext, .plot .textpoint text {
+  fill: var(--text) !important;
+}
+
 @media (max-width: 600px) {
   main { padding: .5rem .9rem 3rem; }
   .bar, nav { padding-left: .9rem; padding-right: .9rem; }
@@ -181,6 +190,7 @@ table.facts td { overflow-wrap: anywhere; }
   dl.summary { gap: .2rem; grid-template-columns: minmax(0, 1fr); }
   dl.summary dd { margin-bottom: .9rem; }
   .plot { height: 390px; }
+  .plot.tall { height: 560px; }
   table.facts th { width: 7.5rem; }
   th, td { padding: .4rem .55rem; }
 }

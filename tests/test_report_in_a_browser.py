@@ -122,6 +122,7 @@ def problems(page: Page) -> list[Any]:
 MARKS = """Object.fromEntries(Array.from(document.querySelectorAll(".plot"), plot => [plot.id, [
     plot.querySelectorAll(".scatterlayer .point").length,
     plot.querySelectorAll(".scatterlayer .js-line").length,
+    plot.querySelectorAll(".barlayer .point").length,
 ]]))"""
 COLOURS = """(() => {
     const of = (query, name) => getComputedStyle(document.querySelector(query))[name];
@@ -139,9 +140,13 @@ def test_everything_is_drawn_and_nothing_overflows(page: Page) -> None:
             paper, heading, tick = map(brightness, page.evaluate(COLOURS))
             assert (heading > paper) == (tick > paper) == dark
     assert page.evaluate(MARKS) == {
-        "plot-history": [4, 1],
-        "plot-size": [5, 1],  # with the star
-        "plot-curves": [5, 5],
+        "plot-funnel": [0, 0, 9],
+        "plot-history": [4, 1, 0],
+        "plot-time": [6, 2, 0],
+        "plot-size": [19, 1, 0],  # with the star and 14 published networks
+        "plot-curves": [5, 5, 0],
+        "plot-slices": [23, 0, 0],
+        "plot-parallel": [0, 3, 0],
     }
     assert problems(page) == []
 
@@ -228,16 +233,19 @@ def test_other_pages_draw_their_figures(empty: Page, tmp_path: Path) -> None:
         name=EVIL, reason=EVIL, attributes={EVIL: {"a": EVIL}}, trials=record.trials
     )
     page.open(written(render_unreadable(unreadable), tmp_path))
-    assert page.evaluate(MARKS) == {"plot-history": [4, 0]}
+    assert page.evaluate(MARKS) == {"plot-history": [4, 0, 0]}
     page.open(written(render_comparison(record, replace(record, name=EVIL)), tmp_path))
-    assert page.evaluate(MARKS) == {"plot-incumbents": [6, 2], "plot-sizes": [6, 0]}
+    assert page.evaluate(MARKS) == {"plot-incumbents": [6, 2, 0], "plot-sizes": [6, 0, 0]}
     assert problems(page) == []
 
 
 @pytest.mark.usefixtures("browser")  # or it is skipped
 def test_figures_become_pictures(report: Path, tmp_path: Path) -> None:
     paths = write_pictures(report, tmp_path / "new")
-    assert [path.name for path in paths] == ["history.png", "size.png", "curves.png"]
+    assert [path.name for path in paths] == [
+        f"{name}.png"
+        for name in ("funnel", "history", "time", "size", "curves", "slices", "parallel")
+    ]
     for path in paths:
         content = path.read_bytes()
         assert content.startswith(b"\x89PNG")

@@ -172,11 +172,7 @@ table.facts td { overflow-wrap: anywhere; }
   }
   nav ol { columns: auto; }
 }
-.plot .xtick text, .plot .ytick text { fill: var(--soft) !important; }
-.plot .g-xtitle text, .plot .g-ytitle text, .plot .legendtext { fill: var(--text) !important; }
-.plot .gridlayer path { stroke: var(--grid) !important; stroke-opacity: 1 !important; }
-.plot g[class$="tick"] text, .plot .annotation-text { fill: var(--soft) !important; }
-.plot g[class$="title"] text, .plot .heatmap-label text, .plot .bartext, .plot .textpoint text {
+.plot .annotation-text, .plot .heatmap-label text, .plot .bartext, .plot .textpoint text {
   fill: var(--text) !important;
 }
 

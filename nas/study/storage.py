@@ -141,13 +141,22 @@ def _load(location: StudyLocation, storage: RDBStorage) -> optuna.Study:
     return optuna.load_study(study_name=location.name, storage=storage)
 
 
-def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
+def study_record(
+    study: optuna.Study, location: StudyLocation, trials: Sequence[TrialRecord] | None = None
+) -> StudyRecord:
     """Everything an open study holds.
+
+    Args:
+        study: open.
+        location: where it lies, for messages.
+        trials: its trials, where they have just been read; None: read them.
 
     Raises:
         StudyError: it was not made by nas.
     """
     attributes = study.user_attrs
+    if trials is None:
+        trials = [trial_record(t) for t in study.get_trials(deepcopy=False)]
     return StudyRecord(
         name=location.name,
         settings=_settings(study, location),
@@ -156,7 +165,7 @@ def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
         seed=attributes.get("seed"),
         command=attributes.get("command"),
         searches=tuple(attributes.get("searches", ())),
-        trials=tuple(trial_record(t) for t in study.get_trials(deepcopy=False)),
+        trials=tuple(trials),
         readings=readings_of(attributes),
     )
 

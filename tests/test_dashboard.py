@@ -24,13 +24,14 @@ from nas.architecture import PRESETS
 from nas.commands import main
 from nas.commands.dashboard import has_browser
 from nas.dashboard.curve import curve_in_words, curve_svg
+from nas.dashboard.live import LiveStudy
 from nas.dashboard.notes import code, study_note, trial_note
 from nas.dashboard.server import HOST, make_dashboard
 from nas.report.page import write_report
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.study.search import run_search
-from nas.study.storage import read_study
+from nas.study.storage import open_existing, read_study
 from tests.chromium import chromium
 from tests.conftest import RequestOf, queue_design
 
@@ -235,6 +236,22 @@ def test_a_study_of_another_program_or_version_is_shown_without_notes_of_trials(
     assert "expected a study made by this version of nas" in detail["note"]["body"]
     assert [trial["note"]["body"] for trial in detail["trials"]] == [""]
     assert len(detail["best_trials"]) == 1
+
+
+def test_notes_follow_a_search_that_goes_on(request_of: RequestOf) -> None:
+    result = run_search(request_of(trials=1))
+    live = LiveStudy(open_existing(result.location), result.location)
+    study = optuna.load_study(study_name=result.study.name, storage=result.location.url)
+    assert live.trial_note(1, live.record()) == ""
+    trial = study.ask()
+    assert live.trial_note(1, live.record()) == "**In training**: 0 of 1 epoch done."
+    before = live.record()
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    after = live.record()
+    assert "**In training**" in live.trial_note(1, before)
+    assert "**Ended without an outcome**" in live.trial_note(1, after)
+    nothing = study_note(replace(after, trials=()), report=None)
+    assert "**Found:** Nothing yet: the study has no trials." in nothing
 
 
 def test_text_from_elsewhere_means_nothing_in_a_note(request_of: RequestOf) -> None:

@@ -243,6 +243,8 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         where = " --storage URL"  # as it was given: it may hold a password
     elif str(request.studies_dir) != "studies":
         where = f" --studies-dir {shlex.quote(str(request.studies_dir))}"
+    if str(report.parent) != "reports":
+        where += f" --reports-dir {shlex.quote(str(report.parent))}"
     lines.append(f"next    python -m nas.dashboard --study {name}{where}")
     lines.append(f"        python -m nas.report --study {name}{where}")
     return "\n".join(lines)

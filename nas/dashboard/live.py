@@ -60,7 +60,7 @@ class LiveStudy:
         # Another address for another picture: a browser asks only once for each.
         address = f"/curve/{number}.svg?epochs={len(trial.curve)}"
         note = notes.trial_note(trial, study.settings, curve=address)
-        if number in self._ended:
+        if trial.finished is not None:
             self._notes[number] = note
         return note
 

@@ -32,7 +32,7 @@ import torch
 
 from kills import start
 from machine import load, processor, software
-from nas.study.dashboard import serve
+from nas.dashboard.server import make_dashboard
 from nas.study.location import StudyError, StudyLocation
 from nas.study.records import Outcome, StudyRecord
 from nas.study.request import SearchRequest
@@ -72,16 +72,19 @@ class Watch:
     def _watch(self) -> None:
         while not self._done.wait(0.05):
             try:
-                server, path = serve(self._location, host="127.0.0.1", port=0)
+                dashboard = make_dashboard(
+                    self._location, port=0, studies_dir=Path("studies"), reports_dir=Path("reports")
+                )
             except StudyError:  # not made yet
                 continue
             break
         else:
             return
+        server = dashboard.server
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}/api/studies"
-        number = path.rpartition("/")[2]
+        number = dashboard.path.split("/")[3]
         while True:
             self._ask(address, lambda said: len(said["study_summaries"]) > 0)
             self._ask(f"{address}/{number}?after=0", lambda said: "trials" in said)

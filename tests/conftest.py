@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import torch
 from nas.study.location import StudyLocation
 from nas.study.request import SearchRequest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, since tests run side by side
+
 TINY_SPACE = """
 stages = [1, 2]
 blocks = [1, 2]
@@ -16,6 +19,11 @@ kernels = 3
 shortcut_kernels = [1, 3]
 pool = 4
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that at the end none is left to one process alone."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,76 +1,414 @@
-"""Optuna Dashboard, through its own API: what is infeasible looks so, the best is the incumbent."""
+"""Optuna Dashboard, through its own API and in Chromium: it says what the study says."""
 
+import http.client
 import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from nas.study.dashboard import serve
+import optuna
+import pytest
+
+from nas.architecture import PRESETS
+from nas.commands import main
+from nas.commands.dashboard import has_browser
+from nas.dashboard.curve import curve_in_words, curve_svg
+from nas.dashboard.live import LiveStudy
+from nas.dashboard.notes import code, study_note, trial_note
+from nas.dashboard.server import HOST, make_dashboard
+from nas.report.page import write_report
 from nas.study.location import StudyLocation
+from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.study.search import run_search
+from nas.study.storage import open_existing, read_study
+from tests.chromium import chromium
 from tests.conftest import RequestOf, queue_design
 
-HOST = "127.0.0.1"
+EVIL = "<script>alert(1)</script>"
+BUDGET = 2_500
+
+
+@dataclass(frozen=True)
+class Served:
+    """A dashboard that answers."""
+
+    port: int
+    path: str  # of the study
+
+    @property
+    def address(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def detail(self) -> Any:
+        """What the dashboard's own API says of the study."""
+        number = self.path.rsplit("/", 1)[1]
+        with urllib.request.urlopen(
+            f"{self.address}/api/studies/{number}?after=0", timeout=20
+        ) as answer:
+            return json.load(answer)
+
+    def ask(
+        self, path: str, method: str = "GET", body: str | None = None, **headers: str
+    ) -> http.client.HTTPResponse:
+        """The answer to any request, with its `content` read."""
+        with closing(http.client.HTTPConnection(HOST, self.port, timeout=20)) as connection:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            answer.content = answer.read()  # type: ignore[attr-defined]
+            return answer
 
 
 @contextmanager
-def served(location: StudyLocation) -> Iterator[tuple[str, str]]:
-    """Address of a running dashboard, and the path of the study in it."""
-    server, path = serve(location, host=HOST, port=0)
-    thread = threading.Thread(target=server.serve_forever)
+def served(location: StudyLocation, directory: Path) -> Iterator[Served]:
+    dashboard = make_dashboard(
+        location, port=0, studies_dir=directory / "studies", reports_dir=directory / "reports"
+    )
+    thread = threading.Thread(target=dashboard.server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield f"http://{HOST}:{server.server_port}", path
+        yield Served(dashboard.server.server_port, dashboard.path)
     finally:
-        server.shutdown()
+        dashboard.server.shutdown()
         thread.join()
-        server.server_close()
+        dashboard.server.server_close()
 
 
-def fetch(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=20) as answer:
-        return json.load(answer)
-
-
-def test_infeasible_designs_look_so_and_the_best_trial_is_the_incumbent(
-    request_of: RequestOf,
-) -> None:
-    budget = 2_500
-    first = run_search(request_of(trials=3, max_parameters=budget))
+def small_search(request_of: RequestOf) -> tuple[StudyLocation, StudyRecord]:
+    """A study with designs that were trained, and one that was over the budget."""
+    first = run_search(request_of(trials=2, max_parameters=BUDGET))
     queue_design(first.location, blocks_1=2, channels_1=8)
-    result = run_search(request_of(trials=4, max_parameters=budget))
-    assert result.study.incumbent is not None
-    with served(result.location) as (address, path):
-        number = path.rsplit("/", 1)[1]
-        study = fetch(f"{address}/api/studies/{number}?after=0")
-        page = urllib.request.urlopen(f"{address}{path}", timeout=20).read().decode()
-    assert "<html" in page.lower()
-    assert [trial["number"] for trial in study["best_trials"]] == [result.study.incumbent.number]
-    infeasible = set()
-    for trial in study["trials"]:
-        assert len(trial["constraints"]) == 1
-        if any(value > 0 for value in trial["constraints"]):
-            infeasible.add(trial["number"])
-    over = {t.number for t in result.study.trials if (t.parameters or 0) > budget}
+    result = run_search(request_of(trials=3, max_parameters=BUDGET))
+    return result.location, result.study
+
+
+def add_trials(location: StudyLocation) -> None:
+    """Adds what a short search does not have: failures, a tie, trials of others, running ones."""
+    study = optuna.load_study(study_name=location.name, storage=location.url)
+    best = study.best_trial
+    state = optuna.trial.TrialState
+
+    def add(kind: optuna.trial.TrialState, value: float | None = None, **attributes: str) -> None:
+        trial = optuna.trial.create_trial(
+            state=kind, value=value, user_attrs={**best.user_attrs, **attributes}
+        )
+        study.add_trial(trial)
+
+    add(state.COMPLETE, best.value, outcome="trained")  # of equals the earlier is the incumbent
+    add(state.FAIL, outcome="failed", reason=f"no memory for {EVIL}")
+    add(state.PRUNED, outcome="diverged", reason="the loss is nan")
+    study.add_trial(optuna.trial.create_trial(state=state.COMPLETE, value=2.0))  # by hand
+    study.enqueue_trial({"stages": 1})
+    study.ask()
+
+
+def test_the_dashboard_says_what_the_study_says(request_of: RequestOf, tmp_path: Path) -> None:
+    location, _ = small_search(request_of)
+    add_trials(location)
+    assert location.path is not None
+    before = location.path.read_bytes()
+    with served(location, tmp_path) as dashboard:
+        detail = dashboard.detail()
+        page = dashboard.ask(dashboard.path)
+        trials = {trial["number"]: trial for trial in detail["trials"]}
+        study = read_study(location)
+        curve = dashboard.ask(f"/curve/{study.ranking[0].number}.svg?epochs=1")
+        none = dashboard.ask("/curve/999.svg")
+    assert b"<html" in page.content.lower()  # type: ignore[attr-defined]
+    assert location.path.read_bytes() == before  # nothing is stored
+    assert study.incumbent is not None
+    assert study.ranking[1].val_accuracy == study.incumbent.val_accuracy
+    (best,) = detail["best_trials"]
+    assert best == trials[study.incumbent.number]
+    infeasible = {n for n, t in trials.items() if any(value > 0 for value in t["constraints"])}
+    over = {t.number for t in study.trials if t.outcome is Outcome.OVER_BUDGET}
     assert infeasible == over
     assert over
+    notes = {number: trial["note"] for number, trial in trials.items()}
+    assert all(note["version"] == 0 and note["body"] for note in notes.values())
+    for trial in study.trials:
+        body = notes[trial.number]["body"]
+        if trial.architecture is not None:
+            assert f"**{trial.architecture}**" in body
+            assert f"{trial.parameters:,} parameters" in body
+        if trial.outcome is Outcome.TRAINED and trial.curve:
+            assert f"(/curve/{trial.number}.svg?epochs={len(trial.curve)})" in body
+            assert body.startswith(
+                f"**Trained to the end**, validation accuracy {trial.val_accuracy:.2%}"
+            )
+        if trial.outcome is Outcome.OVER_BUDGET:
+            assert body.startswith("**Over budget**, so infeasible and never built")
+            assert f"more than the limit of {BUDGET:,}" in body
+    said = " ".join(note["body"] for note in notes.values())
+    assert f"**Failed**: `no memory for {EVIL}`." in said
+    assert "`the loss is nan`" in said
+    assert "**Ended without an outcome**" in said
+    assert "**In training**" in said or "**Queued**" in said
+    assert f"Trial {study.incumbent.number}: " in detail["note"]["body"]
+    assert "nas report --study" in detail["note"]["body"]
+    assert curve.headers["Content-Type"] == "image/svg+xml"
+    assert none.status == 404
 
 
-def test_a_port_that_is_taken_is_one_line(request_of: RequestOf, capsys: Any) -> None:
-    from nas.commands import main
+def test_a_note_that_a_person_wrote_stays(request_of: RequestOf, tmp_path: Path) -> None:
+    result = run_search(request_of(trials=1))
+    with served(result.location, tmp_path) as dashboard:
+        trial = dashboard.detail()["trials"][0]
+        of_study = f"/api/studies/{trial['study_id']}"
+        for address in (f"{of_study}/note", f"{of_study}/{trial['trial_id']}/note"):
+            note = json.dumps({"version": 1, "body": "my own words"})
+            kind = {"Content-Type": "application/json"}
+            assert dashboard.ask(address, "PUT", note, **kind).status == 204
+        detail = dashboard.detail()
+    assert detail["note"] == {"version": 1, "body": "my own words"}
+    assert detail["trials"][0]["note"] == {"version": 1, "body": "my own words"}
 
+
+def test_report_and_model_are_served_and_nothing_else(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
+    result = run_search(request_of(trials=1))
+    model = tmp_path / "studies" / result.study.name / "final"
+    (model / "runs").mkdir(parents=True)
+    (model / "metrics.json").write_text("{}")
+    (model / "model.onnx").write_bytes(b"onnx")
+    (model / ".lock").touch()
+    (tmp_path / "studies" / "secret.txt").write_text("secret")
+    with served(result.location, tmp_path) as dashboard:
+        assert dashboard.ask("/report").status == 404
+        report = write_report(result.study, tmp_path / "reports").read_bytes()
+        body = dashboard.detail()["note"]["body"]
+        links = re.findall(r"\]\((/[^)]*)\)", body)
+        assert links == ["/report", "/model/metrics.json", "/model/model.onnx"]
+        found = {link: dashboard.ask(link) for link in links}
+        page = found["/report"]
+        assert page.content == report  # type: ignore[attr-defined]
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "sandbox" in page.headers["Content-Security-Policy"]
+        assert "attachment" in found["/model/model.onnx"].headers["Content-Disposition"]
+        assert found["/model/metrics.json"].headers["X-Content-Type-Options"] == "nosniff"
+        hidden = (".lock", "runs", "runs/x", "../../secret.txt", "..%2f..%2fsecret.txt", "", "/etc")
+        assert {dashboard.ask(f"/model/{name}").status for name in hidden} == {404}
+        assert dashboard.ask("/report", "POST", "x").status == 405
+        assert dashboard.ask("/report", "HEAD").content == b""  # type: ignore[attr-defined]
+
+
+def test_other_pages_in_the_same_browser_are_turned_away(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
+    result = run_search(request_of(trials=1))
+    with served(result.location, tmp_path) as dashboard:
+        own = f"{HOST}:{dashboard.port}"
+        study = "/api" + dashboard.path.removeprefix("/dashboard")
+        for path in (study, dashboard.path, "/static/bundle.js", "/report", "/"):
+            for host in (
+                "evil.example",
+                f"evil.example:{dashboard.port}",
+                "127.0.0.1.evil.example",
+            ):
+                assert dashboard.ask(path, Host=host).status == 403
+        for origin in ("http://evil.example", "null", "http://localhost:1"):
+            assert dashboard.ask(study, "DELETE", Origin=origin, Host=own).status == 403
+        for host in (own, "localhost", f"localhost:{dashboard.port}"):
+            assert dashboard.ask(study, Host=host, Origin=f"http://{host}").status == 200
+        assert dashboard.detail()["trials"]
+
+
+def test_a_study_of_another_program_or_version_is_shown_without_notes_of_trials(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
     result = run_search(request_of(trials=1))
     assert result.location.path is not None
-    with served(result.location) as (address, _):
-        port = address.rsplit(":", 1)[1]
-        arguments = [
-            "--study",
-            result.study.name,
-            "--studies-dir",
-            str(result.location.path.parent),
-        ]
-        assert main(["dashboard", *arguments, "--port", port]) == 2
+    with closing(sqlite3.connect(result.location.path)) as database, database:
+        database.execute("DELETE FROM study_user_attributes WHERE key = 'settings'")
+    with served(result.location, tmp_path) as dashboard:
+        detail = dashboard.detail()
+    assert "expected a study made by this version of nas" in detail["note"]["body"]
+    assert [trial["note"]["body"] for trial in detail["trials"]] == [""]
+    assert len(detail["best_trials"]) == 1
+
+
+def test_notes_follow_a_search_that_goes_on(request_of: RequestOf) -> None:
+    result = run_search(request_of(trials=1))
+    live = LiveStudy(open_existing(result.location), result.location)
+    study = optuna.load_study(study_name=result.study.name, storage=result.location.url)
+    assert live.trial_note(1, live.record()) == ""
+    trial = study.ask()
+    assert live.trial_note(1, live.record()) == "**In training**: 0 of 1 epoch done."
+    before = live.record()
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    after = live.record()
+    assert "**In training**" in live.trial_note(1, before)
+    assert "**Ended without an outcome**" in live.trial_note(1, after)
+    nothing = study_note(replace(after, trials=()), report=None)
+    assert "**Found:** Nothing yet: the study has no trials." in nothing
+
+
+def test_text_from_elsewhere_means_nothing_in_a_note(request_of: RequestOf) -> None:
+    record = run_search(request_of(trials=1)).study
+    evil = f"x`` ![p](http://a.example) {EVIL}\n# h"
+    study = replace(
+        record,
+        name=evil,
+        command=evil,
+        notes=(evil,),
+        settings=replace(record.settings, dataset=evil),
+    )
+    trial = replace(record.trials[0], outcome=Outcome.FAILED, reason=evil)
+    inside = f"``` x`` ![p](http://a.example) {EVIL} # h ```"
+    assert code(evil) == inside
+    note = study_note(study, report=None)
+    for text in (note, trial_note(trial, study.settings, curve="/curve/0.svg")):
+        outside = text.replace(inside, "").replace(f"``` nas report --study {inside[4:]}", "")
+        assert "\n# h" not in outside
+        assert EVIL not in outside
+        assert "![p]" not in outside
+
+
+@pytest.mark.parametrize(
+    ("curve", "said"),
+    [
+        (((1, 0.5),), "50.00% after epoch 1"),
+        (
+            ((1, 0.25), (2, 0.75), (3, 0.5)),
+            "25.00% after epoch 1, at best 75.00% after epoch 2, 50.00% after epoch 3",
+        ),
+    ],
+)
+def test_a_curve_is_a_picture_and_words(curve: tuple[tuple[int, float], ...], said: str) -> None:
+    assert curve_in_words(curve) == said
+    picture = curve_svg(curve, 10)
+    assert picture.count("<circle") == len(curve)
+    assert ">10</text>" in picture
+    xs = [float(x) for x in re.findall(r'cx="([\d.]+)"', picture)]
+    assert xs == sorted(xs)
+    ys = [float(y) for y in re.findall(r'cy="([\d.]+)"', picture)]
+    heights = sorted(zip((accuracy for _, accuracy in curve), ys, strict=True))
+    assert [y for _, y in heights] == sorted(ys, reverse=True)  # y grows downwards
+
+
+def test_a_design_of_another_space_and_odd_numbers_have_notes(request_of: RequestOf) -> None:
+    settings = run_search(request_of(trials=1)).study.settings
+    trial = TrialRecord(
+        number=3,
+        outcome=Outcome.STOPPED_EARLY,
+        architecture=PRESETS["resnet18-narrow-stem"],
+        preset="resnet18-narrow-stem",
+        val_accuracy=float("nan"),
+        curve=((1, float("nan")),),
+        training={"optimizer": "sgd", "lr": 0.1},
+    )
+    note = trial_note(trial, settings, curve="/curve/3.svg")
+    assert "stem of 32 channels with bias" in note
+    assert "the known design `resnet18-narrow-stem`" in note
+    assert "trained with `sgd 0.1" in note
+    assert "<circle" not in curve_svg(trial.curve, 1)
+
+
+def study_options(location: StudyLocation) -> list[str]:
+    assert location.path is not None
+    return ["--study", location.name, "--studies-dir", str(location.path.parent)]
+
+
+def test_a_port_that_is_asked_for_and_taken_is_one_line(
+    request_of: RequestOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_search(request_of(trials=1))
+    with served(result.location, tmp_path) as dashboard:
+        port = str(dashboard.port)
+        assert main(["dashboard", *study_options(result.location), "--port", port]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert errors[-1].startswith(f"error: --port: expected a free port, got {port}")
+
+
+def test_the_command_finds_a_free_port_and_opens_the_browser(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
+    result = run_search(request_of(trials=1))
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    terminal, theirs = os.openpty()
+    with socket.socket() as taken:
+        try:
+            taken.bind((HOST, 8080))
+            taken.listen()
+        except OSError:
+            pass  # by another program, then
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nas.dashboard", *study_options(result.location)],
+            stderr=theirs,
+            env={**os.environ, "BROWSER": f"{browser} %s"},
+        )
+        os.close(theirs)
+        try:
+            with os.fdopen(terminal, closefd=False) as lines:
+                address = lines.readline().split()[0]
+            assert not address.startswith(f"http://{HOST}:8080/")
+            with urllib.request.urlopen(address, timeout=20) as page:
+                assert b"Optuna Dashboard" in page.read()
+            for _ in range(200):
+                if opened.exists():
+                    break
+                threading.Event().wait(0.05)
+            assert opened.read_text().strip() == address
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+            os.close(terminal)
+    assert process.returncode == 130
+
+
+def test_a_browser_is_opened_only_where_there_is_a_window() -> None:
+    assert has_browser({"DISPLAY": ":0"}, "linux")
+    assert has_browser({"WAYLAND_DISPLAY": "wayland-0"}, "linux")
+    assert has_browser({}, "darwin")
+    assert not has_browser({"DISPLAY": ""}, "linux")
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore:Some regimes for parameter")  # too few trials for importances
+def test_a_click_through_in_chromium(request_of: RequestOf, tmp_path: Path) -> None:
+    name = f"evil {EVIL} <img src=x onerror=alert(1)>"
+    storage = f"sqlite:///{tmp_path}/evil.db"
+    changes = {"study": name, "storage": storage, "max_parameters": BUDGET}
+    first = run_search(request_of(trials=2, **changes))
+    queue_design(first.location, blocks_1=2, channels_1=8)
+    result = run_search(request_of(trials=3, **changes))
+    write_report(result.study, tmp_path / "reports")
+    best = result.study.incumbent
+    assert best is not None
+    over = [t for t in result.study.trials if t.outcome is Outcome.OVER_BUDGET]
+    with served(result.location, tmp_path) as dashboard, chromium(tmp_path) as page:
+        shown = "document.body.innerText"
+        page.open(dashboard.address + dashboard.path)
+        page.wait_for(f"{shown}.includes('Best Trial (number={best.number})')")
+        page.click(f"document.querySelector('a[href=\"{dashboard.path}/trials\"]')")
+        page.wait_for(f"{shown}.includes('{len(result.study.trials)} Trials')")
+        listed = "[...document.querySelectorAll('li, [role=button], .MuiListItemButton-root')]"
+        page.click(f"{listed}.find(e => e.innerText.startsWith('Trial {over[0].number}\\n'))")
+        page.wait_for(f"{shown}.includes('Over budget, so infeasible and never built')")
+        entry = f"{listed}.find(e => e.innerText.startsWith('Trial {best.number}\\n'))"
+        assert "Best Trial" in page.evaluate(f"{entry}.innerText")
+        page.click(entry)
+        page.wait_for(f"{shown}.includes('Trained to the end, validation accuracy')")
+        page.wait_for(f"{shown}.includes('{best.parameters:,} parameters')")
+        page.wait_for("document.querySelector('img[src^=\"/curve/\"]').naturalWidth > 0")
+        page.click(f"document.querySelector('a[href=\"{dashboard.path}/note\"]')")
+        page.wait_for(f"{shown}.includes('Asked: The most accurate')")
+        page.click("document.querySelector('a[href=\"/report\"]')")
+        page.wait_for("location.pathname === '/report' && !!document.querySelector('h1')")
+        page.wait_for("document.querySelectorAll('svg').length > 0")
+        assert EVIL in page.evaluate("document.querySelector('h1').innerText")
+    assert page.problems == []

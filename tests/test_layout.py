@@ -23,16 +23,17 @@ ORDER = (
     "study",
     "final",
     "report",
+    "dashboard",
     "commands",
 )
 ENTRIES = {
     "__main__.py",
     "search.py",
     "count.py",
-    "dashboard.py",
     "doctor.py",
     "predict.py",
     "train.py",
+    "dashboard/__main__.py",
     "final/__main__.py",
     "report/__main__.py",
 }
@@ -40,8 +41,8 @@ OWNERS = {
     "torch": {"model", "data", "training", "export", "study", "final"},
     "onnx": {"export"},
     "safetensors": {"export"},
-    "optuna": {"study", "commands"},  # commands: its log level only
-    "optuna_dashboard": {"study"},
+    "optuna": {"study", "dashboard", "commands"},  # commands: its log level only
+    "optuna_dashboard": {"dashboard"},
     "sqlalchemy": {"study"},
     "pandas": {"report"},
     "plotly": {"report"},

@@ -26,7 +26,7 @@ from nas.study.storage import read_study
 from nas.training.config import Task, fast
 from nas.training.loop import EpochResult
 from nas.training.tuning import real_values
-from tests.test_dashboard import fetch, served
+from tests.test_dashboard import served
 
 CIFAR = ImageInput(channels=3, height=32, width=32, classes=10)
 SPACE = """
@@ -119,9 +119,8 @@ def test_a_preset_outside_the_space_has_attributes_only_and_comes_back_whole(
     assert "resnet18-narrow-stem" in render(study)
     more = run_search(images_of(trials=3, enqueue=("resnet18-narrow-stem", "resnet20")))
     assert [t.preset for t in more.study.trials][:2] == ["resnet18-narrow-stem", "resnet20"]
-    with served(more.location) as (address, path):
-        number = path.rsplit("/", 1)[1]
-        shown = fetch(f"{address}/api/studies/{number}?after=0")
+    with served(more.location, Path()) as dashboard:
+        shown = dashboard.detail()
     assert [t["state"] for t in shown["trials"]] == ["Complete"] * 3
     train = ["train", "--study", "known", "--trial", "0", "--data-dir", "images", "--epochs", "1"]
     assert main([*train, "--dataset", "folder"]) == 0

@@ -1,42 +1,85 @@
 """`nas dashboard`: Optuna Dashboard on a study, on this machine only."""
 
 import argparse
+import os
 import sys
+import threading
+import webbrowser
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas.commands import arguments
 from nas.study.location import StudyLocation
 from nas.study.request import RequestError
 
+if TYPE_CHECKING:
+    from nas.dashboard.server import Dashboard
+
 SUMMARY = "open Optuna Dashboard on a study, on 127.0.0.1"
 
-_HOST = "127.0.0.1"  # the dashboard has no authentication
+_PORT = 8080
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas dashboard`."""
     arguments.add_study_options(parser, study_required=True)
     parser.add_argument(
-        "--port", type=arguments.port, default=8080, metavar="N", help="port to listen on"
+        "--reports-dir",
+        type=Path,
+        default=Path("reports"),
+        metavar="DIR",
+        help="where the report lies that the study's note links",
+    )
+    parser.add_argument(
+        "--port",
+        type=arguments.port,
+        metavar="N",
+        help=f"port to listen on (default: {_PORT}, or a free one where that is taken)",
+    )
+    parser.add_argument(
+        "--no-browser", action="store_true", help="print the address, and open no browser"
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Serves until Ctrl-C."""
-    location = StudyLocation.at(
-        options.study, studies_dir=options.studies_dir, storage=options.storage
-    )
-    from nas.study.dashboard import serve
-
-    try:
-        server, path = serve(location, host=_HOST, port=options.port)
-    except OSError as error:
-        raise RequestError(
-            f"--port: expected a free port, got {options.port}: {error.strerror}"
-        ) from error
-    print(f"http://{_HOST}:{server.server_port}{path}   (Ctrl-C ends it)", file=sys.stderr)
-    with server:
+    dashboard = _dashboard(options)
+    print(f"{dashboard.address}   (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    if not options.no_browser and sys.stderr.isatty() and has_browser(os.environ, sys.platform):
+        # Some browsers keep the caller waiting; the server answers meanwhile.
+        threading.Thread(target=webbrowser.open, args=(dashboard.address,), daemon=True).start()
+    with dashboard.server as server:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             return 130
     return 0
+
+
+def has_browser(environment: Mapping[str, str], platform: str) -> bool:
+    """Whether a window can be opened here; a browser in the terminal is none."""
+    named = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
+    return platform in ("win32", "darwin") or any(environment.get(name) for name in named)
+
+
+def _dashboard(options: argparse.Namespace) -> "Dashboard":
+    location = StudyLocation.at(
+        options.study, studies_dir=options.studies_dir, storage=options.storage
+    )
+    from nas.dashboard.server import make_dashboard
+
+    for port in (_PORT, 0) if options.port is None else (options.port,):
+        try:
+            return make_dashboard(
+                location,
+                port=port,
+                studies_dir=options.studies_dir,
+                reports_dir=options.reports_dir,
+            )
+        except OSError as error:
+            failed = error
+    raise RequestError(
+        f"--port: expected a free port, got {options.port or _PORT}: {failed.strerror}; "
+        "choose another one"
+    ) from failed

@@ -239,11 +239,11 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
     lines.append(f"trials  {outcome_counts(study.outcomes, study.interrupted)}")
     lines.append(f"study   {result.location}")
     lines.append(f"report  {report}")
-    lines += _next_commands(study, request)
+    lines += _next_commands(study, request, report.parent)
     return "\n".join(lines)
 
 
-def _next_commands(study: "StudyRecord", request: SearchRequest) -> list[str]:
+def _next_commands(study: "StudyRecord", request: SearchRequest, reports_dir: Path) -> list[str]:
     """What can be done with the study now, as it is to be typed."""
     name = shlex.quote(study.name)
     studies_dir = ""
@@ -251,6 +251,8 @@ def _next_commands(study: "StudyRecord", request: SearchRequest) -> list[str]:
         studies_dir = f" --studies-dir {shlex.quote(str(request.studies_dir))}"
     # A URL is not repeated as it was given: it may hold a password.
     where = studies_dir if request.storage is None else " --storage URL"
+    if str(reports_dir) != "reports":
+        where += f" --reports-dir {shlex.quote(str(reports_dir))}"
     lines = [
         f"next    python -m nas.dashboard --study {name}{where}",
         f"        python -m nas.report --study {name}{where}",

@@ -139,11 +139,14 @@ def read_any_study(location: StudyLocation) -> StudyRecord | UnreadableStudy:
         try:
             return study_record(study, location)
         except StudyError as error:
+            trials = _trial_records(study)
+            if not trials and "settings" not in study.user_attrs:
+                raise  # it is only being made
             return UnreadableStudy(
                 name=location.name,
                 reason=str(error.__cause__ or error),
                 attributes=study.user_attrs,
-                trials=_trial_records(study),
+                trials=trials,
             )
 
 
@@ -179,8 +182,15 @@ def _load(location: StudyLocation, storage: StudyStorage) -> optuna.Study:
     return optuna.load_study(study_name=location.name, storage=storage)
 
 
-def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
+def study_record(
+    study: optuna.Study, location: StudyLocation, trials: Sequence[TrialRecord] | None = None
+) -> StudyRecord:
     """Everything an open study holds.
+
+    Args:
+        study: open.
+        location: where it lies, for messages.
+        trials: its trials, where they have just been read; None: read them.
 
     Raises:
         StudyError: it was not made by nas.
@@ -194,7 +204,7 @@ def study_record(study: optuna.Study, location: StudyLocation) -> StudyRecord:
         seed=attributes.get("seed"),
         command=attributes.get("command"),
         searches=tuple(attributes.get("searches", ())),
-        trials=_trial_records(study),
+        trials=_trial_records(study) if trials is None else tuple(trials),
         readings=readings_of(attributes),
     )
 

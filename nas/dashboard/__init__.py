@@ -1,0 +1,1 @@
+"""Optuna Dashboard on one study: with notes, the incumbent as best trial, report and model."""

@@ -1,0 +1,93 @@
+"""A study that is being searched, read again and again; of trials that ended only once."""
+
+import gc
+from contextlib import suppress
+
+import optuna
+
+from nas.dashboard import notes
+from nas.dashboard.curve import curve_svg
+from nas.study.location import StudyError, StudyLocation
+from nas.study.records import StudyRecord, TrialRecord
+from nas.study.storage import study_record, trial_record
+
+
+class LiveStudy:
+    """What a dashboard says of a study, from what the study holds now. It writes nothing.
+
+    Args:
+        study: open.
+        location: where it lies, for messages.
+    """
+
+    def __init__(self, study: optuna.Study, location: StudyLocation) -> None:
+        self.id: int = study._study_id
+        self._study = study
+        self._location = location
+        self._ended: dict[int, TrialRecord] = {}
+        self._notes: dict[int, str] = {}  # of trials that ended
+
+    def load(self) -> None:
+        """Reads the study for the first time.
+
+        That makes objects by the hundred thousand, of which none is garbage: while Python looks for
+        some, 10,000 trials take twice as long.
+        """
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            with suppress(StudyError):
+                self.record()
+        finally:
+            if collects:
+                gc.enable()
+
+    def record(self) -> StudyRecord:
+        """The study as it is now.
+
+        Raises:
+            StudyError: it was not made by nas, or by another version.
+        """
+        return study_record(self._study, self._location, self._trials())
+
+    def trial_note(self, number: int, study: StudyRecord) -> str:
+        """The note of a trial; empty for a number that there is not."""
+        if number in self._notes:
+            return self._notes[number]
+        if number >= len(study.trials):
+            return ""
+        trial = study.trials[number]
+        # Another address for another picture: a browser asks only once for each.
+        address = f"/curve/{number}.svg?epochs={len(trial.curve)}"
+        note = notes.trial_note(trial, study.settings, curve=address)
+        if trial.finished is not None:
+            self._notes[number] = note
+        return note
+
+    def curve(self, number: int) -> str | None:
+        """The picture of a trial's learning curve as SVG; None where there is none.
+
+        Raises:
+            StudyError: the study was not made by nas, or by another version.
+        """
+        study = self.record()
+        if number >= len(study.trials) or not study.trials[number].curve:
+            return None
+        return curve_svg(study.trials[number].curve, study.settings.epochs)
+
+    def _trials(self) -> list[TrialRecord]:
+        records = []
+        for trial in self._study.get_trials(deepcopy=False):
+            record = self._ended.get(trial.number)
+            if record is None:
+                try:
+                    record = trial_record(trial)
+                except (KeyError, TypeError, ValueError) as error:
+                    raise StudyError(
+                        f"{self._location}: expected trials of this version of nas, got {error} "
+                        f"in trial {trial.number}"
+                    ) from error
+                if trial.state.is_finished():
+                    self._ended[trial.number] = record
+            records.append(record)
+        return records

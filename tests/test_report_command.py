@@ -201,7 +201,9 @@ class TestCommand:
         assert "<script>alert" not in page
 
     def test_a_study_without_settings(self, location: StudyLocation) -> None:
-        optuna.create_study(study_name="own", storage="sqlite:///studies/own.db")
+        study = optuna.create_study(study_name="own", storage="sqlite:///studies/own.db")
+        assert main(["report", "--study", "own"]) == 2  # a search may be making it
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.PRUNED))
         assert main(["report", "--study", "own"]) == 0
         assert "none with a validation accuracy" in Path("reports/own.html").read_text("utf-8")
 

@@ -114,7 +114,7 @@ def fill(database: Database, trials: int, pruner: str) -> None:
             trial.set_user_attr("epochs", result.epoch)
             trial.set_user_attr("seconds", 3.0 * result.epoch)
             trial.set_user_attr("images_per_second", 15_000.0)
-            trial.set_user_attr("device", "cpu (1 threads)")
+            trial.set_user_attr("device", "cpu (1 thread)")
             trial.set_user_attr("outcome", outcome.value)
             ended = study.tell(trial, value, state=state)
             ended.datetime_complete = datetime.now() + timedelta(seconds=number)

@@ -31,6 +31,11 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A count with its noun: 1 epoch, 2,000 epochs."""
+    return f"{whole(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def times(count: int) -> str:
     """How often: once, twice, 3 times."""
     return {1: "once", 2: "twice"}.get(count, f"{count} times")

@@ -242,6 +242,7 @@ def test_files_are_predicted_as_pixels_are(exported: Path) -> None:
     model = nas.load(exported / "digits")
     paths = sorted((exported / "test").iterdir())
     predictions = model.predict(paths, top=4)
+    assert model.predict(paths[0], top=4)[0].classes == predictions[0].classes
     logits = model.logits(load_test("digits", exported).images.pixels_NCHW)
     assert len(predictions) == len(logits) == 359
     for path, row, prediction in zip(paths, logits.softmax(dim=1), predictions, strict=True):

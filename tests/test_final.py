@@ -171,6 +171,9 @@ def test_the_same_again_stands_and_another_choice_is_refused(
     assert (more.record.readings, len(readings)) == (2, 2)
     assert "were read twice" in report()
     assert "test images were read twice" in (more.folder / "README.md").read_text()
+    before = run_final(request_of())  # its result stands, too, and so does its model
+    assert (before.record, len(readings)) == (first.record, 2)
+    assert "test images were read once" in (before.folder / "README.md").read_text()
 
 
 def report() -> str:

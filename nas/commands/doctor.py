@@ -3,9 +3,10 @@
 import argparse
 import dataclasses
 import json
+from contextlib import suppress
 
 from nas.commands import arguments
-from nas.study.location import StudyLocation
+from nas.study.location import StudyError, StudyLocation
 from nas.study.request import RequestError, checkpoints_folder
 
 SUMMARY = "check versions, device, data, storage and a study, one line each"
@@ -34,12 +35,17 @@ def run(options: argparse.Namespace) -> int:
     import optuna
 
     from nas.study import doctor
+    from nas.study.storage import read_study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    dataset = options.dataset
+    if options.study is not None and dataset == "auto":
+        with suppress(StudyError):  # which is one of the findings
+            dataset = read_study(location).settings.dataset
     findings = [
         doctor.look_at_versions(),
         doctor.look_at_devices(),
-        doctor.look_at_data(options.dataset, options.data_dir),
+        doctor.look_at_data(dataset, options.data_dir),
         doctor.look_at_storage(location),
     ]
     if options.study is not None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.final.final import FinalResult
     from nas.final.records import FinalDesign, FinalRecord, Measured
 
+_SHORT = 50  # epochs below which strong augmentation costs more than it gives
+
 SUMMARY = "train a study's best designs in full, choose one, test it once and export it"
 
 
@@ -52,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="read the test images once more, which the report will tell",
+        help="read the test images once more, which the report will tell; the exported model is "
+        "replaced",
     )
     arguments.add_data_dir_option(parser)
     arguments.add_broken_option(parser)
@@ -98,6 +101,12 @@ def run(options: argparse.Namespace) -> int:
     from nas.study.storage import read_study
 
     check_directory("--reports-dir", options.reports_dir)
+    if request.recipe == "long" and request.epochs is not None and request.epochs < _SHORT:
+        print(
+            f"NOTE: the recipe long is made for 200 epochs, and does badly in {request.epochs}: "
+            "--recipe fast is better in few",
+            file=sys.stderr,
+        )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     progress = make_final_progress()
     try:
@@ -162,7 +171,7 @@ def _text(result: "FinalResult", report: str) -> str:
         f"{chosen.parameters:,} parameters ({share} of the budget)",
         f"test    images read {times(record.readings)} in this study",
         f"files   {result.folder}: model.safetensors, model.onnx, architecture.json, metrics.json, "
-        "README.md",
+        "README.md, mistakes/, runs/",
         f"report  {report}",
         f"next    python -m nas.predict {shlex.quote(str(result.folder))} IMAGE...",
     ]

@@ -88,8 +88,12 @@ class Classifier:
                 ]
             )
 
-    def predict(self, paths: Sequence[str | os.PathLike[str]], *, top: int = 3) -> list[Prediction]:
+    def predict(
+        self, paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], *, top: int = 3
+    ) -> list[Prediction]:
         """The `top` likeliest classes of each image file, decoded as the training images were.
+
+        One path is taken for a list of one.
 
         Raises:
             DataError: a file is no readable image.
@@ -97,7 +101,8 @@ class Classifier:
         """
         if top < 1:
             raise ValueError(f"top must be at least 1, got {top}")
-        names = [str(path) for path in paths]
+        given = [paths] if isinstance(paths, str | os.PathLike) else paths
+        names = [str(path) for path in given]
         shape = Shape(self.input.channels, self.input.height, self.input.width)
         predictions = []
         for start in range(0, len(names), _BATCH):

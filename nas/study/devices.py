@@ -11,7 +11,8 @@ def device_name(device: torch.device) -> str:
     """The device in words, such as ``cpu (2 threads)`` or ``NVIDIA H200``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type} ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"{device.type} ({threads} thread{'' if threads == 1 else 's'})"
 
 
 def find_device(name: str) -> torch.device:

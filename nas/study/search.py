@@ -16,7 +16,7 @@ from nas.study.devices import device_name, find_device, free_memory, is_out_of_m
 from nas.study.disks import warning_for
 from nas.study.estimate import expected_trial_seconds
 from nas.study.interrupts import Interrupts
-from nas.study.location import StudyLocation
+from nas.study.location import StudyError, StudyLocation
 from nas.study.observer import Observer, Opening
 from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.processes import worker_name
@@ -115,10 +115,15 @@ class _Subject:
     ) -> StudyRecord:
         """The study as it is found, made one of this request if it is new."""
         settings = study_settings(self.request, self.dataset, self.space, self.config)
-        with storage_errors(self.location), database.claim(interrupted):
-            begin_search(
-                database.study, self.location, settings, search=search, notes=self.dataset.notes
-            )
+        try:
+            with storage_errors(self.location), database.claim(interrupted):
+                begin_search(
+                    database.study, self.location, settings, search=search, notes=self.dataset.notes
+                )
+        except StudyError as error:
+            if self.request.dataset == "auto" and self.dataset.notes:
+                raise StudyError(f"{error} ({self.dataset.notes[0]})") from error
+            raise
         interrupted()
         with storage_errors(self.location):
             return study_record(database.study, self.location)

@@ -34,17 +34,18 @@ def check_unread(readings: Sequence[TestReading], plan: str, *, again: bool) -> 
         again: whether a further reading is wanted.
 
     Returns:
-        The finished reading of the very same plan, whose result stands; None if there is none.
+        The last finished reading of the very same plan, whose result stands; None if there is none.
 
     Raises:
         StudyError: the test set was read for another plan, and `again` is not set.
     """
     if again or not readings:
         return None
-    last = readings[-1]
-    if last.plan != plan:
+    same = [reading for reading in readings if reading.plan == plan]
+    ended = [reading for reading in same if reading.ended is not None]
+    if not same:
         raise StudyError(_read_before(readings, " for another choice of designs or training"))
-    return last if last.ended is not None else None
+    return ended[-1] if ended else None
 
 
 def begin_reading(
@@ -100,10 +101,12 @@ def end_reading(study: optuna.Study, number: int, result: Mapping[str, object]) 
 
 
 def _read_before(readings: Sequence[TestReading], what_for: str = "") -> str:
+    last = readings[-1]
+    by = f", by {last.command!r}, which shows its result" if last.command else ""
     return (
         f"expected a study whose test set is unread, got one read {times(len(readings))}, last on "
-        f"{readings[-1].began[:10]}{what_for}; --again reads it once more, and the report will say "
-        "so"
+        f"{last.began[:10]}{what_for}{by}; --again reads it once more, and the "
+        "report will say so"
     )
 
 

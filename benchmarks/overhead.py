@@ -1,8 +1,8 @@
 """What a search costs beside training: milliseconds per trial, at 100, 1,000 and more trials.
 
-53.1 ms at 100 trials and 60.5 ms at 1,000 (1.14 times), with the default sampler and pruner, of
-which the proposal takes 29 ms and 34 ms; 82.9 ms at 10,000, where a search starts in 3.4 s. 2-core
-Intel Xeon, otherwise idle (at 10,000 under some other load), Optuna 5.0.0, Python 3.11.
+53.5 ms at 100 trials and 64.6 ms at 1,000 (1.21 times), with the default sampler and pruner, of
+which the proposal takes 29 ms and 37 ms; 79.7 ms at 10,000, where a search starts in 3.4 s. 2-core
+Intel Xeon, under little other load, Optuna 5.0.0, Python 3.11.
 A loop that left all to Optuna's storage took 592 ms at 100 trials and 897 ms at 1,000 with the
 sampler `random`, on the same machine under other load.
 

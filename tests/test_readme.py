@@ -14,8 +14,12 @@ from pathlib import Path
 import optuna
 import pytest
 
+import nas
 from nas.architecture import ImageInput
+from nas.final.records import FinalRecord
 from nas.space import load_space
+from nas.study.location import StudyLocation
+from nas.study.storage import read_study
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,6 +33,25 @@ def commands() -> list[str]:
     """Every ``python -m nas.…`` of the README, in order."""
     lines = "\n".join(blocks("sh")).replace("&&", "\n").splitlines()
     return [line.strip() for line in lines if line.strip().startswith("python -m nas.")]
+
+
+def test_the_example_is_what_the_readme_shows() -> None:
+    location = StudyLocation.at("digits-example", studies_dir=ROOT / "studies")
+    study = read_study(location)
+    shown = re.findall(r"^ +\d+ +(\d+)  (B.*?) {2,}([\d,]+) .* ([\d.]+)%$", README, re.MULTILINE)
+    assert shown == [
+        (str(t.number), str(t.architecture), f"{t.parameters:,}", f"{100 * t.val_accuracy:.2f}")
+        for t in study.ranking[:10]
+        if t.val_accuracy is not None
+    ]
+    (reading,) = study.readings
+    final = FinalRecord.from_dict(reading.result)
+    model = nas.load(ROOT / "studies" / "digits-example" / "final")
+    assert model.architecture == final.chosen.architecture
+    page = (ROOT / "reports" / "digits-example.html").read_text(encoding="utf-8")
+    for accuracy in (study.ranking[0].val_accuracy, final.exported.accuracy.value):
+        assert f"{accuracy:.2%}" in README
+        assert f"{accuracy:.2%}" in page
 
 
 def run(command: str, directory: Path) -> "subprocess.CompletedProcess[str]":

@@ -318,6 +318,11 @@ class TestWords:
             "stage 1: 16 to 128 in steps of 16; stage 2: 8"
         )
 
+    def test_of_equals_the_earlier_is_first_as_the_ranking_says(self) -> None:
+        record = study(replace(trial(0, accuracy=0.9), parameters=10**6), trial(1, accuracy=0.9))
+        assert [t.number for t in record.ranking] == [0, 1]
+        assert "of equals, the earlier" in words.ranking_caption(record)
+
     def test_epochs_saved(self) -> None:
         assert words.epochs_saved(mixed()) == EPOCHS - 2
         assert "Stopping early saved 4 of 24 epochs (17%)." in words.cost(mixed())

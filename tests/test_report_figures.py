@@ -26,12 +26,13 @@ from nas.final.records import (
 from nas.final.references import LITERATURE, PUBLISHED
 from nas.final.statistics import Estimate
 from nas.report import charts, figures, insights, sections
+from nas.report.compare import render_comparison
 from nas.report.page import render
 from nas.study.importances import Importances, importances, letter
 from nas.study.records import Outcome, StudyRecord, TestReading
 from nas.study.search import run_search
 from tests.conftest import RequestOf
-from tests.test_report import EVIL, IMAGE, SETTINGS, Parsed, mixed, studies, study, trial
+from tests.test_report import EVIL, IMAGE, SETTINGS, Parsed, mixed, parsed, studies, study, trial
 
 GREYS = {"rgba(134,142,153,.4)"}
 
@@ -412,6 +413,20 @@ class TestTestedNetwork:
             a["src"] for a in self.images(final_record(), folder)
         ]
         assert EVIL in seen.text
+
+    def test_the_tested_design_is_named_where_it_is_not_the_incumbent(self) -> None:
+        final = final_record()
+        size = f"{final.chosen.parameters:,} parameters"
+        seen = parsed(render(read_record(final)))
+        best = read_record(final).incumbent
+        assert best is not None
+        assert best.architecture != final.chosen.architecture
+        assert f"trial 4, {size}; 95% interval 70.00" in seen.text
+        assert f"The final training chose another design, trial 4, {size}" in seen.text
+        rows = parsed(render_comparison(read_record(final), study())).rows
+        assert any(row[7] == f"trial 4, {size}" for row in rows if len(row) == 10)
+        same = replace(final, finalists=(replace(final.chosen, architecture=best.architecture),))
+        assert "chose another design" not in render(read_record(same))
 
 
 class TestAgainstTheDatabase:

@@ -9,7 +9,7 @@ import pandas as pd
 from nas.numbers import millions, percent, percent_range, points, whole
 from nas.report import figures, tables, words
 from nas.report.document import Plot, document, write_page
-from nas.report.final import last_final
+from nas.report.final import chosen_in_words, last_final
 from nas.report.markup import Column, section, table
 from nas.study.records import Outcome, StudyRecord
 from nas.study.settings import flat, settings_to_json
@@ -123,6 +123,7 @@ def _found(studies: dict[str, StudyRecord]) -> str:
                 "mult_adds": best and best.mult_adds,
                 "val_accuracy": best and best.val_accuracy,
                 "interval": interval and percent_range(interval.low, interval.high),
+                "tested": final and chosen_in_words(final),
                 "test": tested and tested.value,
                 "test_interval": tested and percent_range(tested.low, tested.high),
             }
@@ -135,6 +136,7 @@ def _found(studies: dict[str, StudyRecord]) -> str:
         Column("mult_adds", "Mult-adds", millions),
         Column("val_accuracy", "Validation accuracy", percent),
         Column("interval", "95% interval", kind="text"),
+        Column("tested", "Tested design", kind="text design"),
         Column("test", "Test accuracy", percent),
         Column("test_interval", "95% interval", kind="text"),
     )

@@ -27,6 +27,14 @@ def last_final(study: StudyRecord) -> FinalRecord | None:
     return None
 
 
+def chosen_in_words(record: FinalRecord) -> str:
+    """Which design was tested, and its size: `trial 4, 1,234 parameters`.
+
+    It is the one that the runs chose, which need not be the incumbent of the search.
+    """
+    return f"{record.chosen.name}, {whole(record.chosen.parameters)} parameters"
+
+
 def final_section(study: StudyRecord) -> str:
     """The section; empty for a study whose test images were never read."""
     if not study.readings:

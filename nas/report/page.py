@@ -11,7 +11,7 @@ import pandas as pd
 from nas.numbers import millions, percent, percent_range, whole
 from nas.report import figures, insights, sections, tables, words
 from nas.report.document import Plot, document, write_page
-from nas.report.final import final_section, last_final
+from nas.report.final import chosen_in_words, final_section, last_final
 from nas.report.markup import MISSING, Column, facts, section, table
 from nas.report.unreadable import render_unreadable
 from nas.study.records import Outcome, StudyRecord, UnreadableStudy
@@ -76,7 +76,7 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
         final_section(study),
         *(plot.section() for plot in tested),
         sections.tested_section(final, folder) if final else "",
-        sections.design_section(study),
+        sections.design_section(study, final),
         *(plot.section() for plot in plots),
         sections.references_section(study, references),
         _ranking(study),
@@ -101,7 +101,7 @@ def _cards(study: StudyRecord) -> str:
     if best is not None and best.val_accuracy is not None:
         interval = words.interval_of(study, best)
         detail = (
-            f"95% interval {percent_range(interval.low, interval.high)}"
+            f"trial {best.number}; 95% interval {percent_range(interval.low, interval.high)}"
             if interval
             else f"trial {best.number}"
         )
@@ -109,14 +109,17 @@ def _cards(study: StudyRecord) -> str:
     final = last_final(study)
     if final is not None:
         accuracy = final.exported.accuracy
-        detail = f"95% interval {percent_range(accuracy.low, accuracy.high)}"
+        sure = f"95% interval {percent_range(accuracy.low, accuracy.high)}"
+        detail = f"{chosen_in_words(final)}; {sure}"
         cards.append(("Test accuracy", percent(accuracy.value), detail))
     if best is not None and best.parameters is not None:
         share = best.parameters / study.settings.limits.max_parameters
         budget = whole(study.settings.limits.max_parameters)
-        cards.append(("Parameters", whole(best.parameters), f"{share:.1%} of {budget}"))
+        label = f"Parameters of trial {best.number}"
+        cards.append((label, whole(best.parameters), f"{share:.1%} of {budget}"))
     if best is not None and best.mult_adds is not None:
-        cards.append(("Mult-adds", millions(best.mult_adds), "per image"))
+        label = f"Mult-adds of trial {best.number}"
+        cards.append((label, millions(best.mult_adds), "per image"))
     stopped = study.outcomes[Outcome.STOPPED_EARLY]
     trials = words.plural(len(study.trials), "trial")
     cards.append(("Designs trained", whole(study.trained), f"in {trials}"))

@@ -13,6 +13,7 @@ from nas.report import charts, insights, words
 from nas.report.document import Plot
 from nas.report.drawing import draw
 from nas.report.figures import figure_json
+from nas.report.final import chosen_in_words
 from nas.report.markup import Column, section, table
 from nas.report.mistakes import gallery, pictures_of
 from nas.study.importances import Importances, importances
@@ -195,8 +196,14 @@ def parallel_plot(study: StudyRecord) -> Plot:
     )
 
 
-def design_section(study: StudyRecord) -> str:
-    """The best design as a picture, with its layers; empty without one."""
+def design_section(study: StudyRecord, final: FinalRecord | None = None) -> str:
+    """The best design of the search as a picture, with its layers; empty without one.
+
+    Args:
+        study: whose incumbent is drawn.
+        final: the last final training; a design that it chose instead is named.
+    """
+    heading = "The best design of the search"
     best = study.incumbent
     if best is None or best.architecture is None:
         return ""
@@ -207,13 +214,18 @@ def design_section(study: StudyRecord) -> str:
         shares, layers = insights.share_table(best, study), insights.layers_table(best, study)
     except ValueError as error:  # of another version, or written by hand
         text = f"The design of trial {best.number} cannot be drawn: {error}."
-        return section("The best design", f"<p>{escape(text)}</p>")
+        return section(heading, f"<p>{escape(text)}</p>")
     caption = (
         f"Trial {best.number}, to scale: heights are those of the maps, widths numbers of channels "
         "(of each convolution; the thinnest boxes are a little thicker than they should be). Arcs "
         "are shortcuts: plain lines carry the image on as it is, dashed ones are projections with "
         "the kernel that stands above."
     )
+    if final is not None and final.chosen.architecture != best.architecture:
+        caption += (
+            f" The final training chose another design, {chosen_in_words(final)}: "
+            f"{final.chosen.architecture}."
+        )
     sizes = (
         Column("parameters", "Parameters", _integer),
         Column("mult_adds", "Mult-adds", millions),
@@ -234,7 +246,7 @@ def design_section(study: StudyRecord) -> str:
         *sizes,
     )
     return section(
-        "The best design",
+        heading,
         f'<figure><figcaption class="caption">{escape(caption)}</figcaption>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Picture, scrolls">'
         f"{picture}</div></figure><h3>Where its parameters and mult-adds sit</h3>"

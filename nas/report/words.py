@@ -270,7 +270,7 @@ def ranking_caption(study: StudyRecord) -> str:
     best = study.incumbent
     interval = None if best is None else interval_of(study, best)
     if interval is None or len(study.ranking) < 2:
-        return "The trained designs, best first; of equals, the one with fewer parameters."
+        return "The trained designs, best first; of equals, the earlier."
     close = sum((t.val_accuracy or 0) >= interval.low for t in study.ranking)
     tell = (
         "No other design lies within the 95% interval of the best."
@@ -278,7 +278,7 @@ def ranking_caption(study: StudyRecord) -> str:
         else f"{whole(close)} designs, the best included, lie within the 95% interval of the "
         "best: validation images alone do not tell them apart."
     )
-    return f"The ten best at most, best first; of equals, the one with fewer parameters. {tell}"
+    return f"The ten best at most, best first; of equals, the earlier. {tell}"
 
 
 def curves_shown(study: StudyRecord, shown: int) -> str:

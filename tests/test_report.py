@@ -318,6 +318,10 @@ class TestWords:
             "stage 1: 16 to 128 in steps of 16; stage 2: 8"
         )
 
+    def test_what_is_no_number_is_not_the_best(self) -> None:
+        record = study(trial(0, accuracy=float("nan")), trial(1, accuracy=0.5))
+        assert [t.number for t in record.ranking] == [1, 0]
+
     def test_of_equals_the_earlier_is_first_as_the_ranking_says(self) -> None:
         record = study(replace(trial(0, accuracy=0.9), parameters=10**6), trial(1, accuracy=0.9))
         assert [t.number for t in record.ranking] == [0, 1]

@@ -200,6 +200,66 @@ class TestCommand:
         assert "45000" in text  # training images, as the study says
         assert "<script>alert" not in page
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("test_readings", [{"when": "yesterday"}]),
+            ("test_readings", 3),
+            ("test_readings", [{"began": 1, "plan": "", "networks": ""}]),
+            ("searches", ["nas search"]),
+            ("versions", ["torch 2"]),
+            ("versions", 7),
+            ("notes", [1, 2]),
+            ("command", ["nas"]),
+            ("settings", {**settings_to_json(SETTINGS), "tuning": {"lr": 3}}),
+            ("settings", {**settings_to_json(SETTINGS), "recipe": {"epochs": 0}}),
+            ("settings", {**settings_to_json(SETTINGS), "limits": {"max_parameters": "1"}}),
+            ("settings", "none"),
+        ],
+    )
+    def test_what_another_version_says_of_a_study_gives_a_page(
+        self,
+        location: StudyLocation,
+        capsys: pytest.CaptureFixture[str],
+        name: str,
+        value: object,
+    ) -> None:
+        optuna.load_study(study_name="kept", storage=location.url).set_user_attr(name, value)
+        assert main(["report", "--study", "kept"]) == 0
+        assert capsys.readouterr().err.startswith("note: ")
+        assert "the highest is 90.00%" in Path("reports/kept.html").read_text("utf-8")
+        assert main(["report", "--compare", "kept", "kept-too"]) == 2
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("parameters", "many"),
+            ("parameters", 1.5),
+            ("parameters", -1),
+            ("seconds", "long"),
+            ("device", 0),
+            ("worker", ["a", 1]),
+            (None, 1.5),
+            (None, float("inf")),
+        ],
+    )
+    def test_what_another_version_says_of_a_trial_is_left_out(
+        self, location: StudyLocation, name: str | None, value: object
+    ) -> None:
+        made = optuna.load_study(study_name="kept", storage=location.url)
+        asked = made.ask()
+        asked.set_user_attr("outcome", "trained")
+        if name is not None:
+            asked.set_user_attr(name, value)
+        made.tell(asked, 0.99 if name is not None else value)
+        assert main(["report", "--study", "kept"]) == 0
+        record = read_study(location)
+        assert record.trials[3].outcome is None
+        assert record.trials[3].val_accuracy == (0.99 if name is not None else None)
+        assert record.incumbent is not None
+        assert record.incumbent.number == 1
+        assert "written by another version" in parsed(render(record)).text
+
     def test_a_study_without_settings(self, location: StudyLocation) -> None:
         study = optuna.create_study(study_name="own", storage="sqlite:///studies/own.db")
         assert main(["report", "--study", "own"]) == 2  # a search may be making it

@@ -131,7 +131,7 @@ class StudyRecord:
         Optuna's best trial is chosen in the same way.
         """
         trained = [t for t in self.trials if t.outcome is Outcome.TRAINED]
-        return tuple(sorted(trained, key=lambda t: (-(t.val_accuracy or 0), t.number)))
+        return tuple(sorted(trained, key=lambda t: (-_measured(t), t.number)))
 
     def pareto_front(self, by: str = "parameters") -> tuple[TrialRecord, ...]:
         """The trained designs that no other dominates, the smallest first.
@@ -185,6 +185,12 @@ class UnreadableStudy:
     reason: str  # why not
     attributes: Mapping[str, object] = field(default_factory=dict)  # of the study, as they are
     trials: tuple[TrialRecord, ...] = ()
+
+
+def _measured(trial: TrialRecord) -> float:
+    """The accuracy to rank by; what was not measured, or is no number, comes last."""
+    value = trial.val_accuracy
+    return value if value is not None and value >= 0 else 0.0
 
 
 def training_in_words(training: Mapping[str, object]) -> str:

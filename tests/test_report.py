@@ -17,7 +17,7 @@ from nas.counting import count
 from nas.final.statistics import wilson_interval
 from nas.numbers import millions
 from nas.report import figures, tables, words
-from nas.report.document import slug
+from nas.report.document import slug, write_page
 from nas.report.figures import plotly_js
 from nas.report.page import render, write_report
 from nas.space import Limits, default_space
@@ -473,15 +473,31 @@ class TestFile:
     def test_slug_is_a_plain_file_name(self, name: str) -> None:
         assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", slug(name))
 
+    def test_no_two_studies_share_a_file(self, tmp_path: Path) -> None:
+        names = [
+            "a-b",
+            "a/b",
+            "a b",
+            "\u043f\u0442",
+            "\u0441\u043e",
+            "x" * 200,
+            "x" * 201,
+            "A--vs--B",
+        ]
+        paths = {write_page("", tmp_path, name) for name in names}
+        paths |= {write_page("", tmp_path, *pair) for pair in (("A", "B"), ("B", "A"))}
+        paths.add(write_page("", tmp_path, "y" * 300, "z" * 300))
+        assert len(paths) == len(names) + 3
+
     @pytest.mark.parametrize(
         ("name", "file"),
         [
             ("cifar10-5M", "cifar10-5M.html"),
-            ("a/b", "a-b.html"),
-            ("../../etc", "-..-etc.html"),
-            ("<script>", "-script-.html"),
-            ("..", "study.html"),
-            ("", "study.html"),
+            ("a/b", "a-b-c14cddc0.html"),
+            ("../../etc", "-..-etc-74ccf3c5.html"),
+            ("<script>", "-script--5b63e5b2.html"),
+            ("..", "study-5ec1f7e7.html"),
+            ("", "study-e3b0c442.html"),
         ],
     )
     def test_lands_in_the_directory(self, name: str, file: str, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ class TestCommand:
         self, location: StudyLocation, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["report", "--compare", "kept", "kept"]) == 0
-        assert capsys.readouterr().out == "reports/kept-and-kept.html\n"
+        assert capsys.readouterr().out == "reports/kept--vs--kept.html\n"
         assert main(["report", "--compare", "kept", "gone"]) == 2
         assert "expected a study" in capsys.readouterr().err
         assert main(["report", "--compare", "kept", "kept", "--csv", "x.csv"]) == 2

@@ -31,8 +31,8 @@ def write_comparison(first: StudyRecord, second: StudyRecord, reports_dir: Path 
     Raises:
         OSError: the directory or the file cannot be written; an older page is then unchanged.
     """
-    name = f"{first.name}-and-{second.name}"
-    return write_page(render_comparison(first, second), Path(reports_dir), name)
+    page = render_comparison(first, second)
+    return write_page(page, Path(reports_dir), first.name, second.name)
 
 
 def render_comparison(first: StudyRecord, second: StudyRecord) -> str:

@@ -318,6 +318,13 @@ class TestWords:
             "stage 1: 16 to 128 in steps of 16; stage 2: 8"
         )
 
+    def test_the_ranking_counts_designs_that_hardly_differ_from_the_best(self) -> None:
+        # On 5,000 images 1.2 points are more than the difference leaves to luck; intervals overlap.
+        record = study(*(trial(i, accuracy=a) for i, a in enumerate((0.94, 0.935, 0.928))))
+        assert "2 designs, the best included, are too close" in words.ranking_caption(record)
+        record = study(trial(0, accuracy=0.94), trial(1, accuracy=0.928))
+        assert "every other design's difference" in words.ranking_caption(record)
+
     def test_what_is_no_number_is_not_the_best(self) -> None:
         record = study(trial(0, accuracy=float("nan")), trial(1, accuracy=0.5))
         assert [t.number for t in record.ranking] == [1, 0]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from nas.commands import main
+from nas.final.statistics import wilson_interval
 from nas.report.compare import other_images, render_comparison, verdict
 from nas.report.export import study_document, trials_csv
 from nas.report.page import render
@@ -116,11 +117,17 @@ class TestComparison:
             ["seed", "1", "2"],
         ]
 
-    def test_overlapping_intervals_settle_nothing(self) -> None:
+    def test_what_the_interval_of_the_difference_holds_is_not_settled(self) -> None:
         near = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.910, 0.915)]
-        assert "at-0.915 is ahead by 0.50 points; the 95% intervals overlap" in verdict(*near)
+        assert "at-0.915 is ahead by 0.50 points; the 95% interval of the diff" in verdict(*near)
+        assert "-0.61 to +1.61 points, holds 0" in verdict(*near)
         far = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.95, 0.90)]
-        assert "at-0.95 is ahead by 5.00 points; the 95% intervals do not overlap" in verdict(*far)
+        assert "at-0.95 is ahead by 5.00 points" in verdict(*far)
+        assert "leaves out 0" in verdict(*far)
+        # The intervals of the two overlap, that of their difference is above 0.
+        over = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.940, 0.928)]
+        assert wilson_interval(0.940, 5_000).low < wilson_interval(0.928, 5_000).high
+        assert "leaves out 0" in verdict(*over)
         assert verdict(study(), far[0]) == "cifar10-5M found no design so far."
 
     def test_other_images_are_not_comparable(self) -> None:

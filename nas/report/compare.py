@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nas.final.statistics import difference_interval
 from nas.numbers import millions, percent, percent_range, points, whole
 from nas.report import figures, tables, words
 from nas.report.document import Plot, document, write_page
@@ -76,23 +77,29 @@ def verdict(first: StudyRecord, second: StudyRecord) -> str:
         return f"{words.listed(missing)} found no design so far."
     if other_images(first, second):
         return "Which is better cannot be read from accuracies on different images."
-    (high, better), (low, worse) = sorted(
+    (high, better), (_, worse) = sorted(
         best, key=lambda pair: -(pair[1].val_accuracy or 0.0) if pair[1] else 0.0
     )
     assert better is not None
     assert worse is not None
-    upper, lower = words.interval_of(high, better), words.interval_of(low, worse)
-    gap = (better.val_accuracy or 0.0) - (worse.val_accuracy or 0.0)
+    shares = better.val_accuracy or 0.0, worse.val_accuracy or 0.0
+    gap = shares[0] - shares[1]
     if gap == 0:
         text = "Both reach the same validation accuracy"
     else:
         text = f"{high.name} is ahead by {points(gap).lstrip('+')} points"
-    if upper is None or lower is None:
+    images = high.settings.validation_images
+    if images < 1:
         return f"{text}."
-    if upper.low <= lower.high:
-        text += "; the 95% intervals overlap, so these images do not settle which is better"
-    else:
-        text += "; the 95% intervals do not overlap"
+    sure = difference_interval(shares[0], images, shares[1], images)
+    text += (
+        f"; the 95% interval of the difference, {points(sure.low)} to {points(sure.high)} points, "
+    )
+    text += (
+        "holds 0, so these images do not settle which is better"
+        if sure.low <= 0
+        else "leaves out 0, so luck with these images alone does not explain it"
+    )
     trained = [f"{whole(len(study.ranking))} of {study.name}" for study in (first, second)]
     return (
         f"{text}. Each is the best of its designs that were trained to the end "

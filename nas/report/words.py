@@ -5,7 +5,7 @@ from itertools import pairwise
 from statistics import median
 
 from nas.architecture import Architecture
-from nas.final.statistics import Interval, wilson_interval
+from nas.final.statistics import Interval, difference_interval, wilson_interval
 from nas.numbers import millions, percent, times, whole
 from nas.report.tables import UNFINISHED, last_epoch
 from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
@@ -43,6 +43,15 @@ def interval_of(study: StudyRecord, trial: TrialRecord) -> Interval | None:
     if trial.val_accuracy is None or study.settings.validation_images < 1:
         return None
     return wilson_interval(trial.val_accuracy, study.settings.validation_images)
+
+
+def are_close(study: StudyRecord, better: TrialRecord, worse: TrialRecord) -> bool:
+    """Whether the validation images alone leave open which of two designs is better."""
+    images = study.settings.validation_images
+    shares = (better.val_accuracy, worse.val_accuracy)
+    if shares[0] is None or shares[1] is None:
+        return False
+    return difference_interval(shares[0], images, shares[1], images).low <= 0
 
 
 def design_in_words(architecture: Architecture) -> str:
@@ -268,15 +277,14 @@ def devices(study: StudyRecord) -> list[str]:
 def ranking_caption(study: StudyRecord) -> str:
     """How far apart the best designs are, given how few images judge them."""
     best = study.incumbent
-    interval = None if best is None else interval_of(study, best)
-    if interval is None or len(study.ranking) < 2:
+    if best is None or interval_of(study, best) is None or len(study.ranking) < 2:
         return "The trained designs, best first; of equals, the earlier."
-    close = sum((t.val_accuracy or 0) >= interval.low for t in study.ranking)
+    close = sum(are_close(study, best, trial) for trial in study.ranking)
     tell = (
-        "No other design lies within the 95% interval of the best."
+        "The 95% interval of every other design's difference to the best leaves out 0."
         if close == 1
-        else f"{whole(close)} designs, the best included, lie within the 95% interval of the "
-        "best: validation images alone do not tell them apart."
+        else f"{whole(close)} designs, the best included, are too close for the validation images "
+        "alone to tell them apart: the 95% interval of their difference to the best holds 0."
     )
     return f"The ten best at most, best first; of equals, the earlier. {tell}"
 
@@ -297,7 +305,7 @@ def front_caption() -> str:
     return (
         "The smallest designs for what they reach: each is more accurate than all designs trained "
         "to the end that have no more parameters. The study maximizes accuracy alone and the front "
-        "is read from its trials; neighbours within each other's interval may change places."
+        "is read from its trials; neighbours that hardly differ may change places."
     )
 
 

@@ -146,7 +146,7 @@ def importances(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
         go.Scatter(
             x=letters["chance"].tolist(),
             y=names,
-            name="chance alone stays below",
+            name="largest bar of chance alone",
             mode="markers",
             marker={
                 "symbol": "line-ns-open",

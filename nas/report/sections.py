@@ -123,7 +123,7 @@ def importance_plot(study: StudyRecord) -> Plot:
         Column("name", "Choice", kind="text"),
         Column("letter", "Letter", kind="text"),
         Column("share", "Share", _share),
-        Column("chance", "Chance stays below", _share),
+        Column("chance", "Largest by chance", _share),
         Column("beyond", "Beyond chance", lambda b: "yes" if b else "no", kind="text"),
     )
     return Plot(
@@ -140,12 +140,17 @@ def importance_in_words(found: Importances) -> str:
     """What to look at among importances."""
     beyond = [i.name for i in found.letters if i.is_beyond_chance]
     text = (
-        "Look at which bars pass their mark: with the same accuracies dealt out at random, 19 of "
-        "20 studies stay below it, so a bar that ends before it says nothing. "
+        "Look at which bars pass the mark: of 19 times that the same accuracies were dealt out at "
+        "random it is the largest bar of all, so where nothing matters one study in 20 has any bar "
+        "beyond it; a bar that ends before it says nothing. "
     )
-    text += f"Beyond it: {words.listed(beyond)}." if beyond else "None ends beyond it."
-    if found.designs < ENOUGH:
-        text += (
+    passed = f"Beyond it: {words.listed(beyond)}." if beyond else "None ends beyond it."
+    if found.designs >= ENOUGH:
+        text += passed
+    else:
+        if beyond:
+            passed = f"Beyond it, but not to be leaned on: {words.listed(beyond)}."
+        text += passed + (
             f" Grey, since {_designs(found.designs)} are few: from {ENOUGH} on the best tenth has "
             "five, the least that Optuna advises."
         )

@@ -325,6 +325,16 @@ class TestWords:
         record = study(trial(0, accuracy=0.94), trial(1, accuracy=0.928))
         assert "every other design's difference" in words.ranking_caption(record)
 
+    def test_the_limit_that_nothing_kept_is_named(self) -> None:
+        over = study(trial(0, Outcome.OVER_BUDGET))
+        limits = Limits(max_parameters=5_000_000, max_mult_adds=1_000)
+        told = words.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
+        assert f"has {millions(over.trials[0].mult_adds)}; the limit is 0.001 M." in told
+        assert "the budget is" not in told
+        limits = Limits(max_parameters=1_000, max_mult_adds=1_000)
+        told = words.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
+        assert "the budget is 1,000." in told
+
     def test_what_is_no_number_is_not_the_best(self) -> None:
         record = study(trial(0, accuracy=float("nan")), trial(1, accuracy=0.5))
         assert [t.number for t in record.ranking] == [1, 0]

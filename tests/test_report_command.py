@@ -162,11 +162,20 @@ class TestCommand:
     def test_compare_writes_one_page(
         self, location: StudyLocation, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert main(["report", "--compare", "kept", "kept"]) == 0
-        assert capsys.readouterr().out == "reports/kept--vs--kept.html\n"
+        other = StudyLocation.at("other", studies_dir=Path("studies"))
+        optuna.copy_study(
+            from_study_name="kept",
+            from_storage=location.url,
+            to_storage=other.url,
+            to_study_name="other",
+        )
+        assert main(["report", "--compare", "kept", "other"]) == 0
+        assert capsys.readouterr().out == "reports/kept--vs--other.html\n"
+        assert main(["report", "--compare", "kept", "kept"]) == 2
+        assert "expected two studies, got 'kept' twice" in capsys.readouterr().err
         assert main(["report", "--compare", "kept", "gone"]) == 2
         assert "expected a study" in capsys.readouterr().err
-        assert main(["report", "--compare", "kept", "kept", "--csv", "x.csv"]) == 2
+        assert main(["report", "--compare", "kept", "other", "--csv", "x.csv"]) == 2
         assert main(["report"]) == 2
 
     def test_a_trial_of_another_version_is_told(self, location: StudyLocation) -> None:

@@ -382,8 +382,8 @@ class TestTestedNetwork:
 
     def test_missing_pictures_are_said(self, folder: Path) -> None:
         for gone, why in (
-            (None, "was not on the machine"),
-            (folder.parent / "elsewhere", "was not on the machine"),
+            (None, "was not given"),
+            (folder.parent / "elsewhere", "it was deleted, moved, or lies on another machine"),
         ):
             page = render(read_record(final_record()), gone)
             assert why in page
@@ -422,6 +422,15 @@ class TestTestedNetwork:
         ]
         assert EVIL in seen.text
 
+    @pytest.mark.parametrize(
+        ("probability", "said"), [(0.97, "is sure"), (0.6, "is rather sure"), (0.14, "is not sure")]
+    )
+    def test_sure_is_only_what_is(self, probability: float, said: str) -> None:
+        plain = final_record()
+        mistake = replace(plain.exported.mistakes[0], probability=probability)
+        exported = replace(plain.exported, mistakes=(mistake,))
+        assert said in sections.tested_section(replace(plain, exported=exported), None)
+
     def test_the_tested_design_is_named_where_it_is_not_the_incumbent(self) -> None:
         final = final_record()
         size = f"{final.chosen.parameters:,} parameters"
@@ -432,6 +441,9 @@ class TestTestedNetwork:
         assert f"trial 4, {size}; 95% interval 70.00" in seen.text
         assert f"The final training chose another design, trial 4, {size}" in seen.text
         rows = parsed(render_comparison(read_record(final), study())).rows
+        took = "10.0 s on cpu"
+        assert f"The final training took {took}" in seen.text
+        assert any(row[-1] == took for row in rows)
         assert any(row[7] == f"trial 4, {size}" for row in rows if len(row) == 10)
         same = replace(final, finalists=(replace(final.chosen, architecture=best.architecture),))
         assert "chose another design" not in render(read_record(same))

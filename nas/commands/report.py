@@ -37,6 +37,10 @@ def run(options: argparse.Namespace) -> int:
     """Writes the report and prints where it is."""
     if options.compare and options.csv:
         raise StudyError("--csv: expected --study with it, got --compare; write one CSV per study")
+    if options.compare and options.compare[0] == options.compare[1]:
+        raise StudyError(
+            f"--compare: expected two studies, got {options.compare[0]!r} twice; name another one"
+        )
     check_directory("--reports-dir", options.reports_dir)
     if options.csv:
         check_directory("--csv", options.csv.parent)

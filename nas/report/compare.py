@@ -10,7 +10,7 @@ from nas.final.statistics import difference_interval
 from nas.numbers import millions, percent, percent_range, points, whole
 from nas.report import figures, tables, words
 from nas.report.document import Plot, document, write_page
-from nas.report.final import chosen_in_words, last_final
+from nas.report.final import chosen_in_words, cost, last_final
 from nas.report.markup import Column, section, table
 from nas.study.records import Outcome, StudyRecord
 from nas.study.settings import flat, settings_to_json
@@ -201,6 +201,7 @@ def _cost(studies: dict[str, StudyRecord]) -> str:
             "seconds": words.training_seconds(study),
             "minutes": words.device_minutes(study) or None,
             "devices": words.listed(words.devices(study)) or None,
+            "final": (final := last_final(study)) and cost(final),
         }
         for name, study in studies.items()
     ]
@@ -210,9 +211,10 @@ def _cost(studies: dict[str, StudyRecord]) -> str:
         Column("trained", "Designs trained", _integer),
         Column("stopped", "Stopped early", _integer),
         Column("saved", "Epochs saved", _integer),
-        Column("seconds", "Training time", words.duration, exact=True),
+        Column("seconds", "Search: training time", words.duration, exact=True),
         Column("minutes", "By device", kind="text"),
         Column("devices", "Devices", kind="text long"),
+        Column("final", "Final training", kind="text long"),
     )
     return section("Cost", table(pd.DataFrame(rows), columns, caption="What it cost"))
 

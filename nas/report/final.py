@@ -62,6 +62,11 @@ def final_section(study: StudyRecord) -> str:
     )
 
 
+def cost(record: FinalRecord) -> str:
+    """What the final training spent, beside the search: `1 h 2 min on NVIDIA H200`."""
+    return f"{words.duration(record.seconds)} on {words.listed(record.devices)}"
+
+
 def designs_table(record: FinalRecord) -> pd.DataFrame:
     """The finalists, the chosen one first, and the references, with what they reach.
 

@@ -12,6 +12,7 @@ from nas.numbers import millions, percent, percent_range, whole
 from nas.report import figures, insights, sections, tables, words
 from nas.report.document import Plot, document, write_page
 from nas.report.final import chosen_in_words, final_section, last_final
+from nas.report.final import cost as final_cost
 from nas.report.markup import MISSING, Column, facts, section, table
 from nas.report.unreadable import render_unreadable
 from nas.study.records import Outcome, StudyRecord, UnreadableStudy
@@ -121,14 +122,16 @@ def _cards(study: StudyRecord) -> str:
         label = f"Mult-adds of trial {best.number}"
         cards.append((label, millions(best.mult_adds), "per image"))
     stopped = study.outcomes[Outcome.STOPPED_EARLY]
-    trials = words.plural(len(study.trials), "trial")
-    cards.append(("Designs trained", whole(study.trained), f"in {trials}"))
+    detail = f"{whole(study.trained - stopped)} to the end, {whole(stopped)} stopped early"
+    cards.append(("Designs trained", whole(study.trained), detail))
     if stopped:
         detail = f"by {words.plural(stopped, 'early stop')}"
         cards.append(("Epochs saved", whole(words.epochs_saved(study)), detail))
     seconds = words.training_seconds(study)
     if seconds is not None:
-        cards.append(("Training time", words.duration(seconds), words.device_minutes(study)))
+        cards.append(
+            ("Search: training time", words.duration(seconds), words.device_minutes(study))
+        )
     items = "".join(
         f'<li><span class="label">{escape(label)}</span> <span class="value">{escape(value)}</span>'
         f' <span class="detail">{escape(detail)}</span></li>'
@@ -148,7 +151,11 @@ def _summary(study: StudyRecord) -> str:
         else f'<dt>How sure</dt><dd class="caution"><p>{escape(caution)}</p></dd>'
     )
     how = words.searched(study)
-    cost = "".join(f"<p>{escape(sentence)}</p>" for sentence in words.cost(study))
+    spent = words.cost(study)
+    final = last_final(study)
+    if final is not None:
+        spent.append(f"The final training took {final_cost(final)}, summed over its runs.")
+    cost = "".join(f"<p>{escape(sentence)}</p>" for sentence in spent)
     return section(
         "Summary",
         f'<dl class="summary"><dt>Asked</dt><dd><p>{escape(words.asked(study))}</p>'

@@ -15,7 +15,7 @@ from nas.report.drawing import draw
 from nas.report.figures import figure_json
 from nas.report.final import chosen_in_words
 from nas.report.markup import Column, section, table
-from nas.report.mistakes import gallery, pictures_of
+from nas.report.mistakes import gallery, pictures_of, sureness
 from nas.study.importances import Importances, importances
 from nas.study.records import StudyRecord
 
@@ -56,7 +56,7 @@ def funnel_plot(study: StudyRecord) -> Plot:
         "funnel",
         "From proposals to designs",
         "Look at how much of the search was training: proposals over the budget and duplicates "
-        "are never built and cost milliseconds; stopped early and trained are what was paid for.",
+        "are never built and cost milliseconds; all others took time, also those that failed.",
         table(steps, columns),
         figure_json(charts.funnel(steps)) if study.trials else None,
     )
@@ -306,8 +306,9 @@ def tested_section(final: FinalRecord, folder: Path | None) -> str:
         pictures = pictures_of(final, folder)
         missing = f" Without pictures: {pictures.why}." if pictures.why else ""
         content += (
-            '<p class="caption">Test images that the exported network is sure about, and wrong; '
-            f"some may be labelled wrongly.{escape(missing)}</p>{gallery(final, pictures)}"
+            f'<p class="caption">Test images that the exported network is '
+            f"{sureness(final)}, and wrong; some may be labelled wrongly.{escape(missing)}</p>"
+            f"{gallery(final, pictures)}"
         )
     return section("Classes and surest mistakes", content)
 

@@ -170,13 +170,26 @@ def nothing_found(study: StudyRecord) -> str:
             f"({whole(study.trained)} stopped early)."
         )
     text = f"Nothing: no design was trained. {_sentence_of_outcomes(study)}"
+    limits = study.settings.limits
     sizes = [t.parameters for t in study.trials if t.parameters is not None]
-    if set(study.outcomes) == {Outcome.OVER_BUDGET} and sizes:
-        text += (
-            f" The smallest proposal has {whole(min(sizes))} parameters; the budget is "
-            f"{whole(study.settings.limits.max_parameters)}."
+    if set(study.outcomes) != {Outcome.OVER_BUDGET} or not sizes:
+        return text
+    if min(sizes) > limits.max_parameters:
+        return (
+            f"{text} The smallest proposal has {whole(min(sizes))} parameters; the budget is "
+            f"{whole(limits.max_parameters)}."
         )
-    return text
+    mult_adds = [
+        t.mult_adds
+        for t in study.trials
+        if t.mult_adds is not None and (t.parameters or 0) <= limits.max_parameters
+    ]
+    if not mult_adds or limits.max_mult_adds is None:
+        return text
+    return (
+        f"{text} Of the proposals within the budget of parameters the one with the fewest "
+        f"mult-adds has {millions(min(mult_adds))}; the limit is {millions(limits.max_mult_adds)}."
+    )
 
 
 def caution(study: StudyRecord) -> str | None:
@@ -228,7 +241,8 @@ def cost(study: StudyRecord) -> list[str]:
     seconds = training_seconds(study)
     if seconds is not None:
         sentences.append(
-            f"Training took {duration(seconds)}, summed over all runs: {device_minutes(study)}."
+            f"Training took {duration(seconds)}, summed over the search's runs: "
+            f"{device_minutes(study)}."
         )
     rates = [t.images_per_second for t in study.trials if t.images_per_second is not None]
     if devices(study):

@@ -59,7 +59,7 @@ class TestExport:
             if told.architecture is not None:
                 assert json.loads(row["channels"]) == list(told.architecture.channels)
 
-    @pytest.mark.parametrize("text", [EVIL, 'a,"b"\nc', "\u2028", "=1+1"])
+    @pytest.mark.parametrize("text", [EVIL, 'a,"b"\nc', "a\rb", "\r\n", "\u2028", "=1+1"])
     def test_any_text_comes_back_from_csv(self, text: str) -> None:
         record = study(replace(trial(0), reason=text))
         (row,) = csv.DictReader(io.StringIO(trials_csv(record).decode(), newline=""))
@@ -158,6 +158,16 @@ class TestCommand:
         assert document["files"] == ["reports/kept.html", "new/kept.csv"]
         assert [t["val_accuracy"] for t in document["trials"]] == [0.5, 0.75, 0.9]
         assert len(pd.read_csv("new/kept.csv")) == 3
+
+    @pytest.mark.parametrize(
+        ("file", "what"), [("studies", "a directory"), ("reports/kept.html", "that of the report")]
+    )
+    def test_csv_takes_no_other_place(
+        self, location: StudyLocation, capsys: pytest.CaptureFixture[str], file: str, what: str
+    ) -> None:
+        assert main(["report", "--study", "kept", "--csv", file]) == 2
+        assert f"--csv: expected a file, got {file}, {what}" in capsys.readouterr().err
+        assert list(Path("reports").iterdir()) == []
 
     def test_compare_writes_one_page(
         self, location: StudyLocation, capsys: pytest.CaptureFixture[str]
@@ -293,4 +303,5 @@ class TestCommand:
         assert main(["report", "--study", "kept", "--png", "figures"]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: --png: expected Chromium or Chrome")
+        assert list(Path("reports").iterdir()) == []  # refused before any work
         assert error.count("\n") == 1

@@ -96,11 +96,16 @@ def write_page(page: str, directory: Path, *names: str) -> Path:
     Raises:
         OSError: the directory or the file cannot be written; an older page is then unchanged.
     """
-    path = directory / f"{_VERSUS.join(slug(name, 200 // len(names)) for name in names)}.html"
+    path = page_path(directory, *names)
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(encoded(page))
     return path
+
+
+def page_path(directory: Path, *names: str) -> Path:
+    """Where the page of a study, or of two, is written."""
+    return directory / f"{_VERSUS.join(slug(name, 200 // len(names)) for name in names)}.html"
 
 
 def slug(name: str, longest: int = 200) -> str:

@@ -61,7 +61,7 @@ def trials_csv(study: StudyRecord | UnreadableStudy) -> bytes:
     """One row per trial, UTF-8. Lists, such as `blocks` and `curve`, are JSON; unknown is empty."""
     names = ("number", "outcome", "design", *_DESIGN, "epochs", *_PLAIN, *_TRAINING, "curve")
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, names, extrasaction="ignore")
     writer.writeheader()
     for trial in study.trials:
         row = _plain(_trial(trial))

@@ -192,7 +192,6 @@ class TestTables:
     def test_one_row_per_trial(self, record: StudyRecord) -> None:
         table = tables.trials_table(record)
         assert table["number"].tolist() == [t.number for t in record.trials]
-        assert tables.outcome_table(record)["trials"].sum() == len(record.trials)
         assert len(tables.curve_table(record)) == sum(len(t.curve) for t in record.trials)
 
     @given(studies())
@@ -216,7 +215,6 @@ class TestTables:
             tables.trials_table,
             tables.ranking_table,
             tables.incumbent_table,
-            tables.outcome_table,
             tables.reason_table,
             tables.curve_table,
         ):
@@ -413,7 +411,7 @@ class TestPage:
         shown = [[*row[:4], row[5]] for row in seen.rows if len(row) == 6 and row[1].isdigit()]
         assert shown == rows
         for outcome, trials in record.outcomes.items():
-            assert [outcome.replace("_", " "), str(trials)] in seen.rows
+            assert [outcome.replace("_", " "), str(trials)] in [row[:2] for row in seen.rows]
         assert ["failed", "disk is full", "2", "7, 8"] in seen.rows
         assert ["torch", "2.13.0"] in seen.rows
         assert ["batch size", "128"] in seen.rows

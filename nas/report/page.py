@@ -82,7 +82,7 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
         sections.references_section(study, references),
         _ranking(study),
         _front(study),
-        _outcomes(study),
+        _reasons(study),
         _settings(study),
         _every_trial(study, trials),
     ]
@@ -242,25 +242,17 @@ def _front(study: StudyRecord) -> str:
     )
 
 
-def _outcomes(study: StudyRecord) -> str:
-    outcomes = tables.outcome_table(study)
-    if outcomes.empty:
-        return section("Outcomes", "<p>The study has no trials yet.</p>")
-    content = table(
-        outcomes,
-        (Column("outcome", "Outcome", kind="text"), Column("trials", "Trials", _integer)),
-        caption="Outcomes",
-    )
+def _reasons(study: StudyRecord) -> str:
     reasons = tables.reason_table(study)
-    if not reasons.empty:
-        columns = (
-            Column("outcome", "Outcome", kind="text"),
-            Column("reason", "Reason", kind="text long"),
-            Column("trials", "Trials", _integer),
-            Column("numbers", "Which", kind="text long"),
-        )
-        content += f"<h3>What went wrong</h3>{table(reasons, columns, caption='What went wrong')}"
-    return section("Outcomes", content)
+    if reasons.empty:
+        return ""
+    columns = (
+        Column("outcome", "Outcome", kind="text"),
+        Column("reason", "Reason", kind="text long"),
+        Column("trials", "Trials", _integer),
+        Column("numbers", "Which", kind="text long"),
+    )
+    return section("What went wrong", table(reasons, columns, caption="What went wrong"))
 
 
 def _settings(study: StudyRecord) -> str:

@@ -16,7 +16,7 @@ from nas.report.figures import figure_json
 from nas.report.final import chosen_in_words
 from nas.report.markup import Column, section, table
 from nas.report.mistakes import gallery, pictures_of, sureness
-from nas.study.importances import Importances, importances
+from nas.study.importances import LETTERS, Importances, importances
 from nas.study.records import StudyRecord
 
 TOO_FEW = 20  # designs trained to the end, for importances to be shown at all
@@ -24,7 +24,7 @@ ENOUGH = 50  # for them to be read: the best tenth has five then, as Optuna advi
 _MOST_DESIGNS = 600  # drawn in a figure of all designs
 _CONFUSED = 15  # pairs in the table
 
-_NAMES = "N stages, B blocks, C channels, F kernels, K shortcut kernels, P pool"
+_NAMES = ", ".join(f"{letter} {name.replace('_', ' ')}" for name, letter in LETTERS.items())
 
 
 def _integer(value: Any) -> str:
@@ -323,7 +323,7 @@ def _with_interval(frame: pd.DataFrame) -> pd.DataFrame:
 def _choice_columns() -> tuple[Column, ...]:
     return (
         Column("number", "Trial", _integer),
-        *(Column(letter, letter, _integer) for letter in "NBCFKP"),
+        *(Column(letter, letter, _integer) for letter in LETTERS.values()),
         Column("parameters", "Parameters", _integer),
         Column("val_accuracy", "Validation accuracy", percent),
     )

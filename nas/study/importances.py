@@ -26,7 +26,7 @@ from nas.study.proposals import Proposals
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 
 _SHUFFLES = 19  # a study of luck alone exceeds the largest of 19 others once in 20 times
-_LETTERS = {
+LETTERS = {
     "stages": "N",
     "blocks": "B",
     "channels": "C",
@@ -34,6 +34,7 @@ _LETTERS = {
     "shortcut_kernels": "K",
     "pool": "P",
 }
+"""The choices of a design, and the letter each is known by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def importances(study: StudyRecord) -> Importances:
 def letter(name: str) -> str:
     """The letter of a choice of the design: `channels_3` is C; other choices keep their name."""
     plain = re.sub(r"_\d+(_stages)?$", "", name)
-    return _LETTERS.get(plain, plain)
+    return LETTERS.get(plain, plain)
 
 
 def _weighed(

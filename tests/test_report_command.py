@@ -143,6 +143,25 @@ class TestComparison:
         for pair in ((mixed(), other), (other, mixed()), (other, other)):
             assert "<NA>" not in parsed(render_comparison(*pair)).text
 
+    def test_the_front_is_of_the_size_that_was_searched(self) -> None:
+        trials = (
+            replace(trial(0, accuracy=0.5), parameters=10, mult_adds=30),
+            replace(trial(1, accuracy=0.6), parameters=20, mult_adds=40),
+            replace(trial(2, accuracy=0.7), parameters=30, mult_adds=20),
+        )
+        plain = study(*trials)
+        assert study_document(plain)["pareto_front"] == [0, 1, 2]
+        assert "have no more parameters. The search was for accuracy alone" in render(plain)
+        search = {"objectives": ["val_accuracy", "mult_adds"]}
+        record = study(*trials[:2], replace(trials[1], number=2, val_accuracy=0.9, mult_adds=50))
+        record = replace(record, searches=(search,))
+        assert study_document(record)["pareto_front_by"] == "mult_adds"
+        page = render(record)
+        assert "have no more mult-adds. Designs of every size were proposed" in page
+        assert "the dotted steps" not in page
+        record = replace(plain, searches=(search,))
+        assert study_document(record)["pareto_front"] == [2]
+
     def test_incumbents_by_effort(self) -> None:
         table = incumbent_by_effort(mixed())  # counting are 1, 2 (stopped), 4 and 9
         assert table["trained"].tolist() == [1, 3, 4]

@@ -42,7 +42,8 @@ def study_document(study: StudyRecord | UnreadableStudy) -> dict[str, Any]:
         about = {
             "trained": study.trained,
             "incumbent": None if best is None else best.number,
-            "pareto_front": [trial.number for trial in study.pareto_front()],
+            "pareto_front": [trial.number for trial in study.pareto_front(study.front_size)],
+            "pareto_front_by": study.front_size,
             "settings": dataclasses.asdict(study.settings),
             "notes": study.notes,
             "seed": study.seed,

@@ -169,7 +169,8 @@ def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -
     best = None if study.incumbent is None else study.incumbent.number
     max_parameters = study.settings.limits.max_parameters
     incumbents = tables.incumbent_table(study)
-    front = tables.front_table(study)
+    # The figure's steps are over parameters: a front of mult-adds has none in it.
+    front = tables.front_table(study) if study.front_size == "parameters" else None
     shown = tables.shown_curves(study)
     curves = tables.curve_table(replace(study, trials=shown))
     by_epoch = tables.curves_by_epoch(curves)
@@ -193,7 +194,8 @@ def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -
             "size",
             "Accuracy and size",
             "Look at how close the best designs come to the budget (dashed), and what smaller "
-            "ones give up (the dotted steps)." + ("" if references.empty else _SQUARES),
+            f"ones give up{'' if front is None else ' (the dotted steps)'}."
+            + ("" if references.empty else _SQUARES),
             table(sized, (*_TRIAL, *_DESIGN, _ACCURACY)),
             None
             if sized.empty
@@ -235,7 +237,7 @@ def _front(study: StudyRecord) -> str:
     front = tables.front_table(study)
     if len(front) < 2:
         return ""  # one design is the best of all sizes: the ranking says it
-    caption = f'<p class="caption">{escape(words.front_caption())}</p>'
+    caption = f'<p class="caption">{escape(words.front_caption(study))}</p>'
     return section(
         "Pareto front",
         caption + table(front, (_TRIAL[0], *_DESIGN, _ACCURACY), caption="Pareto front"),

@@ -83,7 +83,7 @@ def ranking_table(study: StudyRecord, top: int = 10) -> pd.DataFrame:
 
 
 def front_table(study: StudyRecord) -> pd.DataFrame:
-    """The Pareto front of accuracy and parameters, the smallest design first."""
+    """The Pareto front of accuracy and the study's `front_size`, the smallest design first."""
     return typed_frame(
         (
             {
@@ -93,7 +93,7 @@ def front_table(study: StudyRecord) -> pd.DataFrame:
                 "mult_adds": trial.mult_adds,
                 "val_accuracy": trial.val_accuracy,
             }
-            for trial in study.pareto_front()
+            for trial in study.pareto_front(study.front_size)
         ),
         {
             "number": "Int64",

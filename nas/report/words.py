@@ -10,6 +10,8 @@ from nas.numbers import millions, percent, times, whole
 from nas.report.tables import UNFINISHED, last_epoch
 from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 
+_SIZES = {"parameters": "parameters", "mult_adds": "mult-adds"}
+
 
 def duration(seconds: float) -> str:
     """A time span, to about two significant parts."""
@@ -314,12 +316,17 @@ def curves_shown(study: StudyRecord, shown: int) -> str:
     )
 
 
-def front_caption() -> str:
+def front_caption(study: StudyRecord) -> str:
     """What a Pareto front is, and what this one is not."""
+    how = (
+        "Designs of every size were proposed for it"
+        if any("," in objectives for objectives in said_by_searches(study, "objectives"))
+        else "The search was for accuracy alone and did not look for small designs"
+    )
     return (
         "The smallest designs for what they reach: each is more accurate than all designs trained "
-        "to the end that have no more parameters. The study maximizes accuracy alone and the front "
-        "is read from its trials; neighbours that hardly differ may change places."
+        f"to the end that have no more {_SIZES[study.front_size]}. {how}; neighbours that hardly "
+        "differ may change places."
     )
 
 

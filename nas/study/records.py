@@ -133,6 +133,13 @@ class StudyRecord:
         trained = [t for t in self.trials if t.outcome is Outcome.TRAINED]
         return tuple(sorted(trained, key=lambda t: (-_measured(t), t.number)))
 
+    @property
+    def front_size(self) -> str:
+        """What the last search weighed accuracy against: `parameters`, or `mult_adds`."""
+        objectives = self.searches[-1].get("objectives") if self.searches else None
+        weighed = isinstance(objectives, list | tuple) and "mult_adds" in objectives
+        return "mult_adds" if weighed else "parameters"
+
     def pareto_front(self, by: str = "parameters") -> tuple[TrialRecord, ...]:
         """The trained designs that no other dominates, the smallest first.
 

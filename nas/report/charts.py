@@ -43,7 +43,7 @@ _ENOUGH = 3  # designs with a value, for its middle
 _TIMES = ((172_800, 86_400, "days"), (7_200, 3_600, "hours"), (120, 60, "minutes"))
 _LABELLED_CLASSES = 20
 _NUMBERED_CLASSES = 12
-_LONGEST_NAME = 18  # of a class on an axis
+_LONGEST_NAME = 10  # of a class on an axis
 
 
 def funnel(steps: pd.DataFrame) -> go.Figure:

@@ -201,6 +201,7 @@ table.facts td { overflow-wrap: anywhere; }
   section.long { break-inside: auto; }
   h2, h3 { break-after: avoid; }
   .plot { height: 340px; }
+  .plot.tall { height: 560px; }
   .scroll { max-height: none; overflow: visible; }
   .scroll table { font-size: 8pt; }
   th, td { padding: .25rem .4rem; white-space: normal; }

@@ -15,16 +15,18 @@ def check_fields(record: Any) -> None:
     Raises:
         TypeError: a value is of another type than its field.
     """
-    for name, check in _fields(type(record)).items():
+    kind: Any = type(record)
+    for name, check in _fields(kind).items():
         value = getattr(record, name)
         if not check(value):
             raise TypeError(f"{name} is {str(value)[:100]!r}")
 
 
 @cache
-def _fields(kind: type) -> dict[str, Check]:
+def _fields(kind: Any) -> dict[str, Check]:
     hints = get_type_hints(kind)
-    return {field.name: _check(hints[field.name]) for field in dataclasses.fields(kind)}
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: _check(hints[name]) for name in names}
 
 
 @cache
@@ -59,7 +61,7 @@ def _check(kind: Any) -> Check:
     if origin in (tuple, Sequence):
         one = _check(inner[0])
         return lambda value: isinstance(value, tuple | list) and all(map(one, value))
-    if dataclasses.is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):
         return lambda value: (
             type(value) is kind
             and all(check(getattr(value, name)) for name, check in _fields(kind).items())

@@ -375,6 +375,15 @@ class TestPage:
     def test_says_so_in_words(self, name: str, sentence: str) -> None:
         assert sentence in parsed(render(EDGES[name])).text
 
+    def test_every_table_has_a_caption_and_its_rows_a_head(self) -> None:
+        seen = parsed(render(mixed()))
+        bodies = [name for name in seen.names if name in ("table", "caption")]
+        facts = sum(tag == ("table", {"class": "facts"}) for tag in seen.tags)
+        assert bodies.count("table") - facts == bodies.count("caption") > 5
+        pairs = zip(seen.tags, seen.tags[1:], strict=False)
+        inside = [after for before, after in pairs if before[0] == "tr"]
+        assert {name for name, _ in inside} == {"th"}
+
     def test_numbers_are_those_of_the_record(self) -> None:
         record = mixed()
         best = record.incumbent

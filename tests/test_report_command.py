@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -289,7 +290,7 @@ class TestCommand:
         ],
     )
     def test_what_another_version_says_of_a_trial_is_left_out(
-        self, location: StudyLocation, name: str | None, value: object
+        self, location: StudyLocation, name: str | None, value: Any
     ) -> None:
         made = optuna.load_study(study_name="kept", storage=location.url)
         asked = made.ask()

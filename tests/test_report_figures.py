@@ -437,6 +437,7 @@ class TestTestedNetwork:
         seen = parsed(render(read_record(final)))
         best = read_record(final).incumbent
         assert best is not None
+        assert best.architecture is not None
         assert best.architecture != final.chosen.architecture
         assert f"trial 4, {size}; 95% interval 70.00" in seen.text
         assert f"The final training chose another design, trial 4, {size}" in seen.text

@@ -57,7 +57,8 @@ def final_section(study: StudyRecord) -> str:
     return section(
         _HEADING,
         f"<p>{escape(summary(record))}</p>{readings}"
-        f"<p>{escape(final_words.choice(record))}</p>{table(frame, columns, best_first=True)}"
+        f"<p>{escape(final_words.choice(record))}</p>"
+        f"{table(frame, columns, caption=_HEADING, best_first=True)}"
         f"{gains}",
     )
 

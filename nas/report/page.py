@@ -186,7 +186,11 @@ def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -
             "How the search went",
             "Look at the step line, the best design so far: where it stays flat, more trials "
             "brought nothing better.",
-            table(steps, (*_TRIAL, _ACCURACY, Column("incumbent", "Incumbent (trial)", _integer))),
+            table(
+                steps,
+                (*_TRIAL, _ACCURACY, Column("incumbent", "Incumbent (trial)", _integer)),
+                caption="How the search went",
+            ),
             None if measured.empty else figures.figure_json(figures.history(measured, incumbents)),
         ),
         sections.time_plot(study),
@@ -196,7 +200,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -
             "Look at how close the best designs come to the budget (dashed), and what smaller "
             f"ones give up{'' if front is None else ' (the dotted steps)'}."
             + ("" if references.empty else _SQUARES),
-            table(sized, (*_TRIAL, *_DESIGN, _ACCURACY)),
+            table(sized, (*_TRIAL, *_DESIGN, _ACCURACY), caption="Accuracy and size"),
             None
             if sized.empty
             else figures.figure_json(
@@ -209,7 +213,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -
             "Look at whether the incumbent (thick) still rises at the last epoch, and whether a "
             "curve that was stopped early (grey, ends in a dot) could have caught up."
             + words.curves_shown(study, len(shown)),
-            table(by_epoch, (_TRIAL[0], *epochs)),
+            table(by_epoch, (_TRIAL[0], *epochs), caption="Validation accuracy by epoch"),
             None if by_epoch.empty else figures.figure_json(figures.learning_curves(curves, best)),
         ),
         sections.importance_plot(study),

@@ -57,7 +57,7 @@ def funnel_plot(study: StudyRecord) -> Plot:
         "From proposals to designs",
         "Look at how much of the search was training: proposals over the budget and duplicates "
         "are never built and cost milliseconds; all others took time, also those that failed.",
-        table(steps, columns),
+        table(steps, columns, caption="What became of the proposals"),
         figure_json(charts.funnel(steps)) if study.trials else None,
     )
 
@@ -76,7 +76,7 @@ def time_plot(study: StudyRecord) -> Plot:
         "The incumbent over time",
         "Look at when the last rise came: above by the clock, pauses between searches included; "
         "below by the time that was spent in training.",
-        table(progress, columns),
+        table(progress, columns, caption="The incumbent over time"),
         None if progress.empty else figure_json(charts.incumbent_over_time(progress)),
     )
 
@@ -103,7 +103,7 @@ def references_section(study: StudyRecord, references: pd.DataFrame) -> str:
         "alone is worth. Filled ones were measured here, in one final training, alike."
     )
     text = f'<p class="caption">{caption}</p>'
-    return section("Reference networks", text + table(shown, columns))
+    return section("Reference networks", text + table(shown, columns, caption="Reference networks"))
 
 
 def importance_plot(study: StudyRecord) -> Plot:
@@ -130,7 +130,7 @@ def importance_plot(study: StudyRecord) -> Plot:
         "importances",
         heading,
         importance_in_words(found),
-        table(mattered, columns),
+        table(mattered, columns, caption="What mattered"),
         figure_json(charts.importances(mattered, weak=found.designs < ENOUGH)),
         importance_note(found),
     )
@@ -180,7 +180,7 @@ def slices_plot(study: StudyRecord) -> Plot:
         "Look at whether a cloud rises or falls: a dot is a design trained to the end, an orange "
         "bar the median of a value with three designs or more. Choices hang together through the "
         f"budget, so one cloud alone is no proof. {_left_out(choices, shown)}",
-        table(shown, _choice_columns()),
+        table(shown, _choice_columns(), caption="Choices of each design"),
         None if choices.empty else figure_json(charts.slices(shown)),
         tall=True,
     )
@@ -255,8 +255,9 @@ def design_section(study: StudyRecord, final: FinalRecord | None = None) -> str:
         f'<figure><figcaption class="caption">{escape(caption)}</figcaption>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Picture, scrolls">'
         f"{picture}</div></figure><h3>Where its parameters and mult-adds sit</h3>"
-        f"{table(shares, share_columns)}<details><summary>{whole(len(layers))} layers</summary>"
-        f"{table(layers, layer_columns)}</details>",
+        f"{table(shares, share_columns, caption='Stem, stages and head')}"
+        f"<details><summary>{whole(len(layers))} layers</summary>"
+        f"{table(layers, layer_columns, caption='Layers')}</details>",
     )
 
 
@@ -276,7 +277,9 @@ def confusion_plot(final: FinalRecord) -> Plot:
         "Look off the diagonal: a row is a true class, a column an answer of the exported network, "
         "orange a mistake (darker: more of the class, on a scale of its own), blue a right answer. "
         f"The table names the {_CONFUSED} most frequent mistakes at most.",
-        table(pairs, columns) if len(pairs) else "<p>No test image was classified wrongly.</p>",
+        table(pairs, columns, caption="Most frequent mistakes")
+        if len(pairs)
+        else "<p>No test image was classified wrongly.</p>",
         figure_json(figure),
     )
 
@@ -297,7 +300,8 @@ def tested_section(final: FinalRecord, folder: Path | None) -> str:
     )
     content = (
         '<p class="caption">The exported network on the test images, by class, the worst first. '
-        f"With few images of a class its interval is wide.</p>{table(classes, columns)}"
+        f"With few images of a class its interval is wide.</p>"
+        f"{table(classes, columns, caption='Classes')}"
         "<h3>Surest mistakes</h3>"
     )
     if not final.exported.mistakes:

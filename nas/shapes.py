@@ -62,8 +62,9 @@ def _check(kind: Any) -> Check:
         one = _check(inner[0])
         return lambda value: isinstance(value, tuple | list) and all(map(one, value))
     if hasattr(kind, "__dataclass_fields__"):
+        fields = _fields(kind)
         return lambda value: (
             type(value) is kind
-            and all(check(getattr(value, name)) for name, check in _fields(kind).items())
+            and all(check(getattr(value, name)) for name, check in fields.items())
         )
     return lambda value: isinstance(value, kind)

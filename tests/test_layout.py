@@ -13,6 +13,7 @@ ROOT = Path(nas.__file__).parent
 ORDER = (
     "files",
     "numbers",
+    "shapes",
     "architecture",
     "counting",
     "space",

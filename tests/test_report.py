@@ -17,7 +17,7 @@ from nas.counting import count
 from nas.final.statistics import wilson_interval
 from nas.numbers import millions
 from nas.report import figures, tables, words
-from nas.report.document import slug
+from nas.report.document import slug, write_page
 from nas.report.figures import plotly_js
 from nas.report.page import render, write_report
 from nas.space import Limits, default_space
@@ -192,7 +192,6 @@ class TestTables:
     def test_one_row_per_trial(self, record: StudyRecord) -> None:
         table = tables.trials_table(record)
         assert table["number"].tolist() == [t.number for t in record.trials]
-        assert tables.outcome_table(record)["trials"].sum() == len(record.trials)
         assert len(tables.curve_table(record)) == sum(len(t.curve) for t in record.trials)
 
     @given(studies())
@@ -216,7 +215,6 @@ class TestTables:
             tables.trials_table,
             tables.ranking_table,
             tables.incumbent_table,
-            tables.outcome_table,
             tables.reason_table,
             tables.curve_table,
         ):
@@ -318,6 +316,32 @@ class TestWords:
             "stage 1: 16 to 128 in steps of 16; stage 2: 8"
         )
 
+    def test_the_ranking_counts_designs_that_hardly_differ_from_the_best(self) -> None:
+        # On 5,000 images 1.2 points are more than the difference leaves to luck; intervals overlap.
+        record = study(*(trial(i, accuracy=a) for i, a in enumerate((0.94, 0.935, 0.928))))
+        assert "2 designs, the best included, are too close" in words.ranking_caption(record)
+        record = study(trial(0, accuracy=0.94), trial(1, accuracy=0.928))
+        assert "every other design's difference" in words.ranking_caption(record)
+
+    def test_the_limit_that_nothing_kept_is_named(self) -> None:
+        over = study(trial(0, Outcome.OVER_BUDGET))
+        limits = Limits(max_parameters=5_000_000, max_mult_adds=1_000)
+        told = words.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
+        assert f"has {millions(over.trials[0].mult_adds)}; the limit is 0.001 M." in told
+        assert "the budget is" not in told
+        limits = Limits(max_parameters=1_000, max_mult_adds=1_000)
+        told = words.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
+        assert "the budget is 1,000." in told
+
+    def test_what_is_no_number_is_not_the_best(self) -> None:
+        record = study(trial(0, accuracy=float("nan")), trial(1, accuracy=0.5))
+        assert [t.number for t in record.ranking] == [1, 0]
+
+    def test_of_equals_the_earlier_is_first_as_the_ranking_says(self) -> None:
+        record = study(replace(trial(0, accuracy=0.9), parameters=10**6), trial(1, accuracy=0.9))
+        assert [t.number for t in record.ranking] == [0, 1]
+        assert "of equals, the earlier" in words.ranking_caption(record)
+
     def test_epochs_saved(self) -> None:
         assert words.epochs_saved(mixed()) == EPOCHS - 2
         assert "Stopping early saved 4 of 24 epochs (17%)." in words.cost(mixed())
@@ -350,6 +374,15 @@ class TestPage:
     )
     def test_says_so_in_words(self, name: str, sentence: str) -> None:
         assert sentence in parsed(render(EDGES[name])).text
+
+    def test_every_table_has_a_caption_and_its_rows_a_head(self) -> None:
+        seen = parsed(render(mixed()))
+        bodies = [name for name in seen.names if name in ("table", "caption")]
+        facts = sum(tag == ("table", {"class": "facts"}) for tag in seen.tags)
+        assert bodies.count("table") - facts == bodies.count("caption") > 5
+        pairs = zip(seen.tags, seen.tags[1:], strict=False)
+        inside = [after for before, after in pairs if before[0] == "tr"]
+        assert {name for name, _ in inside} == {"th"}
 
     def test_numbers_are_those_of_the_record(self) -> None:
         record = mixed()
@@ -387,7 +420,7 @@ class TestPage:
         shown = [[*row[:4], row[5]] for row in seen.rows if len(row) == 6 and row[1].isdigit()]
         assert shown == rows
         for outcome, trials in record.outcomes.items():
-            assert [outcome.replace("_", " "), str(trials)] in seen.rows
+            assert [outcome.replace("_", " "), str(trials)] in [row[:2] for row in seen.rows]
         assert ["failed", "disk is full", "2", "7, 8"] in seen.rows
         assert ["torch", "2.13.0"] in seen.rows
         assert ["batch size", "128"] in seen.rows
@@ -464,15 +497,31 @@ class TestFile:
     def test_slug_is_a_plain_file_name(self, name: str) -> None:
         assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", slug(name))
 
+    def test_no_two_studies_share_a_file(self, tmp_path: Path) -> None:
+        names = [
+            "a-b",
+            "a/b",
+            "a b",
+            "\u043f\u0442",
+            "\u0441\u043e",
+            "x" * 200,
+            "x" * 201,
+            "A--vs--B",
+        ]
+        paths = {write_page("", tmp_path, name) for name in names}
+        paths |= {write_page("", tmp_path, *pair) for pair in (("A", "B"), ("B", "A"))}
+        paths.add(write_page("", tmp_path, "y" * 300, "z" * 300))
+        assert len(paths) == len(names) + 3
+
     @pytest.mark.parametrize(
         ("name", "file"),
         [
             ("cifar10-5M", "cifar10-5M.html"),
-            ("a/b", "a-b.html"),
-            ("../../etc", "-..-etc.html"),
-            ("<script>", "-script-.html"),
-            ("..", "study.html"),
-            ("", "study.html"),
+            ("a/b", "a-b-c14cddc0.html"),
+            ("../../etc", "-..-etc-74ccf3c5.html"),
+            ("<script>", "-script--5b63e5b2.html"),
+            ("..", "study-5ec1f7e7.html"),
+            ("", "study-e3b0c442.html"),
         ],
     )
     def test_lands_in_the_directory(self, name: str, file: str, tmp_path: Path) -> None:

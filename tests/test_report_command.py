@@ -5,12 +5,14 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
 import pytest
 
 from nas.commands import main
+from nas.final.statistics import wilson_interval
 from nas.report.compare import other_images, render_comparison, verdict
 from nas.report.export import study_document, trials_csv
 from nas.report.page import render
@@ -58,7 +60,7 @@ class TestExport:
             if told.architecture is not None:
                 assert json.loads(row["channels"]) == list(told.architecture.channels)
 
-    @pytest.mark.parametrize("text", [EVIL, 'a,"b"\nc', "\u2028", "=1+1"])
+    @pytest.mark.parametrize("text", [EVIL, 'a,"b"\nc', "a\rb", "\r\n", "\u2028", "=1+1"])
     def test_any_text_comes_back_from_csv(self, text: str) -> None:
         record = study(replace(trial(0), reason=text))
         (row,) = csv.DictReader(io.StringIO(trials_csv(record).decode(), newline=""))
@@ -116,11 +118,17 @@ class TestComparison:
             ["seed", "1", "2"],
         ]
 
-    def test_overlapping_intervals_settle_nothing(self) -> None:
+    def test_what_the_interval_of_the_difference_holds_is_not_settled(self) -> None:
         near = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.910, 0.915)]
-        assert "at-0.915 is ahead by 0.50 points; the 95% intervals overlap" in verdict(*near)
+        assert "at-0.915 is ahead by 0.50 points; the 95% interval of the diff" in verdict(*near)
+        assert "-0.61 to +1.61 points, holds 0" in verdict(*near)
         far = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.95, 0.90)]
-        assert "at-0.95 is ahead by 5.00 points; the 95% intervals do not overlap" in verdict(*far)
+        assert "at-0.95 is ahead by 5.00 points" in verdict(*far)
+        assert "leaves out 0" in verdict(*far)
+        # The intervals of the two overlap, that of their difference is above 0.
+        over = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.940, 0.928)]
+        assert wilson_interval(0.940, 5_000).low < wilson_interval(0.928, 5_000).high
+        assert "leaves out 0" in verdict(*over)
         assert verdict(study(), far[0]) == "cifar10-5M found no design so far."
 
     def test_other_images_are_not_comparable(self) -> None:
@@ -135,6 +143,25 @@ class TestComparison:
     def test_any_studies_are_a_page(self, other: StudyRecord) -> None:
         for pair in ((mixed(), other), (other, mixed()), (other, other)):
             assert "<NA>" not in parsed(render_comparison(*pair)).text
+
+    def test_the_front_is_of_the_size_that_was_searched(self) -> None:
+        trials = (
+            replace(trial(0, accuracy=0.5), parameters=10, mult_adds=30),
+            replace(trial(1, accuracy=0.6), parameters=20, mult_adds=40),
+            replace(trial(2, accuracy=0.7), parameters=30, mult_adds=20),
+        )
+        plain = study(*trials)
+        assert study_document(plain)["pareto_front"] == [0, 1, 2]
+        assert "have no more parameters. The search was for accuracy alone" in render(plain)
+        search = {"objectives": ["val_accuracy", "mult_adds"]}
+        record = study(*trials[:2], replace(trials[1], number=2, val_accuracy=0.9, mult_adds=50))
+        record = replace(record, searches=(search,))
+        assert study_document(record)["pareto_front_by"] == "mult_adds"
+        page = render(record)
+        assert "have no more mult-adds. Designs of every size were proposed" in page
+        assert "the dotted steps" not in page
+        record = replace(plain, searches=(search,))
+        assert study_document(record)["pareto_front"] == [2]
 
     def test_incumbents_by_effort(self) -> None:
         table = incumbent_by_effort(mixed())  # counting are 1, 2 (stopped), 4 and 9
@@ -152,14 +179,33 @@ class TestCommand:
         assert [t["val_accuracy"] for t in document["trials"]] == [0.5, 0.75, 0.9]
         assert len(pd.read_csv("new/kept.csv")) == 3
 
+    @pytest.mark.parametrize(
+        ("file", "what"), [("studies", "a directory"), ("reports/kept.html", "that of the report")]
+    )
+    def test_csv_takes_no_other_place(
+        self, location: StudyLocation, capsys: pytest.CaptureFixture[str], file: str, what: str
+    ) -> None:
+        assert main(["report", "--study", "kept", "--csv", file]) == 2
+        assert f"--csv: expected a file, got {file}, {what}" in capsys.readouterr().err
+        assert list(Path("reports").iterdir()) == []
+
     def test_compare_writes_one_page(
         self, location: StudyLocation, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert main(["report", "--compare", "kept", "kept"]) == 0
-        assert capsys.readouterr().out == "reports/kept-and-kept.html\n"
+        other = StudyLocation.at("other", studies_dir=Path("studies"))
+        optuna.copy_study(
+            from_study_name="kept",
+            from_storage=location.url,
+            to_storage=other.url,
+            to_study_name="other",
+        )
+        assert main(["report", "--compare", "kept", "other"]) == 0
+        assert capsys.readouterr().out == "reports/kept--vs--other.html\n"
+        assert main(["report", "--compare", "kept", "kept"]) == 2
+        assert "expected two studies, got 'kept' twice" in capsys.readouterr().err
         assert main(["report", "--compare", "kept", "gone"]) == 2
         assert "expected a study" in capsys.readouterr().err
-        assert main(["report", "--compare", "kept", "kept", "--csv", "x.csv"]) == 2
+        assert main(["report", "--compare", "kept", "other", "--csv", "x.csv"]) == 2
         assert main(["report"]) == 2
 
     def test_a_trial_of_another_version_is_told(self, location: StudyLocation) -> None:
@@ -200,6 +246,66 @@ class TestCommand:
         assert "45000" in text  # training images, as the study says
         assert "<script>alert" not in page
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("test_readings", [{"when": "yesterday"}]),
+            ("test_readings", 3),
+            ("test_readings", [{"began": 1, "plan": "", "networks": ""}]),
+            ("searches", ["nas search"]),
+            ("versions", ["torch 2"]),
+            ("versions", 7),
+            ("notes", [1, 2]),
+            ("command", ["nas"]),
+            ("settings", {**settings_to_json(SETTINGS), "tuning": {"lr": 3}}),
+            ("settings", {**settings_to_json(SETTINGS), "recipe": {"epochs": 0}}),
+            ("settings", {**settings_to_json(SETTINGS), "limits": {"max_parameters": "1"}}),
+            ("settings", "none"),
+        ],
+    )
+    def test_what_another_version_says_of_a_study_gives_a_page(
+        self,
+        location: StudyLocation,
+        capsys: pytest.CaptureFixture[str],
+        name: str,
+        value: object,
+    ) -> None:
+        optuna.load_study(study_name="kept", storage=location.url).set_user_attr(name, value)
+        assert main(["report", "--study", "kept"]) == 0
+        assert capsys.readouterr().err.startswith("note: ")
+        assert "the highest is 90.00%" in Path("reports/kept.html").read_text("utf-8")
+        assert main(["report", "--compare", "kept", "kept-too"]) == 2
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("parameters", "many"),
+            ("parameters", 1.5),
+            ("parameters", -1),
+            ("seconds", "long"),
+            ("device", 0),
+            ("worker", ["a", 1]),
+            (None, 1.5),
+            (None, float("inf")),
+        ],
+    )
+    def test_what_another_version_says_of_a_trial_is_left_out(
+        self, location: StudyLocation, name: str | None, value: Any
+    ) -> None:
+        made = optuna.load_study(study_name="kept", storage=location.url)
+        asked = made.ask()
+        asked.set_user_attr("outcome", "trained")
+        if name is not None:
+            asked.set_user_attr(name, value)
+        made.tell(asked, 0.99 if name is not None else value)
+        assert main(["report", "--study", "kept"]) == 0
+        record = read_study(location)
+        assert record.trials[3].outcome is None
+        assert record.trials[3].val_accuracy == (0.99 if name is not None else None)
+        assert record.incumbent is not None
+        assert record.incumbent.number == 1
+        assert "written by another version" in parsed(render(record)).text
+
     def test_a_study_without_settings(self, location: StudyLocation) -> None:
         study = optuna.create_study(study_name="own", storage="sqlite:///studies/own.db")
         assert main(["report", "--study", "own"]) == 2  # a search may be making it
@@ -217,4 +323,5 @@ class TestCommand:
         assert main(["report", "--study", "kept", "--png", "figures"]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: --png: expected Chromium or Chrome")
+        assert list(Path("reports").iterdir()) == []  # refused before any work
         assert error.count("\n") == 1

@@ -26,12 +26,13 @@ from nas.final.records import (
 from nas.final.references import LITERATURE, PUBLISHED
 from nas.final.statistics import Estimate
 from nas.report import charts, figures, insights, sections
+from nas.report.compare import render_comparison
 from nas.report.page import render
 from nas.study.importances import Importances, importances, letter
 from nas.study.records import Outcome, StudyRecord, TestReading
 from nas.study.search import run_search
 from tests.conftest import RequestOf
-from tests.test_report import EVIL, IMAGE, SETTINGS, Parsed, mixed, studies, study, trial
+from tests.test_report import EVIL, IMAGE, SETTINGS, Parsed, mixed, parsed, studies, study, trial
 
 GREYS = {"rgba(134,142,153,.4)"}
 
@@ -237,8 +238,15 @@ class TestImportances:
         assert found.letters[0].is_beyond_chance
         assert sum(i.share for i in found.choices) == pytest.approx(1)
         assert sum(i.share for i in found.letters) == pytest.approx(1)
-        by_chance = importances(self.of([100 * rng.random() for _ in range(150)]))
-        assert sum(i.is_beyond_chance for i in by_chance.letters) <= 1
+        assert len({i.chance for i in found.letters}) == len({i.chance for i in found.choices}) == 1
+
+    def test_luck_alone_seldom_passes_the_mark(self) -> None:
+        rng = random.Random(5)
+        passed = [
+            any(i.is_beyond_chance for i in importances(self.of(noise)).letters)
+            for noise in ([100 * rng.random() for _ in range(50)] for _ in range(12))
+        ]
+        assert sum(passed) <= 3  # of 12, where each passes in 1 of 20: more in 1 of 440
 
     def test_few_designs_say_nothing(self) -> None:
         plot = sections.importance_plot(self.of([0.0] * 19))
@@ -250,6 +258,7 @@ class TestImportances:
         record = self.of([0.0] * 30)
         plot = sections.importance_plot(record)
         assert "30 designs are few" in plot.caption
+        assert "Beyond it:" not in plot.caption
         mattered = insights.importance_table(importances(record))
         bars = charts.importances(mattered, weak=True).data[0]
         assert set(bars.marker.color) == GREYS
@@ -373,8 +382,8 @@ class TestTestedNetwork:
 
     def test_missing_pictures_are_said(self, folder: Path) -> None:
         for gone, why in (
-            (None, "was not on the machine"),
-            (folder.parent / "elsewhere", "was not on the machine"),
+            (None, "was not given"),
+            (folder.parent / "elsewhere", "it was deleted, moved, or lies on another machine"),
         ):
             page = render(read_record(final_record()), gone)
             assert why in page
@@ -412,6 +421,33 @@ class TestTestedNetwork:
             a["src"] for a in self.images(final_record(), folder)
         ]
         assert EVIL in seen.text
+
+    @pytest.mark.parametrize(
+        ("probability", "said"), [(0.97, "is sure"), (0.6, "is rather sure"), (0.14, "is not sure")]
+    )
+    def test_sure_is_only_what_is(self, probability: float, said: str) -> None:
+        plain = final_record()
+        mistake = replace(plain.exported.mistakes[0], probability=probability)
+        exported = replace(plain.exported, mistakes=(mistake,))
+        assert said in sections.tested_section(replace(plain, exported=exported), None)
+
+    def test_the_tested_design_is_named_where_it_is_not_the_incumbent(self) -> None:
+        final = final_record()
+        size = f"{final.chosen.parameters:,} parameters"
+        seen = parsed(render(read_record(final)))
+        best = read_record(final).incumbent
+        assert best is not None
+        assert best.architecture is not None
+        assert best.architecture != final.chosen.architecture
+        assert f"trial 4, {size}; 95% interval 70.00" in seen.text
+        assert f"The final training chose another design, trial 4, {size}" in seen.text
+        rows = parsed(render_comparison(read_record(final), study())).rows
+        took = "10.0 s on cpu"
+        assert f"The final training took {took}" in seen.text
+        assert any(row[-1] == took for row in rows)
+        assert any(row[7] == f"trial 4, {size}" for row in rows if len(row) == 10)
+        same = replace(final, finalists=(replace(final.chosen, architecture=best.architecture),))
+        assert "chose another design" not in render(read_record(same))
 
 
 class TestAgainstTheDatabase:

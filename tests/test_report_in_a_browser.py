@@ -18,6 +18,7 @@ from nas.report.pictures import write_pictures
 from nas.report.unreadable import render_unreadable
 from nas.study.records import UnreadableStudy
 from tests.test_report import EVIL, mixed
+from tests.test_report_figures import final_record, read_record
 
 pytestmark = pytest.mark.browser
 
@@ -218,12 +219,39 @@ def test_on_paper_figures_are_light_and_as_wide_as_it(page: Page) -> None:
         "[...document.querySelectorAll('.main-svg')].map(svg => svg.getBoundingClientRect().width)"
     )
     assert max(page.evaluate(widths)) <= 690
+    drawn = (
+        "Object.fromEntries([...document.querySelectorAll('.plot')].map(plot => "
+        "[plot.id, plot.querySelector('.main-svg').getBoundingClientRect().height]))"
+    )
+    heights = page.evaluate(drawn)
+    assert heights.pop("plot-slices") == 560
+    assert set(heights.values()) == {340}
+    page.call("Emulation.setEmulatedMedia", media="print")
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.plot')].map(plot => plot.getBoundingClientRect().height)"
+    )
+    page.call("Emulation.setEmulatedMedia", media="")
+    assert boxes == [340] * 5 + [560, 340]
     assert brightness(page.evaluate(COLOURS)[2]) < 400
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert max(page.evaluate(widths)) > 690
     pdf = base64.b64decode(page.call("Page.printToPDF", preferCSSPageSize=True)["data"])
     assert pdf.startswith(b"%PDF")
     assert problems(page) == []
+
+
+def test_long_names_of_classes_fit(empty: Page, tmp_path: Path) -> None:
+    names = tuple(f"a class with quite a long name, number {i}" for i in range(20))
+    page = empty
+    for classes in (names, names[:10], ("x" * 80, "y" * 80)):
+        path = written(render(read_record(final_record(classes))), tmp_path)
+        for width in (375, 320):
+            resize(page, width)
+            page.open(path)
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert page.evaluate("document.querySelectorAll('#plot-confusion .hm').length") == 2
+            drawn = "data:image/png"  # a figure's squares
+            assert [p for p in problems(page) if not str(p).startswith(drawn)] == []
 
 
 def test_other_pages_draw_their_figures(empty: Page, tmp_path: Path) -> None:

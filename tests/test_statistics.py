@@ -10,6 +10,7 @@ from nas.final.statistics import (
     Correct,
     cannot_be_told_apart,
     difference,
+    difference_interval,
     dunnett_bound,
     mean_accuracy,
     standard_deviation,
@@ -20,6 +21,23 @@ SEEDS, IMAGES = 3, 2_000
 matrices = arrays.arrays(
     np.bool_, st.tuples(st.integers(1, 4), st.integers(1, 40)), elements=st.booleans()
 )
+
+
+def test_difference_of_shares_of_a_textbook_example() -> None:
+    # By hand: 9/10 and 5/10 become 10/12 and 6/12, with a variance of 0.0324 in all.
+    interval = difference_interval(0.9, 10, 0.5, 10)
+    assert interval.low == pytest.approx(1 / 3 - 1.959964 * 0.18, abs=1e-3)
+    assert interval.high == pytest.approx(1 / 3 + 1.959964 * 0.18, abs=1e-3)
+    assert difference_interval(1.0, 5, 1.0, 5).low < 0 < difference_interval(1.0, 5, 1.0, 5).high
+    with pytest.raises(ValueError, match="share"):
+        difference_interval(1.1, 5, 0.5, 5)
+
+
+def test_difference_of_shares_covers() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.binomial(200, 0.95, 2_000) / 200, rng.binomial(200, 0.9, 2_000) / 200
+    found = [difference_interval(a, 200, b, 200) for a, b in zip(first, second, strict=True)]
+    assert 0.94 <= np.mean([i.low <= 0.05 <= i.high for i in found]) <= 0.97
 
 
 def runs(

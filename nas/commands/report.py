@@ -1,6 +1,7 @@
 """`nas report`: one self-contained HTML file about a study, or about two; and its records."""
 
 import argparse
+import errno
 import json
 import sys
 from pathlib import Path
@@ -37,6 +38,10 @@ def run(options: argparse.Namespace) -> int:
     """Writes the report and prints where it is."""
     if options.compare and options.csv:
         raise StudyError("--csv: expected --study with it, got --compare; write one CSV per study")
+    if options.compare and options.compare[0] == options.compare[1]:
+        raise StudyError(
+            f"--compare: expected two studies, got {options.compare[0]!r} twice; name another one"
+        )
     check_directory("--reports-dir", options.reports_dir)
     if options.csv:
         check_directory("--csv", options.csv.parent)
@@ -46,12 +51,20 @@ def run(options: argparse.Namespace) -> int:
         StudyLocation.at(name, studies_dir=options.studies_dir, storage=options.storage)
         for name in options.compare or [options.study]
     ]
+    from nas.report.document import page_path
     from nas.report.export import study_document, trials_csv
-    from nas.report.pictures import PicturesError, write_pictures
+    from nas.report.pictures import PicturesError, check_browser, write_pictures
     from nas.study.records import UnreadableStudy
     from nas.study.storage import read_any_study, read_study
 
+    if options.csv:
+        report = page_path(options.reports_dir, options.study)
+        if options.csv.is_dir() or options.csv.resolve() == report.resolve():
+            what = "a directory" if options.csv.is_dir() else "that of the report"
+            raise StudyError(f"--csv: expected a file, got {options.csv}, {what}; name another one")
     try:
+        if options.png:
+            check_browser()
         if options.compare:
             from nas.report.compare import write_comparison
 
@@ -78,7 +91,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"error: {in_one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: the report could not be written: {error}; make room", file=sys.stderr)
+        room = "; make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        said = in_one_line(f"the report could not be written: {error}{room}")
+        print(f"error: {said}", file=sys.stderr)
         return 1
     files = [path, *([options.csv] if options.csv else []), *pictures]
     if options.json:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from nas.dashboard.live import LiveStudy
 from nas.dashboard.notes import code, study_note
 from nas.dashboard.pages import Files, guarded
-from nas.report.document import slug
+from nas.report.document import page_path
 from nas.study.location import StudyError, StudyLocation
 from nas.study.request import folder_of
 from nas.study.storage import open_existing
@@ -68,7 +68,7 @@ def make_dashboard(
     live = LiveStudy(study, location)
     live.load()
     files = Files(
-        report=reports_dir / f"{slug(location.name)}.html",
+        report=page_path(reports_dir, location.name),
         model=folder_of(studies_dir, location) / "final",
     )
     _make_incumbent_best(study, live)

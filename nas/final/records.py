@@ -12,6 +12,7 @@ from nas.final.statistics import (
     mean_accuracy,
     standard_deviation,
 )
+from nas.shapes import check_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +146,7 @@ class FinalRecord:
             ValueError: a value is missing or unknown, as in a study of another version.
         """
         try:
-            return cls(
+            record = cls(
                 **{
                     **values,
                     **_tuples(values, "classes", "notes", "seeds", "devices"),
@@ -159,8 +160,24 @@ class FinalRecord:
                     "exported": _exported(values["exported"]),
                 }
             )
-        except (KeyError, TypeError) as error:
+            check_fields(record)
+            _check_classes(record)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"a final training of another version: {error}") from error
+        return record
+
+
+def _check_classes(record: FinalRecord) -> None:
+    """Raises a ValueError where what was exported is not about the classes, or nothing was."""
+    exported, classes = record.exported, range(len(record.classes))
+    labels = [label for m in exported.mistakes for label in (m.label, m.predicted)]
+    if (
+        not record.finalists
+        or any(len(rows) != len(classes) for rows in (exported.confusion, *exported.confusion))
+        or any(label not in classes for label in labels)
+        or any(not 0 <= result.correct <= result.images for result in exported.per_class)
+    ):
+        raise ValueError("its results do not fit its classes")
 
 
 def _tuples(values: Mapping[str, Any], *names: str) -> dict[str, Sequence[Any]]:

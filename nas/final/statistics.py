@@ -56,6 +56,29 @@ def wilson_interval(share: float, images: int) -> Interval:
     return Interval(max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
 
 
+def difference_interval(share: float, images: int, than: float, than_images: int) -> Interval:
+    """The 95% interval of how far one share is above another, each of its own images.
+
+    Agresti and Caffo 2000, Am. Stat. 54, 280-288: one success and one failure are added to each.
+    Of shares of the same images it is too wide rather than too narrow: what both find easy or
+    difficult is in it twice.
+
+    Raises:
+        ValueError: a share is outside 0..1, or there are no images.
+    """
+    middles, variance = [], 0.0
+    for value, count in ((share, images), (than, than_images)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"share must be in 0..1, got {value}")
+        if count < 1:
+            raise ValueError(f"images must be at least 1, got {count}")
+        middle = (value * count + 1) / (count + 2)
+        middles.append(middle)
+        variance += middle * (1 - middle) / (count + 2)
+    gap, half = middles[0] - middles[1], _Z * math.sqrt(variance)
+    return Interval(max(-1.0, gap - half), min(1.0, gap + half))
+
+
 def standard_deviation(correct_SI: Correct) -> float | None:
     """Of the accuracy from seed to seed, 0..1; None with one seed."""
     accuracies_S = correct_SI.mean(axis=1)

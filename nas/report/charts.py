@@ -15,36 +15,27 @@ from plotly.subplots import make_subplots
 
 from nas.numbers import whole
 from nas.report.figures import (
-    _ACCURACY_TICKS,
-    _BLUE,
-    _FONT,
-    _GREY,
-    _ORANGE,
+    ACCURACY_TICKS,
+    BLUE,
+    FONT,
+    GREY,
+    ORANGE,
     STOPPED,
     TRAINED,
-    _accuracy_range,
-    _figure,
-    _whole_ticks,
+    accuracy_range,
+    plain_figure,
+    whole_ticks,
 )
 from nas.report.insights import PROPOSED
+from nas.study.importances import LETTERS
 
 _GRID = "rgba(128,128,128,.25)"
 _TEXT = "#767c86"
-_LETTERS = {
-    "N": "stages (N)",
-    "B": "blocks in all (B)",
-    "C": "channels, widest stage (C)",
-    "F": "kernel, largest (F)",
-    "K": "shortcut kernel, largest (K)",
-    "P": "pool (P)",
-}
-_NAMES = {
-    "N": "stages (N)",
-    "B": "blocks (B)",
-    "C": "channels (C)",
-    "F": "kernels (F)",
-    "K": "shortcut<br>kernels (K)",
-    "P": "pool (P)",
+_NUMBER_OF = {  # what one number says of a choice that each stage makes
+    "B": " in all",
+    "C": ", widest stage",
+    "F": ", largest",
+    "K": ", largest",
 }
 _FEW_TICKS = 5
 _FEW_VALUES = 12  # of a choice, for which the middle of each is shown
@@ -52,14 +43,14 @@ _ENOUGH = 3  # designs with a value, for its middle
 _TIMES = ((172_800, 86_400, "days"), (7_200, 3_600, "hours"), (120, 60, "minutes"))
 _LABELLED_CLASSES = 20
 _NUMBERED_CLASSES = 12
-_LONGEST_NAME = 18  # of a class on an axis
+_LONGEST_NAME = 10  # of a class on an axis
 
 
 def funnel(steps: pd.DataFrame) -> go.Figure:
     """What became of the proposals, `insights.funnel_table`: each step takes its part away."""
-    figure = _figure("trials", "")
+    figure = plain_figure("trials", "")
     trials = steps["trials"].tolist()
-    colors = {PROPOSED: "rgba(134,142,153,.15)", STOPPED: _GREY, TRAINED: _BLUE}
+    colors = {PROPOSED: "rgba(134,142,153,.15)", STOPPED: GREY, TRAINED: BLUE}
     names = steps["step"].tolist()
     figure.add_trace(
         go.Bar(
@@ -69,7 +60,7 @@ def funnel(steps: pd.DataFrame) -> go.Figure:
             base=[left - n for left, n in zip(steps["left"].tolist(), trials, strict=True)],
             marker={
                 "color": [colors.get(name, "rgba(134,142,153,.4)") for name in names],
-                "line": {"color": _GREY, "width": 1},
+                "line": {"color": GREY, "width": 1},
             },
             text=[whole(n) for n in trials],
             textposition="outside",
@@ -87,8 +78,8 @@ def incumbent_over_time(progress: pd.DataFrame) -> go.Figure:
     """The incumbent by wall clock, above, and by training time of all workers, below."""
     figure = _panels(2, 1, vertical_spacing=0.28)
     panels = (
-        ("elapsed", "since the first trial began", "solid", _ORANGE),
-        ("worked", "of training, all workers", "dash", _BLUE),
+        ("elapsed", "since the first trial began", "solid", ORANGE),
+        ("worked", "of training, all workers", "dash", BLUE),
     )
     for row, (column, words, dash, color) in enumerate(panels, start=1):
         last = float(progress[column].max())
@@ -111,7 +102,7 @@ def incumbent_over_time(progress: pd.DataFrame) -> go.Figure:
         figure.update_xaxes(title={"text": f"{unit} {words}", "standoff": 8}, row=row, col=1)
     figure.update_xaxes(rangemode="tozero", nticks=7)
     figure.update_yaxes(
-        range=_accuracy_range(progress["incumbent"].tolist()), tickformat=_ACCURACY_TICKS, nticks=5
+        range=accuracy_range(progress["incumbent"].tolist()), tickformat=ACCURACY_TICKS, nticks=5
     )
     return figure
 
@@ -124,8 +115,12 @@ def importances(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
         weak: whether the designs are too few to lean on it; all bars are grey then.
     """
     letters = mattered[mattered["kind"] == "letter"]
-    names = [_NAMES.get(n, n.replace("_", " ")) for n in letters["name"].tolist()]
-    figure = _figure("share of the sum", "")
+    called = {
+        letter: f"{name.replace('shortcut_', 'shortcut<br>')} ({letter})"
+        for name, letter in LETTERS.items()
+    }
+    names = [called.get(n, n.replace("_", " ")) for n in letters["name"].tolist()]
+    figure = plain_figure("share of the sum", "")
     figure.add_trace(
         go.Bar(
             orientation="h",
@@ -134,10 +129,10 @@ def importances(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
             name="measured",
             marker={
                 "color": [
-                    _BLUE if beyond and not weak else "rgba(134,142,153,.4)"
+                    BLUE if beyond and not weak else "rgba(134,142,153,.4)"
                     for beyond in letters["beyond"].tolist()
                 ],
-                "line": {"color": _GREY, "width": 1},
+                "line": {"color": GREY, "width": 1},
             },
             hovertemplate="%{x:.0%}<extra></extra>",
         )
@@ -146,13 +141,13 @@ def importances(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
         go.Scatter(
             x=letters["chance"].tolist(),
             y=names,
-            name="chance alone stays below",
+            name="largest bar of chance alone",
             mode="markers",
             marker={
                 "symbol": "line-ns-open",
                 "size": 24,
-                "color": _ORANGE,
-                "line": {"width": 3, "color": _ORANGE},
+                "color": ORANGE,
+                "line": {"width": 3, "color": ORANGE},
             },
             hovertemplate="chance: %{x:.0%}<extra></extra>",
         )
@@ -168,7 +163,8 @@ def slices(choices: pd.DataFrame) -> go.Figure:
     Where a choice has few values, a bar is the middle (median) design of each that has three.
     """
     figure = _panels(3, 2, vertical_spacing=0.16, horizontal_spacing=0.1, shared_yaxes=True)
-    for i, (name, words) in enumerate(_LETTERS.items()):
+    for i, (choice, name) in enumerate(LETTERS.items()):
+        words = f"{choice.replace('_', ' ')}{_NUMBER_OF.get(name, '')} ({name})"
         place = {"row": i // 2 + 1, "col": i % 2 + 1}
         known = choices.dropna(subset=[name])
         values = [int(value) for value in known[name].tolist()]
@@ -179,7 +175,7 @@ def slices(choices: pd.DataFrame) -> go.Figure:
                 customdata=known["number"].tolist(),
                 name=name,
                 mode="markers",
-                marker={"color": _BLUE, "size": 6, "opacity": 0.45},
+                marker={"color": BLUE, "size": 6, "opacity": 0.45},
                 hovertemplate=f"trial %{{customdata}}, {name} %{{x}}<br>%{{y:.2%}}<extra></extra>",
             ),
             **place,
@@ -196,21 +192,21 @@ def slices(choices: pd.DataFrame) -> go.Figure:
                     marker={
                         "symbol": "line-ew-open",
                         "size": 18,
-                        "color": _ORANGE,
-                        "line": {"width": 3, "color": _ORANGE},
+                        "color": ORANGE,
+                        "line": {"width": 3, "color": ORANGE},
                     },
                     hovertemplate=f"median of {name} %{{x}}: %{{y:.2%}}<extra></extra>",
                 ),
                 **place,
             )
-        axis = {**_whole_ticks(values), "nticks": 4, "tickangle": 0}
+        axis = {**whole_ticks(values), "nticks": 4, "tickangle": 0}
         if len(set(values)) <= _FEW_TICKS:
             axis |= {"tickvals": sorted(set(values))}
         figure.update_xaxes(**axis, **place)
         figure.update_xaxes(title={"text": words, "standoff": 6, "font": {"size": 11}}, **place)
     figure.update_yaxes(
-        range=_accuracy_range(choices["val_accuracy"].tolist()),
-        tickformat=_ACCURACY_TICKS,
+        range=accuracy_range(choices["val_accuracy"].tolist()),
+        tickformat=ACCURACY_TICKS,
         nticks=5,
     )
     return figure
@@ -222,8 +218,8 @@ def parallel(choices: pd.DataFrame) -> go.Figure:
     Lines are drawn as those of any figure: plotly's own parallel coordinates need WebGL and a
     script from text, which the page forbids.
     """
-    figure = _figure("", "")
-    axes = ["N", "B", "C", "F", "K", "P", "parameters", "val_accuracy"]
+    figure = plain_figure("", "")
+    axes = [*LETTERS.values(), "parameters", "val_accuracy"]
     scaled, ends = {}, {}
     for name in axes:
         values = [math.nan if pd.isna(v) else float(v) for v in choices[name].tolist()]
@@ -235,9 +231,9 @@ def parallel(choices: pd.DataFrame) -> go.Figure:
     best = max(1, round(0.1 * len(choices)))
     half = len(choices) // 2
     groups = (
-        ("lower half", order > max(half, best), _GREY, 0.35, 1.0),
-        ("upper half", (order > best) & (order <= max(half, best)), _BLUE, 0.45, 1.0),
-        ("best tenth" if best > 1 else "best", order <= best, _ORANGE, 0.95, 2.0),
+        ("lower half", order > max(half, best), GREY, 0.35, 1.0),
+        ("upper half", (order > best) & (order <= max(half, best)), BLUE, 0.45, 1.0),
+        ("best tenth" if best > 1 else "best", order <= best, ORANGE, 0.95, 2.0),
     )
     numbers = choices["number"].tolist()
     for name, chosen, color, opacity, width in groups:
@@ -270,7 +266,7 @@ def parallel(choices: pd.DataFrame) -> go.Figure:
         range=[-0.4, len(axes) - 0.55],
         side="bottom",
         tickangle=0,
-        gridcolor=_GREY,
+        gridcolor=GREY,
         title=None,
     )
     figure.update_yaxes(visible=False, range=[-0.16, 1.16])
@@ -300,7 +296,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Fig
     """
     labelled, numbered = len(classes) <= _LABELLED_CLASSES, len(classes) <= _NUMBERED_CLASSES
     shares = [[n / (sum(row) or 1) for n in row] for row in matrix]
-    figure = _figure("answer", "true class")
+    figure = plain_figure("answer", "true class")
     for name, color, wanted in (("right", "61,143,209", True), ("wrong", "221,107,16", False)):
         shown = [
             [share if (i == j) is wanted and share > 0 else None for j, share in enumerate(row)]
@@ -338,9 +334,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> go.Fig
 def _panels(rows: int, columns: int, **layout: Any) -> go.Figure:
     """A figure of several panels, all in the way of `figures`."""
     figure = make_subplots(rows=rows, cols=columns, **layout)
-    plain = _figure("", "").layout.to_plotly_json()
+    plain = plain_figure("", "").layout.to_plotly_json()
     figure.update_layout(**{k: v for k, v in plain.items() if k not in ("xaxis", "yaxis")})
-    figure.update_layout(showlegend=False, font={"family": _FONT, "size": 12, "color": _TEXT})
+    figure.update_layout(showlegend=False, font={"family": FONT, "size": 12, "color": _TEXT})
     figure.update_xaxes(gridcolor=_GRID, zeroline=False, automargin=True)
     figure.update_yaxes(gridcolor=_GRID, zeroline=False, automargin=True)
     return figure

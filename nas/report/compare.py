@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from nas.final.statistics import difference_interval
 from nas.numbers import millions, percent, percent_range, points, whole
 from nas.report import figures, tables, words
 from nas.report.document import Plot, document, write_page
-from nas.report.final import last_final
+from nas.report.final import chosen_in_words, cost, last_final
 from nas.report.markup import Column, section, table
 from nas.study.records import Outcome, StudyRecord
 from nas.study.settings import flat, settings_to_json
@@ -31,8 +32,8 @@ def write_comparison(first: StudyRecord, second: StudyRecord, reports_dir: Path 
     Raises:
         OSError: the directory or the file cannot be written; an older page is then unchanged.
     """
-    name = f"{first.name}-and-{second.name}"
-    return write_page(render_comparison(first, second), Path(reports_dir), name)
+    page = render_comparison(first, second)
+    return write_page(page, Path(reports_dir), first.name, second.name)
 
 
 def render_comparison(first: StudyRecord, second: StudyRecord) -> str:
@@ -76,23 +77,29 @@ def verdict(first: StudyRecord, second: StudyRecord) -> str:
         return f"{words.listed(missing)} found no design so far."
     if other_images(first, second):
         return "Which is better cannot be read from accuracies on different images."
-    (high, better), (low, worse) = sorted(
+    (high, better), (_, worse) = sorted(
         best, key=lambda pair: -(pair[1].val_accuracy or 0.0) if pair[1] else 0.0
     )
     assert better is not None
     assert worse is not None
-    upper, lower = words.interval_of(high, better), words.interval_of(low, worse)
-    gap = (better.val_accuracy or 0.0) - (worse.val_accuracy or 0.0)
+    shares = better.val_accuracy or 0.0, worse.val_accuracy or 0.0
+    gap = shares[0] - shares[1]
     if gap == 0:
         text = "Both reach the same validation accuracy"
     else:
         text = f"{high.name} is ahead by {points(gap).lstrip('+')} points"
-    if upper is None or lower is None:
+    images = high.settings.validation_images
+    if images < 1:
         return f"{text}."
-    if upper.low <= lower.high:
-        text += "; the 95% intervals overlap, so these images do not settle which is better"
-    else:
-        text += "; the 95% intervals do not overlap"
+    sure = difference_interval(shares[0], images, shares[1], images)
+    text += (
+        f"; the 95% interval of the difference, {points(sure.low)} to {points(sure.high)} points, "
+    )
+    text += (
+        "holds 0, so these images do not settle which is better"
+        if sure.low <= 0
+        else "leaves out 0, so luck with these images alone does not explain it"
+    )
     trained = [f"{whole(len(study.ranking))} of {study.name}" for study in (first, second)]
     return (
         f"{text}. Each is the best of its designs that were trained to the end "
@@ -123,6 +130,7 @@ def _found(studies: dict[str, StudyRecord]) -> str:
                 "mult_adds": best and best.mult_adds,
                 "val_accuracy": best and best.val_accuracy,
                 "interval": interval and percent_range(interval.low, interval.high),
+                "tested": final and chosen_in_words(final),
                 "test": tested and tested.value,
                 "test_interval": tested and percent_range(tested.low, tested.high),
             }
@@ -135,6 +143,7 @@ def _found(studies: dict[str, StudyRecord]) -> str:
         Column("mult_adds", "Mult-adds", millions),
         Column("val_accuracy", "Validation accuracy", percent),
         Column("interval", "95% interval", kind="text"),
+        Column("tested", "Tested design", kind="text design"),
         Column("test", "Test accuracy", percent),
         Column("test_interval", "95% interval", kind="text"),
     )
@@ -192,6 +201,7 @@ def _cost(studies: dict[str, StudyRecord]) -> str:
             "seconds": words.training_seconds(study),
             "minutes": words.device_minutes(study) or None,
             "devices": words.listed(words.devices(study)) or None,
+            "final": (final := last_final(study)) and cost(final),
         }
         for name, study in studies.items()
     ]
@@ -201,9 +211,10 @@ def _cost(studies: dict[str, StudyRecord]) -> str:
         Column("trained", "Designs trained", _integer),
         Column("stopped", "Stopped early", _integer),
         Column("saved", "Epochs saved", _integer),
-        Column("seconds", "Training time", words.duration, exact=True),
+        Column("seconds", "Search: training time", words.duration, exact=True),
         Column("minutes", "By device", kind="text"),
         Column("devices", "Devices", kind="text long"),
+        Column("final", "Final training", kind="text long"),
     )
     return section("Cost", table(pd.DataFrame(rows), columns, caption="What it cost"))
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 
@@ -17,6 +18,7 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; base-uri 'none'; form-action 'none'"
 )
+_VERSUS = "--vs--"  # between the names of two studies
 _HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>')  # as `markup.section` writes it
 
 
@@ -86,22 +88,37 @@ def _contents(content: str) -> str:
     )
 
 
-def write_page(page: str, directory: Path, name: str) -> Path:
-    """Writes a page as `directory/NAME.html` and returns its path. An older one is replaced.
+def write_page(page: str, directory: Path, *names: str) -> Path:
+    """Writes the page of a study, or of two, and returns its path. An older one is replaced.
+
+    It is `directory/NAME.html`, or `directory/A--vs--B.html`, with the names as `slug` makes them.
 
     Raises:
         OSError: the directory or the file cannot be written; an older page is then unchanged.
     """
-    path = directory / f"{slug(name)}.html"
+    path = page_path(directory, *names)
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(encoded(page))
     return path
 
 
-def slug(name: str) -> str:
-    """A study's name as a plain file name: only `A-Za-z0-9._-`, not hidden, not too long."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".")[:200] or "study"
+def page_path(directory: Path, *names: str) -> Path:
+    """Where the page of a study, or of two, is written."""
+    return directory / f"{_VERSUS.join(slug(name, 200 // len(names)) for name in names)}.html"
+
+
+def slug(name: str, longest: int = 200) -> str:
+    """A study's name as a plain file name: only `A-Za-z0-9._-`, not hidden, not too long.
+
+    A name that is none, or looks like that of a comparison, ends in a digest, so that no two
+    studies share a file.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".")
+    if plain == name and len(name) <= longest and name and _VERSUS not in name:
+        return name
+    digest = sha256(name.encode("utf-8", errors="surrogatepass")).hexdigest()[:8]
+    return f"{plain[: longest - 9] or 'study'}-{digest}"
 
 
 def encoded(page: str) -> bytes:

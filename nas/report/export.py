@@ -42,7 +42,8 @@ def study_document(study: StudyRecord | UnreadableStudy) -> dict[str, Any]:
         about = {
             "trained": study.trained,
             "incumbent": None if best is None else best.number,
-            "pareto_front": [trial.number for trial in study.pareto_front()],
+            "pareto_front": [trial.number for trial in study.pareto_front(study.front_size)],
+            "pareto_front_by": study.front_size,
             "settings": dataclasses.asdict(study.settings),
             "notes": study.notes,
             "seed": study.seed,
@@ -61,7 +62,7 @@ def trials_csv(study: StudyRecord | UnreadableStudy) -> bytes:
     """One row per trial, UTF-8. Lists, such as `blocks` and `curve`, are JSON; unknown is empty."""
     names = ("number", "outcome", "design", *_DESIGN, "epochs", *_PLAIN, *_TRAINING, "curve")
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, names, extrasaction="ignore")
     writer.writeheader()
     for trial in study.trials:
         row = _plain(_trial(trial))

@@ -21,18 +21,18 @@ from nas.study.records import Outcome
 TRAINED = outcome_name(Outcome.TRAINED)
 STOPPED = outcome_name(Outcome.STOPPED_EARLY)
 
-_BLUE = "#3d8fd1"
-_ORANGE = "#dd6b10"
-_GREY = "#868e99"
+BLUE = "#3d8fd1"
+ORANGE = "#dd6b10"
+GREY = "#868e99"
 _GREEN = "#2f9e62"
 _VIOLET = "#a259d9"
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 _SIDES = (  # how two studies are told apart
-    {"color": _BLUE, "dash": "solid", "symbol": "circle"},
-    {"color": _ORANGE, "dash": "dash", "symbol": "diamond"},
+    {"color": BLUE, "dash": "solid", "symbol": "circle"},
+    {"color": ORANGE, "dash": "dash", "symbol": "diamond"},
 )
 _MANY_CURVES = 50  # lie over one another, and are fainter each
-_ACCURACY_TICKS = ".2~%"
+ACCURACY_TICKS = ".2~%"
 
 
 def plotly_js() -> str:
@@ -56,7 +56,7 @@ def history(trials: pd.DataFrame, incumbents: pd.DataFrame) -> go.Figure:
     """Validation accuracy by trial number, and the incumbent as a step line."""
     trials = trials.dropna(subset=["val_accuracy"])
     incumbents = incumbents.dropna(subset=["val_accuracy"])
-    figure = _figure("trial", "validation accuracy")
+    figure = plain_figure("trial", "validation accuracy")
     figure.add_trace(_dots(trials, "number", STOPPED))
     figure.add_trace(_dots(trials, "number", TRAINED))
     if len(incumbents):
@@ -68,12 +68,12 @@ def history(trials: pd.DataFrame, incumbents: pd.DataFrame) -> go.Figure:
                 y=[*incumbents["val_accuracy"].tolist(), last["val_accuracy"]],
                 name="incumbent",
                 mode="lines",
-                line={"color": _ORANGE, "width": 2.5, "shape": "hv"},
+                line={"color": ORANGE, "width": 2.5, "shape": "hv"},
                 hoverinfo="skip",
             )
         )
-    figure.update_xaxes(_whole_ticks(trials["number"].tolist()))
-    figure.update_yaxes(range=_accuracy_range(trials["val_accuracy"].tolist()))
+    figure.update_xaxes(whole_ticks(trials["number"].tolist()))
+    figure.update_yaxes(range=accuracy_range(trials["val_accuracy"].tolist()))
     return figure
 
 
@@ -94,7 +94,7 @@ def accuracy_by_parameters(
     trials = trials.dropna(subset=["val_accuracy", "parameters"])
     others = None if references is None else references[references["fits"]]
     known_others = others is not None and len(others) > 0
-    figure = _figure("parameters", "accuracy" if known_others else "validation accuracy")
+    figure = plain_figure("parameters", "accuracy" if known_others else "validation accuracy")
     figure.add_trace(_dots(trials, "parameters", STOPPED))
     figure.add_trace(_dots(trials, "parameters", TRAINED))
     if front is not None and len(front) > 1:
@@ -104,7 +104,7 @@ def accuracy_by_parameters(
                 y=front["val_accuracy"].tolist(),
                 name="Pareto front",
                 mode="lines",
-                line={"color": _ORANGE, "width": 2, "shape": "hv", "dash": "dot"},
+                line={"color": ORANGE, "width": 2, "shape": "hv", "dash": "dot"},
                 hoverinfo="skip",
             )
         )
@@ -116,7 +116,7 @@ def accuracy_by_parameters(
                 y=best["val_accuracy"].tolist(),
                 name="incumbent",
                 mode="markers",
-                marker={"color": _ORANGE, "size": 17, "symbol": "star"},
+                marker={"color": ORANGE, "size": 17, "symbol": "star"},
                 **_hover(best, "parameters", "incumbent"),
             )
         )
@@ -133,7 +133,7 @@ def accuracy_by_parameters(
                     "middle left" if size > max_parameters / 3 else "middle right"
                     for size in known["parameters"]
                 ],
-                marker={"color": _ORANGE, "size": 14, "symbol": "diamond-open"},
+                marker={"color": ORANGE, "size": 14, "symbol": "diamond-open"},
                 hoverinfo="skip",
             )
         )
@@ -154,7 +154,7 @@ def accuracy_by_parameters(
         nticks=8,
         dtick="D2" if wide else None,  # 1, 2, 5, 10, ...
     )
-    figure.update_yaxes(range=_accuracy_range(accuracies))
+    figure.update_yaxes(range=accuracy_range(accuracies))
     figure.add_shape(
         type="line",
         x0=max_parameters,
@@ -162,7 +162,7 @@ def accuracy_by_parameters(
         y0=0,
         y1=1,
         yref="paper",
-        line={"color": _GREY, "width": 2, "dash": "dash"},
+        line={"color": GREY, "width": 2, "dash": "dash"},
         name=f"budget: {whole(max_parameters)} parameters",
         showlegend=True,
     )
@@ -172,24 +172,24 @@ def accuracy_by_parameters(
 def learning_curves(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
     """Validation accuracy by epoch, one line per trial that ends in a dot."""
     curves = curves.dropna(subset=["val_accuracy"])
-    figure = _figure("epoch", "validation accuracy")
+    figure = plain_figure("epoch", "validation accuracy")
     best = curves["number"] == (-1 if incumbent is None else incumbent)
     trained, stopped = curves["outcome"] == TRAINED, curves["outcome"] == STOPPED
     other = curves[~trained & ~stopped & ~best]
-    grey, blue = {"color": _GREY, "width": 1.2}, {"color": _BLUE, "width": 1.4}
+    grey, blue = {"color": GREY, "width": 1.2}, {"color": BLUE, "width": 1.4}
     _add_lines(figure, other, "not finished", {**grey, "dash": "dot"}, opacity=0.8)
     many = curves[stopped]["number"].nunique() > _MANY_CURVES
     _add_lines(figure, curves[stopped], STOPPED, grey, opacity=0.25 if many else 0.6)
     _add_lines(figure, curves[trained & ~best], TRAINED, blue, opacity=0.7)
-    _add_lines(figure, curves[best], "incumbent", {"color": _ORANGE, "width": 3.5}, opacity=1)
-    figure.update_xaxes(_whole_ticks(curves["epoch"].tolist()))
-    figure.update_yaxes(range=_accuracy_range(curves["val_accuracy"].tolist()))
+    _add_lines(figure, curves[best], "incumbent", {"color": ORANGE, "width": 3.5}, opacity=1)
+    figure.update_xaxes(whole_ticks(curves["epoch"].tolist()))
+    figure.update_yaxes(range=accuracy_range(curves["val_accuracy"].tolist()))
     return figure
 
 
 def compared_incumbents(incumbents: pd.DataFrame) -> go.Figure:
     """Step lines of `tables.incumbent_by_effort`, one for each `study`."""
-    figure = _figure("designs trained", "validation accuracy")
+    figure = plain_figure("designs trained", "validation accuracy")
     for (name, steps), look in zip(incumbents.groupby("study", sort=False), _SIDES, strict=False):
         figure.add_trace(
             go.Scatter(
@@ -201,14 +201,14 @@ def compared_incumbents(incumbents: pd.DataFrame) -> go.Figure:
                 marker={"color": look["color"], "symbol": look["symbol"], "size": 8},
             )
         )
-    figure.update_xaxes(_whole_ticks(incumbents["trained"].tolist()))
-    figure.update_yaxes(range=_accuracy_range(incumbents["val_accuracy"].dropna().tolist()))
+    figure.update_xaxes(whole_ticks(incumbents["trained"].tolist()))
+    figure.update_yaxes(range=accuracy_range(incumbents["val_accuracy"].dropna().tolist()))
     return figure
 
 
 def compared_sizes(trials: pd.DataFrame) -> go.Figure:
     """Validation accuracy against parameters, with the trials of each `study` told apart."""
-    figure = _figure("parameters", "validation accuracy")
+    figure = plain_figure("parameters", "validation accuracy")
     for (name, shown), look in zip(trials.groupby("study", sort=False), _SIDES, strict=False):
         label = escape(str(name), quote=False)
         figure.add_trace(
@@ -223,25 +223,25 @@ def compared_sizes(trials: pd.DataFrame) -> go.Figure:
         )
     sizes = trials["parameters"].tolist()
     figure.update_xaxes(type="log" if max(sizes) > 10 * min(sizes) else "linear", tickformat="~s")
-    figure.update_yaxes(range=_accuracy_range(trials["val_accuracy"].tolist()))
+    figure.update_yaxes(range=accuracy_range(trials["val_accuracy"].tolist()))
     return figure
 
 
 def run_accuracy(epochs: pd.DataFrame) -> go.Figure:
     """Validation accuracy of one run by epoch."""
-    figure = _figure("epoch", "validation accuracy")
-    figure.add_trace(_run_line(epochs, "val_accuracy", "validation", _ORANGE))
-    figure.update_xaxes(_whole_ticks(epochs["epoch"].tolist()))
-    figure.update_yaxes(range=_accuracy_range(epochs["val_accuracy"].tolist()))
+    figure = plain_figure("epoch", "validation accuracy")
+    figure.add_trace(_run_line(epochs, "val_accuracy", "validation", ORANGE))
+    figure.update_xaxes(whole_ticks(epochs["epoch"].tolist()))
+    figure.update_yaxes(range=accuracy_range(epochs["val_accuracy"].tolist()))
     return figure
 
 
 def run_loss(epochs: pd.DataFrame) -> go.Figure:
     """Training and validation loss of one run by epoch."""
-    figure = _figure("epoch", "loss")
-    figure.add_trace(_run_line(epochs, "train_loss", "training", _BLUE))
-    figure.add_trace(_run_line(epochs, "val_loss", "validation", _ORANGE))
-    figure.update_xaxes(_whole_ticks(epochs["epoch"].tolist()))
+    figure = plain_figure("epoch", "loss")
+    figure.add_trace(_run_line(epochs, "train_loss", "training", BLUE))
+    figure.add_trace(_run_line(epochs, "val_loss", "validation", ORANGE))
+    figure.update_xaxes(whole_ticks(epochs["epoch"].tolist()))
     figure.update_yaxes(tickformat=".2~f", rangemode="tozero")
     return figure
 
@@ -257,7 +257,8 @@ def _run_line(epochs: pd.DataFrame, column: str, name: str, color: str) -> Any:
     )
 
 
-def _figure(x: str, y: str) -> go.Figure:
+def plain_figure(x: str, y: str) -> go.Figure:
+    """A figure without marks, with the titles of its axes, in the ways of this module."""
     axis = {"gridcolor": "rgba(128,128,128,.25)", "zeroline": False, "automargin": True}
     title = {"standoff": 12}
     return go.Figure(
@@ -265,10 +266,10 @@ def _figure(x: str, y: str) -> go.Figure:
             "template": {},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"family": _FONT, "size": 13, "color": "#767c86"},
+            "font": {"family": FONT, "size": 13, "color": "#767c86"},
             "margin": {"l": 12, "r": 16, "t": 12, "b": 12},
             "xaxis": {**axis, "title": {**title, "text": x}},
-            "yaxis": {**axis, "title": {**title, "text": y}, "tickformat": _ACCURACY_TICKS},
+            "yaxis": {**axis, "title": {**title, "text": y}, "tickformat": ACCURACY_TICKS},
             "showlegend": True,
             "legend": {
                 "orientation": "h",
@@ -281,7 +282,7 @@ def _figure(x: str, y: str) -> go.Figure:
             "hoverlabel": {
                 "bgcolor": "#20262e",
                 "bordercolor": "#20262e",
-                "font": {"color": "#ffffff", "family": _FONT, "size": 13},
+                "font": {"color": "#ffffff", "family": FONT, "size": 13},
                 "align": "left",
             },
             "dragmode": False,  # a finger on a figure scrolls the page
@@ -298,7 +299,7 @@ def _dots(trials: pd.DataFrame, x: str, outcome: str) -> Any:
         name=outcome,
         mode="markers",
         marker={
-            "color": _GREY if faded else _BLUE,
+            "color": GREY if faded else BLUE,
             "size": 8 if faded else 9,
             "symbol": "circle-open" if faded else "circle",
             "opacity": 0.8 if faded else 0.95,
@@ -419,14 +420,14 @@ def _rounded(values: pd.Series) -> list[float]:
     return [round(value, 6) for value in values.tolist()]
 
 
-def _accuracy_range(values: Sequence[float]) -> list[float]:
+def accuracy_range(values: Sequence[float]) -> list[float]:
     """The values with some room around them, and none of it outside 0..1 but for the marks."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = max(0.02, 0.06 * (high - low))
     return [max(-0.02, low - room), min(1.02, high + room)]
 
 
-def _whole_ticks(values: Sequence[int]) -> dict[str, object]:
+def whole_ticks(values: Sequence[int]) -> dict[str, object]:
     """Axis settings for whole numbers: no tick between two of them."""
     low, high = min(values, default=0), max(values, default=0)
     room = max(0.5, 0.03 * (high - low))

@@ -27,6 +27,14 @@ def last_final(study: StudyRecord) -> FinalRecord | None:
     return None
 
 
+def chosen_in_words(record: FinalRecord) -> str:
+    """Which design was tested, and its size: `trial 4, 1,234 parameters`.
+
+    It is the one that the runs chose, which need not be the incumbent of the search.
+    """
+    return f"{record.chosen.name}, {whole(record.chosen.parameters)} parameters"
+
+
 def final_section(study: StudyRecord) -> str:
     """The section; empty for a study whose test images were never read."""
     if not study.readings:
@@ -49,9 +57,15 @@ def final_section(study: StudyRecord) -> str:
     return section(
         _HEADING,
         f"<p>{escape(summary(record))}</p>{readings}"
-        f"<p>{escape(final_words.choice(record))}</p>{table(frame, columns, best_first=True)}"
+        f"<p>{escape(final_words.choice(record))}</p>"
+        f"{table(frame, columns, caption=_HEADING, best_first=True)}"
         f"{gains}",
     )
+
+
+def cost(record: FinalRecord) -> str:
+    """What the final training spent, beside the search: `1 h 2 min on NVIDIA H200`."""
+    return f"{words.duration(record.seconds)} on {words.listed(record.devices)}"
 
 
 def designs_table(record: FinalRecord) -> pd.DataFrame:

@@ -16,8 +16,8 @@ from nas.final.records import Exported, FinalDesign, FinalRecord
 from nas.final.references import DATASET, LITERATURE, PUBLISHED
 from nas.final.statistics import wilson_interval
 from nas.report.drawing import parts
-from nas.report.tables import UNFINISHED, _frame, outcome_name
-from nas.study.importances import Importance, Importances, letter
+from nas.report.tables import UNFINISHED, outcome_name, typed_frame
+from nas.study.importances import LETTERS, Importance, Importances, letter
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 
 PROPOSED = "proposed"
@@ -53,7 +53,9 @@ def funnel_table(study: StudyRecord) -> pd.DataFrame:
             share = trials / total if total else None
             rows.append({"step": name, "trials": trials, "share": share, "left": left})
         left -= trials
-    return _frame(rows, {"step": "string", "trials": "Int64", "share": "Float64", "left": "Int64"})
+    return typed_frame(
+        rows, {"step": "string", "trials": "Int64", "share": "Float64", "left": "Int64"}
+    )
 
 
 def progress_table(study: StudyRecord) -> pd.DataFrame:
@@ -85,7 +87,7 @@ def progress_table(study: StudyRecord) -> pd.DataFrame:
             rows.append(last)
     if last is not None and last is not rows[-1]:
         rows.append(last)
-    return _frame(
+    return typed_frame(
         rows,
         {"number": "Int64", "elapsed": "Float64", "worked": "Float64", "incumbent": "Float64"},
     )
@@ -97,7 +99,7 @@ def choices_table(study: StudyRecord) -> pd.DataFrame:
     N stages, B blocks in all, C channels of the widest stage, F the largest kernel, K the largest
     kernel of a projection shortcut (none without one), P the pool.
     """
-    return _frame(
+    return typed_frame(
         (
             {
                 "number": t.number,
@@ -115,7 +117,7 @@ def choices_table(study: StudyRecord) -> pd.DataFrame:
             if t.val_accuracy is not None and t.parameters is not None
         ),
         {
-            **dict.fromkeys(("number", "N", "B", "C", "F", "K", "P", "parameters"), "Int64"),
+            **dict.fromkeys(("number", *LETTERS.values(), "parameters"), "Int64"),
             "val_accuracy": "Float64",
         },
     )
@@ -140,7 +142,7 @@ def thinned(choices: pd.DataFrame, limit: int) -> pd.DataFrame:
 
 def importance_table(found: Importances) -> pd.DataFrame:
     """What mattered: first the letters, then the single choices, each by its `share`."""
-    return _frame(
+    return typed_frame(
         [*_importance_rows("letter", found.letters), *_importance_rows("choice", found.choices)],
         {
             "kind": "string",
@@ -166,7 +168,7 @@ def reference_table(study: StudyRecord, final: FinalRecord | None) -> pd.DataFra
     marked = [
         {**row, "mark": _mark(i), "fits": row["parameters"] <= limit} for i, row in enumerate(rows)
     ]
-    return _frame(
+    return typed_frame(
         marked,
         {
             "mark": "string",
@@ -192,7 +194,7 @@ def share_table(trial: TrialRecord, study: StudyRecord) -> pd.DataFrame:
     costs = parts(trial.architecture, study.settings.input)
     parameters = sum(cost.parameters for cost in costs.values())
     mult_adds = sum(cost.mult_adds for cost in costs.values())
-    return _frame(
+    return typed_frame(
         (
             {
                 "part": part,
@@ -216,7 +218,7 @@ def share_table(trial: TrialRecord, study: StudyRecord) -> pd.DataFrame:
 def layers_table(trial: TrialRecord, study: StudyRecord) -> pd.DataFrame:
     """The layers of a design in the order of the forward pass. Raises as `share_table`."""
     assert trial.architecture is not None
-    return _frame(
+    return typed_frame(
         (
             {
                 "name": layer.name,
@@ -252,7 +254,7 @@ def class_table(exported: Exported) -> pd.DataFrame:
             }
         )
     rows.sort(key=lambda row: 2.0 if row["accuracy"] is None else row["accuracy"])
-    return _frame(
+    return typed_frame(
         rows,
         {
             "name": "string",
@@ -275,7 +277,7 @@ def confused_table(final: FinalRecord, top: int) -> pd.DataFrame:
         if label != predicted and images
     ]
     pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
-    return _frame(
+    return typed_frame(
         (
             {
                 "label": final.classes[label],

@@ -34,8 +34,8 @@ def table(
     frame: pd.DataFrame,
     columns: Sequence[Column],
     *,
+    caption: str,
     best_first: bool = False,
-    caption: str = "",
 ) -> str:
     """A table in a container of its own, so that a wide one scrolls without moving the page.
 
@@ -45,8 +45,8 @@ def table(
     Args:
         frame: the rows.
         columns: which columns, and how.
-        best_first: whether the first row is marked.
         caption: what the table holds, for who does not see the heading above it.
+        best_first: whether the first row is marked.
     """
     note = ""
     if len(frame) > MOST_ROWS:
@@ -62,21 +62,26 @@ def table(
     head = "".join(f'<th scope="col"{c.css}>{escape(c.heading)}</th>' for c in columns)
     rows: list[str] = []
     for values in zip(*(frame[c.name].tolist() for c in columns), strict=True):
-        cells = "".join(_cell(c, v) for c, v in zip(columns, values, strict=True))
+        cells = "".join(
+            _cell(c, v, "td" if place else 'th scope="row"')
+            for place, (c, v) in enumerate(zip(columns, values, strict=True))
+        )
         rows.append(f"<tr{' class=best' if best_first and not rows else ''}>{cells}</tr>")
-    named = f'<caption class="unseen">{escape(caption)}</caption>' if caption else ""
+    named = f'<caption class="unseen">{escape(caption)}</caption>'
     return (
         f'{note}<div class="scroll" tabindex="0" role="group" '
-        f'aria-label="{escape(caption or "Table")}"><table>{named}'
+        f'aria-label="{escape(caption)}"><table>{named}'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def _cell(column: Column, value: Any) -> str:
+def _cell(column: Column, value: Any, tag: str) -> str:
+    """A cell; the first of a row names it, for who hears the table."""
+    end = tag[:2]
     if pd.isna(value):
-        return f"<td{column.css}>{MISSING}</td>"
+        return f"<{tag}{column.css}>{MISSING}</{end}>"
     exact = f' data-value="{escape(str(value))}"' if column.exact else ""
-    return f"<td{column.css}{exact}>{escape(column.show(value))}</td>"
+    return f"<{tag}{column.css}{exact}>{escape(column.show(value))}</{end}>"
 
 
 def facts(values: Mapping[str, str]) -> str:

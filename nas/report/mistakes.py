@@ -17,6 +17,7 @@ from nas.final.records import FinalRecord, Mistake
 _SIDE = 96  # pixels, at most; larger pictures are made smaller
 _LARGEST_FILE = 20_000_000  # bytes
 _LARGEST_IMAGE = 4_000_000  # pixels
+_SURE, _LIKELY = 0.9, 0.5  # probabilities of an answer
 _WIDE = 64  # as shown, where a picture is smaller
 
 
@@ -37,9 +38,13 @@ def pictures_of(final: FinalRecord, folder: Path | None) -> Pictures:
     """
     mistakes = final.exported.mistakes
     nothing = (None,) * len(mistakes)
-    if folder is None or not folder.is_dir():
+    if folder is None:
+        return Pictures(nothing, "the folder of the exported model was not given")
+    if not folder.is_dir():
         return Pictures(
-            nothing, "the folder of the exported model was not on the machine that made this report"
+            nothing,
+            "the folder of the exported model is not where this report was made: it was deleted, "
+            "moved, or lies on another machine",
         )
     if _read(folder) != final.read:
         return Pictures(nothing, "the folder of the exported model holds another final training")
@@ -69,6 +74,14 @@ def gallery(final: FinalRecord, pictures: Pictures) -> str:
         'repeat(auto-fill,minmax(8rem,1fr));list-style:none;margin:.5rem 0 0;padding:0">'
         f"{''.join(items)}</ul>"
     )
+
+
+def sureness(final: FinalRecord) -> str:
+    """How sure the exported network is where it is wrong, in words."""
+    most = max((mistake.probability for mistake in final.exported.mistakes), default=0.0)
+    if most >= _SURE:
+        return "sure about"
+    return f"{'rather' if most >= _LIKELY else 'not'} sure about (at most {most:.0%})"
 
 
 def mistake_in_words(final: FinalRecord, mistake: Mistake) -> str:

@@ -11,7 +11,8 @@ import pandas as pd
 from nas.numbers import millions, percent, percent_range, whole
 from nas.report import figures, insights, sections, tables, words
 from nas.report.document import Plot, document, write_page
-from nas.report.final import final_section, last_final
+from nas.report.final import chosen_in_words, final_section, last_final
+from nas.report.final import cost as final_cost
 from nas.report.markup import MISSING, Column, facts, section, table
 from nas.report.unreadable import render_unreadable
 from nas.study.records import Outcome, StudyRecord, UnreadableStudy
@@ -76,12 +77,12 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
         final_section(study),
         *(plot.section() for plot in tested),
         sections.tested_section(final, folder) if final else "",
-        sections.design_section(study),
+        sections.design_section(study, final),
         *(plot.section() for plot in plots),
         sections.references_section(study, references),
         _ranking(study),
         _front(study),
-        _outcomes(study),
+        _reasons(study),
         _settings(study),
         _every_trial(study, trials),
     ]
@@ -101,7 +102,7 @@ def _cards(study: StudyRecord) -> str:
     if best is not None and best.val_accuracy is not None:
         interval = words.interval_of(study, best)
         detail = (
-            f"95% interval {percent_range(interval.low, interval.high)}"
+            f"trial {best.number}; 95% interval {percent_range(interval.low, interval.high)}"
             if interval
             else f"trial {best.number}"
         )
@@ -109,23 +110,28 @@ def _cards(study: StudyRecord) -> str:
     final = last_final(study)
     if final is not None:
         accuracy = final.exported.accuracy
-        detail = f"95% interval {percent_range(accuracy.low, accuracy.high)}"
+        sure = f"95% interval {percent_range(accuracy.low, accuracy.high)}"
+        detail = f"{chosen_in_words(final)}; {sure}"
         cards.append(("Test accuracy", percent(accuracy.value), detail))
     if best is not None and best.parameters is not None:
         share = best.parameters / study.settings.limits.max_parameters
         budget = whole(study.settings.limits.max_parameters)
-        cards.append(("Parameters", whole(best.parameters), f"{share:.1%} of {budget}"))
+        label = f"Parameters of trial {best.number}"
+        cards.append((label, whole(best.parameters), f"{share:.1%} of {budget}"))
     if best is not None and best.mult_adds is not None:
-        cards.append(("Mult-adds", millions(best.mult_adds), "per image"))
+        label = f"Mult-adds of trial {best.number}"
+        cards.append((label, millions(best.mult_adds), "per image"))
     stopped = study.outcomes[Outcome.STOPPED_EARLY]
-    trials = words.plural(len(study.trials), "trial")
-    cards.append(("Designs trained", whole(study.trained), f"in {trials}"))
+    detail = f"{whole(study.trained - stopped)} to the end, {whole(stopped)} stopped early"
+    cards.append(("Designs trained", whole(study.trained), detail))
     if stopped:
         detail = f"by {words.plural(stopped, 'early stop')}"
         cards.append(("Epochs saved", whole(words.epochs_saved(study)), detail))
     seconds = words.training_seconds(study)
     if seconds is not None:
-        cards.append(("Training time", words.duration(seconds), words.device_minutes(study)))
+        cards.append(
+            ("Search: training time", words.duration(seconds), words.device_minutes(study))
+        )
     items = "".join(
         f'<li><span class="label">{escape(label)}</span> <span class="value">{escape(value)}</span>'
         f' <span class="detail">{escape(detail)}</span></li>'
@@ -145,7 +151,11 @@ def _summary(study: StudyRecord) -> str:
         else f'<dt>How sure</dt><dd class="caution"><p>{escape(caution)}</p></dd>'
     )
     how = words.searched(study)
-    cost = "".join(f"<p>{escape(sentence)}</p>" for sentence in words.cost(study))
+    spent = words.cost(study)
+    final = last_final(study)
+    if final is not None:
+        spent.append(f"The final training took {final_cost(final)}, summed over its runs.")
+    cost = "".join(f"<p>{escape(sentence)}</p>" for sentence in spent)
     return section(
         "Summary",
         f'<dl class="summary"><dt>Asked</dt><dd><p>{escape(words.asked(study))}</p>'
@@ -159,7 +169,8 @@ def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -
     best = None if study.incumbent is None else study.incumbent.number
     max_parameters = study.settings.limits.max_parameters
     incumbents = tables.incumbent_table(study)
-    front = tables.front_table(study)
+    # The figure's steps are over parameters: a front of mult-adds has none in it.
+    front = tables.front_table(study) if study.front_size == "parameters" else None
     shown = tables.shown_curves(study)
     curves = tables.curve_table(replace(study, trials=shown))
     by_epoch = tables.curves_by_epoch(curves)
@@ -175,7 +186,11 @@ def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -
             "How the search went",
             "Look at the step line, the best design so far: where it stays flat, more trials "
             "brought nothing better.",
-            table(steps, (*_TRIAL, _ACCURACY, Column("incumbent", "Incumbent (trial)", _integer))),
+            table(
+                steps,
+                (*_TRIAL, _ACCURACY, Column("incumbent", "Incumbent (trial)", _integer)),
+                caption="How the search went",
+            ),
             None if measured.empty else figures.figure_json(figures.history(measured, incumbents)),
         ),
         sections.time_plot(study),
@@ -183,8 +198,9 @@ def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -
             "size",
             "Accuracy and size",
             "Look at how close the best designs come to the budget (dashed), and what smaller "
-            "ones give up (the dotted steps)." + ("" if references.empty else _SQUARES),
-            table(sized, (*_TRIAL, *_DESIGN, _ACCURACY)),
+            f"ones give up{'' if front is None else ' (the dotted steps)'}."
+            + ("" if references.empty else _SQUARES),
+            table(sized, (*_TRIAL, *_DESIGN, _ACCURACY), caption="Accuracy and size"),
             None
             if sized.empty
             else figures.figure_json(
@@ -197,7 +213,7 @@ def _plots(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -
             "Look at whether the incumbent (thick) still rises at the last epoch, and whether a "
             "curve that was stopped early (grey, ends in a dot) could have caught up."
             + words.curves_shown(study, len(shown)),
-            table(by_epoch, (_TRIAL[0], *epochs)),
+            table(by_epoch, (_TRIAL[0], *epochs), caption="Validation accuracy by epoch"),
             None if by_epoch.empty else figures.figure_json(figures.learning_curves(curves, best)),
         ),
         sections.importance_plot(study),
@@ -225,32 +241,24 @@ def _front(study: StudyRecord) -> str:
     front = tables.front_table(study)
     if len(front) < 2:
         return ""  # one design is the best of all sizes: the ranking says it
-    caption = f'<p class="caption">{escape(words.front_caption())}</p>'
+    caption = f'<p class="caption">{escape(words.front_caption(study))}</p>'
     return section(
         "Pareto front",
         caption + table(front, (_TRIAL[0], *_DESIGN, _ACCURACY), caption="Pareto front"),
     )
 
 
-def _outcomes(study: StudyRecord) -> str:
-    outcomes = tables.outcome_table(study)
-    if outcomes.empty:
-        return section("Outcomes", "<p>The study has no trials yet.</p>")
-    content = table(
-        outcomes,
-        (Column("outcome", "Outcome", kind="text"), Column("trials", "Trials", _integer)),
-        caption="Outcomes",
-    )
+def _reasons(study: StudyRecord) -> str:
     reasons = tables.reason_table(study)
-    if not reasons.empty:
-        columns = (
-            Column("outcome", "Outcome", kind="text"),
-            Column("reason", "Reason", kind="text long"),
-            Column("trials", "Trials", _integer),
-            Column("numbers", "Which", kind="text long"),
-        )
-        content += f"<h3>What went wrong</h3>{table(reasons, columns, caption='What went wrong')}"
-    return section("Outcomes", content)
+    if reasons.empty:
+        return ""
+    columns = (
+        Column("outcome", "Outcome", kind="text"),
+        Column("reason", "Reason", kind="text long"),
+        Column("trials", "Trials", _integer),
+        Column("numbers", "Which", kind="text long"),
+    )
+    return section("What went wrong", table(reasons, columns, caption="What went wrong"))
 
 
 def _settings(study: StudyRecord) -> str:

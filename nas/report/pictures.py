@@ -21,6 +21,21 @@ class PicturesError(RuntimeError):
     """Figures cannot be drawn as pictures here."""
 
 
+def check_browser() -> str:
+    """The browser that draws, to be found before any work is done for it.
+
+    Raises:
+        PicturesError: there is none.
+    """
+    executable = find_browser()
+    if executable is None:
+        raise PicturesError(
+            "--png: expected Chromium or Chrome to draw the figures, got none on the PATH; install "
+            "one (apt-get install chromium), or leave --png out"
+        )
+    return executable
+
+
 def write_pictures(report: Path, directory: Path) -> list[Path]:
     """Writes every figure of a report as `directory/NAME.png`, in the colours of the light theme.
 
@@ -35,12 +50,7 @@ def write_pictures(report: Path, directory: Path) -> list[Path]:
         PicturesError: no browser is there, or it fails.
         OSError: a file cannot be written.
     """
-    executable = find_browser()
-    if executable is None:
-        raise PicturesError(
-            "--png: expected Chromium or Chrome to draw the figures, got none on the PATH; install "
-            "one (apt-get install chromium), or leave --png out"
-        )
+    executable = check_browser()
     try:
         with Browser(executable) as browser:
             page = browser.page()

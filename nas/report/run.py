@@ -37,7 +37,7 @@ def write_run_page(
 def render_run(title: str, epochs: Sequence[EpochResult], about: Mapping[str, str]) -> str:
     """The page of a run as one HTML document."""
     frame = epoch_table(epochs)
-    rows = table(frame, _COLUMNS)
+    rows = table(frame, _COLUMNS, caption="Epochs")
     plots = [
         Plot(
             "accuracy",

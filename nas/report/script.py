@@ -36,9 +36,9 @@ function colours(layout, theme) {
   return change;
 }
 
-function recolour(theme, more) {
+function recolour(theme, more = () => ({})) {
   for (const plot of document.querySelectorAll(".js-plotly-plot")) {
-    Plotly.relayout(plot, {...colours(plot.layout, theme), ...more});
+    Plotly.relayout(plot, {...colours(plot.layout, theme), ...more(plot)});
   }
 }
 
@@ -54,15 +54,16 @@ function draw(name, figure) {
   Plotly.newPlot(name, figure.data, layout, config);
 }
 
-addEventListener("beforeprint", () => recolour("light", {width: paper, height: 340}));
+addEventListener("beforeprint", () => recolour("light",
+  (plot) => ({width: paper, height: plot.classList.contains("tall") ? 560 : 340})));
 addEventListener("afterprint", () => recolour(document.documentElement.dataset.theme,
-  {width: null, height: null, autosize: true}));
+  () => ({width: null, height: null, autosize: true})));
 
 (() => {
   const root = document.documentElement, button = document.getElementById("theme");
   const other = () => root.dataset.theme === "dark" ? "light" : "dark";
   const show = () => { button.textContent = other() === "dark" ? "Dark theme" : "Light theme"; };
-  const take = (theme) => { root.dataset.theme = theme; show(); recolour(theme, {}); };
+  const take = (theme) => { root.dataset.theme = theme; show(); recolour(theme); };
   let chosen = false;
   try { chosen = localStorage.getItem("nas-report-theme") !== null; } catch { /* as above */ }
   button.addEventListener("click", () => {

@@ -13,9 +13,10 @@ from nas.report import charts, insights, words
 from nas.report.document import Plot
 from nas.report.drawing import draw
 from nas.report.figures import figure_json
+from nas.report.final import chosen_in_words
 from nas.report.markup import Column, section, table
-from nas.report.mistakes import gallery, pictures_of
-from nas.study.importances import Importances, importances
+from nas.report.mistakes import gallery, pictures_of, sureness
+from nas.study.importances import LETTERS, Importances, importances
 from nas.study.records import StudyRecord
 
 TOO_FEW = 20  # designs trained to the end, for importances to be shown at all
@@ -23,7 +24,7 @@ ENOUGH = 50  # for them to be read: the best tenth has five then, as Optuna advi
 _MOST_DESIGNS = 600  # drawn in a figure of all designs
 _CONFUSED = 15  # pairs in the table
 
-_NAMES = "N stages, B blocks, C channels, F kernels, K shortcut kernels, P pool"
+_NAMES = ", ".join(f"{letter} {name.replace('_', ' ')}" for name, letter in LETTERS.items())
 
 
 def _integer(value: Any) -> str:
@@ -55,8 +56,8 @@ def funnel_plot(study: StudyRecord) -> Plot:
         "funnel",
         "From proposals to designs",
         "Look at how much of the search was training: proposals over the budget and duplicates "
-        "are never built and cost milliseconds; stopped early and trained are what was paid for.",
-        table(steps, columns),
+        "are never built and cost milliseconds; all others took time, also those that failed.",
+        table(steps, columns, caption="What became of the proposals"),
         figure_json(charts.funnel(steps)) if study.trials else None,
     )
 
@@ -75,7 +76,7 @@ def time_plot(study: StudyRecord) -> Plot:
         "The incumbent over time",
         "Look at when the last rise came: above by the clock, pauses between searches included; "
         "below by the time that was spent in training.",
-        table(progress, columns),
+        table(progress, columns, caption="The incumbent over time"),
         None if progress.empty else figure_json(charts.incumbent_over_time(progress)),
     )
 
@@ -102,7 +103,7 @@ def references_section(study: StudyRecord, references: pd.DataFrame) -> str:
         "alone is worth. Filled ones were measured here, in one final training, alike."
     )
     text = f'<p class="caption">{caption}</p>'
-    return section("Reference networks", text + table(shown, columns))
+    return section("Reference networks", text + table(shown, columns, caption="Reference networks"))
 
 
 def importance_plot(study: StudyRecord) -> Plot:
@@ -122,14 +123,14 @@ def importance_plot(study: StudyRecord) -> Plot:
         Column("name", "Choice", kind="text"),
         Column("letter", "Letter", kind="text"),
         Column("share", "Share", _share),
-        Column("chance", "Chance stays below", _share),
+        Column("chance", "Largest by chance", _share),
         Column("beyond", "Beyond chance", lambda b: "yes" if b else "no", kind="text"),
     )
     return Plot(
         "importances",
         heading,
         importance_in_words(found),
-        table(mattered, columns),
+        table(mattered, columns, caption="What mattered"),
         figure_json(charts.importances(mattered, weak=found.designs < ENOUGH)),
         importance_note(found),
     )
@@ -139,12 +140,17 @@ def importance_in_words(found: Importances) -> str:
     """What to look at among importances."""
     beyond = [i.name for i in found.letters if i.is_beyond_chance]
     text = (
-        "Look at which bars pass their mark: with the same accuracies dealt out at random, 19 of "
-        "20 studies stay below it, so a bar that ends before it says nothing. "
+        "Look at which bars pass the mark: of 19 times that the same accuracies were dealt out at "
+        "random it is the largest bar of all, so where nothing matters one study in 20 has any bar "
+        "beyond it; a bar that ends before it says nothing. "
     )
-    text += f"Beyond it: {words.listed(beyond)}." if beyond else "None ends beyond it."
-    if found.designs < ENOUGH:
-        text += (
+    passed = f"Beyond it: {words.listed(beyond)}." if beyond else "None ends beyond it."
+    if found.designs >= ENOUGH:
+        text += passed
+    else:
+        if beyond:
+            passed = f"Beyond it, but not to be leaned on: {words.listed(beyond)}."
+        text += passed + (
             f" Grey, since {_designs(found.designs)} are few: from {ENOUGH} on the best tenth has "
             "five, the least that Optuna advises."
         )
@@ -174,7 +180,7 @@ def slices_plot(study: StudyRecord) -> Plot:
         "Look at whether a cloud rises or falls: a dot is a design trained to the end, an orange "
         "bar the median of a value with three designs or more. Choices hang together through the "
         f"budget, so one cloud alone is no proof. {_left_out(choices, shown)}",
-        table(shown, _choice_columns()),
+        table(shown, _choice_columns(), caption="Choices of each design"),
         None if choices.empty else figure_json(charts.slices(shown)),
         tall=True,
     )
@@ -195,8 +201,14 @@ def parallel_plot(study: StudyRecord) -> Plot:
     )
 
 
-def design_section(study: StudyRecord) -> str:
-    """The best design as a picture, with its layers; empty without one."""
+def design_section(study: StudyRecord, final: FinalRecord | None = None) -> str:
+    """The best design of the search as a picture, with its layers; empty without one.
+
+    Args:
+        study: whose incumbent is drawn.
+        final: the last final training; a design that it chose instead is named.
+    """
+    heading = "The best design of the search"
     best = study.incumbent
     if best is None or best.architecture is None:
         return ""
@@ -207,13 +219,18 @@ def design_section(study: StudyRecord) -> str:
         shares, layers = insights.share_table(best, study), insights.layers_table(best, study)
     except ValueError as error:  # of another version, or written by hand
         text = f"The design of trial {best.number} cannot be drawn: {error}."
-        return section("The best design", f"<p>{escape(text)}</p>")
+        return section(heading, f"<p>{escape(text)}</p>")
     caption = (
         f"Trial {best.number}, to scale: heights are those of the maps, widths numbers of channels "
         "(of each convolution; the thinnest boxes are a little thicker than they should be). Arcs "
         "are shortcuts: plain lines carry the image on as it is, dashed ones are projections with "
         "the kernel that stands above."
     )
+    if final is not None and final.chosen.architecture != best.architecture:
+        caption += (
+            f" The final training chose another design, {chosen_in_words(final)}: "
+            f"{final.chosen.architecture}."
+        )
     sizes = (
         Column("parameters", "Parameters", _integer),
         Column("mult_adds", "Mult-adds", millions),
@@ -234,12 +251,13 @@ def design_section(study: StudyRecord) -> str:
         *sizes,
     )
     return section(
-        "The best design",
+        heading,
         f'<figure><figcaption class="caption">{escape(caption)}</figcaption>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Picture, scrolls">'
         f"{picture}</div></figure><h3>Where its parameters and mult-adds sit</h3>"
-        f"{table(shares, share_columns)}<details><summary>{whole(len(layers))} layers</summary>"
-        f"{table(layers, layer_columns)}</details>",
+        f"{table(shares, share_columns, caption='Stem, stages and head')}"
+        f"<details><summary>{whole(len(layers))} layers</summary>"
+        f"{table(layers, layer_columns, caption='Layers')}</details>",
     )
 
 
@@ -259,7 +277,9 @@ def confusion_plot(final: FinalRecord) -> Plot:
         "Look off the diagonal: a row is a true class, a column an answer of the exported network, "
         "orange a mistake (darker: more of the class, on a scale of its own), blue a right answer. "
         f"The table names the {_CONFUSED} most frequent mistakes at most.",
-        table(pairs, columns) if len(pairs) else "<p>No test image was classified wrongly.</p>",
+        table(pairs, columns, caption="Most frequent mistakes")
+        if len(pairs)
+        else "<p>No test image was classified wrongly.</p>",
         figure_json(figure),
     )
 
@@ -280,7 +300,8 @@ def tested_section(final: FinalRecord, folder: Path | None) -> str:
     )
     content = (
         '<p class="caption">The exported network on the test images, by class, the worst first. '
-        f"With few images of a class its interval is wide.</p>{table(classes, columns)}"
+        f"With few images of a class its interval is wide.</p>"
+        f"{table(classes, columns, caption='Classes')}"
         "<h3>Surest mistakes</h3>"
     )
     if not final.exported.mistakes:
@@ -289,8 +310,9 @@ def tested_section(final: FinalRecord, folder: Path | None) -> str:
         pictures = pictures_of(final, folder)
         missing = f" Without pictures: {pictures.why}." if pictures.why else ""
         content += (
-            '<p class="caption">Test images that the exported network is sure about, and wrong; '
-            f"some may be labelled wrongly.{escape(missing)}</p>{gallery(final, pictures)}"
+            f'<p class="caption">Test images that the exported network is '
+            f"{sureness(final)}, and wrong; some may be labelled wrongly.{escape(missing)}</p>"
+            f"{gallery(final, pictures)}"
         )
     return section("Classes and surest mistakes", content)
 
@@ -305,7 +327,7 @@ def _with_interval(frame: pd.DataFrame) -> pd.DataFrame:
 def _choice_columns() -> tuple[Column, ...]:
     return (
         Column("number", "Trial", _integer),
-        *(Column(letter, letter, _integer) for letter in "NBCFKP"),
+        *(Column(letter, letter, _integer) for letter in LETTERS.values()),
         Column("parameters", "Parameters", _integer),
         Column("val_accuracy", "Validation accuracy", percent),
     )

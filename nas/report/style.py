@@ -149,9 +149,10 @@ thead th button:hover { color: var(--accent); }
 thead th[aria-sort] button { color: var(--accent); }
 thead th[aria-sort="ascending"] button::after { content: " \\25b2" / ""; }
 thead th[aria-sort="descending"] button::after { content: " \\25bc" / ""; }
+tbody th { font-weight: inherit; }
 tbody tr:last-child > * { border-bottom: 0; }
 .text { text-align: left; }
-td.design, td.code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+td.design, th.design, td.code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 td.long { max-width: 36rem; min-width: 16rem; overflow-wrap: anywhere; white-space: pre-wrap; }
 tr.best > * { background: color-mix(in srgb, var(--accent) 10%, transparent); font-weight: 650; }
 table.facts { width: 100%; }
@@ -201,12 +202,13 @@ table.facts td { overflow-wrap: anywhere; }
   section.long { break-inside: auto; }
   h2, h3 { break-after: avoid; }
   .plot { height: 340px; }
+  .plot.tall { height: 560px; }
   .scroll { max-height: none; overflow: visible; }
   .scroll table { font-size: 8pt; }
   th, td { padding: .25rem .4rem; white-space: normal; }
   thead th { position: static; }
   thead th button::after { content: none !important; }
-  td.design { overflow-wrap: anywhere; }
+  td.design, th.design { overflow-wrap: anywhere; }
   td.long { min-width: 0; }
   summary { color: var(--soft); list-style: none; }
   details:not([open]) > summary::after { content: " (closed when this was printed)"; }

@@ -22,7 +22,7 @@ _MOST_NUMBERS = 20  # of trials with the same reason
 
 def trials_table(study: StudyRecord | UnreadableStudy) -> pd.DataFrame:
     """One row per trial, in the study's order; `epochs` is the last epoch that was measured."""
-    return _frame(
+    return typed_frame(
         (
             {
                 "number": trial.number,
@@ -57,7 +57,7 @@ def trials_table(study: StudyRecord | UnreadableStudy) -> pd.DataFrame:
 
 def ranking_table(study: StudyRecord, top: int = 10) -> pd.DataFrame:
     """The best trained designs, best first."""
-    return _frame(
+    return typed_frame(
         (
             {
                 "rank": rank,
@@ -83,8 +83,8 @@ def ranking_table(study: StudyRecord, top: int = 10) -> pd.DataFrame:
 
 
 def front_table(study: StudyRecord) -> pd.DataFrame:
-    """The Pareto front of accuracy and parameters, the smallest design first."""
-    return _frame(
+    """The Pareto front of accuracy and the study's `front_size`, the smallest design first."""
+    return typed_frame(
         (
             {
                 "number": trial.number,
@@ -93,7 +93,7 @@ def front_table(study: StudyRecord) -> pd.DataFrame:
                 "mult_adds": trial.mult_adds,
                 "val_accuracy": trial.val_accuracy,
             }
-            for trial in study.pareto_front()
+            for trial in study.pareto_front(study.front_size)
         ),
         {
             "number": "Int64",
@@ -111,7 +111,7 @@ def incumbent_table(study: StudyRecord) -> pd.DataFrame:
     rank = {trial.number: place for place, trial in enumerate(ranking)}
     trained = sorted(ranking, key=lambda trial: trial.number)
     best = accumulate(trained, lambda *pair: min(pair, key=lambda trial: rank[trial.number]))
-    return _frame(
+    return typed_frame(
         (
             {
                 "number": trial.number,
@@ -140,24 +140,13 @@ def incumbent_by_effort(study: StudyRecord) -> pd.DataFrame:
     return pd.concat([steps, table.tail(1).assign(trained=len(counting))])
 
 
-def outcome_table(study: StudyRecord) -> pd.DataFrame:
-    """How many trials ended in which way; every outcome that occurs, in the order of `Outcome`."""
-    outcomes = study.outcomes
-    counts = {outcome_name(outcome): outcomes[outcome] for outcome in Outcome}
-    counts[UNFINISHED] = len(study.trials) - outcomes.total()
-    return _frame(
-        ({"outcome": name, "trials": trials} for name, trials in counts.items() if trials),
-        {"outcome": "string", "trials": "Int64"},
-    )
-
-
 def reason_table(study: StudyRecord) -> pd.DataFrame:
     """Why trials went wrong: each distinct reason with its trials, the most frequent first."""
     found: dict[tuple[str, str], list[int]] = {}
     for trial in study.trials:
         if trial.reason is not None:
             found.setdefault((outcome_name(trial.outcome), trial.reason), []).append(trial.number)
-    return _frame(
+    return typed_frame(
         (
             {
                 "outcome": outcome,
@@ -190,7 +179,7 @@ def shown_curves(study: StudyRecord, most: int = MOST_CURVES) -> tuple[TrialReco
 
 def curve_table(study: StudyRecord) -> pd.DataFrame:
     """One row per trial and epoch that was measured."""
-    return _frame(
+    return typed_frame(
         (
             {
                 "number": trial.number,
@@ -231,6 +220,6 @@ def last_epoch(trial: TrialRecord) -> int:
     return max((epoch for epoch, _ in trial.curve), default=0)
 
 
-def _frame(rows: Iterable[Mapping[str, object]], dtypes: Mapping[str, str]) -> pd.DataFrame:
+def typed_frame(rows: Iterable[Mapping[str, object]], dtypes: Mapping[str, str]) -> pd.DataFrame:
     """Rows as a table whose columns have the same types for any rows, none included."""
     return pd.DataFrame(list(rows), columns=list(dtypes)).astype(dict(dtypes))

@@ -5,10 +5,12 @@ from itertools import pairwise
 from statistics import median
 
 from nas.architecture import Architecture
-from nas.final.statistics import Interval, wilson_interval
+from nas.final.statistics import Interval, difference_interval, wilson_interval
 from nas.numbers import millions, percent, times, whole
 from nas.report.tables import UNFINISHED, last_epoch
 from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
+
+_SIZES = {"parameters": "parameters", "mult_adds": "mult-adds"}
 
 
 def duration(seconds: float) -> str:
@@ -43,6 +45,15 @@ def interval_of(study: StudyRecord, trial: TrialRecord) -> Interval | None:
     if trial.val_accuracy is None or study.settings.validation_images < 1:
         return None
     return wilson_interval(trial.val_accuracy, study.settings.validation_images)
+
+
+def are_close(study: StudyRecord, better: TrialRecord, worse: TrialRecord) -> bool:
+    """Whether the validation images alone leave open which of two designs is better."""
+    images = study.settings.validation_images
+    shares = (better.val_accuracy, worse.val_accuracy)
+    if shares[0] is None or shares[1] is None:
+        return False
+    return difference_interval(shares[0], images, shares[1], images).low <= 0
 
 
 def design_in_words(architecture: Architecture) -> str:
@@ -161,13 +172,26 @@ def nothing_found(study: StudyRecord) -> str:
             f"({whole(study.trained)} stopped early)."
         )
     text = f"Nothing: no design was trained. {_sentence_of_outcomes(study)}"
+    limits = study.settings.limits
     sizes = [t.parameters for t in study.trials if t.parameters is not None]
-    if set(study.outcomes) == {Outcome.OVER_BUDGET} and sizes:
-        text += (
-            f" The smallest proposal has {whole(min(sizes))} parameters; the budget is "
-            f"{whole(study.settings.limits.max_parameters)}."
+    if set(study.outcomes) != {Outcome.OVER_BUDGET} or not sizes:
+        return text
+    if min(sizes) > limits.max_parameters:
+        return (
+            f"{text} The smallest proposal has {whole(min(sizes))} parameters; the budget is "
+            f"{whole(limits.max_parameters)}."
         )
-    return text
+    mult_adds = [
+        t.mult_adds
+        for t in study.trials
+        if t.mult_adds is not None and (t.parameters or 0) <= limits.max_parameters
+    ]
+    if not mult_adds or limits.max_mult_adds is None:
+        return text
+    return (
+        f"{text} Of the proposals within the budget of parameters the one with the fewest "
+        f"mult-adds has {millions(min(mult_adds))}; the limit is {millions(limits.max_mult_adds)}."
+    )
 
 
 def caution(study: StudyRecord) -> str | None:
@@ -219,7 +243,8 @@ def cost(study: StudyRecord) -> list[str]:
     seconds = training_seconds(study)
     if seconds is not None:
         sentences.append(
-            f"Training took {duration(seconds)}, summed over all runs: {device_minutes(study)}."
+            f"Training took {duration(seconds)}, summed over the search's runs: "
+            f"{device_minutes(study)}."
         )
     rates = [t.images_per_second for t in study.trials if t.images_per_second is not None]
     if devices(study):
@@ -268,17 +293,16 @@ def devices(study: StudyRecord) -> list[str]:
 def ranking_caption(study: StudyRecord) -> str:
     """How far apart the best designs are, given how few images judge them."""
     best = study.incumbent
-    interval = None if best is None else interval_of(study, best)
-    if interval is None or len(study.ranking) < 2:
-        return "The trained designs, best first; of equals, the one with fewer parameters."
-    close = sum((t.val_accuracy or 0) >= interval.low for t in study.ranking)
+    if best is None or interval_of(study, best) is None or len(study.ranking) < 2:
+        return "The trained designs, best first; of equals, the earlier."
+    close = sum(are_close(study, best, trial) for trial in study.ranking)
     tell = (
-        "No other design lies within the 95% interval of the best."
+        "The 95% interval of every other design's difference to the best leaves out 0."
         if close == 1
-        else f"{whole(close)} designs, the best included, lie within the 95% interval of the "
-        "best: validation images alone do not tell them apart."
+        else f"{whole(close)} designs, the best included, are too close for the validation images "
+        "alone to tell them apart: the 95% interval of their difference to the best holds 0."
     )
-    return f"The ten best at most, best first; of equals, the one with fewer parameters. {tell}"
+    return f"The ten best at most, best first; of equals, the earlier. {tell}"
 
 
 def curves_shown(study: StudyRecord, shown: int) -> str:
@@ -292,12 +316,17 @@ def curves_shown(study: StudyRecord, shown: int) -> str:
     )
 
 
-def front_caption() -> str:
+def front_caption(study: StudyRecord) -> str:
     """What a Pareto front is, and what this one is not."""
+    how = (
+        "Designs of every size were proposed for it"
+        if any("," in objectives for objectives in said_by_searches(study, "objectives"))
+        else "The search was for accuracy alone and did not look for small designs"
+    )
     return (
         "The smallest designs for what they reach: each is more accurate than all designs trained "
-        "to the end that have no more parameters. The study maximizes accuracy alone and the front "
-        "is read from its trials; neighbours within each other's interval may change places."
+        f"to the end that have no more {_SIZES[study.front_size]}. {how}; neighbours that hardly "
+        "differ may change places."
     )
 
 

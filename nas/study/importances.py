@@ -3,7 +3,8 @@
 The importances are Optuna's default, PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255; for choices
 that only some designs have, arXiv:2601.20800): how differently a choice is made in the best tenth
 of the designs than in all of them. Few designs always differ by luck, so the same is measured with
-the accuracies shuffled, many times.
+the accuracies shuffled, many times: what seems to matter most in any of these is the mark that a
+choice must pass.
 """
 
 import math
@@ -24,8 +25,8 @@ from nas.space import SearchSpace
 from nas.study.proposals import Proposals
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 
-_SHUFFLES = 20
-_LETTERS = {
+_SHUFFLES = 19  # a study of luck alone exceeds the largest of 19 others once in 20 times
+LETTERS = {
     "stages": "N",
     "blocks": "B",
     "channels": "C",
@@ -33,6 +34,7 @@ _LETTERS = {
     "shortcut_kernels": "K",
     "pool": "P",
 }
+"""The choices of a design, and the letter each is known by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Importance:
 
     name: str
     share: float  # of all importances, 0..1
-    chance: float  # what only one in twenty of the shuffled studies exceeds, in the same unit
+    chance: float  # what one in 20 studies of luck alone exceeds with any choice, in the same unit
 
     @property
     def is_beyond_chance(self) -> bool:
@@ -94,18 +96,16 @@ def importances(study: StudyRecord) -> Importances:
 def letter(name: str) -> str:
     """The letter of a choice of the design: `channels_3` is C; other choices keep their name."""
     plain = re.sub(r"_\d+(_stages)?$", "", name)
-    return _LETTERS.get(plain, plain)
+    return LETTERS.get(plain, plain)
 
 
 def _weighed(
     found: Mapping[str, float], shuffled: Sequence[Mapping[str, float]]
 ) -> tuple[Importance, ...]:
     total = sum(found.values()) or 1.0
-    weighed = [
-        # The second largest of twenty: a twentieth lies above it.
-        Importance(name, value / total, sorted(draw[name] for draw in shuffled)[-2] / total)
-        for name, value in found.items()
-    ]
+    # One mark for all: with many choices one of them would pass a mark of its own too easily.
+    chance = max(max(draw.values()) for draw in shuffled) / total
+    weighed = [Importance(name, value / total, chance) for name, value in found.items()]
     return tuple(sorted(weighed, key=lambda i: (-i.share, i.name)))
 
 

@@ -131,7 +131,14 @@ class StudyRecord:
         Optuna's best trial is chosen in the same way.
         """
         trained = [t for t in self.trials if t.outcome is Outcome.TRAINED]
-        return tuple(sorted(trained, key=lambda t: (-(t.val_accuracy or 0), t.number)))
+        return tuple(sorted(trained, key=lambda t: (-_measured(t), t.number)))
+
+    @property
+    def front_size(self) -> str:
+        """What the last search weighed accuracy against: `parameters`, or `mult_adds`."""
+        objectives = self.searches[-1].get("objectives") if self.searches else None
+        weighed = isinstance(objectives, list | tuple) and "mult_adds" in objectives
+        return "mult_adds" if weighed else "parameters"
 
     def pareto_front(self, by: str = "parameters") -> tuple[TrialRecord, ...]:
         """The trained designs that no other dominates, the smallest first.
@@ -185,6 +192,12 @@ class UnreadableStudy:
     reason: str  # why not
     attributes: Mapping[str, object] = field(default_factory=dict)  # of the study, as they are
     trials: tuple[TrialRecord, ...] = ()
+
+
+def _measured(trial: TrialRecord) -> float:
+    """The accuracy to rank by; what was not measured, or is no number, comes last."""
+    value = trial.val_accuracy
+    return value if value is not None and value >= 0 else 0.0
 
 
 def training_in_words(training: Mapping[str, object]) -> str:

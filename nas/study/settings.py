@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.architecture import ImageInput
+from nas.shapes import check_fields
 from nas.space import Limits
 from nas.study.records import StudySettings
 from nas.training.config import DEFAULTS
@@ -27,15 +28,6 @@ _CALLED = {
     "tuning.augment": "choices of augmentation (--tune augment)",
 }
 
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
-    "dataset": str,
-    "train_images": int,
-    "validation_images": int,
-    "subset": (int, float),
-    "space": dict,
-    "recipe": dict,
-    "tuning": dict,
-}
 _COUNTS = ("train_images", "validation_images")  # follow from dataset and subset
 
 _SPACE = {
@@ -67,11 +59,10 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
                 "limits": Limits(**values["limits"]),
             }
         )
-        for name, kind in _KINDS.items():
-            if not isinstance(getattr(settings, name), kind):
-                raise TypeError(f"{name} is {getattr(settings, name)!r}")
-        if not isinstance(settings.recipe["epochs"], int):
-            raise TypeError(f"epochs is {settings.recipe['epochs']!r}")
+        check_fields(settings)
+        epochs = settings.recipe["epochs"]
+        if type(epochs) is not int or epochs < 1:
+            raise TypeError(f"epochs is {epochs!r}")
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"settings of another version: {error}") from error
     return settings

@@ -1,11 +1,13 @@
 """Where studies lie: opening, creating and reading them, with errors a person can act on."""
 
 import importlib.metadata
+import math
 import platform
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from nas.shapes import check_fields
 from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.processes import is_alive
@@ -196,17 +199,25 @@ def study_record(
         StudyError: it was not made by nas.
     """
     attributes = study.user_attrs
-    return StudyRecord(
-        name=location.name,
-        settings=_settings(study, location),
-        notes=tuple(attributes.get("notes", ())),
-        versions=attributes.get("versions", {}),
-        seed=attributes.get("seed"),
-        command=attributes.get("command"),
-        searches=tuple(attributes.get("searches", ())),
-        trials=_trial_records(study) if trials is None else tuple(trials),
-        readings=readings_of(attributes),
-    )
+    settings = _settings(study, location)
+    try:
+        record = StudyRecord(
+            name=location.name,
+            settings=settings,
+            notes=tuple(attributes.get("notes", ())),
+            versions=attributes.get("versions", {}),
+            seed=attributes.get("seed"),
+            command=attributes.get("command"),
+            searches=tuple(attributes.get("searches", ())),
+            readings=readings_of(attributes),
+        )
+        check_fields(record)
+    except TypeError as error:
+        raise StudyError(
+            f"{location}: expected a study made by this version of nas, got {error}; "
+            "choose another name with --study"
+        ) from error
+    return replace(record, trials=_trial_records(study) if trials is None else tuple(trials))
 
 
 def _trial_records(study: optuna.Study) -> tuple[TrialRecord, ...]:
@@ -214,17 +225,36 @@ def _trial_records(study: optuna.Study) -> tuple[TrialRecord, ...]:
     records = []
     for trial in study.get_trials(deepcopy=False):
         try:
-            records.append(trial_record(trial))
+            record = trial_record(trial)
+            _check_trial(record)
+            records.append(record)
         except (ValueError, TypeError, KeyError) as error:
             records.append(
                 TrialRecord(
                     number=trial.number,
                     outcome=None,
-                    val_accuracy=trial.value if trial.state is TrialState.COMPLETE else None,
+                    val_accuracy=_share(
+                        trial.value if trial.state is TrialState.COMPLETE else None
+                    ),
                     reason=f"written by another version of nas: {error}",
                 )
             )
     return tuple(records)
+
+
+def _check_trial(record: TrialRecord) -> None:
+    """Raises a ValueError or TypeError where a trial holds what this version never writes."""
+    check_fields(record)
+    amounts = (record.parameters, record.mult_adds, record.seconds, record.images_per_second)
+    if any(amount is not None and not 0 <= amount < math.inf for amount in amounts):
+        raise ValueError(f"an amount is out of range in {amounts}")
+    if _share(record.val_accuracy) != record.val_accuracy:
+        raise ValueError(f"val_accuracy must be in 0..1, got {record.val_accuracy}")
+
+
+def _share(value: float | None) -> float | None:
+    """An accuracy; None where it is none."""
+    return value if value is not None and 0 <= value <= 1 else None
 
 
 def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:

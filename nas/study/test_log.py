@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 
 from nas.numbers import times
+from nas.shapes import check_fields
 from nas.study.location import StudyError
 from nas.study.processes import is_alive, is_here
 from nas.study.records import TestReading
@@ -21,8 +22,21 @@ _PATIENCE = timedelta(hours=1)  # with a process of another machine, whose end c
 
 
 def readings_of(attributes: Mapping[str, Any]) -> tuple[TestReading, ...]:
-    """The readings in a study's user attributes, oldest first."""
-    return tuple(TestReading(**values) for values in attributes.get(ATTRIBUTE, ()))
+    """The readings in a study's user attributes, oldest first.
+
+    Raises:
+        StudyError: they were written by another version.
+    """
+    try:
+        readings = tuple(TestReading(**values) for values in attributes.get(ATTRIBUTE, ()))
+        for reading in readings:
+            check_fields(reading)
+    except TypeError as error:
+        raise StudyError(
+            "expected readings of the test set as this version of nas logs them, got others: "
+            f"{error}; use the version that made the study"
+        ) from error
+    return readings
 
 
 def check_unread(readings: Sequence[TestReading], plan: str, *, again: bool) -> TestReading | None:

@@ -53,6 +53,9 @@ class Interrupts:
         self._allowed = True
         try:
             yield
+        except KeyboardInterrupt:
+            self._pending = False  # it has come through
+            raise
         finally:
             self._allowed = False
 
@@ -72,7 +75,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._pending = True  # also if it is raised where Python drops it, as in a destructor
         if self._allowed:
             self._allowed = False  # a second one must not end the clean-up
             raise KeyboardInterrupt
-        self._pending = True

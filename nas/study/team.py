@@ -4,10 +4,12 @@ Each is a fresh interpreter (spawned) at a place of its own. What it says comes 
 Ctrl-C in the terminal reaches their parent, which passes it on.
 """
 
+import math
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from nas.study.devices import find_device
 from nas.study.interrupts import Interrupts
 from nas.study.request import RequestError
 
+_LOOK = 1.0  # seconds between two looks for a signal
 _PATIENCE = 60.0  # seconds that workers have to end after a signal
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -117,7 +120,7 @@ def run_team(
     with _started(work, tasks, posts) as workers:
         try:
             with interrupts.allowed():
-                _follow(workers, listener)
+                _follow(workers, listener, check=interrupts.check)
         except KeyboardInterrupt:
             for _, process in workers:
                 process.terminate()
@@ -128,18 +131,23 @@ def run_team(
 def _follow(
     workers: Sequence[tuple[Connection, SpawnProcess]],
     listener: Listener,
-    patience: float | None = None,
+    patience: float = math.inf,
     *,
     asked_to_end: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Hands on what the workers say until all have ended, or are silent for too long."""
     expected = (0, -signal.SIGTERM) if asked_to_end else (0,)  # it may come before any work
     open_ends = {channel: (i, process) for i, (channel, process) in enumerate(workers)}
     open_ends = {c: found for c, found in open_ends.items() if not c.closed}
+    heard = time.monotonic()
     while open_ends:
-        ready = wait(list(open_ends), patience)
-        if not ready:
+        check()
+        ready = wait(list(open_ends), _LOOK)
+        if not ready and time.monotonic() - heard > patience:
             return
+        if ready:
+            heard = time.monotonic()
         for channel in ready:
             assert isinstance(channel, Connection)
             number, process = open_ends[channel]

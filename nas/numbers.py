@@ -31,9 +31,9 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}"
 
 
-def counted(count: int, noun: str) -> str:
-    """A count with its noun: 1 epoch, 2,000 epochs."""
-    return f"{whole(count)} {noun}{'' if count == 1 else 's'}"
+def plural(number: int, noun: str, several: str | None = None) -> str:
+    """A count with its noun, and what several are called where it is not the noun with an s."""
+    return f"{whole(number)} {noun if number == 1 else several or noun + 's'}"
 
 
 def times(count: int) -> str:

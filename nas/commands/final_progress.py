@@ -16,7 +16,7 @@ from nas.final.final import FinalObserver
 from nas.final.records import FinalDesign
 from nas.final.request import TRAIN
 from nas.final.runs import Run
-from nas.numbers import counted, percent
+from nas.numbers import percent, plural
 from nas.study.records import StudyRecord
 from nas.training.loop import EpochResult
 
@@ -45,7 +45,7 @@ class FinalProgress(FinalObserver):
         seeds = sorted({run.seed for run in runs})
         self.say(
             f"study {study.name}: {len(designs)} designs ({', '.join(designs)}) with seeds "
-            f"{', '.join(map(str, seeds))}, {counted(epochs, 'epoch')} each, on {device}"
+            f"{', '.join(map(str, seeds))}, {plural(epochs, 'epoch')} each, on {device}"
         )
 
     def run_started(self, run: Run, epochs_done: int) -> None:

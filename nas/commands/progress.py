@@ -9,7 +9,7 @@ from rich.text import Text
 from nas.architecture import Architecture
 from nas.commands.words import duration, outcome_counts
 from nas.counting import Count
-from nas.numbers import counted, millions, percent
+from nas.numbers import millions, percent, plural
 from nas.study.estimate import Pace
 from nas.study.observer import Observer, Opening
 from nas.study.records import QUEUED_AGAIN, Outcome, TrialRecord, training_in_words
@@ -54,7 +54,7 @@ class Progress(Observer):
             f"study {study.name} in {opening.location}: {study.trained} of {self.request.trials} "
             f"designs trained, at most {limits.max_parameters:,} parameters"
             + (f" and {limits.max_mult_adds:,} mult-adds" if limits.max_mult_adds else "")
-            + f", {counted(self.epochs, 'epoch')} each, on {opening.device}",
+            + f", {plural(self.epochs, 'epoch')} each, on {opening.device}",
             markup=False,
             highlight=False,
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from nas.dashboard.curve import curve_in_words
 from nas.final.statistics import wilson_interval
-from nas.numbers import millions, percent, percent_range, times, whole
+from nas.numbers import millions, percent, percent_range, plural, times, whole
 from nas.report import words
 from nas.report.final import last_final, summary
 from nas.report.tables import last_epoch
@@ -40,7 +40,7 @@ def study_note(study: StudyRecord, *, report: str | None, model: Sequence[str] =
         f"dataset {code(s.dataset)}: images of {code(s.input)}, {whole(s.train_images)} to train "
         f"on, {whole(s.validation_images)} to compare designs by",
         f"limits: {words.listed([*_limits(s)])}",
-        f"runs of {words.plural(s.epochs, 'epoch')}",
+        f"runs of {plural(s.epochs, 'epoch')}",
         *(f"choices for {code(name)}: {code(values)}" for name, values in s.tuning.items()),
         *(["command " + code(study.command)] if study.command else []),
         *(f"note {code(note)}" for note in study.notes),
@@ -99,7 +99,7 @@ def trial_note(trial: TrialRecord, settings: StudySettings, *, curve: str) -> st
 
 def _outcome(trial: TrialRecord, settings: StudySettings) -> str:
     epoch = last_epoch(trial)
-    run = f"{whole(epoch)} of {words.plural(settings.epochs, 'epoch')}"
+    run = f"{whole(epoch)} of {plural(settings.epochs, 'epoch')}"
     reason = f": {code(trial.reason)}" if trial.reason else ""
     match trial.outcome:
         case Outcome.TRAINED:

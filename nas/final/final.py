@@ -2,13 +2,12 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from nas.data.catalogue import DATASETS, DataError
 from nas.export.loading import load
@@ -24,7 +23,7 @@ from nas.final.runs import Run, RunObserver, RunResult, networks_digest
 from nas.final.statistics import difference
 from nas.final.testing import MISTAKES, Tested, exported_record, mistake_pictures, test_once
 from nas.model import ResNet
-from nas.study.database import open_database
+from nas.study.database import held, open_database
 from nas.study.devices import device_name, find_device
 from nas.study.interrupts import Interrupts
 from nas.study.location import StudyError, StudyLocation, check_directory
@@ -37,7 +36,6 @@ from nas.study.test_log import begin_reading, check_unread, end_reading
 __all__ = ["FinalFailed", "FinalObserver", "FinalResult", "run_final"]
 
 _RUNS = "runs"  # the folder of the runs, beside the exported model
-_PATIENCE = 0.2  # seconds between two looks for a signal while another process tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def run_final(
         with interrupts.allowed():
             final.read_images()
         finalists, results = final.train(interrupts)
-        with _alone(folder / ".lock", interrupts):
+        with held(FileLock(folder / ".lock"), interrupts.check):
             # Another process may have ended the same final training meanwhile.
             if (stands := final.result_that_stands(read_study(location))) is not None:
                 return final.with_model(stands)
@@ -417,19 +415,3 @@ def _gain(chosen: str, reference: FinalDesign, look: Tested, *, alike: bool) -> 
         architecture=difference(look.correct[chosen], look.correct[reference.name]),
         recipe=None if published is None else reference.test.mean.value - published,
     )
-
-
-@contextmanager
-def _alone(lock: Path, interrupts: Interrupts) -> Iterator[None]:
-    """A block that one process at a time may be in."""
-    held = FileLock(lock, timeout=_PATIENCE)
-    while True:
-        try:
-            held.acquire()
-            break
-        except Timeout:
-            interrupts.check()
-    try:
-        yield
-    finally:
-        held.release()

@@ -12,7 +12,7 @@ from html import escape
 
 from nas.architecture import Architecture, ImageInput, head_size, stage_sizes
 from nas.counting import Count, layer_table
-from nas.numbers import whole
+from nas.numbers import plural, whole
 
 _HEIGHT = 170.0  # of a map as high as the image
 _LEAST_HEIGHT = 5.0
@@ -136,9 +136,9 @@ def _columns(a: Architecture, input: ImageInput) -> Iterator[_Column]:
 
     image = [(max(_LEAST_WIDTH, input.channels * per_channel), _HEIGHT)]
     size = f"{input.height}x{input.width}"
-    yield _Column(("image", size, _counted(input.channels, "channel")), None, image)
+    yield _Column(("image", size, plural(input.channels, "channel")), None, image)
     yield _Column(
-        ("stem", size, _counted(a.stem_channels, "channel"), "conv 3x3"),
+        ("stem", size, plural(a.stem_channels, "channel"), "conv 3x3"),
         shares["stem"],
         [box(a.stem_channels, input.height)],
     )
@@ -148,8 +148,8 @@ def _columns(a: Architecture, input: ImageInput) -> Iterator[_Column]:
             (
                 f"stage {i + 1}",
                 f"{height}x{width}",
-                _counted(a.channels[i], "channel"),
-                _counted(a.blocks[i], "block"),
+                plural(a.channels[i], "channel"),
+                plural(a.blocks[i], "block"),
                 f"convs {kernel}x{kernel}",
             ),
             shares[f"stage {i + 1}"],
@@ -159,11 +159,11 @@ def _columns(a: Architecture, input: ImageInput) -> Iterator[_Column]:
             projection=shortcut if a.projections[i] else 0,
         )
     height, width = head_size(a, input)
-    pooled = (f"pool {a.pool}x{a.pool}", f"{height}x{width}", _counted(a.channels[-1], "channel"))
+    pooled = (f"pool {a.pool}x{a.pool}", f"{height}x{width}", plural(a.channels[-1], "channel"))
     yield _Column(pooled, None, [box(a.channels[-1], height)])
     features = a.channels[-1] * height * width
     yield _Column(
-        ("head", f"{whole(features)} inputs", _counted(input.classes, "class", "classes")),
+        ("head", f"{whole(features)} inputs", plural(input.classes, "class", "classes")),
         shares["head"],
         [(10.0, 60.0)],
     )
@@ -229,10 +229,6 @@ def _text(x: float, y: float, text: str, *, bold: bool = False, soft: bool = Fal
         f'<text x="{_number(x)}" y="{_number(y)}" text-anchor="middle" style="{style}">'
         f"{escape(text)}</text>"
     )
-
-
-def _counted(number: int, noun: str, nouns: str | None = None) -> str:
-    return f"{whole(number)} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def _number(value: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nas.numbers import millions, percent, percent_range, whole
+from nas.numbers import millions, percent, percent_range, plural, whole
 from nas.report import figures, insights, sections, tables, words
 from nas.report.document import Plot, document, write_page
 from nas.report.final import chosen_in_words, final_section, last_final
@@ -125,7 +125,7 @@ def _cards(study: StudyRecord) -> str:
     detail = f"{whole(study.trained - stopped)} to the end, {whole(stopped)} stopped early"
     cards.append(("Designs trained", whole(study.trained), detail))
     if stopped:
-        detail = f"by {words.plural(stopped, 'early stop')}"
+        detail = f"by {plural(stopped, 'early stop')}"
         cards.append(("Epochs saved", whole(words.epochs_saved(study)), detail))
     seconds = words.training_seconds(study)
     if seconds is not None:
@@ -277,7 +277,7 @@ def _settings(study: StudyRecord) -> str:
         else f"at most {millions(s.limits.max_mult_adds)}",
     }
     trained_on = {
-        device: words.plural(sum(t.device == device for t in study.trials), "run")
+        device: plural(sum(t.device == device for t in study.trials), "run")
         for device in words.devices(study)
     }
     workers = sorted({t.worker for t in study.trials if t.worker is not None})
@@ -356,7 +356,7 @@ def _every_trial(study: StudyRecord, trials: pd.DataFrame) -> str:
     rows = table(trials, columns, caption="Every trial")
     return section(
         "Every trial",
-        f"<details><summary>{words.plural(len(trials), 'trial')}</summary>{rows}</details>",
+        f"<details><summary>{plural(len(trials), 'trial')}</summary>{rows}</details>",
         long=True,
     )
 

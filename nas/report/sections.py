@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from nas.final.records import FinalRecord
-from nas.numbers import millions, percent, percent_range, whole
+from nas.numbers import millions, percent, percent_range, plural, whole
 from nas.report import charts, insights, words
 from nas.report.document import Plot
 from nas.report.drawing import draw
@@ -343,4 +343,4 @@ def _left_out(choices: pd.DataFrame, shown: pd.DataFrame) -> str:
 
 
 def _designs(number: int) -> str:
-    return f"{words.plural(number, 'design')}"
+    return f"{plural(number, 'design')}"

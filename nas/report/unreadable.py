@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from html import escape
 
-from nas.numbers import millions, percent, whole
-from nas.report import figures, tables, words
+from nas.numbers import millions, percent, plural, whole
+from nas.report import figures, tables
 from nas.report.document import Plot, document
 from nas.report.markup import Column, facts, section, table
 from nas.study.records import UnreadableStudy
@@ -57,7 +57,7 @@ def render_unreadable(study: UnreadableStudy) -> str:
 
 def _summary(study: UnreadableStudy) -> str:
     accuracies = [t.val_accuracy for t in study.trials if t.val_accuracy is not None]
-    count = words.plural(len(study.trials), "trial")
+    count = plural(len(study.trials), "trial")
     if not accuracies:
         return f"{count}, none with a validation accuracy that can be read."
     return (

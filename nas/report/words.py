@@ -6,7 +6,7 @@ from statistics import median
 
 from nas.architecture import Architecture
 from nas.final.statistics import Interval, difference_interval, wilson_interval
-from nas.numbers import millions, percent, times, whole
+from nas.numbers import millions, percent, plural, times, whole
 from nas.report.tables import UNFINISHED, last_epoch
 from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 
@@ -21,11 +21,6 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{whole(minutes // 60)} h {minutes % 60} min"
-
-
-def plural(number: int, noun: str, several: str | None = None) -> str:
-    """A count with its noun, and what several are called where it is not the noun with an s."""
-    return f"{whole(number)} {noun if number == 1 else several or noun + 's'}"
 
 
 def listed(items: Sequence[object], word: str = "and") -> str:

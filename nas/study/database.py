@@ -91,7 +91,7 @@ class Database:
         Args:
             interrupted: called again and again while another process has it; may raise.
         """
-        with _held(self._lock, interrupted, _STUCK), self.transaction() as connection:
+        with held(self._lock, interrupted, _STUCK), self.transaction() as connection:
             if self._lock is not None:
                 claims = self._claims(connection)
                 yield
@@ -313,7 +313,7 @@ def open_database(
     path = location.path
     lock = FileLock(location.lock_file) if location.lock_file else None
     # Of several at once the first one makes the tables, and the others find them.
-    with storage_errors(location), _held(lock, interrupted):
+    with storage_errors(location), held(lock, interrupted):
         if path is not None:
             _set_journal_mode(path, "WAL", patience=1)
         storage = _sqlite(location) if path is not None else _server(location)
@@ -334,7 +334,7 @@ def open_database(
 
 
 @contextmanager
-def _held(
+def held(
     lock: FileLock | None, interrupted: Callable[[], None], patience: float = math.inf
 ) -> Iterator[None]:
     """A block in which no other process has the lock, unless one has it longer than `patience`."""

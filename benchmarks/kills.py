@@ -31,7 +31,7 @@ import optuna
 import torch
 
 from nas.data.loading import load_dataset
-from nas.study.devices import find_device
+from nas.runtime.devices import find_device
 from nas.study.location import StudyError
 from nas.study.proposals import candidate_of
 from nas.study.records import Outcome, StudyRecord, TrialRecord

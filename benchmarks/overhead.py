@@ -40,10 +40,10 @@ import optuna
 from machine import load, processor, software
 from nas.architecture import ImageInput
 from nas.counting import Count
+from nas.runtime.signals import Interrupts
 from nas.space import Limits, default_space
 from nas.study.database import Database, open_database
 from nas.study.designs import design_attributes
-from nas.study.interrupts import Interrupts
 from nas.study.location import StudyLocation
 from nas.study.observer import Observer
 from nas.study.plan import Plan

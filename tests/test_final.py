@@ -22,6 +22,7 @@ import nas.data.loading as loading
 from nas.commands import main
 from nas.data.loading import load_dataset, load_test
 from nas.data.sources import Part, Source, open_source
+from nas.errors import RequestError
 from nas.final.choosing import designs_of, entries_of, ranked, seeds_of
 from nas.final.final import FinalFailed, FinalObserver, FinalResult, run_final
 from nas.final.records import FinalRecord
@@ -30,7 +31,7 @@ from nas.final.runs import Run, RunResult
 from nas.model import ResNet
 from nas.report.page import render
 from nas.study.location import StudyError, StudyLocation
-from nas.study.request import RequestError, SearchRequest
+from nas.study.request import SearchRequest
 from nas.study.search import run_search
 from nas.study.storage import read_study
 from nas.training.checkpoint import load_checkpoint

@@ -14,10 +14,12 @@ ORDER = (
     "files",
     "numbers",
     "shapes",
+    "errors",
     "architecture",
     "counting",
     "space",
     "model",
+    "runtime",
     "data",
     "training",
     "export",
@@ -39,7 +41,7 @@ ENTRIES = {
     "report/__main__.py",
 }
 OWNERS = {
-    "torch": {"model", "data", "training", "export", "study", "final"},
+    "torch": {"model", "runtime", "data", "training", "export", "study", "final"},
     "onnx": {"export"},
     "safetensors": {"export"},
     "optuna": {"study", "dashboard", "commands"},  # commands: its log level only

@@ -12,12 +12,13 @@ import pytest
 from nas.architecture import ImageInput
 from nas.commands import main
 from nas.counting import count
+from nas.errors import RequestError
 from nas.report import figures, tables
 from nas.report.page import render
 from nas.space import Limits, default_space
 from nas.study.fronts import proposal_budget, proposal_limits
 from nas.study.records import Outcome, StudyRecord
-from nas.study.request import SAMPLERS, RequestError, SearchRequest
+from nas.study.request import SAMPLERS, SearchRequest
 from nas.study.search import run_search
 from tests.conftest import RequestOf
 from tests.test_report import mixed, study, trial

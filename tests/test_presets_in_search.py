@@ -14,12 +14,13 @@ from PIL import Image
 
 from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
+from nas.errors import RequestError
 from nas.report.page import render
 from nas.space import default_space
 from nas.study.domain import Domain
 from nas.study.presets import queue_again
 from nas.study.records import Outcome
-from nas.study.request import SAMPLERS, RequestError, SearchRequest
+from nas.study.request import SAMPLERS, SearchRequest
 from nas.study.samplers import make_sampler
 from nas.study.search import Observer, run_search
 from nas.study.storage import read_study

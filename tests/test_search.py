@@ -25,11 +25,12 @@ import nas.study.trainer as trainer_module
 from nas.architecture import Architecture, ImageInput
 from nas.counting import count
 from nas.data import loading, sources
+from nas.errors import RequestError
 from nas.model import ResNet
 from nas.study.database import open_database
 from nas.study.location import StudyError, StudyLocation
 from nas.study.records import Outcome, TrialRecord
-from nas.study.request import RequestError, SearchRequest
+from nas.study.request import SearchRequest
 from nas.study.search import (
     Observer,
     SearchEnding,

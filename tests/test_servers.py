@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy
 
 from nas.commands import main
+from nas.runtime.signals import Interrupts
 from nas.study.database import open_database
-from nas.study.interrupts import Interrupts
 from nas.study.records import Outcome, TrialRecord
 from nas.study.retrying import Retrying
 from nas.study.search import Observer, SearchFailed, run_search

@@ -11,10 +11,10 @@ import pytest
 
 from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
+from nas.errors import RequestError
 from nas.report.page import render
 from nas.study.location import StudyError
 from nas.study.records import StudySettings
-from nas.study.request import RequestError
 from nas.study.search import SearchEnding, run_search
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.training.config import RECIPES, Augment, Optimizer, Task, fast

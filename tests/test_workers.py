@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas.errors import RequestError
 from nas.study.estimate import Pace
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, TrialRecord
-from nas.study.request import RequestError, SearchRequest
+from nas.study.request import SearchRequest
 from nas.study.search import Observer, Opening, run_search
 from nas.study.storage import read_study
 from nas.study.team import Post, posts_for
@@ -149,7 +150,7 @@ def test_each_worker_has_a_gpu_of_its_own(
 
     def gpus(**changes: object) -> list[str]:
         posts = posts_of(request_of(**changes))
-        assert {post.device for post in posts} == {"cuda"}
+        assert {post.device for post in posts} == {"cuda:0"}
         return [post.environment["CUDA_VISIBLE_DEVICES"] for post in posts]
 
     assert gpus(workers=2) == ["0", "1"]

@@ -13,10 +13,10 @@ from typing import NoReturn
 from nas.commands import count, dashboard, doctor, final, predict, report, search, train
 from nas.commands.words import in_one_line
 from nas.data.catalogue import DataError
+from nas.errors import RequestError
 from nas.export.spec import ModelError
-from nas.study.interrupts import sigterm_as_ctrl_c
+from nas.runtime.signals import sigterm_as_ctrl_c
 from nas.study.location import StudyError
-from nas.study.request import RequestError
 
 _COMMANDS = {
     "search": search,

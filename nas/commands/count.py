@@ -7,8 +7,8 @@ import json
 from nas.architecture import Architecture, ImageInput
 from nas.commands import arguments, design
 from nas.counting import Count, Layer, count, layer_table
+from nas.errors import RequestError
 from nas.space import Limits
-from nas.study.request import RequestError
 
 SUMMARY = "count the parameters and mult-adds of one design"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.commands import arguments
+from nas.errors import RequestError
 from nas.study.location import StudyLocation
-from nas.study.request import RequestError
 
 if TYPE_CHECKING:
     from nas.dashboard.server import Dashboard

@@ -6,8 +6,9 @@ import json
 from contextlib import suppress
 
 from nas.commands import arguments
+from nas.errors import RequestError
 from nas.study.location import StudyError, StudyLocation
-from nas.study.request import RequestError, checkpoints_folder
+from nas.study.request import checkpoints_folder
 
 SUMMARY = "check versions, device, data, storage and a study, one line each"
 

@@ -61,9 +61,9 @@ def run(options: argparse.Namespace) -> int:
     """Prints a row per image; 1 when some files are no images, 2 when all are none."""
     check_device_name(options.device)
     from nas.export.loading import load
-    from nas.study.devices import find_device
+    from nas.runtime.devices import open_device
 
-    model = load(options.model, device=find_device(options.device))
+    model = load(options.model, device=open_device(options.device))
     files, failures = _files(options.images)
     for failure in failures:
         _name(failure)

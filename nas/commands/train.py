@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from nas.architecture import Architecture
 from nas.commands import arguments, design
 from nas.counting import count
+from nas.errors import RequestError
 from nas.numbers import millions, percent
 from nas.study.location import StudyLocation
-from nas.study.request import RequestError, check_device_name
+from nas.study.request import check_device_name
 from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig
 from nas.training.tuning import REAL_VALUES, tuned, with_augment
 
@@ -99,13 +100,13 @@ def run(options: argparse.Namespace) -> int:
 
     from nas.data.loading import load_dataset
     from nas.report.run import write_run_page
-    from nas.study.devices import find_device
+    from nas.runtime.devices import open_device
     from nas.study.search import SPLIT_SEED
     from nas.training.checkpoint import CheckpointError
     from nas.training.folder import RunPlan, train_in_folder
     from nas.training.loop import Ending, best_epoch, task_of
 
-    device = find_device(options.device)
+    device = open_device(options.device)
     dataset = load_dataset(
         dataset_name,
         options.data_dir,

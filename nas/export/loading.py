@@ -19,8 +19,9 @@ from nas.architecture import Architecture, ImageInput
 from nas.data.decode import Shape, decode
 from nas.export.spec import DESCRIPTION, METRICS, WEIGHTS, ModelError, ModelSpec
 from nas.model import ResNet
+from nas.runtime.arithmetic import arithmetic
+from nas.runtime.precision import Precision
 from nas.training.batches import Normalize
-from nas.training.step import full_precision
 
 _BATCH = 256  # images in the network at a time
 _REMEDY = "export the model again, or copy its whole folder"
@@ -80,7 +81,7 @@ class Classifier:
                 f"pixels_NCHW must be uint8 images of {'x'.join(map(str, shape))}, "
                 f"got {pixels_NCHW.dtype} {tuple(pixels_NCHW.shape)}"
             )
-        with torch.no_grad(), full_precision(self._device):
+        with torch.no_grad(), arithmetic(self._device, Precision.FLOAT32):
             return torch.cat(
                 [
                     self.network(self._normalize(part.to(self._device).permute(0, 2, 3, 1))).cpu()

@@ -8,13 +8,13 @@ import torch
 
 from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import count
+from nas.errors import RequestError
 from nas.final.records import FinalDesign, Measured
 from nas.final.references import DATASET, PUBLISHED
 from nas.final.request import FinalRequest
 from nas.final.runs import RunResult
 from nas.final.statistics import Correct, cannot_be_told_apart
 from nas.study.records import StudyRecord, TrialRecord
-from nas.study.request import RequestError
 
 
 @dataclass(frozen=True, slots=True)

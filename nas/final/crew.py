@@ -8,11 +8,11 @@ from typing import Any
 from nas.data.catalogue import DataError
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
+from nas.errors import RequestError
 from nas.final.request import FinalRequest
 from nas.final.runs import Run, RunFolder, RunObserver, RunResult, part_of, train_runs
-from nas.study.devices import find_device
-from nas.study.interrupts import Interrupts
-from nas.study.request import RequestError
+from nas.runtime.devices import open_device
+from nas.runtime.signals import Interrupts
 from nas.study.team import Say, posts_for, run_team
 from nas.training.config import RECIPES, TrainingConfig
 from nas.training.loop import EpochResult, task_of
@@ -70,7 +70,7 @@ class FinalRuns:
             OSError: a folder cannot be written.
             KeyboardInterrupt: on a signal.
         """
-        device = find_device(self._request.device)
+        device = open_device(self._request.device)
         folders = []
         for on in dict.fromkeys(run.on for run in runs):
             there = self.part(on).to(device)

@@ -23,9 +23,9 @@ from nas.final.runs import Run, RunObserver, RunResult, networks_digest
 from nas.final.statistics import difference
 from nas.final.testing import MISTAKES, Tested, exported_record, mistake_pictures, test_once
 from nas.model import ResNet
+from nas.runtime.devices import device_name, find_device, open_device
+from nas.runtime.signals import Interrupts
 from nas.study.database import held, open_database
-from nas.study.devices import device_name, find_device
-from nas.study.interrupts import Interrupts
 from nas.study.location import StudyError, StudyLocation, check_directory
 from nas.study.processes import worker_name
 from nas.study.records import StudyRecord
@@ -271,7 +271,7 @@ class _Final:
                     again=self._request.again,
                 )
             self._observer.testing(dataset.test_images)
-            device = find_device(self._request.device)
+            device = open_device(self._request.device)
             with interrupts.allowed():  # a reading that is cut off is gone on with
                 look = test_once(networks, exported, dataset, self._request, device)
             record = self._record(

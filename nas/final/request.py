@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.architecture import PRESETS
+from nas.errors import RequestError
 from nas.study.location import StudyLocation
-from nas.study.request import RequestError, check_device_name, folder_of
+from nas.study.request import check_device_name, folder_of
 from nas.training.config import RECIPES
 
 TRAIN = "train"

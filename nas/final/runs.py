@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture
 from nas.data.types import ImageDataset, Images
+from nas.errors import RequestError
 from nas.files import remove_unfinished, replacing
 from nas.final.request import ALL
 from nas.model import ResNet, build
-from nas.study.devices import device_name, free_memory, is_out_of_memory
-from nas.study.interrupts import Interrupts
-from nas.study.request import RequestError
+from nas.runtime.devices import device_name, free_memory, is_out_of_memory
+from nas.runtime.signals import Interrupts
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.folder import RunPlan

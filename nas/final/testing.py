@@ -66,7 +66,7 @@ def test_once(
         rows = []
         for network in runs:
             network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            logits_NK = predict(network, there, dataset, precise=True)
+            logits_NK = predict(network, there, dataset)
             rows.append((logits_NK.argmax(dim=1) == there.labels_N).cpu().numpy())
             if network is exported:
                 probabilities_NK = logits_NK.softmax(dim=1).cpu().numpy()

@@ -11,12 +11,13 @@ from typing import Any
 from nas.architecture import Architecture
 from nas.counting import Count
 from nas.data.catalogue import DataError
-from nas.study.interrupts import Interrupts
+from nas.errors import RequestError
+from nas.runtime.signals import Interrupts
 from nas.study.location import StudyError
 from nas.study.observer import Observer
 from nas.study.plan import SearchEnding, SearchFailed
 from nas.study.records import TrialRecord
-from nas.study.request import RequestError, SearchRequest
+from nas.study.request import SearchRequest
 from nas.study.team import Say, posts_for, run_team
 from nas.training.loop import EpochResult
 

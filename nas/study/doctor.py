@@ -18,9 +18,9 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.data.catalogue import DATASETS, DataError
 from nas.data.download import lies_in
 from nas.data.sources import open_source
+from nas.runtime.devices import device_name
 from nas.study import ownership
 from nas.study.database import open_database
-from nas.study.devices import device_name
 from nas.study.disks import warning_for
 from nas.study.location import StudyError, StudyLocation
 from nas.study.presets import queue_again

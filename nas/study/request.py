@@ -8,6 +8,7 @@ from pathlib import Path
 from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import count
 from nas.data.catalogue import DATASET_NAMES, DATASETS
+from nas.errors import RequestError
 from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.study.fronts import ACCURACY, check_objectives
 from nas.study.location import StudyLocation, default_study_name
@@ -18,10 +19,6 @@ PRUNERS = ("rungs", "median", "halving", "none")
 
 GRACE = 60.0  # seconds without a sign of life after which a worker's trial is taken over
 _PRUNERS_OF_FRONTS = ("rungs", "none")
-
-
-class RequestError(ValueError):
-    """A search cannot do what it is asked; the message says what was expected, what came."""
 
 
 def check_device_name(name: str) -> None:

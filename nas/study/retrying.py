@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
+from nas.runtime.signals import Interrupts
 from nas.study.database import Database
-from nas.study.interrupts import Interrupts
 from nas.study.observer import Observer
 from nas.study.plan import SearchFailed
 from nas.study.storage import STORAGE_ERRORS, first_line

@@ -9,13 +9,19 @@ import torch
 from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
+from nas.runtime.devices import (
+    device_name,
+    find_device,
+    free_memory,
+    is_out_of_memory,
+    open_device,
+)
+from nas.runtime.signals import Interrupts
 from nas.space import SearchSpace
 from nas.study.crew import Crew
 from nas.study.database import Database, open_database
-from nas.study.devices import device_name, find_device, free_memory, is_out_of_memory
 from nas.study.disks import warning_for
 from nas.study.estimate import expected_trial_seconds
-from nas.study.interrupts import Interrupts
 from nas.study.location import StudyError, StudyLocation
 from nas.study.observer import Observer, Opening
 from nas.study.plan import Plan, SearchEnding, SearchFailed
@@ -198,7 +204,7 @@ def search_alone(
     """
     subject = _subject_of(request, observer)
     dataset, config, location = subject.dataset, subject.config, subject.location
-    device = find_device(request.device)
+    device = open_device(request.device)
 
     def said_of_training(values: Mapping[str, Value]) -> Mapping[str, Value]:
         return real_values(tuned(config, values, task_of(dataset))) if subject.choices else {}

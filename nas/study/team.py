@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 import torch
 
-from nas.study.devices import find_device
-from nas.study.interrupts import Interrupts
-from nas.study.request import RequestError
+from nas.errors import RequestError
+from nas.runtime.devices import find_device
+from nas.runtime.signals import Interrupts
 
 _LOOK = 1.0  # seconds between two looks for a signal
 _PATIENCE = 60.0  # seconds that workers have to end after a signal
@@ -67,7 +67,7 @@ def posts_for(device_name: str, workers: int, per_gpu: int) -> list[Post]:
             f"each of {len(names)} {'GPU' if len(names) == 1 else 'GPUs'}, got {workers}; "
             "--per-gpu puts more on one"
         )
-    return [Post("cuda", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]
+    return [Post("cuda:0", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]
 
 
 class Say:

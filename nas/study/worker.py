@@ -11,11 +11,11 @@ from contextlib import suppress
 
 from optuna.exceptions import UpdateFinishedTrialError
 
+from nas.runtime.devices import is_out_of_memory
+from nas.runtime.signals import Interrupts
 from nas.study.claims import Claims, Proposal, Wait
 from nas.study.database import Database
-from nas.study.devices import is_out_of_memory
 from nas.study.heart import Heart
-from nas.study.interrupts import Interrupts
 from nas.study.mirror import Mirror
 from nas.study.observer import Observer
 from nas.study.ownership import TrialLost

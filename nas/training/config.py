@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from nas.architecture import ImageInput
+from nas.runtime.precision import Precision
 
 
 class Optimizer(StrEnum):
@@ -82,12 +83,14 @@ class TrainingConfig:
     ema: float | None = None  # decay per step of averaged weights, which are then what is judged
     ema_at_end: bool = True  # whether also after the last epoch, and what a run ends with
     zero_last_gamma: bool = False  # see nas.model.build
+    precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
         for name, kind in (
             ("optimizer", Optimizer),
             ("schedule", Schedule),
             ("border", Border),
+            ("precision", Precision),
         ):
             object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
         object.__setattr__(self, "milestones", tuple(self.milestones))
@@ -133,6 +136,16 @@ class TrainingConfig:
         """The recipe as values that JSON keeps as they are."""
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
+    def identity(self) -> dict[str, object]:
+        """What decides a run's weights, equal to what earlier versions wrote of the same recipe.
+
+        Fields that came later are left out where they have the value that was fixed before.
+        """
+        values = self.to_dict()
+        return {n: v for n, v in values.items() if n not in _LATER or v != DEFAULTS[n]}
+
+
+_LATER = ("precision",)  # fields that version 0.1.0 did not have
 
 DEFAULTS: Mapping[str, object] = MappingProxyType(
     {

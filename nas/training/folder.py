@@ -40,7 +40,7 @@ class RunPlan:
             "images": self.dataset.digest,
             "subset": self.dataset.subset,
             "seed": self.seed,
-            "recipe": self.config.to_dict(),
+            "recipe": self.config.identity(),
         }
 
 

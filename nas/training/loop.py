@@ -18,13 +18,15 @@ from torch.nn import functional as F
 
 from nas.data.types import ImageDataset, Images
 from nas.model import ResNet
+from nas.runtime.arithmetic import arithmetic
+from nas.runtime.precision import Precision
 from nas.training.batches import Normalize, TrainBatches
 from nas.training.config import Task, TrainingConfig
 from nas.training.memory import give_back_memory, keep_freed_memory
 from nas.training.optimizers import make_optimizer
 from nas.training.resuming import EpochCheckpoint
 from nas.training.schedules import rate
-from nas.training.step import TrainingStep, autocast, full_precision
+from nas.training.step import TrainingStep
 
 # Images per evaluation batch: a CPU is fastest while a batch's maps stay in its cache.
 _EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
@@ -97,7 +99,7 @@ class Run:
         dataset: resident on the device.
         config: the recipe.
         seed: of the order of images and of their augmentation.
-        device: where to train; on CUDA in bfloat16 with norms in float32.
+        device: where to train; opened with `nas.runtime.devices.open_device`.
     """
 
     def __init__(
@@ -109,10 +111,7 @@ class Run:
         seed: int,
         device: torch.device,
     ) -> None:
-        if device.type == "cuda":
-            torch.backends.cudnn.benchmark = True
-            torch.cuda.set_device(device)  # graphs are captured on the current one
-        else:
+        if device.type == "cpu":
             keep_freed_memory()
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model
@@ -165,7 +164,12 @@ class Run:
                 self._averaged.update()
         train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
         train_seconds = time.perf_counter() - started
-        validation = evaluate(self._judged_after(epoch), self._dataset.validation, self._dataset)
+        validation = evaluate(
+            self._judged_after(epoch),
+            self._dataset.validation,
+            self._dataset,
+            precision=self.config.precision,
+        )
         if not math.isfinite(train_loss) or not math.isfinite(validation.loss):
             raise Diverged(
                 f"loss not finite in epoch {epoch}: "
@@ -285,9 +289,15 @@ def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult
     return TrainingResult(ending, tuple(run.history), time.perf_counter() - started, reason)
 
 
-def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    images: Images,
+    dataset: ImageDataset,
+    *,
+    precision: Precision = Precision.FLOAT32,
+) -> Evaluation:
     """Loss and accuracy of the model on images, normalized as the dataset's training part is."""
-    logits_NK = predict(model, images, dataset)
+    logits_NK = predict(model, images, dataset, precision=precision)
     return Evaluation(
         F.cross_entropy(logits_NK, images.labels_N).item(),
         (logits_NK.argmax(dim=1) == images.labels_N).float().mean().item(),
@@ -295,7 +305,11 @@ def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluat
 
 
 def predict(
-    model: nn.Module, images: Images, dataset: ImageDataset, *, precise: bool = False
+    model: nn.Module,
+    images: Images,
+    dataset: ImageDataset,
+    *,
+    precision: Precision = Precision.FLOAT32,
 ) -> torch.Tensor:
     """The model's logits for images, (N, K) in float32 on their device; normalized likewise.
 
@@ -303,13 +317,13 @@ def predict(
         model: on the device of the images.
         images: N of them.
         dataset: whose training part says how to normalize.
-        precise: compute in float32 on a GPU, too, as whoever loads the exported network does.
+        precision: float32, the default, is what whoever loads the exported network computes in.
     """
     device = images.pixels_NCHW.device
     batch_size = _EVALUATION_BATCH.get(device.type, 256)
     normalize = Normalize(dataset.mean, dataset.std, device)
     model.eval()
-    with torch.inference_mode(), full_precision(device) if precise else autocast(device):
+    with torch.inference_mode(), arithmetic(device, precision):
         return torch.cat(
             [
                 model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float()

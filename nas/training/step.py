@@ -1,11 +1,10 @@
 """One optimizer step: forward, backward, update; on CUDA replayed as a graph where that works."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nas.runtime.arithmetic import arithmetic
 from nas.training.batches import Batch
 from nas.training.config import Optimizer, TrainingConfig
 from nas.training.optimizers import set_learning_rate
@@ -32,6 +31,7 @@ class TrainingStep:
         self._optimizer = optimizer
         self._smoothing = config.label_smoothing
         self._device = device
+        self._precision = config.precision
         self._loss_sum = torch.zeros((), device=device)
         self._steps = 0
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -66,7 +66,7 @@ class TrainingStep:
         return total
 
     def _run(self, batch: Batch) -> None:
-        with autocast(self._device):
+        with arithmetic(self._device, self._precision):
             logits_NK = self._model(batch.images_NCHW)
         loss = F.cross_entropy(logits_NK.float(), batch.targets, label_smoothing=self._smoothing)
         self._optimizer.zero_grad(set_to_none=True)
@@ -88,23 +88,3 @@ class TrainingStep:
             self._optimizer.zero_grad(set_to_none=True)
             return
         self._graph, self._graph_batch = graph, fixed
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on CUDA, with norms and losses in float32; elsewhere nothing."""
-    return torch.autocast(
-        device.type,
-        dtype=torch.bfloat16,
-        enabled=device.type == "cuda",
-        cache_enabled=False,  # each weight is used once a step, and a graph must not keep a cast
-    )
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """float32 throughout on CUDA, where convolutions else round their inputs to TF32."""
-    if device.type != "cuda":
-        return nullcontext()
-    context: AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, allow_tf32=False
-    )
-    return context

@@ -1,0 +1,1 @@
+"""What runs on a machine: its devices, their precision, and the signals a process gets."""

@@ -1,0 +1,98 @@
+"""Which device to compute on, how it is set up, what it is called, and when its memory is full."""
+
+import gc
+import re
+from collections.abc import Iterable
+
+import torch
+
+from nas.errors import RequestError
+
+# How a lack of memory is worded where torch has no exception of its own for it. Of the last one
+# cuDNN's search for a kernel is the cause: each one it tried could not have its workspace.
+_OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|CUDA error: out of memory|CU(?:BLAS|DNN)_STATUS_ALLOC_FAILED"
+    r"|FIND was unable to find an engine",
+    re.IGNORECASE,
+)
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words, such as ``cpu (2 threads)`` or ``NVIDIA H200``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type} ({threads} thread{'' if threads == 1 else 's'})"
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name, a GPU always with its index; `auto` is the first GPU, if any.
+
+    Raises:
+        RequestError: this machine has no such device.
+    """
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if devices else "cpu"
+    device = torch.device(name)
+    if device.type != "cuda":
+        return device
+    index = device.index or 0  # without one, torch takes the current device here, an error there
+    if index >= devices:
+        raise RequestError(
+            f"--device: expected auto, cpu or a CUDA device of this machine, which has {devices}, "
+            f"got {name!r}"
+        )
+    return torch.device("cuda", index)
+
+
+def open_device(name: str) -> torch.device:
+    """`find_device`, set up for training in this process.
+
+    Raises:
+        RequestError: this machine has no such device.
+    """
+    device = find_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # graphs are captured on the current one
+        torch.backends.cudnn.benchmark = True
+        _keep_memory_between_searches()
+    return device
+
+
+def _keep_memory_between_searches() -> None:
+    """Lets cuDNN's search for kernels leave the allocator's cache alone.
+
+    It empties the cache after each new shape, of which a design has dozens.
+    """
+    empty_cache = getattr(torch._C, "_cudnn_set_conv_benchmark_empty_cache", None)
+    if empty_cache is not None:
+        empty_cache(False)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a design needed more memory than there is, on a GPU or in the main memory.
+
+    Looks at what caused the error, too.
+    """
+    return any(
+        isinstance(one, (torch.OutOfMemoryError, MemoryError))
+        or (isinstance(one, RuntimeError) and _OUT_OF_MEMORY.search(str(one)) is not None)
+        for one in _with_causes(error)
+    )
+
+
+def _with_causes(error: BaseException) -> Iterable[BaseException]:
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def free_memory(device: torch.device) -> None:
+    """Gives a GPU's memory back that no tensor holds any more."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()

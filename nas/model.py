@@ -12,6 +12,27 @@ from torch.nn import functional as F
 from nas.architecture import STEM_KERNEL, Architecture, ImageInput, head_size
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that leaves `num_batches_tracked` to the training loop.
+
+    torch counts in every forward pass, a kernel for each norm; the count decides nothing here.
+    """
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """The normalized maps."""
+        assert self.momentum is not None  # which would be a mean over all batches, by the count
+        return F.batch_norm(
+            x_NCHW,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+        )
+
+
 class ConvNorm(nn.Sequential):
     """Convolution that keeps the size up to its stride, then batch norm if `norm`."""
 
@@ -28,7 +49,7 @@ class ConvNorm(nn.Sequential):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
         if norm:
-            self.norm = nn.BatchNorm2d(outputs)
+            self.norm = BatchNorm(outputs)
 
 
 class BasicBlock(nn.Module):
@@ -40,9 +61,9 @@ class BasicBlock(nn.Module):
         super().__init__()
         padding = kernel // 2
         self.conv1 = nn.Conv2d(inputs, outputs, kernel, stride, padding=padding, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
+        self.norm1 = BatchNorm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, kernel, 1, padding=padding, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
+        self.norm2 = BatchNorm(outputs)
         self.shortcut = shortcut
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -96,6 +117,14 @@ class ResNet(nn.Module):
         pooled = F.avg_pool2d(maps, self.architecture.pool)
         logits_NK: Tensor = self.head(pooled.flatten(1))
         return logits_NK
+
+    def batch_counters(self) -> list[Tensor]:
+        """The count of batches that each norm has seen in training; whoever trains moves it."""
+        return [
+            norm.num_batches_tracked
+            for norm in self.modules()
+            if isinstance(norm, BatchNorm) and norm.num_batches_tracked is not None
+        ]
 
     def residual_blocks(self) -> Iterator[BasicBlock]:
         """All blocks in the order of the forward pass."""

@@ -349,3 +349,30 @@ def test_images_are_normalized_as_the_dataset_says() -> None:
     for batch in make_batches(dataset).epoch(1):
         expected = normalized(dataset.train.pixels_NCHW[batch.targets], dataset)
         torch.testing.assert_close(batch.images_NCHW, expected, rtol=1e-5, atol=1e-5)
+
+
+POLICIES = (
+    (),
+    ("crop", "flip"),
+    ("crop", "alternating-flip", "trivialaugment", "cutout"),
+    ("crop", "mixup"),
+    ("flip", "cutmix"),
+)
+
+
+@pytest.mark.parametrize("augment", POLICIES, ids=lambda names: "+".join(names) or "none")
+@pytest.mark.parametrize("steps", [2, 3, 99])
+def test_batches_are_the_same_however_many_are_prepared_at_once(
+    augment: tuple[str, ...], steps: int
+) -> None:
+    dataset = make_dataset(train_images=130)  # 8 batches of 16, and 2 images that fill none
+    config = make_config(augment=augment, crop_padding=2, cutout_size=3)
+    values = steps * config.batch_size * 3 * 8 * 8
+    for epoch in (1, 2):
+        one = list(TrainBatches(dataset, config, seed=5).epoch(epoch))
+        together = list(TrainBatches(dataset, config, seed=5, values_at_once=values).epoch(epoch))
+        assert len(one) == len(together) == 8
+        for a, b in zip(one, together, strict=True):
+            assert torch.equal(a.images_NCHW, b.images_NCHW)
+            assert torch.equal(a.targets, b.targets)
+            assert b.images_NCHW.is_contiguous(memory_format=torch.channels_last)

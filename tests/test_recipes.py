@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
 from nas.architecture import ImageInput
+from nas.training.backend import Backend
 from nas.training.batches import TrainBatches
 from nas.training.config import (
     RECIPES,
@@ -25,7 +26,7 @@ from nas.training.config import (
 )
 from nas.training.optimizers import make_optimizer
 from nas.training.schedules import rate
-from tests.training_kit import CPU, make_config, make_dataset
+from tests.training_kit import make_config, make_dataset
 
 
 def make_task(
@@ -248,7 +249,7 @@ def test_names_may_come_as_plain_text() -> None:
 
 
 def test_every_field_but_switches_is_checked() -> None:
-    checked = {*REFUSED, *LISTS, "optimizer", "schedule", "border"}
+    checked = {*REFUSED, *LISTS, "optimizer", "schedule", "border", "precision"}
     switches = {"decay_all", "ema_at_end", "zero_last_gamma"}
     assert checked | switches == {field.name for field in dataclasses.fields(TrainingConfig)}
 
@@ -422,7 +423,7 @@ def test_an_optimizer_steps_as_plain_torch_does(name: Optimizer, decay_all: bool
         optimizer=name, lr=0.05, momentum=0.8, weight_decay=0.3, decay_all=decay_all
     )
     ours, plain = Quadratic(), Quadratic()
-    optimizer = make_optimizer(ours, config, CPU)
+    optimizer = make_optimizer(ours, config, Backend())
     assert type(optimizer) is kind
     descend(ours, optimizer)
     options = {"lr": 0.05, "foreach": False, **arguments}
@@ -442,7 +443,7 @@ def test_without_weight_decay_nothing_decays() -> None:
     for decay_all in (False, True):
         model = Quadratic()
         config = make_config(weight_decay=0.0, decay_all=decay_all)
-        descend(model, make_optimizer(model, config, CPU))
+        descend(model, make_optimizer(model, config, Backend()))
         ends.append(model)
     assert torch.equal(ends[0].matrix, ends[1].matrix)
     assert torch.equal(ends[0].vector, ends[1].vector)

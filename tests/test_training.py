@@ -31,6 +31,7 @@ from nas.training.loop import (
     Run,
     TrainingResult,
     evaluate,
+    predict,
     task_of,
     train,
 )
@@ -287,6 +288,7 @@ def test_averaged_weights_and_statistics_against_a_case_done_by_hand() -> None:
         norm.running_var.fill_(variance)
         norm.num_batches_tracked.fill_(batches)
         averaged.update()
+    averaged.copy_counts()
     # Step 1 keeps 1/10 of what there was, step 2 would keep 2/11, which is above 0.15.
     state = {name: tensor.item() for name, tensor in averaged.model.state_dict().items()}
     assert state == pytest.approx(
@@ -596,3 +598,20 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="wrong checksum"):
         load_checkpoint(path)
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 24, 100])
+def test_batches_that_are_filled_up_change_no_prediction(batch_size: int) -> None:
+    dataset = make_dataset()
+    model = make_model(dataset)
+    train(model, dataset, make_config(), seed=0, device=CPU)
+    seen: set[torch.Size] = set()
+    handle = model.register_forward_pre_hook(lambda module, inputs: seen.add(inputs[0].shape))
+    filled_NK = predict(model, dataset.validation, dataset, batch_size=batch_size)
+    handle.remove()
+    assert seen == {torch.Size((batch_size, 3, 8, 8))}
+    assert torch.allclose(filled_NK, predict(model, dataset.validation, dataset), atol=1e-5)
+    assert filled_NK.shape == (24, 4)

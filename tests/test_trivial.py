@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode, TrivialAugmentWide
 from torchvision.transforms.autoaugment import _apply_op
 
 from nas.training import trivial
-from nas.training.trivial import Operation, apply_operations, magnitudes, trivial_augment
+from nas.training.trivial import DRAWS, Operation, apply_operations, magnitudes, trivial_augment
 
 CPU = torch.device("cpu")
 SIGNED = range(Operation.SHEAR_X, Operation.SHARPNESS + 1)
@@ -122,6 +122,11 @@ def test_color_changes_only_three_channels(channels: int, magnitude: float) -> N
     assert torch.equal(changed, pixels)
 
 
+def drawn_for(images: int, seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(high, (images,), generator=generator) for high in DRAWS]
+
+
 def test_draws_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[Tensor, Tensor]] = []
 
@@ -132,7 +137,7 @@ def test_draws_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trivial, "apply_operations", record)
     images = 200_000
     pixels = torch.zeros((1, 32, 32, 1), dtype=torch.uint8).expand(images, 32, 32, 1)
-    trivial_augment(pixels, torch.Generator().manual_seed(0))
+    trivial_augment(pixels, *drawn_for(images))
     operations_N, strengths_N = drawn[0]
     assert is_even(operations_N.bincount(minlength=len(Operation)))
     for operation in Operation:
@@ -158,12 +163,12 @@ def is_even(counts: Tensor, weights: Tensor | None = None) -> bool:
     return chi_square < freedom + 5 * math.sqrt(2 * freedom)
 
 
-def test_the_generator_decides() -> None:
+def test_the_draws_decide() -> None:
     pixels = make_pixels(64, 32, 32, 3, generator=torch.Generator())
     state = torch.get_rng_state()
 
     def augmented(seed: int) -> Tensor:
-        return trivial_augment(pixels, torch.Generator().manual_seed(seed))
+        return trivial_augment(pixels, *drawn_for(64, seed))
 
     assert torch.equal(augmented(1), augmented(1))
     assert not torch.equal(augmented(1), augmented(2))
@@ -173,12 +178,11 @@ def test_the_generator_decides() -> None:
 def test_any_memory_order() -> None:
     pixels = make_pixels(28, 9, 7, 3, generator=torch.Generator())
     turned = pixels.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
-    assert torch.equal(
-        trivial_augment(turned, torch.Generator()), trivial_augment(pixels, torch.Generator())
-    )
+    draws = drawn_for(28)
+    assert torch.equal(trivial_augment(turned, *draws), trivial_augment(pixels, *draws))
 
 
 def test_the_host_reads_no_value() -> None:
     pixels = torch.empty((4, 8, 6, 3), dtype=torch.uint8, device="meta")  # has no values to read
-    changed = trivial_augment(pixels, torch.Generator())
+    changed = trivial_augment(pixels, *(n.to("meta") for n in drawn_for(4)))
     assert (changed.shape, changed.dtype) == (pixels.shape, torch.uint8)

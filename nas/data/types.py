@@ -11,7 +11,7 @@ from torch import Tensor
 from nas.architecture import ImageInput
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Images:
     """Images with their labels, all on one device.
 

@@ -8,6 +8,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -20,6 +21,7 @@ from nas.data.types import ImageDataset, Images
 from nas.model import ResNet
 from nas.runtime.arithmetic import arithmetic
 from nas.runtime.precision import Precision
+from nas.training.backend import Backend, backend_for
 from nas.training.batches import Normalize, TrainBatches
 from nas.training.config import Task, TrainingConfig
 from nas.training.memory import give_back_memory, keep_freed_memory
@@ -28,8 +30,7 @@ from nas.training.resuming import EpochCheckpoint
 from nas.training.schedules import rate
 from nas.training.step import TrainingStep
 
-# Images per evaluation batch: a CPU is fastest while a batch's maps stay in its cache.
-_EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
+_EVALUATION_BATCH = 64  # images: a CPU is fastest while a batch's maps stay in its cache
 
 
 def task_of(dataset: ImageDataset) -> Task:
@@ -100,6 +101,7 @@ class Run:
         config: the recipe.
         seed: of the order of images and of their augmentation.
         device: where to train; opened with `nas.runtime.devices.open_device`.
+        backend: how to use the device; for this run alone.
     """
 
     def __init__(
@@ -110,9 +112,11 @@ class Run:
         *,
         seed: int,
         device: torch.device,
+        backend: Backend | None = None,
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
+        backend = backend or backend_for(device)
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model
         self.config = config
@@ -120,10 +124,18 @@ class Run:
         self.history: list[EpochResult] = []
         self._dataset = dataset
         self._device = device
-        self._batches = TrainBatches(dataset, config, seed=seed)
-        self._optimizer = make_optimizer(model, config, device)
-        self._step = TrainingStep(model, self._optimizer, config, device)
+        self._backend = backend
+        self._batches = TrainBatches(
+            dataset, config, seed=seed, values_at_once=backend.values_at_once
+        )
+        self._optimizer = make_optimizer(model, config, backend)
+        self._step = self._new_step()
         self._averaged = AveragedWeights(model, config.ema) if config.ema else None
+
+    def _new_step(self) -> TrainingStep:
+        return TrainingStep(
+            self.model, self._optimizer, self.config, self._device, self._backend.graphs
+        )
 
     @property
     def judged(self) -> nn.Module:
@@ -142,6 +154,11 @@ class Run:
         return self._step.captured
 
     @property
+    def not_captured(self) -> str | None:
+        """Why steps are not replayed from a graph, once that was tried in vain."""
+        return self._step.not_captured
+
+    @property
     def finished(self) -> bool:
         """Whether every epoch is done."""
         return len(self.history) >= self.config.epochs
@@ -152,8 +169,14 @@ class Run:
         Raises:
             Diverged: a loss is not finite.
         """
+        graphs = self._backend.graphs
+        with graphs.stream() if graphs else nullcontext():
+            result = self._train_epoch(len(self.history) + 1)
+        self.history.append(result)
+        return result
+
+    def _train_epoch(self, epoch: int) -> EpochResult:
         started = time.perf_counter()
-        epoch = len(self.history) + 1
         per_epoch = self._batches.per_epoch
         steps = self.config.epochs * per_epoch
         self.model.train()
@@ -162,12 +185,15 @@ class Run:
             self._step(batch, self.config.lr * rate(self.config, step, steps))
             if self._averaged:
                 self._averaged.update()
+        self._count(per_epoch)
         train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
         train_seconds = time.perf_counter() - started
         validation = evaluate(
             self._judged_after(epoch),
             self._dataset.validation,
             self._dataset,
+            normalize=self._batches.normalize,
+            batch_size=self._backend.evaluation_batch(self._batches.batch_size),
             precision=self.config.precision,
         )
         if not math.isfinite(train_loss) or not math.isfinite(validation.loss):
@@ -175,7 +201,7 @@ class Run:
                 f"loss not finite in epoch {epoch}: "
                 f"train {train_loss:.3g}, validation {validation.loss:.3g}"
             )
-        result = EpochResult(
+        return EpochResult(
             epoch=epoch,
             train_loss=train_loss,
             val_loss=validation.loss,
@@ -183,8 +209,12 @@ class Run:
             seconds=time.perf_counter() - started,
             images_per_second=per_epoch * self._batches.batch_size / train_seconds,
         )
-        self.history.append(result)
-        return result
+
+    def _count(self, batches: int) -> None:
+        """Says to the norms how many batches they have seen."""
+        torch._foreach_add_(self.model.batch_counters(), batches)
+        if self._averaged:
+            self._averaged.copy_counts()
 
     def state(self) -> dict[str, Any]:
         """All that decides how the run goes on, as tensors and plain values.
@@ -207,7 +237,7 @@ class Run:
         # The options stay those made for this device; a rate read from a file would lie elsewhere.
         options = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({**state["optimizer"], "param_groups": options})
-        self._step = TrainingStep(self.model, self._optimizer, self.config, self._device)
+        self._step = self._new_step()  # the optimizer has other tensors now
         if self._averaged:
             self._averaged.load_state(state["averaged"])
         self.history[:] = [EpochResult(**values) for values in state["history"]]
@@ -294,10 +324,14 @@ def evaluate(
     images: Images,
     dataset: ImageDataset,
     *,
+    normalize: Normalize | None = None,
+    batch_size: int | None = None,
     precision: Precision = Precision.FLOAT32,
 ) -> Evaluation:
-    """Loss and accuracy of the model on images, normalized as the dataset's training part is."""
-    logits_NK = predict(model, images, dataset, precision=precision)
+    """Loss and accuracy of the model on images, as `predict` reads them."""
+    logits_NK = predict(
+        model, images, dataset, normalize=normalize, batch_size=batch_size, precision=precision
+    )
     return Evaluation(
         F.cross_entropy(logits_NK, images.labels_N).item(),
         (logits_NK.argmax(dim=1) == images.labels_N).float().mean().item(),
@@ -309,6 +343,8 @@ def predict(
     images: Images,
     dataset: ImageDataset,
     *,
+    normalize: Normalize | None = None,
+    batch_size: int | None = None,
     precision: Precision = Precision.FLOAT32,
 ) -> torch.Tensor:
     """The model's logits for images, (N, K) in float32 on their device; normalized likewise.
@@ -317,19 +353,25 @@ def predict(
         model: on the device of the images.
         images: N of them.
         dataset: whose training part says how to normalize.
+        normalize: that of the dataset, where it is there: a new one is copied from the host.
+        batch_size: images at a time; the last batch is filled up to it, so that the model sees one
+            shape only. None: what suits a CPU, which does not mind other shapes.
         precision: float32, the default, is what whoever loads the exported network computes in.
     """
     device = images.pixels_NCHW.device
-    batch_size = _EVALUATION_BATCH.get(device.type, 256)
-    normalize = Normalize(dataset.mean, dataset.std, device)
+    normalize = normalize or Normalize(dataset.mean, dataset.std, device)
     model.eval()
+    logits = []
     with torch.inference_mode(), arithmetic(device, precision):
-        return torch.cat(
-            [
-                model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float()
-                for pixels_NCHW in torch.split(images.pixels_NCHW, batch_size)
-            ]
-        )
+        for pixels_NCHW in torch.split(images.pixels_NCHW, batch_size or _EVALUATION_BATCH):
+            missing = (batch_size or 0) - len(pixels_NCHW)
+            if missing > 0:
+                filled = F.pad(pixels_NCHW, (0, 0, 0, 0, 0, 0, 0, missing))
+            else:
+                filled = pixels_NCHW
+            logits_NK = model(normalize(filled.permute(0, 2, 3, 1))).float()
+            logits.append(logits_NK[: len(pixels_NCHW)])
+    return torch.cat(logits)
 
 
 class AveragedWeights:
@@ -353,10 +395,13 @@ class AveragedWeights:
         self._mean_counts, self._counts = [m for m, _ in counts], [v for _, v in counts]
 
     def update(self) -> None:
-        """Moves the average towards the model's weights, in few kernels."""
+        """Moves the average towards the model's weights and norm statistics, in few kernels."""
         self._updates += 1
         decay = min(self._decay, self._updates / (self._updates + 9))
         torch._foreach_lerp_(self._means, self._values, 1 - decay)
+
+    def copy_counts(self) -> None:
+        """Takes over how many batches the model's norms have seen."""
         torch._foreach_copy_(self._mean_counts, self._counts)
 
     def state(self) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""One optimizer step: forward, backward, update; on CUDA replayed as a graph where that works."""
+"""One optimizer step: forward, backward, update; replayed as a graph where that works."""
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -6,8 +8,9 @@ from torch.nn import functional as F
 
 from nas.runtime.arithmetic import arithmetic
 from nas.training.batches import Batch
-from nas.training.config import Optimizer, TrainingConfig
-from nas.training.optimizers import set_learning_rate
+from nas.training.config import TrainingConfig
+from nas.training.graphs import CaptureError, Graphs
+from nas.training.optimizers import has_rate_on_device, set_learning_rate
 
 _WARMUP_STEPS = 3  # before a capture: cuDNN chooses its kernels, the optimizer makes its state
 
@@ -15,9 +18,9 @@ _WARMUP_STEPS = 3  # before a capture: cuDNN chooses its kernels, the optimizer 
 class TrainingStep:
     """Moves a model by one batch and sums up the loss, without waiting for the device.
 
-    On CUDA the first steps run one kernel after another; then the step is captured as a graph,
-    which takes the host's time between kernels out of thin networks. When the capture fails, the
-    steps go on as before.
+    With `graphs` the first steps run one kernel after another; then the step is captured as a
+    graph, which takes the host's time between kernels out of thin networks. When the capture
+    fails, the steps go on as before.
     """
 
     def __init__(
@@ -26,7 +29,9 @@ class TrainingStep:
         optimizer: torch.optim.Optimizer,
         config: TrainingConfig,
         device: torch.device,
+        graphs: Graphs | None = None,
     ) -> None:
+        self.not_captured: str | None = None  # why, once a capture has failed
         self._model = model
         self._optimizer = optimizer
         self._smoothing = config.label_smoothing
@@ -34,30 +39,32 @@ class TrainingStep:
         self._precision = config.precision
         self._loss_sum = torch.zeros((), device=device)
         self._steps = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._graph_batch: Batch | None = None
-        # Adagrad counts its steps on the host, which a graph would freeze.
-        self._may_capture = device.type == "cuda" and config.optimizer is not Optimizer.ADAGRAD
-        if self._may_capture:  # a rate on the host would be frozen in the graph
-            assert all(group["lr"].is_cuda for group in optimizer.param_groups)
+        self._graphs = graphs if has_rate_on_device(optimizer) else None
+        self._replay: Callable[[], None] | None = None
+        self._fixed: Batch | None = None  # what is replayed reads it
 
     @property
     def captured(self) -> bool:
         """Whether steps are replayed from a graph."""
-        return self._graph is not None
+        return self._replay is not None
 
     def __call__(self, batch: Batch, lr: float) -> None:
         """One step with this learning rate."""
         set_learning_rate(self._optimizer, lr)
-        if self._may_capture and self._graph is None and self._steps >= _WARMUP_STEPS:
-            self._capture(batch)
-        if self._graph is None or self._graph_batch is None:
+        if self._graphs is not None:
+            if self._steps < _WARMUP_STEPS:
+                self._steps += 1
+                with self._graphs.measured():
+                    self._run(batch)
+                return
+            if self._replay is None:
+                self._capture(batch, self._graphs)
+        if self._replay is None or self._fixed is None:
             self._run(batch)
         else:
-            self._graph_batch.images_NCHW.copy_(batch.images_NCHW)
-            self._graph_batch.targets.copy_(batch.targets)
-            self._graph.replay()
-        self._steps += 1
+            self._fixed.images_NCHW.copy_(batch.images_NCHW)
+            self._fixed.targets.copy_(batch.targets)
+            self._replay()
 
     def take_loss_sum(self) -> float:
         """The sum of the losses since the last call; waits for the device."""
@@ -74,17 +81,14 @@ class TrainingStep:
         self._optimizer.step()
         self._loss_sum += loss.detach()
 
-    def _capture(self, batch: Batch) -> None:
+    def _capture(self, batch: Batch, graphs: Graphs) -> None:
         fixed = Batch(
             batch.images_NCHW.clone(memory_format=torch.preserve_format), batch.targets.clone()
         )
-        graph = torch.cuda.CUDAGraph()
         try:
-            torch.cuda.synchronize(self._device)
-            with torch.cuda.graph(graph):
-                self._run(fixed)
-        except Exception:  # whatever it is, a step without a graph shows whether it matters
-            self._may_capture = False
-            self._optimizer.zero_grad(set_to_none=True)
-            return
-        self._graph, self._graph_batch = graph, fixed
+            self._replay = graphs.record(lambda: self._run(fixed))
+            self._fixed = fixed
+        except CaptureError as error:
+            self.not_captured = str(error)
+            self._graphs = None
+            self._optimizer.zero_grad(set_to_none=True)  # those of a step that was never done

@@ -31,24 +31,29 @@ class Operation(IntEnum):
     EQUALIZE = 13
 
 
-def trivial_augment(pixels_NHWC: Tensor, generator: torch.Generator) -> Tensor:
-    """Every image after one operation of one strength, both drawn evenly; uint8 to uint8.
+DRAWS = (len(Operation), _BINS, 2)
+"""What `trivial_augment` needs for an image: whole numbers from 0 to below these, drawn evenly."""
+
+
+def trivial_augment(
+    pixels_NHWC: Tensor, operations_N: Tensor, strengths_N: Tensor, signs_N: Tensor
+) -> Tensor:
+    """Every image after one operation of one strength; uint8 to uint8.
 
     Operations, strengths and signs are those of torchvision's TrivialAugmentWide. Its moves of up
     to 32 pixels are for 32-pixel images; here they reach the full width or height of any image.
 
-    The generator is on the device of the pixels, which the host never waits for.
+    Args:
+        pixels_NHWC: the images.
+        operations_N: the `Operation` of each, int64; this and the next two drawn as `DRAWS` says.
+        strengths_N: from the weakest to the strongest.
+        signs_N: 1 turns the magnitude around where an operation has a direction.
     """
-    images, height, width, _ = pixels_NHWC.shape
-    device = pixels_NHWC.device
-
-    def draw(high: int) -> Tensor:
-        return torch.randint(high, (images,), generator=generator, device=device)
-
-    operations_N = draw(len(Operation))
-    magnitudes_N = magnitudes(height, width, device)[operations_N, draw(_BINS)]
+    _, height, width, _ = pixels_NHWC.shape
+    table = magnitudes(height, width, pixels_NHWC.device)
+    magnitudes_N = table[operations_N, strengths_N]
     signed_N = (operations_N >= Operation.SHEAR_X) & (operations_N <= Operation.SHARPNESS)
-    negative_N = signed_N & draw(2).bool()
+    negative_N = signed_N & signs_N.bool()
     return apply_operations(
         pixels_NHWC, operations_N, torch.where(negative_N, -magnitudes_N, magnitudes_N)
     )

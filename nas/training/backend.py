@@ -1,0 +1,41 @@
+"""What a device does well, so that the loop need not ask which device it is."""
+
+from dataclasses import dataclass
+
+import torch
+
+from nas.training.graphs import Graphs, cuda_graphs, torch_version
+
+_VALUES_AT_ONCE = 4096 * 3 * 32 * 32  # of pixels, augmented together on a GPU: 50 MB in float32
+_FUSED_ADAGRAD_ON_CUDA = (2, 12)  # version of torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """How a run uses its device. The defaults are those of a CPU."""
+
+    graphs: Graphs | None = None  # of this run; None: every step runs kernel after kernel
+    values_at_once: int = 0  # pixel values augmented together; a CPU keeps one batch in its cache
+    fixed_shapes: bool = False  # evaluate in batches of the training's shape, and in no other
+    fused_adagrad: bool = True  # whether torch has that optimizer in one kernel, which counts
+    # its steps on the device
+
+    def evaluation_batch(self, training_batch: int) -> int | None:
+        """Images of an evaluation batch, each padded to it; None for what suits a CPU."""
+        return training_batch if self.fixed_shapes else None
+
+
+def backend_for(device: torch.device) -> Backend:
+    """How a new run uses this device.
+
+    On CUDA the kernels of every new shape are searched for, so that evaluation has that of
+    training; what fits there then fits here, too.
+    """
+    if device.type != "cuda":
+        return Backend()
+    return Backend(
+        graphs=cuda_graphs(device),
+        values_at_once=_VALUES_AT_ONCE,
+        fixed_shapes=True,
+        fused_adagrad=torch_version() >= _FUSED_ADAGRAD_ON_CUDA,
+    )

@@ -1,0 +1,112 @@
+"""CUDA graphs of training steps: recorded once, then replayed without time between kernels."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import torch
+
+OFF = "NAS_NO_GRAPH"
+"""The environment variable that turns graphs off."""
+
+_SPARE = 1.1  # of the memory that a step was seen to take: a graph has that once more
+_ALLOCATOR_RECOVERS = (2, 12)  # torch before it stays in capture mode after a failure (#180395)
+
+
+class CaptureError(RuntimeError):
+    """A step could not be recorded; the message says why. It can still be run as it is."""
+
+
+class Graphs(Protocol):
+    """Records steps on a device and replays them; one for each run."""
+
+    def stream(self) -> AbstractContextManager[None]:
+        """A block whose work is in the order in which steps are recorded and replayed."""
+
+    def measured(self) -> AbstractContextManager[None]:
+        """A step that runs as it is, whose use of memory says what recording it would take."""
+
+    def record(self, step: Callable[[], None]) -> Callable[[], None]:
+        """Records what a step does, without doing it; returns what does it.
+
+        Every call reads and writes the same memory.
+
+        Raises:
+            CaptureError: it cannot be recorded.
+        """
+
+
+class CudaGraphs:
+    """`Graphs` of a CUDA device, all on one stream.
+
+    Args:
+        device: with its index; the current one.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._needed = 0  # bytes
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """See `Graphs`."""
+        outside = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(outside)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            outside.wait_stream(self._stream)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """See `Graphs`."""
+        before = torch.cuda.memory_allocated(self._device)
+        torch.cuda.reset_peak_memory_stats(self._device)
+        yield
+        self._needed = torch.cuda.max_memory_allocated(self._device) - before
+
+    def record(self, step: Callable[[], None]) -> Callable[[], None]:
+        """See `Graphs`."""
+        needed, free = self._needed * _SPARE, self._free_memory()
+        if needed > free:
+            raise CaptureError(f"it needs {needed / 1e9:.1f} GB more, {free / 1e9:.1f} are free")
+        current = torch.cuda.current_stream(self._device)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            torch.cuda.synchronize(self._device)
+            with torch.cuda.graph(graph, stream=self._stream):
+                step()
+        except Exception as error:  # of many kinds; a step that runs as it is shows what matters
+            torch.cuda.set_stream(current)  # which torch does not do when a capture fails
+            lines = str(error).strip().splitlines() or [""]
+            reason = f"{type(error).__name__}: {lines[0]}"
+            if torch_version() < _ALLOCATOR_RECOVERS:
+                _given_up.append(reason)
+            raise CaptureError(reason) from error
+        return graph.replay
+
+    def _free_memory(self) -> int:
+        """Bytes that no tensor holds."""
+        cached = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(
+            self._device
+        )
+        return torch.cuda.mem_get_info(self._device)[0] + cached
+
+
+_given_up: list[str] = []  # why this process does not try again, where torch cannot recover
+
+
+def cuda_graphs(device: torch.device) -> CudaGraphs | None:
+    """Graphs for a run on this device; None where they are off, or failed before."""
+    if os.environ.get(OFF, "") not in ("", "0") or _given_up:
+        return None
+    return CudaGraphs(device)
+
+
+def torch_version() -> tuple[int, int]:
+    """Of torch, as (major, minor)."""
+    major, minor, *_ = torch.__version__.split(".")
+    return int(major), int(minor)

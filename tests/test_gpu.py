@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-CUDA = torch.device("cuda")
+CUDA = torch.device("cuda", 0)
 INPUT = ImageInput(channels=3, height=32, width=32, classes=10)
 
 

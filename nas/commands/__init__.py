@@ -101,6 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("error:", in_one_line(error), file=sys.stderr)
         _drop_output()
         return 1
+    except Exception as error:
+        from nas.runtime.devices import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        print(
+            f"error: out of memory: {in_one_line(str(error) or type(error).__name__)}; end other "
+            "programs that need much, or take another --device",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _drop_output() -> None:

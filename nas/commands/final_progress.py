@@ -121,8 +121,10 @@ class LiveFinalProgress(FinalProgress):
         self._bars.start()
 
     def run_started(self, run: Run, epochs_done: int) -> None:
-        """Shows a bar for the run."""
+        """Shows a bar for the run, a new one if it begins again."""
         super().run_started(run, epochs_done)
+        if run in self._tasks:
+            self._bars.remove_task(self._tasks.pop(run))
         self._tasks[run] = self._bars.add_task(
             _called(run), total=self.epochs, completed=epochs_done, accuracy=""
         )

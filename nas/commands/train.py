@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
 
     from nas.data.loading import load_dataset
     from nas.report.run import write_run_page
-    from nas.runtime.devices import open_device
+    from nas.runtime.devices import device_name, is_out_of_memory, open_device
     from nas.study.search import SPLIT_SEED
     from nas.training.checkpoint import CheckpointError
     from nas.training.folder import RunPlan, train_in_folder
@@ -159,12 +159,18 @@ def run(options: argparse.Namespace) -> int:
         print(f"error: {folder} cannot be written: {error}", file=sys.stderr)
         return 1
     except (RuntimeError, ValueError, MemoryError) as error:  # torch's, of what cannot be trained
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(
-            f"error: training failed: {reason}; a smaller --batch-size needs less memory, "
-            "and one above 1 is needed where the last map is 1x1",
-            file=sys.stderr,
-        )
+        if is_out_of_memory(error):
+            why = (
+                f"out of memory on {device_name(device)}; a smaller --batch-size or a smaller "
+                "design needs less"
+            )
+        else:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            why = (
+                f"training failed: {reason}; a --batch-size above 1 is needed where the last map "
+                "is 1x1"
+            )
+        print(f"error: {why}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume continues", file=sys.stderr)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from nas.architecture import ImageInput
+from nas.errors import RequestError
+from nas.runtime.devices import is_out_of_memory
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -38,8 +40,20 @@ class Images:
         return len(self.labels_N)
 
     def to(self, device: torch.device | str) -> "Images":
-        """The same images on that device."""
-        return Images(self.pixels_NCHW.to(device), self.labels_N.to(device))
+        """The same images on that device.
+
+        Raises:
+            RequestError: they do not fit into its memory.
+        """
+        try:
+            return Images(self.pixels_NCHW.to(device), self.labels_N.to(device))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RequestError(
+                f"--device: expected room for {self.pixels_NCHW.nbytes / 1e6:,.0f} MB of images on "
+                f"{device}, got an out-of-memory error; free memory there, or name another device"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,5 +99,9 @@ class ImageDataset:
             raise ValueError(f"std must be above 0, got {self.std}")
 
     def to(self, device: torch.device | str) -> "ImageDataset":
-        """The same dataset with its images on that device."""
+        """The same dataset with its images on that device.
+
+        Raises:
+            RequestError: they do not fit into its memory.
+        """
         return replace(self, train=self.train.to(device), validation=self.validation.to(device))

@@ -20,6 +20,7 @@ from nas.data.decode import Shape, decode
 from nas.export.spec import DESCRIPTION, METRICS, WEIGHTS, ModelError, ModelSpec
 from nas.model import ResNet
 from nas.runtime.arithmetic import arithmetic
+from nas.runtime.devices import find_device
 from nas.runtime.precision import Precision
 from nas.training.batches import Normalize
 
@@ -125,9 +126,11 @@ def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") 
     Reads the weights, `architecture.json` and `metrics.json`; nothing in them is run.
 
     Raises:
+        RequestError: this machine has no such device.
         ModelError: there is no such folder, a file is missing, damaged, of another model or of
             another version.
     """
+    where = find_device(device) if isinstance(device, str) else device
     place = Path(folder)
     if not os.path.isdir(place):
         came = "a file" if os.path.exists(place) else "no such folder"
@@ -147,7 +150,7 @@ def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") 
             f"damaged file; {_REMEDY}"
         )
     network = _network(place / WEIGHTS, weights, spec)
-    return Classifier(spec, network, _read_json(place / METRICS), torch.device(device))
+    return Classifier(spec, network, _read_json(place / METRICS), where)
 
 
 def _network(path: Path, weights: bytes, spec: ModelSpec) -> ResNet:

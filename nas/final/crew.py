@@ -12,6 +12,7 @@ from nas.errors import RequestError
 from nas.final.request import FinalRequest
 from nas.final.runs import Run, RunFolder, RunObserver, RunResult, part_of, train_runs
 from nas.runtime.devices import open_device
+from nas.runtime.sharing import lock_of
 from nas.runtime.signals import Interrupts
 from nas.study.team import Say, posts_for, run_team
 from nas.training.config import RECIPES, TrainingConfig
@@ -76,7 +77,8 @@ class FinalRuns:
             there = self.part(on).to(device)
             config = self.config(on)
             folders += [RunFolder(self._folder, run, there, config) for run in runs if run.on == on]
-        train_runs(folders, device=device, interrupts=interrupts, observer=observer)
+        lock = lock_of(device, self._request.per_gpu)
+        train_runs(folders, device=device, interrupts=interrupts, observer=observer, lock=lock)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,12 @@ from nas.files import remove_unfinished, replacing
 from nas.final.request import ALL
 from nas.model import ResNet, build
 from nas.runtime.devices import device_name, free_memory, is_out_of_memory
+from nas.runtime.sharing import GpuLock, run_shared
 from nas.runtime.signals import Interrupts
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.folder import RunPlan
-from nas.training.loop import Ending, EpochResult, predict, train
+from nas.training.loop import Ending, EpochResult, TrainingResult, predict, train
 from nas.training.resuming import EpochCheckpoint
 
 _CHECKPOINT = "checkpoint.pt"
@@ -153,12 +154,16 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         return FileLock(self.path / ".lock", timeout=0)
 
-    def train(self, device: torch.device, observer: RunObserver) -> RunResult:
+    def train(
+        self, device: torch.device, observer: RunObserver, lock: GpuLock | None = None
+    ) -> RunResult:
         """Trains the run, from its checkpoint if there is one, and writes what came of it.
 
         Args:
             device: where; the images of `dataset` lie there.
             observer: hears of every epoch.
+            lock: of the device, where other workers train on it, too. A run that has too little
+                memory beside them is trained once more, alone.
 
         Raises:
             OSError: the result cannot be written.
@@ -168,12 +173,7 @@ class RunFolder:
             self.path / _CHECKPOINT,
             {**self._identity, "device": device.type, "torch": str(torch.__version__)},
         )
-        model = build(
-            run.architecture,
-            dataset.input,
-            generator=torch.Generator().manual_seed(run.seed),
-            zero_last_gamma=config.zero_last_gamma,
-        )
+        nothing = np.empty(0, dtype=np.int64)
 
         def on_start(done: Sequence[EpochResult]) -> None:
             observer.run_started(run, len(done))
@@ -182,9 +182,13 @@ class RunFolder:
             observer.epoch_ended(run, result)
             return False
 
-        remove_unfinished(self.path)
-        device_in_words, version = device_name(device), str(torch.__version__)
-        try:
+        def work() -> tuple[TrainingResult, NDArray[np.int64]]:
+            model = build(
+                run.architecture,
+                dataset.input,
+                generator=torch.Generator().manual_seed(run.seed),
+                zero_last_gamma=config.zero_last_gamma,
+            )
             result = train(
                 model,
                 dataset,
@@ -195,20 +199,24 @@ class RunFolder:
                 on_epoch=on_epoch,
                 checkpoint=checkpoint,
             )
+            if result.ending is Ending.DIVERGED:
+                return result, nothing
+            logits_IK = predict(model, dataset.validation, dataset)
+            save_checkpoint(self.path / _WEIGHTS, {"model": model.state_dict()})
+            return result, logits_IK.argmax(dim=1).cpu().numpy()
+
+        remove_unfinished(self.path)
+        device_in_words, version = device_name(device), str(torch.__version__)
+        try:
+            result, predictions_I = run_shared(work, device, lock)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             reason = f"out of memory on {device_in_words}"
-            nothing = np.empty(0, dtype=np.int64)
             done = RunResult(run, reason, nothing, (), 0.0, device_in_words, version, True)
             self._write(done)
             return done
         failed = result.reason if result.ending is Ending.DIVERGED else None
-        predictions_I = np.empty(0, dtype=np.int64)
-        if failed is None:
-            logits_IK = predict(model, dataset.validation, dataset)
-            predictions_I = logits_IK.argmax(dim=1).cpu().numpy()
-            save_checkpoint(self.path / _WEIGHTS, {"model": model.state_dict()})
         done = RunResult(
             run, failed, predictions_I, result.epochs, result.seconds, device_in_words, version
         )
@@ -251,6 +259,7 @@ def train_runs(
     device: torch.device,
     interrupts: Interrupts,
     observer: RunObserver,
+    lock: GpuLock | None = None,
 ) -> None:
     """Trains those runs that are not done and that no other process trains; returns when all are.
 
@@ -259,6 +268,7 @@ def train_runs(
         device: where.
         interrupts: open.
         observer: hears of the runs that this process trains.
+        lock: see `RunFolder.train`.
 
     Raises:
         OSError: a folder cannot be written.
@@ -277,7 +287,7 @@ def train_runs(
                     result = folder.result()  # another process may just have finished it
                     if result is None:
                         with interrupts.allowed():
-                            result = folder.train(device, observer)
+                            result = folder.train(device, observer, lock)
                         last = result.epochs[-1].val_accuracy if not result.failed else None
                         observer.run_ended(folder.run, last, result.seconds)
             except Timeout:

@@ -11,8 +11,8 @@ from nas.errors import RequestError
 # How a lack of memory is worded where torch has no exception of its own for it. Of the last one
 # cuDNN's search for a kernel is the cause: each one it tried could not have its workspace.
 _OUT_OF_MEMORY = re.compile(
-    r"can't allocate memory|CUDA error: out of memory|CU(?:BLAS|DNN)_STATUS_ALLOC_FAILED"
-    r"|FIND was unable to find an engine",
+    r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|CUDA error: out of memory"
+    r"|CU(?:BLAS|DNN)_STATUS_ALLOC_FAILED|FIND was unable to find an engine",
     re.IGNORECASE,
 )
 
@@ -73,16 +73,17 @@ def _keep_memory_between_searches() -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a design needed more memory than there is, on a GPU or in the main memory.
 
-    Looks at what caused the error, too.
+    Looks at what caused the error, too. An end by Ctrl-C is none, whatever it came upon.
     """
-    return any(
+    return isinstance(error, Exception) and any(
         isinstance(one, (torch.OutOfMemoryError, MemoryError))
         or (isinstance(one, RuntimeError) and _OUT_OF_MEMORY.search(str(one)) is not None)
-        for one in _with_causes(error)
+        for one in with_causes(error)
     )
 
 
-def _with_causes(error: BaseException) -> Iterable[BaseException]:
+def with_causes(error: BaseException) -> Iterable[BaseException]:
+    """An error, what caused it or was being handled when it came, and so on."""
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:

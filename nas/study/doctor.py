@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.data.catalogue import DATASETS, DataError
 from nas.data.download import lies_in
 from nas.data.sources import open_source
-from nas.runtime.devices import device_name
+from nas.runtime.devices import device_name, find_device, open_device
 from nas.study import ownership
 from nas.study.database import open_database
 from nas.study.disks import warning_for
@@ -64,7 +64,7 @@ def look_at_versions() -> Finding:
 def look_at_devices() -> Finding:
     """The GPUs, each tried with a small product; or the CPU."""
     if not torch.cuda.is_available():
-        cpu = device_name(torch.device("cpu"))
+        cpu = device_name(find_device("cpu"))
         if shutil.which("nvidia-smi"):
             return Finding(
                 "device",
@@ -75,8 +75,8 @@ def look_at_devices() -> Finding:
         return Finding("device", True, f"no GPU; trains on {cpu}")
     names = []
     for i in range(torch.cuda.device_count()):
-        device = torch.device("cuda", i)
         try:
+            device = open_device(f"cuda:{i}")
             ones = torch.ones(16, 16, device=device)
             works = bool(((ones @ ones) == 16).all())
             free = torch.cuda.mem_get_info(device)[0]

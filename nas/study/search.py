@@ -16,6 +16,7 @@ from nas.runtime.devices import (
     is_out_of_memory,
     open_device,
 )
+from nas.runtime.sharing import lock_of
 from nas.runtime.signals import Interrupts
 from nas.space import SearchSpace
 from nas.study.crew import Crew
@@ -238,7 +239,13 @@ def search_alone(
                     epochs=config.epochs,
                     size=request.objectives[1] if len(request.objectives) > 1 else None,
                 ),
-                train=make_trainer(images, config, seed=request.seed, device=device),
+                train=make_trainer(
+                    images,
+                    config,
+                    seed=request.seed,
+                    device=device,
+                    lock=lock_of(device, request.per_gpu),
+                ),
                 checkpoint=make_checkpoints(
                     request.checkpoints_for(location),
                     dataset,

@@ -262,7 +262,9 @@ def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
     attributes = trial.user_attrs
     ended = trial.state.is_finished() and "outcome" in attributes
     outcome = Outcome(attributes["outcome"]) if ended else None
-    curve = tuple(sorted(trial.intermediate_values.items()))
+    # What began again may have come less far than before; later epochs count no more.
+    epochs = attributes.get("epochs", math.inf)
+    curve = tuple(sorted(p for p in trial.intermediate_values.items() if p[0] <= epochs))
     val_accuracy = trial.value if trial.state is TrialState.COMPLETE else None
     if outcome is Outcome.STOPPED_EARLY and curve:
         val_accuracy = curve[-1][1]

@@ -45,7 +45,7 @@ def posts_for(device_name: str, workers: int, per_gpu: int) -> list[Post]:
     """A place for each worker: a GPU of its own, or its share of the CPU's threads.
 
     Args:
-        device_name: auto, cpu, cuda or cuda:N.
+        device_name: auto, cpu, cuda or cuda:N; without a number every GPU is used.
         workers: how many.
         per_gpu: of them, at most, on one GPU.
 
@@ -55,11 +55,11 @@ def posts_for(device_name: str, workers: int, per_gpu: int) -> list[Post]:
     device = find_device(device_name)
     if device.type != "cuda":
         threads = str(threads_of_each(workers))
-        return [Post(device_name, dict.fromkeys(_THREADS, threads))] * workers
+        return [Post(str(device), dict.fromkeys(_THREADS, threads))] * workers
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     names = visible.split(",")[:count] if visible else [str(i) for i in range(count)]
-    if device.index is not None:
+    if device_name not in ("auto", "cuda"):
         names = [names[device.index]]
     if workers > len(names) * per_gpu:
         raise RequestError(

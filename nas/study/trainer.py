@@ -9,6 +9,7 @@ import torch
 
 from nas.data.types import ImageDataset
 from nas.model import build
+from nas.runtime.sharing import GpuLock, run_shared
 from nas.study.proposals import Candidate
 from nas.training.config import TrainingConfig
 from nas.training.folder import RunPlan
@@ -34,7 +35,12 @@ class Trainer(Protocol):
 
 
 def make_trainer(
-    dataset: ImageDataset, config: TrainingConfig, *, seed: int, device: torch.device
+    dataset: ImageDataset,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    lock: GpuLock | None = None,
 ) -> Trainer:
     """Trains on this dataset, resident on the device, with this seed.
 
@@ -43,6 +49,8 @@ def make_trainer(
         config: the recipe; each candidate's training choices change it.
         seed: of weights, order and augmentation.
         device: where.
+        lock: of the device, where other workers train on it, too. A candidate that has too little
+            memory beside them is trained once more, alone, from its checkpoint if there is one.
     """
     task = task_of(dataset)
 
@@ -53,22 +61,26 @@ def make_trainer(
         checkpoint: EpochCheckpoint | None,
     ) -> TrainingResult:
         own = tuned(config, candidate.training, task)
-        model = build(
-            candidate.architecture,
-            dataset.input,
-            generator=torch.Generator().manual_seed(seed),
-            zero_last_gamma=own.zero_last_gamma,
-        )
-        return train(
-            model,
-            dataset,
-            own,
-            seed=seed,
-            device=device,
-            on_epoch=on_epoch,
-            on_start=on_start,
-            checkpoint=checkpoint,
-        )
+
+        def work() -> TrainingResult:
+            model = build(
+                candidate.architecture,
+                dataset.input,
+                generator=torch.Generator().manual_seed(seed),
+                zero_last_gamma=own.zero_last_gamma,
+            )
+            return train(
+                model,
+                dataset,
+                own,
+                seed=seed,
+                device=device,
+                on_epoch=on_epoch,
+                on_start=on_start,
+                checkpoint=checkpoint,
+            )
+
+        return run_shared(work, device, lock)
 
     return train_candidate
 

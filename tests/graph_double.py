@@ -122,6 +122,7 @@ class CudaDouble:
             ("stream", self._stream),
             ("current_stream", lambda device=None: self.current),
             ("set_stream", self._set_stream),
+            ("get_device_name", lambda device=None: "double"),
             ("synchronize", lambda device=None: None),
             ("memory_allocated", lambda device=None: 0),
             ("memory_reserved", lambda device=None: 0),

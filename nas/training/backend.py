@@ -25,16 +25,20 @@ class Backend:
         return training_batch if self.fixed_shapes else None
 
 
-def backend_for(device: torch.device) -> Backend:
+def backend_for(device: torch.device, *, heed_verdict: bool = True) -> Backend:
     """How a new run uses this device.
 
     On CUDA the kernels of every new shape are searched for, so that evaluation has that of
     training; what fits there then fits here, too.
+
+    Args:
+        device: with its index, open.
+        heed_verdict: see `cuda_graphs`.
     """
     if device.type != "cuda":
         return Backend()
     return Backend(
-        graphs=cuda_graphs(device),
+        graphs=cuda_graphs(device, heed_verdict=heed_verdict),
         values_at_once=_VALUES_AT_ONCE,
         fixed_shapes=True,
         fused_adagrad=torch_version() >= _FUSED_ADAGRAD_ON_CUDA,

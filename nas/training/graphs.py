@@ -7,6 +7,8 @@ from typing import Protocol
 
 import torch
 
+from nas.runtime.verdicts import read_verdict
+
 OFF = "NAS_NO_GRAPH"
 """The environment variable that turns graphs off."""
 
@@ -99,11 +101,17 @@ class CudaGraphs:
 _given_up: list[str] = []  # why this process does not try again, where torch cannot recover
 
 
-def cuda_graphs(device: torch.device) -> CudaGraphs | None:
-    """Graphs for a run on this device; None where they are off, or failed before."""
+def cuda_graphs(device: torch.device, *, heed_verdict: bool = True) -> CudaGraphs | None:
+    """Graphs for a run on this device; None where they are off or known to fail.
+
+    Args:
+        device: with its index.
+        heed_verdict: whether what `nas doctor` found there counts.
+    """
     if os.environ.get(OFF, "") not in ("", "0") or _given_up:
         return None
-    return CudaGraphs(device)
+    verdict = read_verdict(device) if heed_verdict else None
+    return None if verdict and not verdict.capture else CudaGraphs(device)
 
 
 def torch_version() -> tuple[int, int]:

@@ -78,6 +78,7 @@ class TrainingResult:
     epochs: tuple[EpochResult, ...]
     seconds: float  # with those of epochs that were done before it was continued
     reason: str | None = None  # of a run that diverged
+    not_captured: str | None = None  # why its steps were not replayed from a graph, if that failed
 
     @property
     def val_accuracy(self) -> float | None:
@@ -316,7 +317,8 @@ def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult
     if run.judged is not run.model:
         run.model.load_state_dict(run.judged.state_dict())
     give_back_memory()
-    return TrainingResult(ending, tuple(run.history), time.perf_counter() - started, reason)
+    seconds = time.perf_counter() - started
+    return TrainingResult(ending, tuple(run.history), seconds, reason, run.not_captured)
 
 
 def evaluate(

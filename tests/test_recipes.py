@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
 from nas.architecture import ImageInput
+from nas.runtime.precision import Precision
 from nas.training.batches import TrainBatches
 from nas.training.config import (
     RECIPES,
@@ -224,10 +225,16 @@ def test_values_that_exclude_each_other_are_refused_by_name(
 
 @pytest.mark.parametrize(
     ("field", "kind"),
-    [("optimizer", Optimizer), ("schedule", Schedule), ("border", Border), ("augment", Augment)],
+    [
+        ("optimizer", Optimizer),
+        ("schedule", Schedule),
+        ("border", Border),
+        ("augment", Augment),
+        ("precision", Precision),
+    ],
 )
 def test_an_unknown_name_is_answered_with_the_known_ones(
-    field: str, kind: type[Optimizer | Schedule | Border | Augment]
+    field: str, kind: type[Optimizer | Schedule | Border | Augment | Precision]
 ) -> None:
     value = ("lion",) if field == "augment" else "lion"
     with pytest.raises(ValueError, match=rf"^{field} must be one of .*, got 'lion'$") as caught:
@@ -248,7 +255,7 @@ def test_names_may_come_as_plain_text() -> None:
 
 
 def test_every_field_but_switches_is_checked() -> None:
-    checked = {*REFUSED, *LISTS, "optimizer", "schedule", "border"}
+    checked = {*REFUSED, *LISTS, "optimizer", "schedule", "border", "precision"}
     switches = {"decay_all", "ema_at_end", "zero_last_gamma"}
     assert checked | switches == {field.name for field in dataclasses.fields(TrainingConfig)}
 
@@ -286,6 +293,7 @@ def test_a_named_recipe_survives_json(name: str, task: Task) -> None:
         lambda order: [a for a in order if a not in (Augment.FLIP, Augment.CUTMIX)]
     ),
     ema=st.none() | st.floats(0.01, 0.99),
+    precision=st.sampled_from(Precision),
 )
 def test_any_recipe_survives_json(**values: object) -> None:
     assert_survives_json(make_config(**values))

@@ -36,8 +36,9 @@ from nas.study.location import StudyError
 from nas.study.proposals import candidate_of
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.study.request import SearchRequest
-from nas.study.search import SPLIT_SEED, run_search, search_recipe
+from nas.study.search import run_search
 from nas.study.storage import read_study
+from nas.study.subject import SPLIT_SEED, search_recipe
 from nas.study.trainer import make_trainer
 
 SPACE = """
@@ -144,6 +145,7 @@ def main() -> int:
                 storage=options.storage,
                 study=f"kills-{os.getpid()}-{i}",
                 grace=5,
+                precision="float32",
             )
             workers = [start(request) for _ in range(WORKERS)]
             killed = rng.randrange(WORKERS)

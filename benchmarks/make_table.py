@@ -40,7 +40,7 @@ from nas.files import replacing
 from nas.model import build
 from nas.runtime.devices import find_device
 from nas.space import Limits, SearchSpace, default_space, load_space
-from nas.study.search import SPLIT_SEED, search_recipe
+from nas.study.subject import SPLIT_SEED, search_recipe
 from nas.training.config import DEFAULTS, TrainingConfig
 from nas.training.loop import Diverged, Run, evaluate
 

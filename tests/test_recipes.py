@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
 from nas.architecture import ImageInput
+from nas.runtime.precision import Precision
 from nas.training.backend import Backend
 from nas.training.batches import TrainBatches
 from nas.training.config import (
@@ -225,10 +226,16 @@ def test_values_that_exclude_each_other_are_refused_by_name(
 
 @pytest.mark.parametrize(
     ("field", "kind"),
-    [("optimizer", Optimizer), ("schedule", Schedule), ("border", Border), ("augment", Augment)],
+    [
+        ("optimizer", Optimizer),
+        ("schedule", Schedule),
+        ("border", Border),
+        ("augment", Augment),
+        ("precision", Precision),
+    ],
 )
 def test_an_unknown_name_is_answered_with_the_known_ones(
-    field: str, kind: type[Optimizer | Schedule | Border | Augment]
+    field: str, kind: type[Optimizer | Schedule | Border | Augment | Precision]
 ) -> None:
     value = ("lion",) if field == "augment" else "lion"
     with pytest.raises(ValueError, match=rf"^{field} must be one of .*, got 'lion'$") as caught:
@@ -287,6 +294,7 @@ def test_a_named_recipe_survives_json(name: str, task: Task) -> None:
         lambda order: [a for a in order if a not in (Augment.FLIP, Augment.CUTMIX)]
     ),
     ema=st.none() | st.floats(0.01, 0.99),
+    precision=st.sampled_from(Precision),
 )
 def test_any_recipe_survives_json(**values: object) -> None:
     assert_survives_json(make_config(**values))

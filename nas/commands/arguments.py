@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nas.architecture import ImageInput
 from nas.data.catalogue import DATASET_NAMES
+from nas.runtime.precision import AUTO, PRECISIONS
 from nas.study.location import StudyLocation
 from nas.study.request import GRACE
 
@@ -205,6 +206,17 @@ def add_device_option(parser: argparse._ActionsContainer) -> None:
     """The option that says where to compute."""
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
+    )
+
+
+def add_precision_option(parser: argparse._ActionsContainer) -> None:
+    """The option that says in which arithmetic to train."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=AUTO,
+        help="arithmetic of training; auto: that of the study where one is continued, else what "
+        "suits the device",
     )
 
 

@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_report_option(parser)
     arguments.add_device_option(parser)
+    arguments.add_precision_option(parser)
     arguments.add_worker_options(parser)
     arguments.add_json_option(parser)
 
@@ -89,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
         baselines=tuple(options.baseline),
         again=options.again,
         device=options.device,
+        precision=options.precision,
         workers=options.workers,
         per_gpu=options.per_gpu,
     )

@@ -36,7 +36,9 @@ class FinalProgress(FinalObserver):
         """Says that images are read."""
         self.say("reading images", style="dim")
 
-    def opened(self, study: StudyRecord, runs: Sequence[Run], epochs: int, device: str) -> None:
+    def opened(
+        self, study: StudyRecord, runs: Sequence[Run], epochs: int, device: str, precision: str
+    ) -> None:
         """Says what is trained."""
         for note in study.notes:
             self.say(f"NOTE: {note}", style="bold yellow")
@@ -45,7 +47,8 @@ class FinalProgress(FinalObserver):
         seeds = sorted({run.seed for run in runs})
         self.say(
             f"study {study.name}: {len(designs)} designs ({', '.join(designs)}) with seeds "
-            f"{', '.join(map(str, seeds))}, {plural(epochs, 'epoch')} each, on {device}"
+            f"{', '.join(map(str, seeds))}, {plural(epochs, 'epoch')} each, "
+            f"in {precision} on {device}"
         )
 
     def run_started(self, run: Run, epochs_done: int) -> None:
@@ -115,9 +118,11 @@ class LiveFinalProgress(FinalProgress):
         )
         self._tasks: dict[Run, TaskID] = {}
 
-    def opened(self, study: StudyRecord, runs: Sequence[Run], epochs: int, device: str) -> None:
+    def opened(
+        self, study: StudyRecord, runs: Sequence[Run], epochs: int, device: str, precision: str
+    ) -> None:
         """Says what is trained, and opens the bars."""
-        super().opened(study, runs, epochs, device)
+        super().opened(study, runs, epochs, device, precision)
         self._bars.start()
 
     def run_started(self, run: Run, epochs_done: int) -> None:

@@ -54,7 +54,7 @@ class Progress(Observer):
             f"study {study.name} in {opening.location}: {study.trained} of {self.request.trials} "
             f"designs trained, at most {limits.max_parameters:,} parameters"
             + (f" and {limits.max_mult_adds:,} mult-adds" if limits.max_mult_adds else "")
-            + f", {plural(self.epochs, 'epoch')} each, on {opening.device}",
+            + f", {plural(self.epochs, 'epoch')} each, in {opening.precision} on {opening.device}",
             markup=False,
             highlight=False,
         )

@@ -92,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=arguments.seed, default=0, metavar="N", help="of proposals and training"
     )
     arguments.add_device_option(parser)
+    arguments.add_precision_option(parser)
     parser.add_argument(
         "--timeout",
         type=arguments.seconds,
@@ -125,6 +126,7 @@ def run(options: argparse.Namespace) -> int:
         pruner=options.pruner,
         seed=options.seed,
         device=options.device,
+        precision=options.precision,
         timeout=options.timeout,
         workers=options.workers,
         per_gpu=options.per_gpu,

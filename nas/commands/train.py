@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from nas.commands import arguments, design
 from nas.counting import count
 from nas.errors import RequestError
 from nas.numbers import millions, percent
+from nas.runtime.precision import AUTO, Precision
 from nas.study.location import StudyLocation
 from nas.study.request import check_device_name
 from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig
@@ -63,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("run")
     run.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="of everything")
     arguments.add_device_option(run)
+    arguments.add_precision_option(run)
     run.add_argument(
         "--out",
         type=Path,
@@ -82,15 +85,16 @@ def run(options: argparse.Namespace) -> int:
         raise RequestError(f"expected --study or {used[0]}, got both")
     if options.study is None and (options.trial is not None or options.storage is not None):
         raise RequestError("expected --study with --trial and --storage, got no --study")
-    training: Mapping[str, Any] = {}
     if options.study is None:
         try:
             architecture = design.design_of(options)
         except ValueError as error:
             raise RequestError(str(error)) from error
-        name, dataset_name = options.preset or _file_name(architecture), options.dataset or "auto"
+        name = options.preset or _file_name(architecture)
+        subject = _Subject(architecture, name, options.dataset or "auto")
     else:
-        architecture, name, dataset_name, training = _from_study(options)
+        subject = _from_study(options)
+        architecture, name = subject.architecture, subject.name
     changes = _changes(options)
     try:  # with stand-in sizes: bad values are known before images are read
         _recipe(options, Task(arguments.image_input((3, 32, 32), 10), 50_000, True), changes, {})
@@ -100,15 +104,20 @@ def run(options: argparse.Namespace) -> int:
 
     from nas.data.loading import load_dataset
     from nas.report.run import write_run_page
+    from nas.runtime.arithmetic import Chosen, choose, supports
     from nas.runtime.devices import device_name, is_out_of_memory, open_device
-    from nas.study.search import SPLIT_SEED
+    from nas.study.subject import SPLIT_SEED
     from nas.training.checkpoint import CheckpointError
     from nas.training.folder import RunPlan, train_in_folder
     from nas.training.loop import Ending, best_epoch, task_of
 
     device = open_device(options.device)
+    precision = choose(options.precision, device)
+    of_study = subject.precision
+    if options.precision == AUTO and of_study is not None and supports(device, of_study):
+        precision = Chosen(of_study, "as the study was made")
     dataset = load_dataset(
-        dataset_name,
+        subject.dataset,
         options.data_dir,
         split_seed=SPLIT_SEED,
         subset=options.subset or 1.0,
@@ -118,7 +127,8 @@ def run(options: argparse.Namespace) -> int:
         print("NOTE:", note, file=sys.stderr)
     try:
         cost = count(architecture, dataset.input)
-        config = _recipe(options, task_of(dataset), changes, training)
+        config = _recipe(options, task_of(dataset), changes, subject.training)
+        config = dataclasses.replace(config, precision=precision.precision)
     except ValueError as error:
         raise RequestError(str(error)) from error
     plan = RunPlan(
@@ -133,8 +143,8 @@ def run(options: argparse.Namespace) -> int:
         print(
             f"{architecture}: {cost.parameters:,} parameters, {millions(cost.mult_adds)} "
             f"mult-adds; {dataset.name}: {len(dataset.train):,} training and "
-            f"{len(dataset.validation):,} validation images; {config.epochs} epochs on {device}; "
-            f"in {folder}",
+            f"{len(dataset.validation):,} validation images; {config.epochs} epochs in "
+            f"{precision} on {device}; in {folder}",
             file=sys.stderr,
         )
         for result in done:
@@ -201,6 +211,17 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What is trained, and how the study trained it if it is of one."""
+
+    architecture: Architecture
+    name: str
+    dataset: str
+    training: Mapping[str, Any] = field(default_factory=dict)  # where that was tuned
+    precision: Precision | None = None
+
+
 class _Table:
     """The epochs on stdout, in the columns of a lab report."""
 
@@ -222,13 +243,8 @@ class _Table:
         )
 
 
-def _from_study(
-    options: argparse.Namespace,
-) -> tuple[Architecture, str, str, Mapping[str, Any]]:
-    """Design, name and dataset of a trial, and how it was trained if that was tuned.
-
-    Such a trial is trained as it was, unless an option says how.
-    """
+def _from_study(options: argparse.Namespace) -> _Subject:
+    """A trial, to be trained as it was, unless an option says how."""
     location = StudyLocation.at(
         options.study, studies_dir=options.studies_dir, storage=options.storage
     )
@@ -243,11 +259,12 @@ def _from_study(
     training: Mapping[str, Any] = {}
     if trial.training and options.recipe == _RECIPE and not said:
         training = {**trial.training, "epochs": study.settings.epochs}
-    return (
+    return _Subject(
         trial.architecture,
         f"{study.name}-trial-{options.trial or 'best'}",
-        (options.dataset or study.settings.dataset),
+        options.dataset or study.settings.dataset,
         training,
+        study.settings.precision,
     )
 
 
@@ -278,7 +295,8 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
         "label_smoothing",
         "ema",
     )
-    return {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    changes = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    return changes if options.precision == AUTO else {**changes, "precision": options.precision}
 
 
 def _recipe(

@@ -40,7 +40,7 @@ def study_note(study: StudyRecord, *, report: str | None, model: Sequence[str] =
         f"dataset {code(s.dataset)}: images of {code(s.input)}, {whole(s.train_images)} to train "
         f"on, {whole(s.validation_images)} to compare designs by",
         f"limits: {words.listed([*_limits(s)])}",
-        f"runs of {plural(s.epochs, 'epoch')}",
+        f"runs of {plural(s.epochs, 'epoch')} in {s.precision}",
         *(f"choices for {code(name)}: {code(values)}" for name, values in s.tuning.items()),
         *(["command " + code(study.command)] if study.command else []),
         *(f"note {code(note)}" for note in study.notes),

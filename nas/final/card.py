@@ -86,7 +86,10 @@ def model_card(record: FinalRecord) -> str:
         "",
         *_table(
             ("setting", "value"),
-            [(f"`{name}`", f"`{value}`") for name, value in record.recipe.items()],
+            [
+                (f"`{name}`", f"`{value}`")
+                for name, value in {**record.recipe, "precision": record.precision}.items()
+            ],
         ),
         "",
         "## How it was chosen",

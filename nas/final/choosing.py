@@ -68,7 +68,7 @@ def correct_on_validation(results: Sequence[RunResult], labels_I: torch.Tensor) 
     """Which validation images each run gets right, (S, I); None if one failed."""
     if any(result.failed for result in results):
         return None
-    return np.stack([result.predictions_I == labels_I.cpu().numpy() for result in results])
+    return np.stack([result.correct(labels_I) for result in results])
 
 
 def designs_of(

@@ -11,7 +11,9 @@ from nas.data.types import ImageDataset
 from nas.errors import RequestError
 from nas.final.request import FinalRequest
 from nas.final.runs import Run, RunFolder, RunObserver, RunResult, part_of, train_runs
+from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
+from nas.runtime.precision import Precision
 from nas.runtime.sharing import lock_of
 from nas.runtime.signals import Interrupts
 from nas.study.team import Say, posts_for, run_team
@@ -31,12 +33,20 @@ class FinalRuns:
         name: of the dataset.
         split_seed: of its validation part.
         folder: where the folders of the runs lie.
+        precision: of the runs.
 
     Raises:
         DataError: the dataset cannot be had.
     """
 
-    def __init__(self, request: FinalRequest, name: str, split_seed: int, folder: Path) -> None:
+    def __init__(
+        self,
+        request: FinalRequest,
+        name: str,
+        split_seed: int,
+        folder: Path,
+        precision: Precision,
+    ) -> None:
         self.dataset = load_dataset(
             name,
             request.data_dir,
@@ -46,6 +56,7 @@ class FinalRuns:
         )
         self._request = request
         self._folder = folder
+        self.precision = precision
         self._parts: dict[str, ImageDataset] = {}
 
     def part(self, on: str) -> ImageDataset:
@@ -57,6 +68,7 @@ class FinalRuns:
     def config(self, on: str) -> TrainingConfig:
         """The recipe of runs on this part."""
         config = RECIPES[self._request.recipe](task_of(self.part(on)))
+        config = replace(config, precision=self.precision)
         epochs = self._request.epochs
         return replace(config, epochs=epochs) if epochs else config
 
@@ -68,10 +80,12 @@ class FinalRuns:
         """Trains the runs that are not done, in this process; returns when all are.
 
         Raises:
+            RequestError: this device lacks the precision; the GPUs of a machine may differ.
             OSError: a folder cannot be written.
             KeyboardInterrupt: on a signal.
         """
         device = open_device(self._request.device)
+        choose(self.precision, device)  # or refuse
         folders = []
         for on in dict.fromkeys(run.on for run in runs):
             there = self.part(on).to(device)
@@ -87,6 +101,7 @@ class _Task:
     name: str
     split_seed: int
     folder: Path
+    precision: Precision
     runs: tuple[Run, ...]
 
 
@@ -157,6 +172,7 @@ def train_all(
                 dataset.name,
                 dataset.split_seed,
                 folder,
+                final.precision,
                 tuple(left),
             )
             for post in posts
@@ -174,7 +190,7 @@ def _work(task: _Task, say: Say) -> None:
     """What a worker's process does."""
     with Interrupts() as interrupts:
         try:
-            runs = FinalRuns(task.request, task.name, task.split_seed, task.folder)
+            runs = FinalRuns(task.request, task.name, task.split_seed, task.folder, task.precision)
             runs.train(task.runs, interrupts, _Relay(say))
         except (RequestError, DataError, FinalFailed, OSError) as error:
             say("failure", f"failed: {error}")

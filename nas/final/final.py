@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
 from nas.data.catalogue import DATASETS, DataError
@@ -23,7 +24,9 @@ from nas.final.runs import Run, RunObserver, RunResult, networks_digest
 from nas.final.statistics import difference
 from nas.final.testing import MISTAKES, Tested, exported_record, mistake_pictures, test_once
 from nas.model import ResNet
+from nas.runtime.arithmetic import Chosen, choose
 from nas.runtime.devices import device_name, find_device, open_device
+from nas.runtime.precision import Precision
 from nas.runtime.signals import Interrupts
 from nas.study.database import held, open_database
 from nas.study.location import StudyError, StudyLocation, check_directory
@@ -53,8 +56,13 @@ class FinalObserver(RunObserver):
     def loading(self) -> None:
         """Images are about to be read, which may take a while."""
 
-    def opened(self, study: StudyRecord, runs: Sequence[Run], epochs: int, device: str) -> None:
-        """The images are there; these runs are to be trained, as far as they are not done."""
+    def opened(
+        self, study: StudyRecord, runs: Sequence[Run], epochs: int, device: str, precision: str
+    ) -> None:
+        """The images are there; these runs are to be trained, as far as they are not done.
+
+        The last two are in words.
+        """
 
     def chosen(self, finalists: Sequence[FinalDesign]) -> None:
         """The finalists are trained; the first is chosen, without a look at test images."""
@@ -85,8 +93,8 @@ def run_final(
         command: how a person would repeat this; kept in the study.
 
     Raises:
-        RequestError: a design or the device cannot be used, no design was trained to the end, or
-            the weights of a finished run are damaged.
+        RequestError: a design, the device or the precision cannot be used, no design was trained
+            to the end, or the weights of a finished run are damaged.
         StudyError: the study cannot be used, or its test set was read for another choice.
         DataError: the dataset cannot be had, or is not the study's.
         FinalFailed: no finalist could be trained, or the workers died.
@@ -99,8 +107,9 @@ def run_final(
     )
     study = read_study(location)
     posts_for(request.device, request.workers, request.per_gpu)  # or refuse
+    precision = choose(request.precision, find_device(request.device))
     folder = final_folder(request.studies_dir, location)
-    final = _Final(request, observer, location, study, folder, command)
+    final = _Final(request, observer, location, study, folder, precision, command)
     location.check()  # what is found must be logged
     check_directory("--studies-dir", folder)
     with Interrupts() as interrupts:
@@ -108,7 +117,7 @@ def run_final(
             with interrupts.allowed():
                 return final.with_model(stands)
         with interrupts.allowed():
-            final.read_images()
+            final.read_images(precision.precision)
         finalists, results = final.train(interrupts)
         with held(FileLock(folder / ".lock"), interrupts.check):
             # Another process may have ended the same final training meanwhile.
@@ -129,6 +138,7 @@ class _Final:
         location: StudyLocation,
         study: StudyRecord,
         folder: Path,
+        precision: Chosen,
         command: str | None,
     ) -> None:
         self._request = request
@@ -136,6 +146,7 @@ class _Final:
         self._location = location
         self._study = study
         self._folder = folder
+        self._precision = precision
         self._command = command
         self._entries = entries_of(study, request)
         self._seeds = seeds_of(study, request.seeds)
@@ -177,14 +188,14 @@ class _Final:
         except (ModelError, ValueError):
             whole = False
         if not whole:
-            self.read_images()
+            self.read_images(record.precision)
             chosen = record.chosen
             run = Run(chosen.name, chosen.architecture, record.exported.seed, record.on)
             self._export(self._runs.folder(run).network(), record)
         return FinalResult(record, self._folder, tested_now=False)
 
-    def read_images(self) -> None:
-        """The training and validation part, which must be the study's.
+    def read_images(self, precision: Precision) -> None:
+        """The training and validation part, which must be the study's, for runs in this precision.
 
         Raises:
             DataError: it cannot be had, or is another.
@@ -192,7 +203,9 @@ class _Final:
         settings = self._study.settings
         self._observer.loading()
         runs_folder = self._folder / _RUNS
-        self._runs = FinalRuns(self._request, settings.dataset, settings.split_seed, runs_folder)
+        self._runs = FinalRuns(
+            self._request, settings.dataset, settings.split_seed, runs_folder, precision
+        )
         found = self._runs.dataset
         if found.digest != settings.dataset_digest:
             raise DataError(
@@ -216,6 +229,7 @@ class _Final:
             runs,
             self._runs.config(TRAIN).epochs,
             device_name(find_device(self._request.device)),
+            str(self._precision),
         )
         results = self._train(runs, interrupts)
         dataset = self._runs.dataset
@@ -257,7 +271,7 @@ class _Final:
             name: [final.folder(result.run).network() for result in found]
             for name, found in runs.items()
         }
-        number = _best_run(runs[finalists[0].name], self._request.on)
+        number = _best_run(runs[finalists[0].name], self._labels_I, self._request.on)
         exported = networks[finalists[0].name][number]
         digest = networks_digest([n.state_dict() for found in networks.values() for n in found])
         with worker_name() as worker, open_database(self._location, interrupts.check) as database:
@@ -383,14 +397,14 @@ class _Final:
                 file.write(whole.getbuffer())
 
 
-def _best_run(runs: Sequence[RunResult], on: str) -> int:
+def _best_run(runs: Sequence[RunResult], labels_I: torch.Tensor, on: str) -> int:
     """Which of a design's runs is exported: the one with the highest validation accuracy.
 
     The first of equals, and where the validation images were trained on, which says nothing then.
     """
     if on == ALL:
         return 0
-    return max(range(len(runs)), key=lambda i: runs[i].epochs[-1].val_accuracy)
+    return max(range(len(runs)), key=lambda i: runs[i].correct(labels_I).mean())
 
 
 def _differences(results: Sequence[RunResult]) -> list[str]:

@@ -12,7 +12,9 @@ from nas.final.statistics import (
     mean_accuracy,
     standard_deviation,
 )
+from nas.runtime.precision import Precision
 from nas.shapes import check_fields
+from nas.training.config import precision_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,11 @@ class FinalRecord:
     command: str | None = None
 
     @property
+    def precision(self) -> Precision:
+        """The arithmetic that the runs were trained in."""
+        return precision_of(self.recipe)
+
+    @property
     def chosen(self) -> FinalDesign:
         """The finalist with the best mean validation accuracy."""
         return self.finalists[0]
@@ -161,6 +168,7 @@ class FinalRecord:
                 }
             )
             check_fields(record)
+            precision_of(record.recipe)
             _check_classes(record)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"a final training of another version: {error}") from error

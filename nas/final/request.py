@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nas.architecture import PRESETS
 from nas.errors import RequestError
+from nas.runtime.precision import AUTO, check_precision_name
 from nas.study.location import StudyLocation
 from nas.study.request import check_device_name, folder_of
 from nas.training.config import RECIPES
@@ -45,6 +46,7 @@ class FinalRequest:
     baselines: tuple[str, ...] = ()  # names of nas.architecture.PRESETS
     again: bool = False  # read the test set once more
     device: str = "auto"
+    precision: str = AUTO  # one of nas.runtime.precision.PRECISIONS; auto: by the device
     workers: int = 1  # processes on this machine
     per_gpu: int = 1  # of them, at most, on one GPU
 
@@ -70,6 +72,7 @@ class FinalRequest:
             if value not in known:
                 raise RequestError(f"{option}: expected one of {', '.join(known)}, got {value!r}")
         check_device_name(self.device)
+        check_precision_name(self.precision)
 
     def digest(self, keys: Sequence[str], images: str) -> str:
         """What decides which networks are tested, in 16 hex digits.
@@ -88,4 +91,6 @@ class FinalRequest:
             "on": self.on,
             "baselines": list(self.baselines),
         }
+        if self.precision != AUTO:  # else the digest is that of versions without a choice
+            decisive["precision"] = self.precision
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nas.architecture import Architecture
 from nas.data.types import ImageDataset, Images
@@ -57,12 +58,17 @@ class RunResult:
 
     run: Run
     failed: str | None  # why, if it did: the loss diverged, or there was no memory
-    predictions_I: NDArray[np.int64]  # labels of the validation images; empty if it failed
+    predictions_I: NDArray[np.int64]  # of the validation images, in float32; empty if it failed
     epochs: tuple[EpochResult, ...]
     seconds: float
     device: str
     torch: str  # its version
     out_of_memory: bool = False  # that is why it failed
+
+    def correct(self, labels_I: Tensor) -> NDArray[np.bool_]:
+        """Which validation images a run that has not failed gets right, (I,)."""
+        right: NDArray[np.bool_] = self.predictions_I == labels_I.cpu().numpy()
+        return right
 
 
 class RunObserver:
@@ -122,6 +128,12 @@ class RunFolder:
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def val_accuracy(self, result: RunResult) -> float | None:
+        """The accuracy of what came of the run, 0..1; None if it failed."""
+        if result.failed:
+            return None
+        return float(result.correct(self._dataset.validation.labels_N).mean())
 
     def network(self) -> ResNet:
         """The trained network of a run that is done and has not failed, on the CPU.
@@ -288,8 +300,7 @@ def train_runs(
                     if result is None:
                         with interrupts.allowed():
                             result = folder.train(device, observer, lock)
-                        last = result.epochs[-1].val_accuracy if not result.failed else None
-                        observer.run_ended(folder.run, last, result.seconds)
+                        observer.run_ended(folder.run, folder.val_accuracy(result), result.seconds)
             except Timeout:
                 continue
             finally:

@@ -92,8 +92,8 @@ def summary(record: FinalRecord) -> str:
     return (
         f"The design of {record.chosen.name} was chosen by mean validation accuracy over "
         f"{final_words.seeds(record)} of {record.recipe['epochs']} epochs (recipe "
-        f"{record.recipe_name}). Its exported network gets {percent(accuracy.value)} of "
-        f"{whole(record.test_images)} test images right (95% interval "
+        f"{record.recipe_name}, {record.precision}). Its exported network gets "
+        f"{percent(accuracy.value)} of {whole(record.test_images)} test images right (95% interval "
         f"{final_words.interval(accuracy)})."
         + (" It was trained on the validation images, too." if record.on == ALL else "")
     )

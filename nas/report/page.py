@@ -291,7 +291,7 @@ def _settings(study: StudyRecord) -> str:
     }
     space = {_words(name): words.choices_in_words(value) for name, value in s.space.items()}
     tuning = {_words(name): words.listed(values, "or") for name, values in s.tuning.items()}
-    recipe = {_words(name): str(value) for name, value in s.recipe.items()}
+    recipe = {_words(name): str(v) for name, v in {**s.recipe, "precision": s.precision}.items()}
     return section(
         "Settings",
         f"{facts(asked)}<h3>Search space</h3>{facts(space)}"

@@ -1,11 +1,83 @@
-"""Precision on a device: how a forward pass is computed."""
+"""Precision on a device: which one it takes, and how a forward pass is computed in it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
-from nas.runtime.precision import Precision
+from nas.errors import RequestError
+from nas.runtime.precision import AUTO, Precision
+
+# On x86, by torch's own names for them. All processors with AMX have its bfloat16 instructions.
+_CPU_INSTRUCTIONS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The precision that is trained in, and why."""
+
+    precision: Precision
+    reason: str | None = None  # None: it was asked for
+
+    def __str__(self) -> str:
+        return self.precision + (f" ({self.reason})" if self.reason else "")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; without them it is slow, or missing."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return any(getattr(torch.cpu, name, lambda: False)() for name in _CPU_INSTRUCTIONS)
+
+
+def supports(device: torch.device, precision: Precision) -> bool:
+    """Whether to train in this precision on this device at all."""
+    return precision is Precision.FLOAT32 or has_bfloat16(device)
+
+
+def choose(
+    asked: str,
+    device: torch.device,
+    seconds: Callable[[Precision], float | None] | None = None,
+) -> Chosen:
+    """The precision to train in on this device.
+
+    `auto` is bfloat16 on a GPU that has it. On a CPU that has it, it is bfloat16 where that is
+    shown to be faster, and float32 where speed is not asked about.
+
+    Args:
+        asked: one of `nas.runtime.precision.PRECISIONS`.
+        device: where.
+        seconds: of the same training on the CPU in either precision; None where there was no memory
+            for it. Without this function a CPU takes float32, which is more accurate.
+
+    Raises:
+        RequestError: bfloat16 is asked for, and the device has no instructions for it.
+    """
+    here = "GPU" if device.type == "cuda" else "processor"
+    if asked != AUTO:
+        precision = Precision(asked)
+        if not supports(device, precision):
+            raise RequestError(
+                f"--precision: expected auto or float32 on this {here}, which has no bfloat16 "
+                f"instructions, got {asked}"
+            )
+        return Chosen(precision)
+    if not has_bfloat16(device):
+        return Chosen(Precision.FLOAT32, f"this {here} has no bfloat16 instructions")
+    if device.type == "cuda":
+        return Chosen(Precision.BFLOAT16, f"this {here} has instructions for it")
+    if seconds is None:
+        return Chosen(Precision.FLOAT32, "more accurate; on a CPU only a search takes bfloat16")
+    slow, fast = seconds(Precision.FLOAT32), seconds(Precision.BFLOAT16)
+    if slow is None or fast is None:
+        return Chosen(Precision.FLOAT32, "too little memory to time bfloat16")
+    ratio = slow / fast
+    if ratio > 1:
+        return Chosen(Precision.BFLOAT16, f"{ratio:.2f} times float32 here")
+    return Chosen(Precision.FLOAT32, f"bfloat16 is {ratio:.2f} times as fast here")
 
 
 @contextmanager

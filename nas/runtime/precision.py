@@ -2,9 +2,26 @@
 
 from enum import StrEnum
 
+from nas.errors import RequestError
+
 
 class Precision(StrEnum):
     """Arithmetic of forward and backward passes; weights, norms, averages and losses: float32."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"  # of convolutions and linear layers (torch.autocast)
+
+
+AUTO = "auto"
+PRECISIONS = (AUTO, *Precision)
+"""What a person may ask for; `auto` becomes one of the others on the device, see `arithmetic`."""
+
+
+def check_precision_name(name: str) -> None:
+    """Refuses what can be no precision.
+
+    Raises:
+        RequestError: it is none.
+    """
+    if name not in PRECISIONS:
+        raise RequestError(f"--precision: expected one of {', '.join(PRECISIONS)}, got {name!r}")

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from nas.counting import count
 from nas.data.types import ImageDataset
 from nas.model import build
+from nas.runtime.arithmetic import arithmetic
+from nas.runtime.devices import is_out_of_memory
 from nas.space import Limits, SearchSpace
 from nas.training.config import TrainingConfig
 
@@ -22,13 +24,40 @@ def expected_trial_seconds(
     limits: Limits,
     dataset: ImageDataset,
     config: TrainingConfig,
-) -> float:
+    *,
+    threads: int,
+) -> float | None:
     """Seconds of one full run of a typical design on the CPU, measured in about a second.
 
     The mean mult-adds of designs drawn within the limits, over the rate at which the median one of
-    them trains here. Forward and backward pass cost three forward passes (Hobbhahn and Sevilla
-    2021, "What's the backward-forward FLOP ratio").
+    them trains here, in the recipe's precision. Forward and backward pass cost three forward passes
+    (Hobbhahn and Sevilla 2021, "What's the backward-forward FLOP ratio").
+
+    Args:
+        space: of the designs.
+        limits: of the designs.
+        dataset: the images.
+        config: the recipe.
+        threads: of the CPU, that the run will have.
+
+    Returns:
+        The seconds; None for a design too large for this machine.
     """
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _trial_seconds(space, limits, dataset, config)
+    except Exception as error:
+        if is_out_of_memory(error):
+            return None  # the search will say so
+        raise
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def _trial_seconds(
+    space: SearchSpace, limits: Limits, dataset: ImageDataset, config: TrainingConfig
+) -> float:
     rng = random.Random(0)
     drawn = [space.architecture(*space.draw(limits, rng)) for _ in range(_DRAWS)]
     costs = {design: count(design, dataset.input).mult_adds for design in drawn}
@@ -42,7 +71,9 @@ def expected_trial_seconds(
     seconds = []
     for _ in range(4):  # the first one warms up
         started = time.perf_counter()
-        F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        with arithmetic(images.device, config.precision):
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - started)
     rate = 3 * costs[median] * images_at_once / min(seconds)
     passes = 3 * len(dataset.train) + len(dataset.validation)

@@ -18,6 +18,7 @@ class Opening:
     location: StudyLocation
     test_images: int  # none of them is read
     device: str
+    precision: str  # of training, and why, where it was not asked for
     trial_seconds: float | None  # expected of a full run; on a GPU the first trial tells sooner
     workers: int = 1  # of this search, that train at the same time
 

@@ -12,7 +12,9 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from nas.architecture import Architecture, ImageInput
+from nas.runtime.precision import Precision
 from nas.space import Limits
+from nas.training.config import precision_of
 
 INTERRUPTED = "interrupted"
 DIED = "the process died"
@@ -63,6 +65,11 @@ class StudySettings:
         epochs = self.recipe["epochs"]
         assert isinstance(epochs, int)
         return epochs
+
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic of all runs."""
+        return precision_of(self.recipe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import count
 from nas.data.catalogue import DATASET_NAMES, DATASETS
 from nas.errors import RequestError
+from nas.runtime.precision import AUTO, check_precision_name
 from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.study.fronts import ACCURACY, check_objectives
 from nas.study.location import StudyLocation, default_study_name
@@ -72,6 +73,7 @@ class SearchRequest:
     enqueue: tuple[str, ...] = ()  # names of nas.architecture.PRESETS, trained first
     seed: int = 0
     device: str = "auto"
+    precision: str = AUTO  # one of PRECISIONS; auto: that of the study, or what suits the device
     timeout: float | None = None  # seconds after which no new trial starts
     workers: int = 1  # processes on this machine
     per_gpu: int = 1  # of them, at most, on one GPU
@@ -117,6 +119,7 @@ class SearchRequest:
                     f"--enqueue: expected some of {', '.join(PRESETS)}, got {name!r}"
                 )
         check_device_name(self.device)
+        check_precision_name(self.precision)
         if not 0 < self.subset <= 1:
             raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")
         if self.timeout is not None and not 0 < self.timeout < math.inf:

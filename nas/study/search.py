@@ -1,65 +1,44 @@
 """The search: opens the study and the images, and has designs trained until there are enough."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
-from nas.architecture import Architecture
-from nas.data.loading import load_dataset
-from nas.data.types import ImageDataset
-from nas.runtime.devices import (
-    device_name,
-    find_device,
-    free_memory,
-    is_out_of_memory,
-    open_device,
-)
+from nas.runtime.devices import device_name, find_device, free_memory, open_device
 from nas.runtime.sharing import lock_of
 from nas.runtime.signals import Interrupts
-from nas.space import SearchSpace
 from nas.study.crew import Crew
-from nas.study.database import Database, open_database
-from nas.study.disks import warning_for
-from nas.study.estimate import expected_trial_seconds
-from nas.study.location import StudyError, StudyLocation
+from nas.study.database import open_database
+from nas.study.location import StudyLocation
 from nas.study.observer import Observer, Opening
 from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.processes import worker_name
 from nas.study.proposals import Proposals
 from nas.study.pruners import make_pruner
-from nas.study.records import StudyRecord, StudySettings
+from nas.study.records import StudyRecord
 from nas.study.request import SearchRequest
 from nas.study.samplers import make_sampler
 from nas.study.storage import (
     STORAGE_ERRORS,
-    begin_search,
     first_line,
     read_study,
-    storage_errors,
     study_record,
 )
-from nas.study.team import posts_for, threads_of_each
+from nas.study.subject import subject_of
+from nas.study.team import posts_for
 from nas.study.trainer import make_checkpoints, make_trainer
 from nas.study.worker import Worker
-from nas.training.config import TrainingConfig, fast
 from nas.training.loop import task_of
-from nas.training.tuning import Choice, Value, real_values, training_choices, tuned
+from nas.training.tuning import Value, real_values, tuned
 
 __all__ = [
-    "SPLIT_SEED",
     "Observer",
     "Opening",
     "SearchEnding",
     "SearchFailed",
     "SearchResult",
     "run_search",
-    "search_recipe",
-    "study_settings",
 ]
-
-SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,84 +81,6 @@ def run_search(
     return _search_with_crew(request, observer, command)
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """What a request is about, once its images are read."""
-
-    request: SearchRequest
-    dataset: ImageDataset
-    space: SearchSpace
-    presets: Mapping[str, Architecture]
-    config: TrainingConfig
-    choices: Sequence[Choice]
-    location: StudyLocation
-
-    def begin(
-        self,
-        database: Database,
-        interrupted: Callable[[], None],
-        search: Mapping[str, object] | None,
-    ) -> StudyRecord:
-        """The study as it is found, made one of this request if it is new."""
-        settings = study_settings(self.request, self.dataset, self.space, self.config)
-        try:
-            with storage_errors(self.location), database.claim(interrupted):
-                begin_search(
-                    database.study, self.location, settings, search=search, notes=self.dataset.notes
-                )
-        except StudyError as error:
-            if self.request.dataset == "auto" and self.dataset.notes:
-                raise StudyError(f"{error} ({self.dataset.notes[0]})") from error
-            raise
-        interrupted()
-        with storage_errors(self.location):
-            return study_record(database.study, self.location)
-
-    def expected_trial_seconds(self) -> float | None:
-        """Of a full run on the CPU, with the threads that one of the workers has.
-
-        None for a design too large for this machine.
-        """
-        threads = torch.get_num_threads()
-        torch.set_num_threads(threads_of_each(self.request.workers))
-        try:
-            return expected_trial_seconds(
-                self.space, self.request.limits, self.dataset, self.config
-            )
-        except Exception as error:
-            if is_out_of_memory(error):
-                return None  # the search will say so
-            raise
-        finally:
-            torch.set_num_threads(threads)
-
-
-def _subject_of(request: SearchRequest, observer: Observer) -> _Subject:
-    request.check()
-    find_device(request.device)
-    observer.loading(request)
-    dataset = load_dataset(
-        request.dataset,
-        request.data_dir,
-        split_seed=SPLIT_SEED,
-        subset=request.subset,
-        skip_broken=request.skip_broken,
-    )
-    config = search_recipe(dataset, request.epochs)
-    subject = _Subject(
-        request,
-        dataset,
-        request.space_for(dataset.input),
-        request.presets_for(dataset.input),
-        config,
-        training_choices(config, task_of(dataset), request.tune),
-        request.location_for(dataset.name),
-    )
-    if warning := warning_for(subject.location.path):
-        observer.warned(warning)
-    return subject
-
-
 def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, object]:
     """What a study keeps of a search."""
     return {
@@ -203,8 +104,8 @@ def search_alone(
         command: see there.
         noted: whether the study keeps a line about it; not for one of several workers.
     """
-    subject = _subject_of(request, observer)
-    dataset, config, location = subject.dataset, subject.config, subject.location
+    subject = subject_of(request, observer)
+    dataset, location = subject.dataset, subject.location
     device = open_device(request.device)
 
     def said_of_training(values: Mapping[str, Value]) -> Mapping[str, Value]:
@@ -217,14 +118,22 @@ def search_alone(
     ):
         observer.named(name)
         search = _noted(request, command, name) if noted else None
-        found = subject.begin(database, interrupts.check, search)
+        begun = subject.begin(database, device, interrupts, search)
+        found, config = begun.study, begun.config
         try:
             expected = None
             if device.type == "cpu" and found.trained < request.trials and noted:
                 with interrupts.allowed():
-                    expected = subject.expected_trial_seconds()
+                    expected = subject.trial_seconds(config.precision)
             observer.opened(
-                Opening(found, location, dataset.test_images, device_name(device), expected)
+                Opening(
+                    found,
+                    location,
+                    dataset.test_images,
+                    device_name(device),
+                    str(begun.precision),
+                    expected,
+                )
             )
             images = dataset.to(device)
             proposals = Proposals(subject.space, request.limits, subject.choices)
@@ -285,25 +194,26 @@ def _search_with_crew(
     posts_for(
         request.device, request.workers, request.per_gpu
     )  # or refuse, before anything is read
-    subject = _subject_of(request, observer)
-    location = subject.location
+    subject = subject_of(request, observer)
+    location, device = subject.location, find_device(request.device)
     with Interrupts() as interrupts, worker_name() as name:
         with open_database(location, interrupts.check) as database:
             search = {**_noted(request, command, name), "workers": request.workers}
-            found = subject.begin(database, interrupts.check, search)
+            begun = subject.begin(database, device, interrupts, search)
+        found = begun.study
         left = max(1, request.trials - found.trained)  # more workers would only wait
         request = dataclasses.replace(request, workers=min(request.workers, left))
         expected = None
-        device = find_device(request.device)
         if device.type == "cpu" and found.trained < request.trials:
             with interrupts.allowed():
-                expected = subject.expected_trial_seconds()
+                expected = subject.trial_seconds(begun.config.precision)
         observer.opened(
             Opening(
                 found,
                 location,
                 subject.dataset.test_images,
                 f"{device_name(device)}, {request.workers} workers",
+                str(begun.precision),
                 expected,
                 request.workers,
             )
@@ -319,31 +229,3 @@ def _search_with_crew(
         if ending is None:
             raise SearchFailed(f"{crew.failure}; the same command continues")
         return SearchResult(study, location, ending, crew.newly_trained)
-
-
-def search_recipe(dataset: ImageDataset, epochs: int | None = None) -> TrainingConfig:
-    """The recipe of a search on this dataset: `fast`, of its own length or another."""
-    config = fast(task_of(dataset))
-    return dataclasses.replace(config, epochs=epochs) if epochs else config
-
-
-def study_settings(
-    request: SearchRequest, dataset: ImageDataset, space: SearchSpace, config: TrainingConfig
-) -> StudySettings:
-    """What makes accuracies of a study comparable, for this request on these images."""
-    return StudySettings(
-        dataset=dataset.name,
-        dataset_digest=dataset.digest,
-        input=dataset.input,
-        train_images=len(dataset.train),
-        validation_images=len(dataset.validation),
-        subset=dataset.subset,
-        split_seed=dataset.split_seed,
-        limits=request.limits,
-        space=space.to_dict(),
-        recipe=config.to_dict(),
-        tuning={
-            choice.name: list(choice.values)
-            for choice in training_choices(config, task_of(dataset), request.tune)
-        },
-    )

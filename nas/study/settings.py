@@ -8,7 +8,7 @@ from nas.architecture import ImageInput
 from nas.shapes import check_fields
 from nas.space import Limits
 from nas.study.records import StudySettings
-from nas.training.config import DEFAULTS
+from nas.training.config import DEFAULTS, precision_of
 
 # Field of StudySettings -> what a person calls it, with the option that sets it.
 _CALLED = {
@@ -22,6 +22,7 @@ _CALLED = {
     "limits.max_parameters": "budget (--budget)",
     "limits.max_mult_adds": "limit of mult-adds (--max-mult-adds)",
     "recipe.epochs": "epochs (--epochs)",
+    "recipe.precision": "precision (--precision)",
     "tuning.lr_factor": "choices of the learning rate (--tune lr)",
     "tuning.optimizer": "choices of the optimizer (--tune optimizer)",
     "tuning.batch_size": "choices of the batch size (--tune batch-size)",
@@ -63,7 +64,8 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
         epochs = settings.recipe["epochs"]
         if type(epochs) is not int or epochs < 1:
             raise TypeError(f"epochs is {epochs!r}")
-    except (KeyError, TypeError, AttributeError) as error:
+        precision_of(settings.recipe)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"settings of another version: {error}") from error
     return settings
 

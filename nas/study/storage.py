@@ -67,14 +67,11 @@ def begin_search(
     Raises:
         StudyError: the study was made with other settings, or not by nas.
     """
-    attributes = study.user_attrs
-    known, searches = "settings" in attributes, attributes.get("searches", ())
     joins = search is None
     search = search or {}
-    empty = not study.get_trials(deepcopy=False)
-    used = any(is_alive(before.get("worker")) for before in searches)
-    if not known or (empty and not used and not joins):
-        if not empty:
+    kept = kept_settings(study, location, joins=joins)
+    if kept is None:
+        if study.get_trials(deepcopy=False):
             raise StudyError(
                 f"{location}: expected a study made by nas, got a study without settings; "
                 "choose another name with --study"
@@ -88,7 +85,7 @@ def begin_search(
         study.set_user_attr("command", search.get("command"))
         study.set_user_attr("settings", settings_to_json(settings))
     else:
-        changed = differences(_settings(study, location), settings)
+        changed = differences(kept, settings)
         if changed:
             raise StudyError(
                 f"{location}: expected the settings the study was made with, got "
@@ -98,7 +95,30 @@ def begin_search(
         return
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     now = {**search, "versions": versions(), "started": started}
-    study.set_user_attr("searches", [*searches, now])
+    study.set_user_attr("searches", [*study.user_attrs.get("searches", ()), now])
+
+
+def kept_settings(
+    study: optuna.Study, location: StudyLocation, *, joins: bool = False
+) -> StudySettings | None:
+    """The settings that a search of this study must have.
+
+    None where it makes the study, or makes it anew: one without trials that no other searches.
+
+    Args:
+        study: open.
+        location: where it lies, for messages.
+        joins: whether it is one of several workers, whose parent has made the study.
+
+    Raises:
+        StudyError: another version made it.
+    """
+    attributes = study.user_attrs
+    if "settings" not in attributes:
+        return None
+    empty = not study.get_trials(deepcopy=False)
+    used = any(is_alive(before.get("worker")) for before in attributes.get("searches", ()))
+    return None if empty and not used and not joins else _settings(study, location)
 
 
 def open_existing(location: StudyLocation) -> optuna.Study:

@@ -157,6 +157,15 @@ DEFAULTS: Mapping[str, object] = MappingProxyType(
 """What a recipe written before a field was there means by its absence."""
 
 
+def precision_of(recipe: Mapping[str, object]) -> Precision:
+    """The precision of a recipe as `to_dict` gives it, also in an earlier version.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    return Precision(str(recipe.get("precision", DEFAULTS["precision"])))
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """What a recipe is sized to."""

@@ -125,7 +125,7 @@ def train_in_folder(
 
 def _check_same_run(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     flat_before = {**before, **DEFAULTS, **before["recipe"]}
-    flat_now = {**now, **now["recipe"]}
+    flat_now = {**now, **DEFAULTS, **now["recipe"]}
     changed = [
         f"{name} {flat_before.get(name)} before, {flat_now.get(name)} now"
         for name in flat_now

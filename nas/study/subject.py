@@ -1,0 +1,188 @@
+"""What a search is about: its images, its recipe and its study, which is made or found."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+import torch
+
+from nas.architecture import Architecture
+from nas.data.loading import load_dataset
+from nas.data.types import ImageDataset
+from nas.runtime.arithmetic import Chosen, choose, supports
+from nas.runtime.devices import device_name, find_device
+from nas.runtime.precision import AUTO, Precision
+from nas.runtime.signals import Interrupts
+from nas.space import SearchSpace
+from nas.study.database import Database
+from nas.study.disks import warning_for
+from nas.study.estimate import expected_trial_seconds
+from nas.study.location import StudyError, StudyLocation
+from nas.study.observer import Observer
+from nas.study.records import StudyRecord, StudySettings
+from nas.study.request import SearchRequest
+from nas.study.storage import begin_search, kept_settings, storage_errors, study_record
+from nas.study.team import threads_of_each
+from nas.training.config import TrainingConfig, fast
+from nas.training.loop import task_of
+from nas.training.tuning import Choice, training_choices
+
+SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A study that is open for a search."""
+
+    study: StudyRecord  # as it was found, or is now if it is new
+    precision: Chosen
+    config: TrainingConfig  # the recipe, in that precision
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a request is about, once its images are read."""
+
+    request: SearchRequest
+    dataset: ImageDataset
+    space: SearchSpace
+    presets: Mapping[str, Architecture]
+    config: TrainingConfig  # whose precision is not chosen yet
+    choices: Sequence[Choice]
+    location: StudyLocation
+    trial_seconds: Callable[[Precision], float | None]  # of a full run on the CPU; timed once each
+
+    def begin(
+        self,
+        database: Database,
+        device: torch.device,
+        interrupts: Interrupts,
+        search: Mapping[str, object] | None,
+    ) -> Begun:
+        """The study as it is found, made one of this request if it is new.
+
+        Of several searches that make it at once, the first one decides in which precision.
+
+        Raises:
+            StudyError: it was made with other settings, or this device lacks its precision.
+        """
+
+        def of_study() -> Chosen | None:
+            return self._precision_of(database.study, device, joins=search is None)
+
+        try:
+            with storage_errors(self.location):
+                precision = of_study()
+            if precision is None:  # timed outside the claim, for which others may wait
+                with interrupts.allowed():
+                    precision = choose(self.request.precision, device, self.trial_seconds)
+            with storage_errors(self.location), database.claim(interrupts.check):
+                precision = of_study() or precision
+                config = dataclasses.replace(self.config, precision=precision.precision)
+                settings = study_settings(self.request, self.dataset, self.space, config)
+                begin_search(
+                    database.study, self.location, settings, search=search, notes=self.dataset.notes
+                )
+        except StudyError as error:
+            if self.request.dataset == "auto" and self.dataset.notes:
+                raise StudyError(f"{error} ({self.dataset.notes[0]})") from error
+            raise
+        interrupts.check()
+        with storage_errors(self.location):
+            return Begun(study_record(database.study, self.location), precision, config)
+
+    def _precision_of(
+        self, study: optuna.Study, device: torch.device, *, joins: bool
+    ) -> Chosen | None:
+        """What `auto` means in a study that is there; None for another request, or a new study."""
+        if self.request.precision != AUTO:
+            return None
+        settings = kept_settings(study, self.location, joins=joins)
+        if settings is None:
+            return None
+        if not supports(device, settings.precision):
+            raise StudyError(
+                f"{self.location}: expected a device with {settings.precision} instructions, since "
+                f"the study is trained in {settings.precision}, got {device_name(device)}; "
+                "continue it on one that has them, or take another name with --study"
+            )
+        return Chosen(settings.precision, "as the study was made")
+
+
+def subject_of(request: SearchRequest, observer: Observer) -> Subject:
+    """What a request is about.
+
+    Raises:
+        RequestError: no design can be within the limits, or the space, the device or its precision
+            cannot be used.
+        StudyError: the study's place cannot be used.
+        DataError: the dataset cannot be had.
+    """
+    request.check()
+    device = find_device(request.device)
+    if request.precision != AUTO:
+        choose(request.precision, device)  # or refuse, before anything is read
+    observer.loading(request)
+    dataset = load_dataset(
+        request.dataset,
+        request.data_dir,
+        split_seed=SPLIT_SEED,
+        subset=request.subset,
+        skip_broken=request.skip_broken,
+    )
+    config = search_recipe(dataset, request.epochs)
+    space = request.space_for(dataset.input)
+
+    @functools.cache
+    def trial_seconds(precision: Precision) -> float | None:
+        return expected_trial_seconds(
+            space,
+            request.limits,
+            dataset,
+            dataclasses.replace(config, precision=precision),
+            threads=threads_of_each(request.workers),
+        )
+
+    subject = Subject(
+        request,
+        dataset,
+        space,
+        request.presets_for(dataset.input),
+        config,
+        training_choices(config, task_of(dataset), request.tune),
+        request.location_for(dataset.name),
+        trial_seconds,
+    )
+    if warning := warning_for(subject.location.path):
+        observer.warned(warning)
+    return subject
+
+
+def search_recipe(dataset: ImageDataset, epochs: int | None = None) -> TrainingConfig:
+    """The recipe of a search on this dataset: `fast`, of its own length or another."""
+    config = fast(task_of(dataset))
+    return dataclasses.replace(config, epochs=epochs) if epochs else config
+
+
+def study_settings(
+    request: SearchRequest, dataset: ImageDataset, space: SearchSpace, config: TrainingConfig
+) -> StudySettings:
+    """What makes accuracies of a study comparable, for this request on these images."""
+    return StudySettings(
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        input=dataset.input,
+        train_images=len(dataset.train),
+        validation_images=len(dataset.validation),
+        subset=dataset.subset,
+        split_seed=dataset.split_seed,
+        limits=request.limits,
+        space=space.to_dict(),
+        recipe=config.to_dict(),
+        tuning={
+            choice.name: list(choice.values)
+            for choice in training_choices(config, task_of(dataset), request.tune)
+        },
+    )

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,8 @@ from nas.errors import RequestError
 from nas.files import remove_unfinished, replacing
 from nas.final.request import ALL
 from nas.model import ResNet, build
+from nas.runtime import signals
 from nas.runtime.devices import device_name, free_memory, is_out_of_memory
-from nas.runtime.signals import Interrupts
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.folder import RunPlan
@@ -249,7 +248,6 @@ def train_runs(
     folders: Sequence[RunFolder],
     *,
     device: torch.device,
-    interrupts: Interrupts,
     observer: RunObserver,
 ) -> None:
     """Trains those runs that are not done and that no other process trains; returns when all are.
@@ -257,7 +255,6 @@ def train_runs(
     Args:
         folders: of the runs.
         device: where.
-        interrupts: open.
         observer: hears of the runs that this process trains.
 
     Raises:
@@ -268,7 +265,7 @@ def train_runs(
     while left:
         begun = len(left)
         for folder in tuple(left):
-            interrupts.check()
+            signals.check()
             if folder.result() is not None:
                 left.remove(folder)
                 continue
@@ -276,8 +273,7 @@ def train_runs(
                 with folder.lock():
                     result = folder.result()  # another process may just have finished it
                     if result is None:
-                        with interrupts.allowed():
-                            result = folder.train(device, observer)
+                        result = folder.train(device, observer)
                         last = result.epochs[-1].val_accuracy if not result.failed else None
                         observer.run_ended(folder.run, last, result.seconds)
             except Timeout:
@@ -286,8 +282,7 @@ def train_runs(
                 free_memory(device)
             left.remove(folder)
         if left and len(left) == begun:
-            with interrupts.allowed():
-                time.sleep(_POLL)
+            signals.sleep(_POLL)
 
 
 def networks_digest(states: Sequence[Mapping[str, torch.Tensor]]) -> str:

@@ -1,7 +1,7 @@
 """The search: opens the study and the images, and has designs trained until there are enough."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ import torch
 from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
+from nas.runtime import signals
 from nas.runtime.devices import (
     device_name,
     find_device,
@@ -16,7 +17,6 @@ from nas.runtime.devices import (
     is_out_of_memory,
     open_device,
 )
-from nas.runtime.signals import Interrupts
 from nas.space import SearchSpace
 from nas.study.crew import Crew
 from nas.study.database import Database, open_database
@@ -96,9 +96,10 @@ def run_search(
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the trial that ran is queued again.
     """
     observer = observer or Observer()
-    if request.workers == 1:
-        return search_alone(request, observer, command=command, noted=True)
-    return _search_with_crew(request, observer, command)
+    with signals.listening():
+        if request.workers == 1:
+            return search_alone(request, observer, command=command, noted=True)
+        return _search_with_crew(request, observer, command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +114,11 @@ class _Subject:
     choices: Sequence[Choice]
     location: StudyLocation
 
-    def begin(
-        self,
-        database: Database,
-        interrupted: Callable[[], None],
-        search: Mapping[str, object] | None,
-    ) -> StudyRecord:
+    def begin(self, database: Database, search: Mapping[str, object] | None) -> StudyRecord:
         """The study as it is found, made one of this request if it is new."""
         settings = study_settings(self.request, self.dataset, self.space, self.config)
         try:
-            with storage_errors(self.location), database.claim(interrupted):
+            with storage_errors(self.location), database.claim():
                 begin_search(
                     database.study, self.location, settings, search=search, notes=self.dataset.notes
                 )
@@ -130,7 +126,7 @@ class _Subject:
             if self.request.dataset == "auto" and self.dataset.notes:
                 raise StudyError(f"{error} ({self.dataset.notes[0]})") from error
             raise
-        interrupted()
+        signals.check()
         with storage_errors(self.location):
             return study_record(database.study, self.location)
 
@@ -209,19 +205,14 @@ def search_alone(
     def said_of_training(values: Mapping[str, Value]) -> Mapping[str, Value]:
         return real_values(tuned(config, values, task_of(dataset))) if subject.choices else {}
 
-    with (
-        Interrupts() as interrupts,
-        worker_name() as name,
-        open_database(location, interrupts.check) as database,
-    ):
+    with worker_name() as name, open_database(location) as database:
         observer.named(name)
         search = _noted(request, command, name) if noted else None
-        found = subject.begin(database, interrupts.check, search)
+        found = subject.begin(database, search)
         try:
             expected = None
             if device.type == "cpu" and found.trained < request.trials and noted:
-                with interrupts.allowed():
-                    expected = subject.expected_trial_seconds()
+                expected = subject.expected_trial_seconds()
             observer.opened(
                 Opening(found, location, dataset.test_images, device_name(device), expected)
             )
@@ -254,7 +245,7 @@ def search_alone(
                 timeout=request.timeout,
             )
             told = frozenset(t.number for t in found.trials if t.outcome is not None)
-            worker = Worker(name, database, plan, observer, interrupts, told, request.grace)
+            worker = Worker(name, database, plan, observer, told, request.grace)
             ending = worker.run()
             return SearchResult(
                 study_record(database.study, location), location, ending, worker.newly_trained
@@ -280,17 +271,16 @@ def _search_with_crew(
     )  # or refuse, before anything is read
     subject = _subject_of(request, observer)
     location = subject.location
-    with Interrupts() as interrupts, worker_name() as name:
-        with open_database(location, interrupts.check) as database:
+    with worker_name() as name:
+        with open_database(location) as database:
             search = {**_noted(request, command, name), "workers": request.workers}
-            found = subject.begin(database, interrupts.check, search)
+            found = subject.begin(database, search)
         left = max(1, request.trials - found.trained)  # more workers would only wait
         request = dataclasses.replace(request, workers=min(request.workers, left))
         expected = None
         device = find_device(request.device)
         if device.type == "cpu" and found.trained < request.trials:
-            with interrupts.allowed():
-                expected = subject.expected_trial_seconds()
+            expected = subject.expected_trial_seconds()
         observer.opened(
             Opening(
                 found,
@@ -305,7 +295,7 @@ def _search_with_crew(
         crew = Crew(request, observer, told)
         ending = None
         if found.trained < request.trials or _unended(found):
-            ending = crew.run(interrupts)
+            ending = crew.run()
         study = read_study(location)
         if study.trained >= request.trials:
             ending = SearchEnding.DONE

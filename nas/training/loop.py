@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from nas.data.types import ImageDataset, Images
 from nas.model import ResNet
+from nas.runtime import signals
 from nas.runtime.arithmetic import arithmetic
 from nas.runtime.precision import Precision
 from nas.training.batches import Normalize, TrainBatches
@@ -158,6 +159,7 @@ class Run:
         steps = self.config.epochs * per_epoch
         self.model.train()
         for i, batch in enumerate(self._batches.epoch(epoch)):
+            signals.check()
             step = (epoch - 1) * per_epoch + i
             self._step(batch, self.config.lr * rate(self.config, step, steps))
             if self._averaged:
@@ -324,12 +326,11 @@ def predict(
     normalize = Normalize(dataset.mean, dataset.std, device)
     model.eval()
     with torch.inference_mode(), arithmetic(device, precision):
-        return torch.cat(
-            [
-                model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float()
-                for pixels_NCHW in torch.split(images.pixels_NCHW, batch_size)
-            ]
-        )
+        logits = []
+        for pixels_NCHW in torch.split(images.pixels_NCHW, batch_size):
+            signals.check()
+            logits.append(model(normalize(pixels_NCHW.permute(0, 2, 3, 1))).float())
+        return torch.cat(logits)
 
 
 class AveragedWeights:

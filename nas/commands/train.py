@@ -12,6 +12,7 @@ from nas.commands import arguments, design
 from nas.counting import count
 from nas.errors import RequestError
 from nas.numbers import millions, percent
+from nas.runtime import signals
 from nas.study.location import StudyLocation
 from nas.study.request import check_device_name
 from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig
@@ -168,7 +169,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume continues", file=sys.stderr)
-        return 130
+        return signals.INTERRUPTED
     if result.ending is Ending.DIVERGED:
         print(f"error: {result.reason}; a lower --lr may help", file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from nas.counting import count
 from nas.data.types import ImageDataset
 from nas.model import build
+from nas.runtime import signals
 from nas.space import Limits, SearchSpace
 from nas.training.config import TrainingConfig
 
@@ -41,6 +42,7 @@ def expected_trial_seconds(
     labels = torch.zeros(images_at_once, dtype=torch.long)
     seconds = []
     for _ in range(4):  # the first one warms up
+        signals.check()
         started = time.perf_counter()
         F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - started)

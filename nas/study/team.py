@@ -74,7 +74,8 @@ class Say:
     """A worker's way to tell its parent something.
 
     Raises:
-        KeyboardInterrupt: when the parent is gone; the parent's end is the worker's, too.
+        KeyboardInterrupt: when the parent is gone; the parent's end is the worker's, too. Only
+            once, as `nas.runtime.signals.check`.
     """
 
     def __init__(self, channel: Connection) -> None:
@@ -84,8 +85,9 @@ class Say:
         """Sends an event and what belongs to it, which must be picklable."""
         try:
             self._channel.send((event, *said))
-        except (BrokenPipeError, ConnectionError) as error:
-            raise KeyboardInterrupt from error
+        except ConnectionError:
+            signals.stop()
+            signals.check()
 
 
 class Listener(Protocol):

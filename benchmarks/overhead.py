@@ -40,7 +40,6 @@ import optuna
 from machine import load, processor, software
 from nas.architecture import ImageInput
 from nas.counting import Count
-from nas.runtime.signals import Interrupts
 from nas.space import Limits, default_space
 from nas.study.database import Database, open_database
 from nas.study.designs import design_attributes
@@ -209,7 +208,7 @@ def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) 
         begin_search(database.study, location, settings, search={"seed": 0})
         fill(database, trials, pruner)
     opened = time.perf_counter()
-    with Interrupts() as interrupts, worker_name() as name, open_database(location) as database:
+    with worker_name() as name, open_database(location) as database:
         stopwatch = Stopwatch(database, opened)
         plan = Plan(
             trials=trials + more,
@@ -220,7 +219,7 @@ def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) 
             pruner=make_pruner(pruner, epochs=EPOCHS),
             train=stopwatch.train,
         )
-        Worker(name, database, plan, stopwatch, interrupts).run()
+        Worker(name, database, plan, stopwatch).run()
     return stopwatch
 
 

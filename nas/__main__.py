@@ -1,8 +1,6 @@
 """``python -m nas``: the same as ``nas``."""
 
-import sys
-
-from nas.commands import main
+from nas.entry import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -1,6 +1,6 @@
 """``python -m nas.count``: the same as ``nas count``."""
 
-from nas.commands import run_as_module
+from nas.entry import run
 
 if __name__ == "__main__":
-    run_as_module("count")
+    run("count")

@@ -1,6 +1,6 @@
 """``python -m nas.predict``: the same as ``nas predict``."""
 
-from nas.commands import run_as_module
+from nas.entry import run
 
 if __name__ == "__main__":
-    run_as_module("predict")
+    run("predict")

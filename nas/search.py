@@ -1,6 +1,6 @@
 """``python -m nas.search``: the same as ``nas search``."""
 
-from nas.commands import run_as_module
+from nas.entry import run
 
 if __name__ == "__main__":
-    run_as_module("search")
+    run("search")

@@ -1,6 +1,6 @@
 """``python -m nas.train``: the same as ``nas train``."""
 
-from nas.commands import run_as_module
+from nas.entry import run
 
 if __name__ == "__main__":
-    run_as_module("train")
+    run("train")

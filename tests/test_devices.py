@@ -20,7 +20,6 @@ from nas.final.final import FinalFailed, FinalObserver, run_final
 from nas.final.request import FinalRequest
 from nas.final.runs import RunObserver
 from nas.runtime.devices import find_device, is_out_of_memory, open_device
-from nas.runtime.signals import Interrupts
 from nas.study.location import StudyLocation
 from nas.study.plan import SearchFailed
 from nas.study.request import SearchRequest
@@ -143,9 +142,8 @@ def train_on_one_gpu(task: _Task, say: Say) -> None:
     """The same of a worker of a final training."""
 
     def train() -> None:
-        runs = FinalRuns(task.request, task.name, task.split_seed, task.folder)
-        with Interrupts() as interrupts:
-            runs.train(task.runs, interrupts, RunObserver())
+        runs = FinalRuns(task.request, task.name, task.split_seed, task.folder, task.precision)
+        runs.train(task.runs, RunObserver())
 
     _say_index(train, say)
 

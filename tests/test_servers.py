@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy
 
 from nas.commands import main
-from nas.runtime.signals import Interrupts
+from nas.runtime import signals
 from nas.study.database import open_database
 from nas.study.records import Outcome, TrialRecord
 from nas.study.retrying import Retrying
@@ -227,8 +227,8 @@ def test_a_server_that_stays_away_ends_the_search_and_nothing_is_lost(
     request_of: RequestOf, postgres: Server
 ) -> None:
     location = run_search(request_of(trials=2, storage=postgres.url, study="away")).location
-    with open_database(location) as database, Interrupts() as interrupts:
-        retrying = Retrying(database, interrupts, Observer(), patience=0.6)
+    with open_database(location) as database, signals.listening():
+        retrying = Retrying(database, Observer(), patience=0.6)
         postgres.stop()
         with pytest.raises(SearchFailed, match=r"did not answer for 1 seconds.*the same command"):
             retrying(lambda: database.report(1, "me", {}))

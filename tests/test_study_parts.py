@@ -15,6 +15,7 @@ from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.architecture import ImageInput
+from nas.runtime import signals
 from nas.space import Limits, default_space, load_space
 from nas.study.database import Database, open_database
 from nas.study.designs import design_attributes
@@ -151,17 +152,15 @@ def test_a_transaction_that_fails_leaves_nothing(
 
 
 def test_an_interrupt_ends_the_wait_for_a_claim(location: StudyLocation) -> None:
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
     with (
+        signals.listening(),
         open_database(location) as one,
         open_database(location) as other,
         one.claim(),
-        pytest.raises(KeyboardInterrupt),
-        other.claim(interrupted),
     ):
-        pass
+        signals.stop()
+        with pytest.raises(KeyboardInterrupt), other.claim():
+            pass
 
 
 def test_who_is_alive() -> None:

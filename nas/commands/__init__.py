@@ -15,7 +15,7 @@ from nas.commands.words import in_one_line
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
 from nas.export.spec import ModelError
-from nas.runtime.signals import sigterm_as_ctrl_c
+from nas.runtime import signals
 from nas.study.location import StudyError
 
 _COMMANDS = {
@@ -78,13 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        parser, commands = make_parser()
-        options, unknown = parser.parse_known_args(arguments)
-        if unknown:
-            commands[options.command].error(f"unknown: {shlex.join(unknown)}")
-        with sigterm_as_ctrl_c():  # also while it loads
-            status: int = _COMMANDS[options.command].run(options)
-        sys.stdout.flush()
+        with signals.listening():
+            status = _run(arguments)
+            sys.stdout.flush()
+            signals.check()  # one that came too late to stop anything
         return status
     except SystemExit as ending:  # argparse, after help or an error
         return int(ending.code or 0)
@@ -93,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return signals.INTERRUPTED
     except BrokenPipeError:  # the reader of our output is gone, as in `nas count | head`
         _drop_output()
         return 0
@@ -114,11 +111,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _run(arguments: Sequence[str]) -> int:
+    parser, commands = make_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        commands[options.command].error(f"unknown: {shlex.join(unknown)}")
+    signals.check()  # commands load for seconds
+    status: int = _COMMANDS[options.command].run(options)
+    return status
+
+
 def _drop_output() -> None:
     """Keeps Python from writing at exit what could not be written before."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def run_as_module(command: str) -> NoReturn:
-    """What ``python -m nas.<command>`` does."""
-    sys.exit(main([command, *sys.argv[1:]]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nas.commands import arguments
 from nas.errors import RequestError
+from nas.runtime import signals
 from nas.study.location import StudyLocation
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            return 130
+            return signals.INTERRUPTED
     return 0
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from nas.commands import arguments
 from nas.errors import RequestError
+from nas.runtime import signals
 from nas.study.location import StudyError, StudyLocation
 from nas.study.request import checkpoints_folder
 
@@ -43,12 +44,12 @@ def run(options: argparse.Namespace) -> int:
     if options.study is not None and dataset == "auto":
         with suppress(StudyError):  # which is one of the findings
             dataset = read_study(location).settings.dataset
-    findings = [
-        doctor.look_at_versions(),
-        doctor.look_at_devices(),
-        doctor.look_at_data(dataset, options.data_dir),
-        doctor.look_at_storage(location),
-    ]
+    findings = [doctor.look_at_versions(), doctor.look_at_devices()]
+    signals.check()
+    findings.append(doctor.look_at_data(dataset, options.data_dir))
+    signals.check()
+    findings.append(doctor.look_at_storage(location))
+    signals.check()
     if options.study is not None:
         folder = checkpoints_folder(options.studies_dir, location)
         findings += doctor.look_at_study(

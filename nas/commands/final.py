@@ -10,6 +10,7 @@ from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.final.request import PARTS, TRAIN, FinalRequest
 from nas.numbers import percent, times
+from nas.runtime import signals
 from nas.training.config import RECIPES
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
@@ -128,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         progress.close()
         print("interrupted; the same command continues", file=sys.stderr)
-        return 130
+        return signals.INTERRUPTED
     finally:
         progress.close()
     location = StudyLocation.at(

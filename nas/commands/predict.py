@@ -13,6 +13,7 @@ from nas.commands import arguments
 from nas.commands.words import in_one_line, printable
 from nas.data.catalogue import DataError
 from nas.numbers import percent
+from nas.runtime import signals
 from nas.study.request import check_device_name
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
@@ -115,6 +116,7 @@ def _images(folder: str, subfolders: list[str], names: list[str]) -> list[str]:
     """The visible image files of a folder; hidden subfolders, as caches are, are not entered."""
     from nas.data.decode import EXTENSIONS
 
+    signals.check()
     subfolders[:] = [name for name in subfolders if not name.startswith(".")]
     return [
         name

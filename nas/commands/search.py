@@ -12,6 +12,7 @@ from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.commands.words import outcome_counts
 from nas.numbers import millions, percent
+from nas.runtime import signals
 from nas.study.fronts import ACCURACY
 from nas.study.location import check_directory
 from nas.study.records import training_in_words
@@ -156,7 +157,7 @@ def run(options: argparse.Namespace) -> int:
             "command continues",
             file=sys.stderr,
         )
-        return 130
+        return signals.INTERRUPTED
     finally:
         progress.close()
     try:

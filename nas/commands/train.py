@@ -13,6 +13,7 @@ from nas.commands import arguments, design
 from nas.counting import count
 from nas.errors import RequestError
 from nas.numbers import millions, percent
+from nas.runtime import signals
 from nas.runtime.precision import AUTO, Precision
 from nas.study.location import StudyLocation
 from nas.study.request import check_device_name
@@ -184,7 +185,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume continues", file=sys.stderr)
-        return 130
+        return signals.INTERRUPTED
     if result.ending is Ending.DIVERGED:
         print(f"error: {result.reason}; a lower --lr may help", file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ from nas.dashboard.live import LiveStudy
 from nas.dashboard.notes import code, study_note
 from nas.dashboard.pages import Files, guarded
 from nas.report.document import page_path
+from nas.runtime import signals
 from nas.study.location import StudyError, StudyLocation
 from nas.study.request import folder_of
 from nas.study.storage import open_existing
@@ -27,6 +28,10 @@ _DETAIL = "/api/studies/<study_id:int>"
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def service_actions(self) -> None:
+        """Ends `serve_forever`, which calls it every half second, once a signal has come."""
+        signals.check()
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -13,6 +13,7 @@ import numpy as np
 
 from nas.data.decode import Decoded
 from nas.files import replacing
+from nas.runtime import signals
 
 FOLDER = ".nas-cache"
 _VERSION = "2"  # change it when the same files would decode to other pixels
@@ -26,6 +27,7 @@ def file_key(root: Path, paths: Sequence[str], settings: str) -> str:
     """
     digest = hashlib.sha256(f"{_VERSION}\0{settings}\0".encode())
     for path in paths:
+        signals.check()  # on a network file system each may take its time
         status = os.stat(os.path.join(root, path))
         digest.update(os.fsencode(path))
         digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nas.data.catalogue import DataError
+from nas.runtime import signals
 
 LARGEST_SIDE = 64  # pixels; larger images are made smaller
 EXTENSIONS = frozenset(
@@ -26,7 +27,7 @@ EXTENSIONS = frozenset(
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 _ALPHA_MODES = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 are the sideways ones
-_CHUNK = 64  # files per task of the thread pool
+_CHUNK = 16  # files per task of the thread pool; those begun are waited for after a signal
 _NAMED = 3  # broken files in a message
 
 Item = TypeVar("Item")
@@ -170,6 +171,9 @@ def _map_files(
     """By index what `function` returns, and why where the item is unreadable; both in order.
 
     PIL decodes outside the interpreter lock.
+
+    Raises:
+        KeyboardInterrupt: a signal came.
     """
 
     def run(start: int) -> list[Result | _Unreadable]:
@@ -186,8 +190,12 @@ def _map_files(
         ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
     ):
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and odd metadata
-        chunks = pool.map(run, range(0, len(items), _CHUNK))
-        results = dict(enumerate(result for chunk in chunks for result in chunk))
+        chunks = [pool.submit(run, start) for start in range(0, len(items), _CHUNK)]
+        try:
+            results = dict(enumerate(r for chunk in chunks for r in signals.result(chunk)))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return (
         {i: result for i, result in results.items() if not isinstance(result, _Unreadable)},
         {i: str(result) for i, result in results.items() if isinstance(result, _Unreadable)},

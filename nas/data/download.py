@@ -9,8 +9,9 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.catalogue import DATASETS, DataError
+from nas.runtime import signals
 
 PROBE_SECONDS = 6.0  # until a server that does not answer is given up, name look-up included
 STALL_SECONDS = 30.0  # until a download that has stopped is given up
@@ -52,13 +54,17 @@ def probe(urls: Sequence[str], *, seconds: float = PROBE_SECONDS) -> str | None:
         threading.Thread(target=ask, args=(url,), daemon=True).start()
     deadline = time.monotonic() + seconds
     reason: str | None = None
-    for _ in urls:
-        try:
-            reason = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
+    left = len(urls)
+    while left:
+        signals.check()
+        patience = deadline - time.monotonic()
+        if patience <= 0:
             return f"no answer from {urlsplit(urls[0]).hostname} within {seconds:g} seconds"
-        if reason is None:
-            return None
+        with suppress(queue.Empty):
+            reason = answers.get(timeout=min(patience, signals.LOOK))
+            if reason is None:
+                return None
+            left -= 1
     return reason
 
 
@@ -126,18 +132,24 @@ def _download(name: str, data_dir: Path) -> None:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with (
-            tempfile.TemporaryDirectory(prefix=".nas-download-", dir=data_dir) as place,
+            tempfile.TemporaryDirectory(
+                prefix=".nas-download-", dir=data_dir, ignore_cleanup_errors=True
+            ) as place,
             _socket_timeout(STALL_SECONDS),
         ):
             temporary = Path(place)
-            if name == "svhn":  # its class would fetch one part only
-                for part in ("train", "test"):
-                    url, file, md5 = cls.split_list[part]
-                    download_url(url, temporary, file, md5)
-            else:
-                if at_hand:
-                    (temporary / archive.name).symlink_to(archive.resolve())
-                _dataset(name, temporary, train=True, download=True)
+            if at_hand:
+                (temporary / archive.name).symlink_to(archive.resolve())
+
+            def fetch() -> None:
+                if name == "svhn":  # its class would fetch one part only
+                    for part in ("train", "test"):
+                        url, file, md5 = cls.split_list[part]
+                        download_url(url, temporary, file, md5)
+                else:
+                    _dataset(name, temporary, train=True, download=True)
+
+            signals.result(_begun(fetch))  # a server that stalls must not hold a signal up
             for path in _files(name):
                 (data_dir / path).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(temporary / path, data_dir / path)
@@ -187,6 +199,21 @@ def _files(name: str) -> list[str]:
 
 def _places(name: str, data_dir: Path) -> list[str]:
     return sorted({str(data_dir / Path(file).parts[0]) for file in _files(name)})
+
+
+def _begun(work: Callable[[], None]) -> "Future[None]":
+    """Work in a thread of its own, which does not keep the process from ending."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
 
 
 @contextmanager

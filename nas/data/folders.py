@@ -25,6 +25,7 @@ from nas.data.decode import (
     plain,
 )
 from nas.data.split import TEST_SHARE, Purpose, draw
+from nas.runtime import signals
 
 _TRAIN_AND_VALIDATE = ("train", "validate")
 _TRAIN_VALIDATE_TEST = (*_TRAIN_AND_VALIDATE, "test")
@@ -241,6 +242,7 @@ def _list_part(data_dir: Path, part: str, classes: Sequence[str]) -> tuple[Files
     counts = []
     ignored: set[str] = set()
     for name in classes:
+        signals.check()
         relative = f"{part}/{name}" if part else name
         images, others = _images(data_dir / relative)
         if not images:

@@ -19,6 +19,7 @@ from nas.architecture import Architecture, ImageInput
 from nas.data.decode import Shape, decode
 from nas.export.spec import DESCRIPTION, METRICS, WEIGHTS, ModelError, ModelSpec
 from nas.model import ResNet
+from nas.runtime import signals
 from nas.runtime.arithmetic import arithmetic
 from nas.runtime.devices import find_device
 from nas.runtime.precision import Precision
@@ -108,6 +109,7 @@ class Classifier:
         shape = Shape(self.input.channels, self.input.height, self.input.width)
         predictions = []
         for start in range(0, len(names), _BATCH):
+            signals.check()
             some = names[start : start + _BATCH]
             logits_NK = self.logits(torch.from_numpy(decode(some, shape)))
             shares, labels = logits_NK.softmax(dim=1).topk(min(top, len(self.classes)))

@@ -1,6 +1,6 @@
 """``python -m nas.final``: the same as ``nas final``."""
 
-from nas.commands import run_as_module
+from nas.entry import run
 
 if __name__ == "__main__":
-    run_as_module("final")
+    run("final")

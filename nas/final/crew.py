@@ -15,7 +15,6 @@ from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
 from nas.runtime.precision import Precision
 from nas.runtime.sharing import lock_of
-from nas.runtime.signals import Interrupts
 from nas.study.team import Say, posts_for, run_team
 from nas.training.config import RECIPES, TrainingConfig
 from nas.training.loop import EpochResult, task_of
@@ -76,7 +75,7 @@ class FinalRuns:
         """The folder of a run."""
         return RunFolder(self._folder, run, self.part(run.on), self.config(run.on))
 
-    def train(self, runs: Sequence[Run], interrupts: Interrupts, observer: RunObserver) -> None:
+    def train(self, runs: Sequence[Run], observer: RunObserver) -> None:
         """Trains the runs that are not done, in this process; returns when all are.
 
         Raises:
@@ -92,7 +91,7 @@ class FinalRuns:
             config = self.config(on)
             folders += [RunFolder(self._folder, run, there, config) for run in runs if run.on == on]
         lock = lock_of(device, self._request.per_gpu)
-        train_runs(folders, device=device, interrupts=interrupts, observer=observer, lock=lock)
+        train_runs(folders, device=device, observer=observer, lock=lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,6 @@ def train_all(
     runs: Sequence[Run],
     folder: Path,
     observer: Any,  # nas.final.final.FinalObserver
-    interrupts: Interrupts,
 ) -> list[RunResult]:
     """Trains the runs that are not done, with as many workers as are asked for.
 
@@ -161,7 +159,7 @@ def train_all(
     workers = min(request.workers, len(left))
     failures: list[str] = []
     if workers == 1:
-        final.train(left, interrupts, observer)
+        final.train(left, observer)
     elif workers > 1:
         listener = _Listener(observer)
         posts = posts_for(request.device, workers, request.per_gpu)
@@ -177,7 +175,7 @@ def train_all(
             )
             for post in posts
         ]
-        run_team(_work, tasks, posts, listener, interrupts)
+        run_team(_work, tasks, posts, listener)
         failures = listener.failures
     results = [result for run in runs if (result := final.folder(run).result()) is not None]
     if len(results) < len(runs):
@@ -188,9 +186,8 @@ def train_all(
 
 def _work(task: _Task, say: Say) -> None:
     """What a worker's process does."""
-    with Interrupts() as interrupts:
-        try:
-            runs = FinalRuns(task.request, task.name, task.split_seed, task.folder, task.precision)
-            runs.train(task.runs, interrupts, _Relay(say))
-        except (RequestError, DataError, FinalFailed, OSError) as error:
-            say("failure", f"failed: {error}")
+    try:
+        runs = FinalRuns(task.request, task.name, task.split_seed, task.folder, task.precision)
+        runs.train(task.runs, _Relay(say))
+    except (RequestError, DataError, FinalFailed, OSError) as error:
+        say("failure", f"failed: {error}")

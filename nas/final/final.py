@@ -24,10 +24,10 @@ from nas.final.runs import Run, RunObserver, RunResult, networks_digest
 from nas.final.statistics import difference
 from nas.final.testing import MISTAKES, Tested, exported_record, mistake_pictures, test_once
 from nas.model import ResNet
+from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose
 from nas.runtime.devices import device_name, find_device, open_device
 from nas.runtime.precision import Precision
-from nas.runtime.signals import Interrupts
 from nas.study.database import held, open_database
 from nas.study.location import StudyError, StudyLocation, check_directory
 from nas.study.processes import worker_name
@@ -112,19 +112,17 @@ def run_final(
     final = _Final(request, observer, location, study, folder, precision, command)
     location.check()  # what is found must be logged
     check_directory("--studies-dir", folder)
-    with Interrupts() as interrupts:
+    with signals.listening():
         if (stands := final.result_that_stands(study)) is not None:
-            with interrupts.allowed():
-                return final.with_model(stands)
-        with interrupts.allowed():
-            final.read_images(precision.precision)
-        finalists, results = final.train(interrupts)
-        with held(FileLock(folder / ".lock"), interrupts.check):
+            return final.with_model(stands)
+        final.read_images(precision.precision)
+        finalists, results = final.train()
+        with held(FileLock(folder / ".lock")):
             # Another process may have ended the same final training meanwhile.
             if (stands := final.result_that_stands(read_study(location))) is not None:
                 return final.with_model(stands)
             remove_unfinished(folder)
-            record = final.test_and_export(finalists, results, interrupts)
+            record = final.test_and_export(finalists, results)
     return FinalResult(record, folder, tested_now=True)
 
 
@@ -215,7 +213,7 @@ class _Final:
             )
         self._labels_I = found.validation.labels_N
 
-    def train(self, interrupts: Interrupts) -> tuple[list[FinalDesign], list[RunResult]]:
+    def train(self) -> tuple[list[FinalDesign], list[RunResult]]:
         """The finalists, the chosen one first, and all runs.
 
         Raises:
@@ -231,7 +229,7 @@ class _Final:
             device_name(find_device(self._request.device)),
             str(self._precision),
         )
-        results = self._train(runs, interrupts)
+        results = self._train(runs)
         dataset = self._runs.dataset
         ranking = ranked(
             designs_of(finalists, results, self._labels_I, dataset.input, dataset.name),
@@ -248,11 +246,11 @@ class _Final:
             tested = [e for e in finalists if e.name == ranking[0].name] + references
             runs = self._runs_of(tested, ALL)
             self._observer.more_runs(runs)
-            results += self._train(runs, interrupts)
+            results += self._train(runs)
         return ranking, results
 
     def test_and_export(
-        self, finalists: Sequence[FinalDesign], results: Sequence[RunResult], interrupts: Interrupts
+        self, finalists: Sequence[FinalDesign], results: Sequence[RunResult]
     ) -> FinalRecord:
         """Reads the test images once, logs it in the study, and writes the model's folder.
 
@@ -274,8 +272,8 @@ class _Final:
         number = _best_run(runs[finalists[0].name], self._labels_I, self._request.on)
         exported = networks[finalists[0].name][number]
         digest = networks_digest([n.state_dict() for found in networks.values() for n in found])
-        with worker_name() as worker, open_database(self._location, interrupts.check) as database:
-            with storage_errors(self._location), database.claim(interrupts.check):
+        with worker_name() as worker, open_database(self._location) as database:
+            with storage_errors(self._location), database.claim():
                 reading = begin_reading(
                     database.study,
                     plan=self._plan,
@@ -286,14 +284,14 @@ class _Final:
                 )
             self._observer.testing(dataset.test_images)
             device = open_device(self._request.device)
-            with interrupts.allowed():  # a reading that is cut off is gone on with
-                look = test_once(networks, exported, dataset, self._request, device)
+            # A signal may cut this reading off: the same request goes on with it.
+            look = test_once(networks, exported, dataset, self._request, device)
             record = self._record(
                 finalists, results, look, seed=self._seeds[number], readings=reading + 1
             )
             self._export(exported, record)
             self._write_pictures(look, record)
-            with storage_errors(self._location), database.claim(interrupts.check):
+            with storage_errors(self._location), database.claim():
                 end_reading(database.study, reading, record.to_dict())
         return record
 
@@ -315,10 +313,8 @@ class _Final:
             for seed in self._seeds
         ]
 
-    def _train(self, runs: Sequence[Run], interrupts: Interrupts) -> list[RunResult]:
-        return train_all(
-            self._runs, self._request, runs, self._folder / _RUNS, self._observer, interrupts
-        )
+    def _train(self, runs: Sequence[Run]) -> list[RunResult]:
+        return train_all(self._runs, self._request, runs, self._folder / _RUNS, self._observer)
 
     def _record(
         self,

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,9 @@ from nas.errors import RequestError
 from nas.files import remove_unfinished, replacing
 from nas.final.request import ALL
 from nas.model import ResNet, build
+from nas.runtime import signals
 from nas.runtime.devices import device_name, free_memory, is_out_of_memory
 from nas.runtime.sharing import GpuLock, run_shared
-from nas.runtime.signals import Interrupts
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.folder import RunPlan
@@ -269,7 +268,6 @@ def train_runs(
     folders: Sequence[RunFolder],
     *,
     device: torch.device,
-    interrupts: Interrupts,
     observer: RunObserver,
     lock: GpuLock | None = None,
 ) -> None:
@@ -278,7 +276,6 @@ def train_runs(
     Args:
         folders: of the runs.
         device: where.
-        interrupts: open.
         observer: hears of the runs that this process trains.
         lock: see `RunFolder.train`.
 
@@ -290,7 +287,7 @@ def train_runs(
     while left:
         begun = len(left)
         for folder in tuple(left):
-            interrupts.check()
+            signals.check()
             if folder.result() is not None:
                 left.remove(folder)
                 continue
@@ -298,8 +295,7 @@ def train_runs(
                 with folder.lock():
                     result = folder.result()  # another process may just have finished it
                     if result is None:
-                        with interrupts.allowed():
-                            result = folder.train(device, observer, lock)
+                        result = folder.train(device, observer, lock)
                         observer.run_ended(folder.run, folder.val_accuracy(result), result.seconds)
             except Timeout:
                 continue
@@ -307,8 +303,7 @@ def train_runs(
                 free_memory(device)
             left.remove(folder)
         if left and len(left) == begun:
-            with interrupts.allowed():
-                time.sleep(_POLL)
+            signals.sleep(_POLL)
 
 
 def networks_digest(states: Sequence[Mapping[str, torch.Tensor]]) -> str:

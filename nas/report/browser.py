@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nas.runtime import signals
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _PATIENCE = 60.0  # seconds for one answer
 _OPTIONS = (
@@ -158,9 +160,10 @@ class Browser:
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            readable, _, _ = select.select(
-                [self._from], [], [], max(0, deadline - time.monotonic())
-            )
+            signals.check()
+            readable, _, _ = select.select([self._from], [], [], signals.LOOK)
+            if not readable and time.monotonic() < deadline:
+                continue
             read = os.read(self._from, 1 << 20) if readable else b""
             if not read:
                 raise BrowserError(

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from nas.numbers import percent, whole
 from nas.report.tables import outcome_name
+from nas.runtime import signals
 from nas.study.records import Outcome
 
 TRAINED = outcome_name(Outcome.TRAINED)
@@ -45,7 +46,11 @@ def figure_json(figure: go.Figure) -> str:
     """The figure as JSON that is safe inside a script element.
 
     No `<`, `>` or `/` is left, and no character that ends a line for a script alone.
+
+    Raises:
+        KeyboardInterrupt: a signal came before.
     """
+    signals.check()
     text: str = figure.to_json()
     for character in "<>/\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

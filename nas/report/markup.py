@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nas.numbers import whole
+from nas.runtime import signals
 
 MISSING = "–"  # noqa: RUF001  an en dash, as tables show what is not known
 MOST_ROWS = 1_000  # of a table; more are no longer read, and make a page slow
@@ -47,7 +48,11 @@ def table(
         columns: which columns, and how.
         caption: what the table holds, for who does not see the heading above it.
         best_first: whether the first row is marked.
+
+    Raises:
+        KeyboardInterrupt: a signal came before.
     """
+    signals.check()
     note = ""
     if len(frame) > MOST_ROWS:
         ranked = "val_accuracy" in frame.columns

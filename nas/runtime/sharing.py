@@ -10,7 +10,6 @@ import os
 import stat
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from typing import TypeVar
 import torch
 
 from nas.errors import RequestError
+from nas.runtime import signals
 from nas.runtime.devices import free_memory, is_out_of_memory, with_causes
 
 if sys.platform != "win32":  # where several workers on a GPU are refused
@@ -126,7 +126,7 @@ def _locked(path: Path, operation: int) -> Iterator[None]:
     file = _opened(path)
     try:
         while not _granted(file, operation):
-            _wait()
+            signals.sleep(_POLL)
         yield
     finally:
         os.close(file)
@@ -138,11 +138,6 @@ def _granted(file: int, operation: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _wait() -> None:
-    """Lets a moment pass, which a signal may end."""
-    time.sleep(_POLL)
 
 
 def _opened(path: Path) -> int:

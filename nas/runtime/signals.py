@@ -1,81 +1,173 @@
-"""Ctrl-C and SIGTERM that never land between two writes of a study."""
+"""Ctrl-C and SIGTERM: noted when they come, acted on where the program looks for them.
 
+A handler that raises does so between any two instructions, and Python drops what is raised in a
+destructor or a callback. Here a handler only sets a flag: `check` raises KeyboardInterrupt at
+points that are safe, and `sleep` and `result` do so as soon as a signal ends their wait. A second
+signal ends the process at once, as SIGKILL would.
+"""
+
+import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+INTERRUPTED = 130
+"""The exit status of a process that a signal has ended."""
+
+LOOK = 0.2
+"""Seconds between two looks for a signal of whoever waits for something else."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SHOW_CURSOR = b"\x1b[?25h\n"  # which a live display hides
+
+_Result = TypeVar("_Result")
+
+
+class _Listener:
+    """What has been heard since listening began."""
+
+    def __init__(self, *, second_ends: bool) -> None:
+        self.came = False
+        self.told = False  # `check` has raised
+        self.woken = threading.Event()
+        self._second_ends = second_ends
+        self._before: dict[signal.Signals, Any] = {}
+
+    def start(self) -> None:
+        """Takes the place of the handlers of signals, but for those that are ignored."""
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        # In a thread of its own, since a handler must take no lock, and since the main thread,
+        # where Python runs handlers, may be in a call that takes long.
+        self._thread = threading.Thread(target=self._read, args=(ours,), name="signals")
+        self._thread.daemon = True
+        self._thread.start()
+        self._socket = theirs
+        unheard = (signal.SIG_IGN, None)  # None: it is not Python's, and could not be put back
+        for number in _SIGNALS:
+            if signal.getsignal(number) not in unheard:
+                self._before[number] = signal.signal(number, self._handle)
+        self._fd_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+
+    def stop(self) -> None:
+        """Puts the handlers back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._fd_before)
+        self._socket.close()
+        self._thread.join()
+
+    def note(self) -> None:
+        """Notes that the program is to end, and wakes it."""
+        self.came = True
+        self.woken.set()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+    def _read(self, signals: socket.socket) -> None:
+        """Reads the number of each signal, which Python writes whatever the main thread does."""
+        heard = 0
+        with signals:
+            while byte := signals.recv(1):
+                if byte[0] not in self._before:
+                    continue
+                heard += 1
+                if heard == 1:
+                    self.note()
+                elif self._second_ends:
+                    _end_at_once()
+
+
+_listener: _Listener | None = None
 
 
 @contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """A block in which SIGTERM raises KeyboardInterrupt, as Ctrl-C does; in the main thread."""
-    heard = threading.current_thread() is threading.main_thread()
-    if not heard or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+def listening(*, second_ends: bool = True) -> Iterator[None]:
+    """A block in which signals are noted for `check`; one in another shares the outer one's.
+
+    Signals that are ignored stay so. Outside the main thread, where Python handles no signals,
+    nothing changes.
+
+    Args:
+        second_ends: whether a second signal ends the process at once.
+
+    Raises:
+        KeyboardInterrupt: at its end, for a signal that nobody has acted on.
+    """
+    global _listener
+    if _listener is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _listener = listener = _Listener(second_ends=second_ends)
+    listener.start()
     try:
         yield
+        check()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        _listener = None
+        listener.stop()
 
 
-class Interrupts:
-    """While it is open, a signal raises KeyboardInterrupt in `allowed` blocks only.
+def check() -> None:
+    """Raises KeyboardInterrupt if a signal has come; only once, so that cleaning up may check, too.
 
-    One that comes elsewhere waits for the next such block; one that is ignored stays so. Outside
-    the main thread, where Python delivers no signals, nothing changes.
+    In the main thread of a process that is `listening`; elsewhere it does nothing.
     """
+    listener = _listener
+    if listener is None or not listener.came or listener.told:
+        return
+    if threading.current_thread() is threading.main_thread():
+        listener.told = True
+        raise KeyboardInterrupt
 
-    def __init__(self) -> None:
-        self._allowed = False
-        self._pending = False
-        self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> "Interrupts":
-        if threading.current_thread() is threading.main_thread():
-            heard = [s for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
-            self._before = {s: signal.signal(s, self._handle) for s in heard}
-        return self
+def sleep(seconds: float) -> None:
+    """Waits so long, or until a signal comes.
 
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    Raises:
+        KeyboardInterrupt: as `check`.
+    """
+    check()
+    listener = _listener
+    if listener is None or listener.told:
+        time.sleep(seconds)
+    else:
+        listener.woken.wait(seconds)
+        check()
 
-    @contextmanager
-    def allowed(self) -> Iterator[None]:
-        """A block that a signal may end with KeyboardInterrupt."""
-        self.check()
-        self._allowed = True
+
+def result(future: "Future[_Result]") -> _Result:
+    """What a future of another thread gives, waited for.
+
+    Raises:
+        KeyboardInterrupt: as `check`; the thread goes on.
+    """
+    while not future.done():
+        check()
         try:
-            yield
-        except KeyboardInterrupt:
-            self._pending = False  # it has come through
-            raise
-        finally:
-            self._allowed = False
+            return future.result(LOOK)
+        except TimeoutError:
+            continue  # if it is the work's own it is raised below
+    return future.result()
 
-    def hold(self) -> None:
-        """Inside `allowed`: from here on a signal waits, until `release` or the next block."""
-        self._allowed = False
 
-    def release(self) -> None:
-        """Inside `allowed`: ends `hold`, and raises KeyboardInterrupt when a signal is waiting."""
-        self.check()
-        self._allowed = True
+def stop() -> None:
+    """Does what a first signal does, from any thread; however often, it is no second one."""
+    listener = _listener
+    if listener is not None:
+        listener.note()
 
-    def check(self) -> None:
-        """Raises KeyboardInterrupt when a signal is waiting."""
-        if self._pending:
-            self._pending = False
-            raise KeyboardInterrupt
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._pending = True  # also if it is raised where Python drops it, as in a destructor
-        if self._allowed:
-            self._allowed = False  # a second one must not end the clean-up
-            raise KeyboardInterrupt
+def _end_at_once() -> None:
+    if os.isatty(2):
+        os.write(2, _SHOW_CURSOR)
+    os._exit(INTERRUPTED)

@@ -8,11 +8,11 @@ import copy
 import dataclasses
 import random
 import time
-from collections.abc import Callable
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.runtime import signals
 from nas.study.database import Database
 from nas.study.designs import design_attributes
 from nas.study.fronts import proposal_limits
@@ -64,7 +64,6 @@ class Claims:
         database: of the study, open.
         mirror: of the database.
         plan: what to do.
-        interrupted: called while another process decides and between two trials; may raise.
         heart: of this search.
     """
 
@@ -74,14 +73,12 @@ class Claims:
         database: Database,
         mirror: Mirror,
         plan: Plan,
-        interrupted: Callable[[], None],
         heart: Heart,
     ) -> None:
         self._name = name
         self._database = database
         self._mirror = mirror
         self._plan = plan
-        self._interrupted = interrupted
         self._heart = heart
         self._deadline = time.monotonic() + (plan.timeout or float("inf"))
         self._failed_before: int | None = None  # failures in a row that this search did not see
@@ -95,7 +92,7 @@ class Claims:
             SearchFailed: too many designs in a row could not be trained.
             KeyboardInterrupt: a signal came while there was still something to do.
         """
-        with self._database.claim(self._interrupted):
+        with self._database.claim():
             return self._decide()
 
     def trained(self) -> None:
@@ -120,7 +117,7 @@ class Claims:
         if standing.trained >= self._plan.trials:
             self._queue_again(gone)  # with a lower --trials than before
             return SearchEnding.DONE
-        self._interrupted()
+        signals.check()
         if time.monotonic() >= self._deadline:
             return SearchEnding.TIMEOUT
         if len(standing.failures) - self._failed_before >= _FAILURES:

@@ -12,7 +12,6 @@ from nas.architecture import Architecture
 from nas.counting import Count
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
-from nas.runtime.signals import Interrupts
 from nas.study.location import StudyError
 from nas.study.observer import Observer
 from nas.study.plan import SearchEnding, SearchFailed
@@ -41,7 +40,7 @@ class Crew:
         self._failures: list[str] = []
         self._checkpoint_failed = False
 
-    def run(self, interrupts: Interrupts) -> SearchEnding | None:
+    def run(self) -> SearchEnding | None:
         """Has the workers search until all have ended.
 
         Returns:
@@ -54,7 +53,7 @@ class Crew:
         request = self._request
         posts = posts_for(request.device, request.workers, request.per_gpu)
         tasks = [replace(request, workers=1, device=post.device) for post in posts]
-        run_team(_work, tasks, posts, self, interrupts)
+        run_team(_work, tasks, posts, self)
         best = (SearchEnding.DONE, SearchEnding.EXHAUSTED, SearchEnding.TIMEOUT)
         return next((ending for ending in best if ending in self._endings), None)
 

@@ -9,7 +9,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import scoped_session, sessionmaker
 
+from nas.runtime import signals
 from nas.study import ownership
 from nas.study.location import StudyLocation
 from nas.study.reading import StudyStorage
 from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors
 
 _LOCK_POLL = 0.01  # seconds
-_LOCK_PATIENCE = 0.2  # seconds between two looks for a signal while another process has the lock
 _STUCK = 60.0  # seconds after which the process that has the lock is not waited for any more
 _CREATIONS = 20  # attempts to make the tables of a server that others are making, too
 
@@ -82,16 +82,16 @@ class Database:
                 session.remove()  # which fails where the connection is gone
 
     @contextmanager
-    def claim(self, interrupted: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def claim(self) -> Iterator[None]:
         """A transaction that only one process at a time may have, to decide what to train.
 
         A process that is stopped in one (SIGSTOP) holds the others up for a minute; then they go on
         without it, and its own claim fails when it is revived.
 
-        Args:
-            interrupted: called again and again while another process has it; may raise.
+        Raises:
+            KeyboardInterrupt: a signal came while another process had it.
         """
-        with held(self._lock, interrupted, _STUCK), self.transaction() as connection:
+        with held(self._lock, _STUCK), self.transaction() as connection:
             if self._lock is not None:
                 claims = self._claims(connection)
                 yield
@@ -294,28 +294,23 @@ def _new(before: dict[Any, Any], after: dict[Any, Any]) -> list[tuple[Any, Any]]
 
 
 @contextmanager
-def open_database(
-    location: StudyLocation, interrupted: Callable[[], None] = lambda: None
-) -> Iterator[Database]:
+def open_database(location: StudyLocation) -> Iterator[Database]:
     """The study at this place, made now if there is none, for as long as a search needs it.
 
     An SQLite file is in WAL mode meanwhile, which takes a third off every write and lets others
     read; afterwards it is one file again, unless others still have it open.
 
-    Args:
-        location: where.
-        interrupted: called again and again while other processes are waited for; may raise.
-
     Raises:
         StudyError: the place cannot be used.
+        KeyboardInterrupt: a signal came while another process was waited for.
     """
     location.check()
     path = location.path
     lock = FileLock(location.lock_file) if location.lock_file else None
     # Of several at once the first one makes the tables, and the others find them.
-    with storage_errors(location), held(lock, interrupted):
+    with storage_errors(location), held(lock):
         if path is not None:
-            _set_journal_mode(path, "WAL", patience=1)
+            _set_journal_mode(path, "WAL", patience=0.5)
         storage = _sqlite(location) if path is not None else _server(location)
         study = optuna.create_study(
             study_name=location.name,
@@ -329,25 +324,27 @@ def open_database(
         storage.remove_session()
         storage.engine.dispose()
         if lock is not None and path is not None:
-            with suppress(Timeout), lock.acquire(timeout=_LOCK_PATIENCE):
+            with suppress(Timeout), lock.acquire(timeout=signals.LOOK):
                 _set_journal_mode(path, "DELETE")
 
 
 @contextmanager
-def held(
-    lock: FileLock | None, interrupted: Callable[[], None], patience: float = math.inf
-) -> Iterator[None]:
-    """A block in which no other process has the lock, unless one has it longer than `patience`."""
+def held(lock: FileLock | None, patience: float = math.inf) -> Iterator[None]:
+    """A block in which no other process has the lock, unless one has it longer than `patience`.
+
+    Raises:
+        KeyboardInterrupt: a signal came while another process had it.
+    """
     if lock is None:
         yield
         return
     deadline = time.monotonic() + patience
     while True:
         try:
-            lock.acquire(timeout=_LOCK_PATIENCE, poll_interval=_LOCK_POLL)
+            lock.acquire(timeout=signals.LOOK, poll_interval=_LOCK_POLL)
             break
         except Timeout:
-            interrupted()
+            signals.check()
             if time.monotonic() > deadline:
                 yield
                 return
@@ -386,5 +383,5 @@ def _server(location: StudyLocation) -> StudyStorage:
             made_by_another = any(word in str(error).lower() for word in ("exist", "duplicate"))
             if not made_by_another or attempt == _CREATIONS - 1:
                 raise
-            time.sleep(0.1)
+            signals.sleep(0.1)
     raise AssertionError("the last attempt returns or raises")

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from nas.counting import count
 from nas.data.types import ImageDataset
 from nas.model import build
+from nas.runtime import signals
 from nas.runtime.arithmetic import arithmetic
 from nas.runtime.devices import is_out_of_memory
 from nas.space import Limits, SearchSpace
@@ -70,6 +71,7 @@ def _trial_seconds(
     labels = torch.zeros(images_at_once, dtype=torch.long)
     seconds = []
     for _ in range(4):  # the first one warms up
+        signals.check()
         started = time.perf_counter()
         with arithmetic(images.device, config.precision):
             logits = model(images)

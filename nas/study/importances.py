@@ -21,6 +21,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial
 
+from nas.runtime import signals
 from nas.space import SearchSpace
 from nas.study.proposals import Proposals
 from nas.study.records import Outcome, StudyRecord, TrialRecord
@@ -78,6 +79,7 @@ def importances(study: StudyRecord) -> Importances:
         rng = random.Random(0)  # fixed: the same study gives the same report
         shuffled = []
         for _ in range(_SHUFFLES):
+            signals.check()
             rng.shuffle(values)
             # A target is minimized, whatever the study does.
             dealt = [-value for value in values]

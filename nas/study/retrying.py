@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
-from nas.runtime.signals import Interrupts
+from nas.runtime import signals
 from nas.study.database import Database
 from nas.study.observer import Observer
 from nas.study.plan import SearchFailed
@@ -14,7 +14,6 @@ from nas.study.storage import STORAGE_ERRORS, first_line
 
 PATIENCE = 120.0  # seconds without the database after which a search ends
 _FIRST, _LONGEST = 0.5, 10.0  # seconds between two attempts: twice as many each time
-_SLICE = 0.2  # seconds between two looks for a signal
 
 _Answer = TypeVar("_Answer")
 
@@ -27,7 +26,6 @@ class Retrying:
 
     Args:
         database: open.
-        interrupts: looked for between two attempts.
         observer: hears when the database is gone and back.
         patience: seconds without it after which the search ends.
     """
@@ -35,12 +33,10 @@ class Retrying:
     def __init__(
         self,
         database: Database,
-        interrupts: Interrupts,
         observer: Observer,
         patience: float = PATIENCE,
     ) -> None:
         self._database = database
-        self._interrupts = interrupts
         self._observer = observer
         self._patience = patience
 
@@ -67,7 +63,7 @@ class Retrying:
         deadline = time.monotonic() + self._patience
         pause = _FIRST
         while time.monotonic() < deadline:
-            self._wait(pause)
+            signals.sleep(pause)
             pause = min(2 * pause, _LONGEST)
             try:
                 self._database.renew()
@@ -95,10 +91,3 @@ class Retrying:
                 return True
             chain = chain.__cause__
         return not self._database.is_file
-
-    def _wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            self._interrupts.check()
-            time.sleep(_SLICE)
-        self._interrupts.check()

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, open_device
 from nas.runtime.sharing import lock_of
-from nas.runtime.signals import Interrupts
 from nas.study.crew import Crew
 from nas.study.database import open_database
 from nas.study.location import StudyLocation
@@ -76,9 +76,10 @@ def run_search(
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the trial that ran is queued again.
     """
     observer = observer or Observer()
-    if request.workers == 1:
-        return search_alone(request, observer, command=command, noted=True)
-    return _search_with_crew(request, observer, command)
+    with signals.listening():
+        if request.workers == 1:
+            return search_alone(request, observer, command=command, noted=True)
+        return _search_with_crew(request, observer, command)
 
 
 def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, object]:
@@ -111,20 +112,15 @@ def search_alone(
     def said_of_training(values: Mapping[str, Value]) -> Mapping[str, Value]:
         return real_values(tuned(config, values, task_of(dataset))) if subject.choices else {}
 
-    with (
-        Interrupts() as interrupts,
-        worker_name() as name,
-        open_database(location, interrupts.check) as database,
-    ):
+    with worker_name() as name, open_database(location) as database:
         observer.named(name)
         search = _noted(request, command, name) if noted else None
-        begun = subject.begin(database, device, interrupts, search)
+        begun = subject.begin(database, device, search)
         found, config = begun.study, begun.config
         try:
             expected = None
             if device.type == "cpu" and found.trained < request.trials and noted:
-                with interrupts.allowed():
-                    expected = subject.trial_seconds(config.precision)
+                expected = subject.trial_seconds(config.precision)
             observer.opened(
                 Opening(
                     found,
@@ -170,7 +166,7 @@ def search_alone(
                 timeout=request.timeout,
             )
             told = frozenset(t.number for t in found.trials if t.outcome is not None)
-            worker = Worker(name, database, plan, observer, interrupts, told, request.grace)
+            worker = Worker(name, database, plan, observer, told, request.grace)
             ending = worker.run()
             return SearchResult(
                 study_record(database.study, location), location, ending, worker.newly_trained
@@ -196,17 +192,16 @@ def _search_with_crew(
     )  # or refuse, before anything is read
     subject = subject_of(request, observer)
     location, device = subject.location, find_device(request.device)
-    with Interrupts() as interrupts, worker_name() as name:
-        with open_database(location, interrupts.check) as database:
+    with worker_name() as name:
+        with open_database(location) as database:
             search = {**_noted(request, command, name), "workers": request.workers}
-            begun = subject.begin(database, device, interrupts, search)
+            begun = subject.begin(database, device, search)
         found = begun.study
         left = max(1, request.trials - found.trained)  # more workers would only wait
         request = dataclasses.replace(request, workers=min(request.workers, left))
         expected = None
         if device.type == "cpu" and found.trained < request.trials:
-            with interrupts.allowed():
-                expected = subject.trial_seconds(begun.config.precision)
+            expected = subject.trial_seconds(begun.config.precision)
         observer.opened(
             Opening(
                 found,
@@ -222,7 +217,7 @@ def _search_with_crew(
         crew = Crew(request, observer, told)
         ending = None
         if found.trained < request.trials or _unended(found):
-            ending = crew.run(interrupts)
+            ending = crew.run()
         study = read_study(location)
         if study.trained >= request.trials:
             ending = SearchEnding.DONE

@@ -17,6 +17,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from nas.runtime import signals
 from nas.shapes import check_fields
 from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
@@ -244,6 +245,7 @@ def _trial_records(study: optuna.Study) -> tuple[TrialRecord, ...]:
     """All trials; of one that another version of nas wrote otherwise, number and accuracy."""
     records = []
     for trial in study.get_trials(deepcopy=False):
+        signals.check()
         try:
             record = trial_record(trial)
             _check_trial(record)

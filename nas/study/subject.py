@@ -11,10 +11,10 @@ import torch
 from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
+from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose, supports
 from nas.runtime.devices import device_name, find_device
 from nas.runtime.precision import AUTO, Precision
-from nas.runtime.signals import Interrupts
 from nas.space import SearchSpace
 from nas.study.database import Database
 from nas.study.disks import warning_for
@@ -58,7 +58,6 @@ class Subject:
         self,
         database: Database,
         device: torch.device,
-        interrupts: Interrupts,
         search: Mapping[str, object] | None,
     ) -> Begun:
         """The study as it is found, made one of this request if it is new.
@@ -76,9 +75,8 @@ class Subject:
             with storage_errors(self.location):
                 precision = of_study()
             if precision is None:  # timed outside the claim, for which others may wait
-                with interrupts.allowed():
-                    precision = choose(self.request.precision, device, self.trial_seconds)
-            with storage_errors(self.location), database.claim(interrupts.check):
+                precision = choose(self.request.precision, device, self.trial_seconds)
+            with storage_errors(self.location), database.claim():
                 precision = of_study() or precision
                 config = dataclasses.replace(self.config, precision=precision.precision)
                 settings = study_settings(self.request, self.dataset, self.space, config)
@@ -89,7 +87,7 @@ class Subject:
             if self.request.dataset == "auto" and self.dataset.notes:
                 raise StudyError(f"{error} ({self.dataset.notes[0]})") from error
             raise
-        interrupts.check()
+        signals.check()
         with storage_errors(self.location):
             return Begun(study_record(database.study, self.location), precision, config)
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol
@@ -20,10 +21,9 @@ from typing import Any, Protocol
 import torch
 
 from nas.errors import RequestError
+from nas.runtime import signals
 from nas.runtime.devices import find_device
-from nas.runtime.signals import Interrupts
 
-_LOOK = 1.0  # seconds between two looks for a signal
 _PATIENCE = 60.0  # seconds that workers have to end after a signal
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -74,7 +74,8 @@ class Say:
     """A worker's way to tell its parent something.
 
     Raises:
-        KeyboardInterrupt: when the parent is gone; the parent's end is the worker's, too.
+        KeyboardInterrupt: when the parent is gone; the parent's end is the worker's, too. Only
+            once, as `nas.runtime.signals.check`.
     """
 
     def __init__(self, channel: Connection) -> None:
@@ -84,8 +85,9 @@ class Say:
         """Sends an event and what belongs to it, which must be picklable."""
         try:
             self._channel.send((event, *said))
-        except (BrokenPipeError, ConnectionError) as error:
-            raise KeyboardInterrupt from error
+        except ConnectionError:
+            signals.stop()
+            signals.check()
 
 
 class Listener(Protocol):
@@ -103,7 +105,6 @@ def run_team(
     tasks: Sequence[Any],
     posts: Sequence[Post],
     listener: Listener,
-    interrupts: Interrupts,
 ) -> None:
     """Has a process at every post do `work(task, say)`, and returns when all have ended.
 
@@ -112,15 +113,13 @@ def run_team(
         tasks: one for each post; picklable.
         posts: where.
         listener: hears the workers.
-        interrupts: open.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C or SIGTERM, once the workers have ended.
     """
     with _started(work, tasks, posts) as workers:
         try:
-            with interrupts.allowed():
-                _follow(workers, listener, check=interrupts.check)
+            _follow(workers, listener)
         except KeyboardInterrupt:
             for _, process in workers:
                 process.terminate()
@@ -134,7 +133,6 @@ def _follow(
     patience: float = math.inf,
     *,
     asked_to_end: bool = False,
-    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Hands on what the workers say until all have ended, or are silent for too long."""
     expected = (0, -signal.SIGTERM) if asked_to_end else (0,)  # it may come before any work
@@ -142,8 +140,8 @@ def _follow(
     open_ends = {c: found for c, found in open_ends.items() if not c.closed}
     heard = time.monotonic()
     while open_ends:
-        check()
-        ready = wait(list(open_ends), _LOOK)
+        signals.check()
+        ready = wait(list(open_ends), signals.LOOK)
         if not ready and time.monotonic() - heard > patience:
             return
         if ready:
@@ -159,6 +157,7 @@ def _follow(
                 process.join()
                 code = process.exitcode
                 assert code is not None
+                signals.check()  # the worker may have had the same
                 listener.ended(number, None if code in expected else _end_in_words(code))
 
 
@@ -175,7 +174,7 @@ def _started(
             process = context.Process(
                 target=_work, args=(work, task, theirs), name=f"worker {i + 1}", daemon=False
             )
-            with _environment(post.environment), _ignoring_ctrl_c():
+            with _environment(post.environment), _ctrl_c_blocked():
                 process.start()
             theirs.close()
             workers.append((ours, process))
@@ -203,16 +202,17 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _ignoring_ctrl_c() -> Iterator[None]:
-    """What is started in the block does not hear a terminal's Ctrl-C; its parent passes it on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ctrl_c_blocked() -> Iterator[None]:
+    """What is started in the block does not hear a terminal's Ctrl-C; its parent passes it on.
+
+    Another thread of this process, or this one afterwards, hears a Ctrl-C that comes meanwhile.
+    """
+    resource_tracker.ensure_running()  # it is started with the first process, and unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_in_words(status: int) -> str:
@@ -225,13 +225,14 @@ def _end_in_words(status: int) -> str:
 
 def _work(work: Callable[[Any, Say], None], task: Any, channel: Connection) -> None:
     """What a worker's process does."""
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    with suppress(KeyboardInterrupt):
+    # One signal may come twice: to all processes of the command, and passed on by the parent.
+    with suppress(KeyboardInterrupt), signals.listening(second_ends=False):
+        threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
         work(task, Say(channel))
 
 
-def _end_with_parent() -> None:
+def _stop_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    signals.stop()

@@ -5,14 +5,13 @@ trial's outcome is written.
 """
 
 import copy
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from optuna.exceptions import UpdateFinishedTrialError
 
+from nas.runtime import signals
 from nas.runtime.devices import is_out_of_memory
-from nas.runtime.signals import Interrupts
 from nas.study.claims import Claims, Proposal, Wait
 from nas.study.database import Database
 from nas.study.heart import Heart
@@ -39,7 +38,6 @@ class Worker:
         database: of the study, open.
         plan: what to do.
         observer: hears what happens.
-        interrupts: open.
         told: numbers of ended trials that the observer knows.
         grace: seconds without a sign of life after which a worker is given up.
     """
@@ -50,7 +48,6 @@ class Worker:
         database: Database,
         plan: Plan,
         observer: Observer,
-        interrupts: Interrupts,
         told: frozenset[int] = frozenset(),
         grace: float = GRACE,
     ) -> None:
@@ -58,12 +55,11 @@ class Worker:
         self._database = database
         self._plan = plan
         self._observer = observer
-        self._interrupts = interrupts
         self._told = set(told)
         self._heart = Heart(lambda: database.engine, name, grace)
         self._mirror = Mirror(database.study, plan.pruner, plan.sampler)
-        self._claims = Claims(name, database, self._mirror, plan, interrupts.check, self._heart)
-        self._retrying = Retrying(database, interrupts, observer)
+        self._claims = Claims(name, database, self._mirror, plan, self._heart)
+        self._retrying = Retrying(database, observer)
         self._checkpoint_failed = False
         self.newly_trained = 0
 
@@ -87,8 +83,7 @@ class Worker:
                 if not waiting:
                     self._observer.waiting(step.running)
                 waiting = True
-                with self._interrupts.allowed():
-                    time.sleep(_POLL)
+                signals.sleep(_POLL)
                 continue
             waiting = False
             try:
@@ -129,8 +124,7 @@ class Worker:
 
     def _trained(self, proposal: Proposal) -> TrialRecord:
         try:
-            with self._interrupts.allowed():
-                result = self._train(proposal)
+            result = self._train(proposal)
         except (*STORAGE_ERRORS, TrialLost, SearchFailed):
             raise
         except Exception as error:
@@ -164,13 +158,12 @@ class Worker:
                 self._observer.trial_continued(number, len(done))
 
         def on_epoch(result: EpochResult) -> bool:
-            self._interrupts.hold()
             stop = self._mirror.report(trial, result.epoch, result.val_accuracy)
             self._report(proposal, [result])
             self._look_at(checkpoint)
             self._observer.epoch_ended(number, result)
             if not stop and result.epoch < self._plan.epochs:
-                self._interrupts.release()  # else the run is over, and is recorded first
+                signals.check()  # else the run is over, and is recorded first
             return stop
 
         try:

@@ -131,7 +131,7 @@ class Checkup:
         difference = (_weights(captured.model) - _weights(plain.model)).norm() / moved
         return Captured(
             None if captured.captured else captured.not_captured or "graphs are turned off",
-            difference.item(),
+            float(difference),
             plain.train_epoch().images_per_second,
             captured.train_epoch().images_per_second,
         )
@@ -193,7 +193,8 @@ class Checkup:
         for _ in range(2):
             whole.train_epoch()
         moved = (_weights(whole.model) - start).norm()
-        return ((_weights(second.model) - _weights(whole.model)).norm() / moved).item()
+        difference = (_weights(second.model) - _weights(whole.model)).norm() / moved
+        return float(difference)
 
     def _run(
         self,

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from nas.data.types import ImageDataset, Images
 from nas.model import ResNet
+from nas.runtime import signals
 from nas.runtime.arithmetic import arithmetic
 from nas.runtime.precision import Precision
 from nas.training.backend import Backend, backend_for
@@ -182,6 +183,7 @@ class Run:
         steps = self.config.epochs * per_epoch
         self.model.train()
         for i, batch in enumerate(self._batches.epoch(epoch)):
+            signals.check()
             step = (epoch - 1) * per_epoch + i
             self._step(batch, self.config.lr * rate(self.config, step, steps))
             if self._averaged:
@@ -366,6 +368,7 @@ def predict(
     logits = []
     with torch.inference_mode(), arithmetic(device, precision):
         for pixels_NCHW in torch.split(images.pixels_NCHW, batch_size or _EVALUATION_BATCH):
+            signals.check()
             missing = (batch_size or 0) - len(pixels_NCHW)
             if missing > 0:
                 filled = F.pad(pixels_NCHW, (0, 0, 0, 0, 0, 0, 0, missing))

@@ -33,6 +33,23 @@ class BatchNorm(nn.BatchNorm2d):
         )
 
 
+class ThinningConv(nn.Conv2d):
+    """A 1 x 1 convolution with a stride, as one without on the pixels that count.
+
+    On a CPU oneDNN's own backward pass of such a convolution writes beyond its memory, and gives
+    wrong gradients, where an image has fewer channels than a vector has numbers
+    (uxlfoundation/oneDNN#6035; seen with AVX2, torch 2.14.1, in channels_last memory).
+    """
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """The maps, (N, outputs, H / stride, W / stride)."""
+        rows, columns = self.stride
+        return F.conv2d(x_NCHW[:, :, ::rows, ::columns], self.weight, self.bias)
+
+
+_VECTOR = 16  # float32 numbers of AVX-512
+
+
 class ConvNorm(nn.Sequential):
     """Convolution that keeps the size up to its stride, then batch norm if `norm`."""
 
@@ -47,7 +64,9 @@ class ConvNorm(nn.Sequential):
         norm: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
+        thinning = kernel == 1 and stride > 1 and inputs < _VECTOR
+        kind = ThinningConv if thinning else nn.Conv2d
+        self.conv = kind(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
         if norm:
             self.norm = BatchNorm(outputs)
 

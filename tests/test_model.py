@@ -1,5 +1,9 @@
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from math import prod
+from pathlib import Path
 
 import pytest
 import torch
@@ -210,3 +214,39 @@ def test_without_a_generator_the_global_one_is_used() -> None:
         torch.set_rng_state(before)
     from_own = states(build(PLAIN, IMAGES, generator=seeded(12)))
     assert all(torch.equal(from_global[name], from_own[name]) for name in from_own)
+
+
+NARROW = """
+import torch
+from nas.architecture import Architecture, ImageInput
+from nas.model import build
+
+torch.set_num_threads(1)
+for channels in range(1, 18):
+    design = Architecture(
+        blocks=(1, 1), channels=(channels, 5), kernels=(3, 3), shortcut_kernels=(1, 1), pool=4
+    )
+    input = ImageInput(channels=1, height=8, width=8, classes=3)
+    gradients = []
+    for order in (torch.channels_last, torch.contiguous_format):
+        model = build(design, input, generator=torch.Generator().manual_seed(0))
+        model.to(memory_format=order)
+        images = torch.randn((64, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+        model(images.contiguous(memory_format=order)).square().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    difference = (gradients[0] - gradients[1]).norm() / gradients[1].norm()
+    assert difference < 1e-3, (channels, difference)
+print("done")
+"""
+
+
+def test_narrow_networks_have_right_gradients_and_keep_to_their_memory() -> None:
+    """Under glibc's checks of its heap, where they are there (2.34 and later)."""
+    checks = {"LD_PRELOAD": "libc_malloc_debug.so.0", "GLIBC_TUNABLES": "glibc.malloc.check=3"}
+    done = subprocess.run(
+        [sys.executable, "-c", NARROW],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **checks},
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr[-2000:]

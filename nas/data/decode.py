@@ -27,7 +27,7 @@ EXTENSIONS = frozenset(
 _GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 _ALPHA_MODES = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 are the sideways ones
-_CHUNK = 16  # files per task of the thread pool; those begun are waited for after a signal
+_CHUNK = 64  # files per task of the thread pool
 _NAMED = 3  # broken files in a message
 
 Item = TypeVar("Item")
@@ -185,17 +185,14 @@ def _map_files(
         except _Unreadable as error:
             return error
 
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool,
-    ):
+    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and odd metadata
         chunks = [pool.submit(run, start) for start in range(0, len(items), _CHUNK)]
         try:
             results = dict(enumerate(r for chunk in chunks for r in signals.result(chunk)))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        finally:  # a file that hangs must not hold a signal up
+            pool.shutdown(wait=False, cancel_futures=True)
     return (
         {i: result for i, result in results.items() if not isinstance(result, _Unreadable)},
         {i: str(result) for i, result in results.items() if isinstance(result, _Unreadable)},

@@ -18,6 +18,13 @@ median over the rounds, for ratios that of the ratios within a round. Run::
 
     python benchmarks/training.py --check
 
+With `--precision float32 bfloat16` it compares these precisions of our loop instead, in the same
+way, and `--check` then demands what a search relies on: on a CPU with bfloat16 instructions
+`LEAST_GAIN` times the speed of float32, on one without that `auto` takes float32 (there bfloat16 is
+not even timed: it is emulated, many times slower). `--threads 1` is what one of many workers has::
+
+    python benchmarks/training.py --precision float32 bfloat16 --threads 1 --check
+
 Images are random bytes of CIFAR-10's shape, since speed does not depend on what they show;
 `--data-dir` takes CIFAR-10 itself. Exit status 1 with `--check` when a goal is missed.
 """
@@ -29,7 +36,7 @@ import multiprocessing
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -51,6 +58,8 @@ from nas.counting import count_mult_adds
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset, Images
 from nas.model import ResNet, build
+from nas.runtime.arithmetic import choose, supports
+from nas.runtime.precision import AUTO, Precision
 from nas.training.batches import TrainBatches
 from nas.training.config import pytorch_cifar
 from nas.training.loop import Run, task_of
@@ -69,6 +78,7 @@ Slice = Callable[[], float]
 
 
 LOOPS = ("matmul", "batches", "ours", "copied", "strong")
+LEAST_GAIN = 1.4  # of bfloat16 over float32, on a CPU that has the instructions
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,7 @@ class Settings:
     batch_size: int  # of ours and (b)
     steps: int  # timed
     data_dir: Path | None  # of CIFAR-10; None for random images
+    threads: int | None  # of the CPU; None for torch's own number
 
     def images(self) -> ImageDataset:
         """The data, on the device."""
@@ -174,11 +185,17 @@ class Clock:
         return time.perf_counter()
 
 
-def our_slice(model: ResNet, dataset: ImageDataset, batch_size: int, steps: int) -> Slice:
+def our_slice(
+    model: ResNet, dataset: ImageDataset, batch_size: int, steps: int, precision: str = AUTO
+) -> Slice:
     """An epoch of as many images as the steps take, as `Run` itself times it."""
     device = dataset.train.pixels_NCHW.device
     few = dataclasses.replace(dataset, train=first(dataset.train, steps * batch_size))
-    config = dataclasses.replace(pytorch_cifar(task_of(few)), batch_size=batch_size)
+    config = dataclasses.replace(
+        pytorch_cifar(task_of(few)),
+        batch_size=batch_size,
+        precision=choose(precision, device).precision,
+    )
     run = Run(model, few, config, seed=0, device=device)
 
     def train() -> float:
@@ -361,7 +378,7 @@ def make_slice(loop: str, preset: str, settings: Settings) -> Slice:
             return copied_slice(network(preset), dataset, steps)
         case "strong":
             return strong_slice(network(preset), dataset, batch_size, steps)
-    raise ValueError(f"loop must be one of {', '.join(LOOPS)}, got {loop!r}")
+    return our_slice(network(preset), dataset, batch_size, steps, Precision(loop))
 
 
 def serve(
@@ -369,17 +386,30 @@ def serve(
 ) -> None:
     """Answers every True with the speed of a slice; ends with False."""
     torch.manual_seed(0)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     run = make_slice(loop, preset, settings)
     while connection.recv():
         connection.send(run())
 
 
-def measure(preset: str, settings: Settings, rounds: int) -> Timing:
-    """Every loop in a process of its own, so that what it sets there touches no other."""
+def measure(
+    preset: str, settings: Settings, rounds: int, loops: Sequence[str]
+) -> dict[str, list[float]]:
+    """The speed of every loop in every round, the loops interleaved.
+
+    Each has a process of its own, so that what it sets there touches no other.
+
+    Args:
+        preset: the network.
+        settings: of the slices.
+        rounds: how many.
+        loops: some of `LOOPS`, or precisions, which are of our loop.
+    """
     context = multiprocessing.get_context("spawn")
     connections: dict[str, Connection[bool, float]] = {}
     processes = []
-    for loop in LOOPS:
+    for loop in loops:
         connections[loop], other = context.Pipe()
         processes.append(context.Process(target=serve, args=(loop, preset, settings, other)))
         processes[-1].start()
@@ -390,12 +420,12 @@ def measure(preset: str, settings: Settings, rounds: int) -> Timing:
         return connections[loop].recv()
 
     try:
-        for loop in LOOPS:  # warms up
+        for loop in loops:  # warms up
             run(loop)
-        speeds: dict[str, list[float]] = {loop: [] for loop in LOOPS}
+        speeds: dict[str, list[float]] = {loop: [] for loop in loops}
         for round in range(rounds):
-            turn = round % len(LOOPS)  # none always comes after the same one
-            for loop in LOOPS[turn:] + LOOPS[:turn]:
+            turn = round % len(loops)  # none always comes after the same one
+            for loop in (*loops[turn:], *loops[:turn]):
                 speeds[loop].append(run(loop))
     finally:
         for connection in connections.values():
@@ -403,8 +433,7 @@ def measure(preset: str, settings: Settings, rounds: int) -> Timing:
                 connection.send(False)
         for process in processes:
             process.join()
-    flops = 3 * 2 * count_mult_adds(PRESETS[preset], CIFAR10)
-    return Timing(flops=flops, **speeds)
+    return speeds
 
 
 def random_images(device: torch.device) -> ImageDataset:
@@ -452,6 +481,13 @@ def arguments() -> argparse.Namespace:
         "--batch-size", type=int, default=128, help="of ours and (b); (a) keeps its 128"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: torch's)")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=tuple(Precision),
+        help="compare these precisions of our loop, and no other loop",
+    )
     parser.add_argument("--data-dir", type=Path, help="CIFAR-10 in place of random images")
     parser.add_argument("--check", action="store_true", help="exit status 1 for a missed goal")
     return parser.parse_args()
@@ -460,7 +496,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     args = arguments()
     device = torch.device(args.device)
-    goals = GOALS[device.type]
+    if args.threads:
+        torch.set_num_threads(args.threads)
     print(hardware(device))
     print(software("torch", "torchvision"))
     print(f"python {shlex.join(sys.argv)}")
@@ -469,18 +506,31 @@ def main() -> int:
         f"{args.batch_size}, (a) {COPIED_BATCH_SIZE}; median of {args.rounds} interleaved rounds"
     )
     print()
+    missed = compare_precisions(args, device) if args.precision else compare_loops(args, device)
+    print("\n".join(missed) if missed else f"no goal for {device.type} is missed")
+    return 1 if args.check and missed else 0
+
+
+def settings_of(args: argparse.Namespace, preset: str) -> Settings:
+    steps = CPU_STEPS.get(preset, 2) if args.device == "cpu" else CUDA_STEPS
+    return Settings(args.device, args.batch_size, args.steps or steps, args.data_dir, args.threads)
+
+
+def compare_loops(args: argparse.Namespace, device: torch.device) -> list[str]:
+    """Prints a line per preset; returns the goals that are missed."""
+    goals = GOALS[device.type]
     print(
         f"{'preset':<14}{'steps':>6}{'ours':>10}{'(a)':>9}{'(b)':>10}{'ours/(a)':>10}"
         f"{'ours/(b)':>10}{'augment':>9}{'GFLOP/s':>10}{'matmul':>10}{'share':>7}"
     )
     missed = []
     for name in args.presets:
-        steps = args.steps or (CPU_STEPS.get(name, 2) if device.type == "cpu" else CUDA_STEPS)
-        settings = Settings(args.device, args.batch_size, steps, args.data_dir)
-        timing = measure(name, settings, args.rounds)
+        settings = settings_of(args, name)
+        flops = 3 * 2 * count_mult_adds(PRESETS[name], CIFAR10)
+        timing = Timing(flops=flops, **measure(name, settings, args.rounds, LOOPS))
         ours = median(timing.ours)
         print(
-            f"{name:<14}{steps:>6}{ours:>10,.1f}{median(timing.copied):>9,.1f}"
+            f"{name:<14}{settings.steps:>6}{ours:>10,.1f}{median(timing.copied):>9,.1f}"
             f"{median(timing.strong):>10,.1f}{timing.over_copied:>10.2f}"
             f"{timing.over_strong:>10.2f}{timing.augmentation:>9.2%}"
             f"{ours * timing.flops / 1e9:>10,.0f}{median(timing.matmul) / 1e9:>10,.0f}"
@@ -491,8 +541,38 @@ def main() -> int:
             missed += [f"{name}: {words}" for words in timing.misses(goals[name])]
     print()
     print("images per second; augment and share are of ours: time of a step, rate of a matmul")
-    print("\n".join(missed) if missed else f"no goal for {device.type} is missed")
-    return 1 if args.check and missed else 0
+    return missed
+
+
+def compare_precisions(args: argparse.Namespace, device: torch.device) -> list[str]:
+    """Prints a line per preset; returns the goals that are missed."""
+    wanted = [Precision(name) for name in dict.fromkeys(args.precision)]
+    able = [precision for precision in wanted if supports(device, precision)]
+    if len(able) < len(wanted):
+        print("bfloat16 is left out: there are no instructions for it here\n")
+    print(f"{'preset':<14}{'steps':>6}" + "".join(f"{name:>10}" for name in able) + "  auto")
+    missed = []
+    for preset in args.presets:
+        settings = settings_of(args, preset)
+        speeds = measure(preset, settings, args.rounds, able)
+        seconds = {precision: 1 / median(speeds[precision]) for precision in able}
+        # One that was not asked for would be wrongly seen as one that cannot be timed.
+        whole = all(precision in able for precision in Precision if supports(device, precision))
+        auto = choose(AUTO, device, seconds.get) if whole else None
+        print(
+            f"{preset:<14}{settings.steps:>6}"
+            + "".join(f"{median(speeds[precision]):>10,.1f}" for precision in able)
+            + f"  {auto or '-'}",
+            flush=True,
+        )
+        if device.type == "cpu" and len(able) == len(Precision):
+            pairs = zip(speeds[Precision.BFLOAT16], speeds[Precision.FLOAT32], strict=True)
+            if median(fast / slow for fast, slow in pairs) < LEAST_GAIN:
+                missed.append(f"{preset}: bfloat16 below {LEAST_GAIN:g} times float32")
+        if auto and not supports(device, auto.precision):
+            missed.append(f"{preset}: auto takes {auto} without instructions for it")
+    print("\nimages per second of our loop")
+    return missed
 
 
 if __name__ == "__main__":

@@ -209,14 +209,13 @@ def add_device_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_precision_option(parser: argparse._ActionsContainer) -> None:
-    """The option that says in which arithmetic to train."""
+def add_precision_option(parser: argparse._ActionsContainer, *, auto: str) -> None:
+    """The option that says in which arithmetic to train, and what `auto` is."""
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=AUTO,
-        help="arithmetic of training; auto: that of the study where one is continued, else what "
-        "suits the device",
+        help=f"arithmetic of training; auto: {auto}",
     )
 
 

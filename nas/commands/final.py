@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_report_option(parser)
     arguments.add_device_option(parser)
-    arguments.add_precision_option(parser)
+    arguments.add_precision_option(parser, auto="bfloat16 on a GPU that has it, else float32")
     arguments.add_worker_options(parser)
     arguments.add_json_option(parser)
 

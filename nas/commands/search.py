@@ -93,7 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=arguments.seed, default=0, metavar="N", help="of proposals and training"
     )
     arguments.add_device_option(parser)
-    arguments.add_precision_option(parser)
+    arguments.add_precision_option(
+        parser,
+        auto="that of the study, or in a new one bfloat16 where the device is faster in it",
+    )
     parser.add_argument(
         "--timeout",
         type=arguments.seconds,

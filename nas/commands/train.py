@@ -66,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("run")
     run.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="of everything")
     arguments.add_device_option(run)
-    arguments.add_precision_option(run)
+    arguments.add_precision_option(
+        run, auto="that of --study, else bfloat16 on a GPU that has it, else float32"
+    )
     run.add_argument(
         "--out",
         type=Path,

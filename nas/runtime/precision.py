@@ -13,7 +13,7 @@ class Precision(StrEnum):
 
 
 AUTO = "auto"
-PRECISIONS = (AUTO, *Precision)
+PRECISIONS = (AUTO, *(precision.value for precision in Precision))
 """What a person may ask for; `auto` becomes one of the others on the device, see `arithmetic`."""
 
 

@@ -147,6 +147,7 @@ def _write_metrics(
     cost = count(plan.architecture, plan.dataset.input)
     document = {
         **plan.identity(),
+        "recipe": plan.config.to_dict(),
         "parameters": cost.parameters,
         "mult_adds": cost.mult_adds,
         "train_images": len(plan.dataset.train),

@@ -3,13 +3,18 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from nas.commands import arguments
 from nas.errors import RequestError
 from nas.runtime import signals
 from nas.study.location import StudyError, StudyLocation
-from nas.study.request import checkpoints_folder
+from nas.study.request import check_device_name, checkpoints_folder
+
+if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
+    from nas.study.doctor import Finding
 
 SUMMARY = "check versions, device, data, storage and a study, one line each"
 
@@ -23,12 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="end trials of --study without a worker, and remove checkpoints of no use",
     )
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="train a little on auto, cpu, cuda or cuda:N, and say whether that goes right and how "
+        "fast: half a minute on a GPU, whose verdict is kept for searches",
+    )
     arguments.add_grace_option(parser)
     arguments.add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints a line per finding; 0 when all is well."""
+    if options.device is not None:
+        check_device_name(options.device)
     if options.repair and options.study is None:
         raise RequestError("--repair: expected the study to repair with --study, got none")
     location = StudyLocation.at(
@@ -36,7 +49,6 @@ def run(options: argparse.Namespace) -> int:
     )
     import optuna
 
-    from nas.study import doctor
     from nas.study.storage import read_study
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -44,21 +56,34 @@ def run(options: argparse.Namespace) -> int:
     if options.study is not None and dataset == "auto":
         with suppress(StudyError):  # which is one of the findings
             dataset = read_study(location).settings.dataset
-    findings = [doctor.look_at_versions(), doctor.look_at_devices()]
-    signals.check()
-    findings.append(doctor.look_at_data(dataset, options.data_dir))
-    signals.check()
-    findings.append(doctor.look_at_storage(location))
-    signals.check()
-    if options.study is not None:
-        folder = checkpoints_folder(options.studies_dir, location)
-        findings += doctor.look_at_study(
-            location, folder, grace=options.grace, repair=options.repair
-        )
+    findings = []
+    for finding in _findings(options, dataset, location):
+        signals.check()
+        findings.append(finding)
+        if not options.json:
+            verdict = " ".join(finding.verdict.split())
+            print(f"{'ok ' if finding.good else 'BAD'}  {finding.name:<12} {verdict}", flush=True)
     if options.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
-    else:
-        for finding in findings:
-            verdict = " ".join(finding.verdict.split())
-            print(f"{'ok ' if finding.good else 'BAD'}  {finding.name:<12} {verdict}")
     return 0 if all(finding.good for finding in findings) else 1
+
+
+def _findings(
+    options: argparse.Namespace, dataset: str, location: StudyLocation
+) -> "Iterator[Finding]":
+    from nas.study import doctor
+
+    yield doctor.look_at_versions()
+    yield doctor.look_at_devices()
+    if options.device is not None:
+        from nas.runtime.devices import open_device
+        from nas.study.device_check import check_device
+
+        yield from check_device(open_device(options.device))
+    yield doctor.look_at_data(dataset, options.data_dir)
+    yield doctor.look_at_storage(location)
+    if options.study is not None:
+        folder = checkpoints_folder(options.studies_dir, location)
+        yield from doctor.look_at_study(
+            location, folder, grace=options.grace, repair=options.repair
+        )

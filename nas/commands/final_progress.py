@@ -31,6 +31,7 @@ class FinalProgress(FinalObserver):
         self.epochs = 0
         self.runs = 0
         self.done = 0
+        self._capture_failed = False
 
     def loading(self) -> None:
         """Says that images are read."""
@@ -71,6 +72,12 @@ class FinalProgress(FinalObserver):
         if val_accuracy is not None and run.on != TRAIN:
             reached = "trained"  # its validation images, too
         self.say(f"{_called(run)}: {reached} | {seconds:.1f} s")
+
+    def capture_failed(self, reason: str) -> None:
+        """Says once why steps are slower than they could be."""
+        if not self._capture_failed:
+            self._capture_failed = True
+            self.say(f"steps are not captured as CUDA graphs ({reason})", style="yellow")
 
     def chosen(self, finalists: Sequence[FinalDesign]) -> None:
         """Says which design is chosen, before anything is tested."""

@@ -98,6 +98,15 @@ class Progress(Observer):
             highlight=False,
         )
 
+    def capture_failed(self, reason: str) -> None:
+        """Says once why steps are slower than they could be."""
+        self.console.print(
+            f"steps are not captured as CUDA graphs ({reason}): thin designs train slower",
+            style="yellow",
+            markup=False,
+            highlight=False,
+        )
+
     def database_gone(self, reason: str, patience: float) -> None:
         """Says that the search waits for the database."""
         self.console.print(

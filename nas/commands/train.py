@@ -188,6 +188,10 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume continues", file=sys.stderr)
         return signals.INTERRUPTED
+    if result.not_captured:
+        print(
+            f"NOTE: steps were not captured as CUDA graphs ({result.not_captured})", file=sys.stderr
+        )
     if result.ending is Ending.DIVERGED:
         print(f"error: {result.reason}; a lower --lr may help", file=sys.stderr)
         return 1

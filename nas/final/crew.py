@@ -135,6 +135,9 @@ class _Relay(RunObserver):
     def epoch_ended(self, run: Run, result: EpochResult) -> None:
         self._say("epoch_ended", run, result)
 
+    def capture_failed(self, reason: str) -> None:
+        self._say("capture_failed", reason)
+
     def run_ended(self, run: Run, val_accuracy: float | None, seconds: float) -> None:
         self._say("run_ended", run, val_accuracy, seconds)
 

@@ -79,6 +79,9 @@ class RunObserver:
     def epoch_ended(self, run: Run, result: EpochResult) -> None:
         """A run has done an epoch."""
 
+    def capture_failed(self, reason: str) -> None:
+        """The steps of a run were not replayed from a CUDA graph."""
+
     def run_ended(self, run: Run, val_accuracy: float | None, seconds: float) -> None:
         """A run is done; the accuracy is None if it failed."""
 
@@ -210,6 +213,8 @@ class RunFolder:
                 on_epoch=on_epoch,
                 checkpoint=checkpoint,
             )
+            if result.not_captured:
+                observer.capture_failed(result.not_captured)
             if result.ending is Ending.DIVERGED:
                 return result, nothing
             logits_IK = predict(model, dataset.validation, dataset)

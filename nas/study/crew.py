@@ -38,7 +38,7 @@ class Crew:
         self._names: dict[int, str] = {}  # of workers that are at it, as in trials
         self._endings: list[SearchEnding] = []
         self._failures: list[str] = []
-        self._checkpoint_failed = False
+        self._said_once: set[str] = set()
 
     def run(self) -> SearchEnding | None:
         """Has the workers search until all have ended.
@@ -70,10 +70,10 @@ class Crew:
             self._endings.append(said[0])
         elif event == "failure":
             self._fail(number, said[0])
-        elif event == "checkpoint_failed":
-            if not self._checkpoint_failed:
-                self._checkpoint_failed = True
-                self._observer.checkpoint_failed(*said)
+        elif event in ("checkpoint_failed", "capture_failed"):
+            if event not in self._said_once:
+                self._said_once.add(event)
+                getattr(self._observer, event)(*said)
         elif event in ("trial_ended", "ended_elsewhere"):
             (trial,) = said
             own = event == "trial_ended"
@@ -124,6 +124,9 @@ class _Relay(Observer):
 
     def checkpoint_failed(self, reason: str) -> None:
         self.say("checkpoint_failed", reason)
+
+    def capture_failed(self, reason: str) -> None:
+        self.say("capture_failed", reason)
 
     def database_gone(self, reason: str, patience: float) -> None:
         self.say("database_gone", reason, patience)

@@ -5,6 +5,7 @@ from datetime import date
 
 import torch
 
+from nas.runtime import signals
 from nas.runtime.devices import device_name, is_out_of_memory
 from nas.runtime.precision import Precision
 from nas.runtime.verdicts import Verdict, write_verdict
@@ -16,19 +17,21 @@ _NO_MEMORY_LEFT = 64e6  # bytes that a few small tensors and workspaces may hold
 _SAME_RUN = 0.2  # of the way the weights went: two runs of a GPU differ by the order of sums
 
 
-def check_device(device: torch.device, checkup: Checkup) -> Iterator[Finding]:
+def check_device(device: torch.device, checkup: Checkup | None = None) -> Iterator[Finding]:
     """Trains a little on the device and says what came of it; keeps the verdict on a GPU.
 
     Args:
         device: open.
-        checkup: of that device.
+        checkup: of that device; None: one in large batches on a GPU, in small ones on a CPU.
     """
+    checkup = checkup or Checkup(device, batch_size=512 if device.type == "cuda" else 32)
     is_gpu = device.type == "cuda"
     experiments = (_losses, _captured, _continued, _memory) if is_gpu else (_losses, _continued)
     speeds = (_new_design, _speed, _precisions) if is_gpu else (_precisions,)
     good, capture = True, True
     yield Finding("hardware", True, _hardware(device))
     for experiment in (*experiments, *speeds):
+        signals.check()
         try:
             finding = experiment(checkup)
         except (RuntimeError, MemoryError) as error:  # torch's, of what does not work here

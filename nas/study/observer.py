@@ -53,6 +53,9 @@ class Observer:
     def checkpoint_failed(self, reason: str) -> None:
         """Checkpoints cannot be written: a trial that is interrupted begins anew. Said once."""
 
+    def capture_failed(self, reason: str) -> None:
+        """Steps are not replayed from a CUDA graph, so thin designs train slower. Said once."""
+
     def database_gone(self, reason: str, patience: float) -> None:
         """The database does not answer; it is tried again for this many seconds."""
 

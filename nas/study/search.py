@@ -4,9 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, open_device
 from nas.runtime.sharing import lock_of
+from nas.runtime.verdicts import read_verdict
 from nas.study.crew import Crew
 from nas.study.database import open_database
 from nas.study.location import StudyLocation
@@ -94,6 +97,23 @@ def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, 
     }
 
 
+def _say_what_is_known_of(device: torch.device, observer: Observer) -> None:
+    """Offers `nas doctor` on a GPU without a verdict, and warns of one that did not do well."""
+    if device.type != "cuda":
+        return
+    verdict = read_verdict(device)
+    if verdict is None:
+        observer.warned(
+            f"{device_name(device)} was not tried with this driver and torch: nas doctor --device "
+            f"{device} shows in half a minute whether it trains right, and how fast"
+        )
+    elif not verdict.good:
+        observer.warned(
+            f"{device_name(device)} did not do well on {verdict.checked}: nas doctor --device "
+            f"{device} says why"
+        )
+
+
 def search_alone(
     request: SearchRequest, observer: Observer, *, command: str | None = None, noted: bool = False
 ) -> SearchResult:
@@ -121,6 +141,7 @@ def search_alone(
             expected = None
             if device.type == "cpu" and found.trained < request.trials and noted:
                 expected = subject.trial_seconds(config.precision)
+            _say_what_is_known_of(device, observer)
             observer.opened(
                 Opening(
                     found,
@@ -202,6 +223,7 @@ def _search_with_crew(
         expected = None
         if device.type == "cpu" and found.trained < request.trials:
             expected = subject.trial_seconds(begun.config.precision)
+        _say_what_is_known_of(device, observer)
         observer.opened(
             Opening(
                 found,

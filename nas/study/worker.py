@@ -60,7 +60,7 @@ class Worker:
         self._mirror = Mirror(database.study, plan.pruner, plan.sampler)
         self._claims = Claims(name, database, self._mirror, plan, self._heart)
         self._retrying = Retrying(database, observer)
-        self._checkpoint_failed = False
+        self._checkpoint_failed = self._capture_failed = False
         self.newly_trained = 0
 
     def run(self) -> SearchEnding:
@@ -132,6 +132,9 @@ class Worker:
             return self._end(proposal, outcome, reason=_one_line(error))
         finally:
             self._plan.clean_up()
+        if result.not_captured and not self._capture_failed:
+            self._capture_failed = True
+            self._observer.capture_failed(result.not_captured)
         measured = {
             "epochs": len(result.epochs),
             "seconds": round(result.seconds, 3),

@@ -76,6 +76,11 @@ class Speed:
     share: float  # of the multiplications per second of a matrix product in the same precision
 
 
+def _backend_of(device: torch.device) -> Backend:
+    """As if the device had never been tried."""
+    return backend_for(device, heed_verdict=False)
+
+
 class Checkup:
     """Experiments on a device.
 
@@ -90,7 +95,7 @@ class Checkup:
         device: torch.device,
         *,
         batch_size: int = 512,
-        backend_of: Callable[[torch.device], Backend] = backend_for,
+        backend_of: Callable[[torch.device], Backend] = _backend_of,
     ) -> None:
         self._device = device
         self._batch_size = batch_size

@@ -11,6 +11,8 @@ from nas.study.request import SearchRequest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, since tests run side by side
 
+LAST_RESORT = 600  # seconds: ends a test that hangs, and says nothing of how long one may take
+
 TINY_SPACE = """
 stages = [1, 2]
 blocks = [1, 2]

@@ -33,7 +33,7 @@ from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.study.search import run_search
 from nas.study.storage import open_existing, read_study
 from tests.chromium import chromium
-from tests.conftest import RequestOf, queue_design
+from tests.conftest import LAST_RESORT, RequestOf, queue_design
 
 EVIL = "<script>alert(1)</script>"
 BUDGET = 2_500
@@ -365,7 +365,7 @@ def test_the_command_finds_a_free_port_and_opens_the_browser(
             assert opened.read_text().strip() == address
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(20)
+            process.wait(LAST_RESORT)
             os.close(terminal)
     assert process.returncode == 130
 

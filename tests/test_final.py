@@ -36,7 +36,7 @@ from nas.study.search import run_search
 from nas.study.storage import read_study
 from nas.training.checkpoint import load_checkpoint
 from nas.training.loop import TrainingResult, train
-from tests.conftest import TINY_SPACE
+from tests.conftest import LAST_RESORT, TINY_SPACE
 
 STUDY = "digits-5M"
 
@@ -385,7 +385,7 @@ def final(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def wait_for_a_checkpoint(process: "subprocess.Popen[str]", folder: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LAST_RESORT
     while not list(folder.glob("studies/*/final/runs/*/checkpoint.pt")):
         assert time.monotonic() < deadline
         assert process.poll() is None
@@ -438,7 +438,7 @@ def test_ctrl_c_ends_it_and_workers_with_nothing_lost(folder: Path) -> None:
     process = final("--epochs", "400", "--top", "1", "--seeds", "2", "--workers", "2")
     wait_for_a_checkpoint(process, folder)
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=LAST_RESORT)
     assert process.returncode == 130, errors
     assert output == ""
     assert errors.splitlines()[-1] == "interrupted; the same command continues"

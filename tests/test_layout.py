@@ -116,7 +116,7 @@ def test_imports_go_from_right_to_left(file: str) -> None:
     own = ORDER.index(layer(file))
     for name in imports(file):
         if name.partition(".")[0] == "nas":
-            imported = [*name.split("."), ""][1]
+            imported = layer([*name.split("."), ""][1] + ".py")
             assert imported in ORDER[: own + 1], f"{layer(file)} must not import {name}"
 
 

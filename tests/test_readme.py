@@ -111,7 +111,7 @@ def check_dashboard(command: str, directory: Path) -> None:
         time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=600)
     assert process.returncode == 130
 
 

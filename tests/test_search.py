@@ -42,7 +42,7 @@ from nas.study.search import (
 from nas.study.storage import begin_search, read_study
 from nas.training.config import TrainingConfig
 from nas.training.loop import EpochResult, TrainingResult, train
-from tests.conftest import RequestOf, queue_design
+from tests.conftest import LAST_RESORT, RequestOf, queue_design
 
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
 
@@ -461,7 +461,7 @@ def trials_in(location: StudyLocation, state: str) -> int:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LAST_RESORT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

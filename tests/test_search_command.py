@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from nas.commands import main
-from tests.conftest import TINY_SPACE
+from tests.conftest import LAST_RESORT, TINY_SPACE
 
 FAST = ["--dataset", "digits", "--epochs", "1", "--subset", "0.1", "--space", "tiny.toml"]
 
@@ -326,7 +326,7 @@ def start_search(*arguments: str, trials: int = 50) -> "subprocess.Popen[str]":
 
 def wait_for_a_running_trial(database: Path) -> None:
     """Until a trial of the study has reported an epoch."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LAST_RESORT
     while time.monotonic() < deadline:
         if database.exists():
             with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
@@ -351,13 +351,13 @@ def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals) -> None:
     process = start_search()
     wait_for_a_running_trial(Path("studies/digits-5M.db"))
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LAST_RESORT)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs trained")
     assert states() == ["FAIL", "WAITING"]
     again = start_search("--timeout", "1", trials=1)
-    output, errors = again.communicate(timeout=120)
+    output, errors = again.communicate(timeout=LAST_RESORT)
     assert again.returncode == 0, errors
     assert "trials  1 trained to the end, 1 interrupted and queued again" in output
     assert states() == ["FAIL", "COMPLETE"]
@@ -372,9 +372,9 @@ def test_sigterm_before_the_search_has_begun_is_as_ctrl_c(tmp_path: Path) -> Non
             writing = os.open("tiny.fifo", os.O_WRONLY | os.O_NONBLOCK)
         time.sleep(0.05)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
     if writing is not None:
         os.close(writing)
+    _, errors = process.communicate(timeout=LAST_RESORT)
     assert (process.returncode, errors) == (130, "interrupted\n")
 
 

@@ -19,7 +19,7 @@ from nas.model import build
 from nas.training.checkpoint import load_checkpoint
 from nas.training.config import Augment, Optimizer
 from nas.training.loop import evaluate
-from tests.conftest import TINY_SPACE
+from tests.conftest import LAST_RESORT, TINY_SPACE
 
 DESIGN = ["--blocks", "1,1", "--channels", "8,16", "--pool", "4"]
 DIGITS = ["--dataset", "digits", "--subset", "0.2"]
@@ -209,7 +209,7 @@ def start(out: str, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def wait_for_epochs(folder: str, epochs: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LAST_RESORT
     path = Path(folder, "metrics.json")
     while time.monotonic() < deadline:
         if path.exists() and len(json.loads(path.read_text())["epochs"]) >= epochs:
@@ -255,6 +255,6 @@ def test_ctrl_c_says_how_to_go_on() -> None:
     process = start("run")
     wait_for_epochs("run", 1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LAST_RESORT)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted; the same command with --resume continues"

@@ -19,7 +19,7 @@ from nas.study.request import SearchRequest
 from nas.study.search import Observer, Opening, run_search
 from nas.study.storage import read_study
 from nas.study.team import Post, posts_for
-from tests.conftest import TINY_SPACE, RequestOf
+from tests.conftest import LAST_RESORT, TINY_SPACE, RequestOf
 from tests.test_search import trials_in, wait_until
 
 
@@ -105,7 +105,7 @@ def test_killed_workers_a_killed_parent_and_ctrl_c(tmp_path: Path) -> None:
     wait_until(lambda: len({p for p in processes_of(location) if not ended(p)}) == 2)
     workers = processes_of(location)
     os.killpg(search.pid, signal.SIGINT)  # what a terminal does
-    _, errors = search.communicate(timeout=60)
+    _, errors = search.communicate(timeout=LAST_RESORT)
     assert search.returncode == 130, errors
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs trained")
@@ -120,22 +120,27 @@ def posts_of(request: SearchRequest) -> list[Post]:
 
 
 @pytest.mark.slow
-def test_sigterm_to_the_parent_is_as_ctrl_c(tmp_path: Path, request_of: RequestOf) -> None:
+@pytest.mark.parametrize("everyone", [False, True], ids=["the parent", "all processes"])
+def test_sigterm_is_as_ctrl_c(tmp_path: Path, request_of: RequestOf, everyone: bool) -> None:
     location = StudyLocation.at("digits-5M", studies_dir=tmp_path / "studies")
-    arguments = ("--workers", "2", "--trials", "3", "--epochs", "40")
+    arguments = ("--workers", "2", "--trials", "3", "--epochs", "100")
     search = start(tmp_path, *arguments)
     wait_until(lambda: trials_in(location, "RUNNING") == 2)
     workers = processes_of(location)
-    search.terminate()  # to it alone, as a scheduler may
-    output, errors = search.communicate(timeout=60)
+    if everyone:  # as some schedulers do
+        os.killpg(search.pid, signal.SIGTERM)
+    else:
+        search.terminate()
+    output, errors = search.communicate(timeout=LAST_RESORT)
     assert search.returncode == 130, errors
     assert output == ""
-    assert errors.splitlines()[-1].startswith("interrupted: ")
-    assert not any(word in errors for word in ("Traceback", "worker ", "killed"))
+    assert not any(word in errors for word in ("Traceback", "ignored", "worker ", "killed"))
     assert all(map(ended, workers))
     assert trials_in(location, "RUNNING") == 0
-    assert trials_in(location, "WAITING") == 2
-    study = run_search(request_of(trials=3, epochs=40)).study  # which is what was asked for
+    study = read_study(location)
+    assert errors.splitlines()[-1].startswith(f"interrupted: {study.trained} of 3 ")
+    assert trials_in(location, "WAITING") == study.interrupted > 0
+    study = run_search(request_of(trials=3, epochs=100)).study  # which is what was asked for
     assert study.trained == 3
     assert len({t.architecture for t in study.trials if t.outcome and t.outcome.counts}) == 3
     assert (trials_in(location, "RUNNING"), trials_in(location, "WAITING")) == (0, 0)

@@ -79,9 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with signals.listening():
-            status = _run(arguments)
-            sys.stdout.flush()
-            signals.check()  # one that came too late to stop anything
+            try:
+                status = _run(arguments)
+                sys.stdout.flush()
+            finally:  # one that came late, or is behind an error: of a pipe that it ended, say
+                signals.check()
         return status
     except SystemExit as ending:  # argparse, after help or an error
         return int(ending.code or 0)

@@ -18,13 +18,11 @@ from nas.final.request import FinalRequest
 from nas.report.page import render
 from nas.runtime.arithmetic import choose, has_bfloat16
 from nas.runtime.precision import AUTO, Precision
-from nas.study.database import open_database
 from nas.study.location import StudyError, StudyLocation
 from nas.study.observer import Observer, Opening
 from nas.study.records import StudyRecord
 from nas.study.search import run_search
 from nas.study.storage import read_study
-from nas.study.subject import subject_of
 from nas.training.loop import Run
 from tests.conftest import RequestOf
 from tests.training_kit import CPU, make_config, make_dataset, make_model
@@ -211,32 +209,35 @@ def test_auto_says_what_it_took_and_why(request_of: RequestOf, processor: Proces
 
 
 def test_whoever_makes_a_study_decides_for_those_who_began_at_the_same_time(
-    request_of: RequestOf, able: None
+    request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject = subject_of(request_of(), Observer())
+    asked = []
 
-    def while_it_is_timed(precision: Precision) -> float:
-        run_search(request_of(trials=1, precision="bfloat16"))
-        return 1.0  # which alone would mean float32
+    def is_supported() -> bool:
+        """Another search makes the study while this one, which found none, is about to choose."""
+        asked.append(1)
+        if len(asked) == 1:
+            study_of(request_of, trials=1, precision="bfloat16")
+        return True
 
-    subject = dataclasses.replace(subject, trial_seconds=while_it_is_timed)
-    with open_database(subject.location) as database:
-        begun = subject.begin(database, CPU, {"seed": 0})
-    assert begun.precision.precision is begun.config.precision is BFLOAT16
-    assert begun.study.settings.precision is BFLOAT16
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", is_supported)
+    opening = opening_of(request_of, trials=2)
+    assert opening.precision == "bfloat16 (as the study was made)"
+    assert (opening.study.settings.precision, opening.study.trained) == (BFLOAT16, 1)
+    assert read_study(opening.location).trained == 2
 
 
 def test_a_machine_without_the_studys_precision_is_refused_in_one_line(
-    request_of: RequestOf, processor: Processor, capsys: pytest.CaptureFixture[str]
+    request_of: RequestOf, processor: Processor
 ) -> None:
     processor("_is_avx512_bf16_supported")
-    request = request_of(trials=1, precision="bfloat16")
-    before = run_search(request)
+    before = run_search(request_of(trials=1, precision="bfloat16"))
     processor(None)
     said = r"expected a device with bfloat16 instructions, .* got cpu .*; continue it on one"
     for workers in (1, 2):
-        with pytest.raises(StudyError, match=said):
+        with pytest.raises(StudyError, match=said) as caught:
             run_search(request_of(trials=3, workers=workers))
+        assert "\n" not in str(caught.value)
     assert read_study(before.location) == before.study
 
 

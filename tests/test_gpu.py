@@ -10,6 +10,8 @@ from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
 from nas.data.types import ImageDataset
 from nas.model import build
+from nas.runtime.arithmetic import has_bfloat16
+from nas.runtime.precision import Precision
 from nas.runtime.verdicts import read_verdict
 from nas.study.records import Outcome
 from nas.study.search import run_search
@@ -33,9 +35,14 @@ def images(count: int = 2048) -> ImageDataset:
     return make_dataset(train_images=count, height=32, width=32, classes=10).to(CUDA)
 
 
-def new_run(dataset: ImageDataset, optimizer: Optimizer, epochs: int = 4) -> Run:
+def new_run(dataset: ImageDataset, optimizer: Optimizer, precision: str = "bfloat16") -> Run:
     config = dataclasses.replace(
-        fast(task_of(dataset)), optimizer=optimizer, lr=0.01, epochs=epochs, batch_size=128
+        fast(task_of(dataset)),
+        optimizer=optimizer,
+        lr=0.01,
+        epochs=4,
+        batch_size=128,
+        precision=Precision(precision),
     )
     model = build(PRESETS["resnet20"], INPUT, generator=torch.Generator().manual_seed(0))
     return Run(model, dataset, config, seed=0, device=CUDA)
@@ -59,17 +66,20 @@ def flat(run: Run) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in run.model.parameters()])
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", Optimizer)
 def test_a_captured_step_trains_as_an_uncaptured_one(
-    optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch
+    optimizer: Optimizer, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if precision == "bfloat16" and not has_bfloat16(CUDA):
+        pytest.skip("this GPU has no bfloat16")
     dataset = images()
-    captured = new_run(dataset, optimizer)
+    captured = new_run(dataset, optimizer, precision)
     losses = [captured.train_epoch().train_loss for _ in range(4)]
     counts_on_device = optimizer is not Optimizer.ADAGRAD or backend_for(CUDA).fused_adagrad
     assert captured.captured == counts_on_device, captured.not_captured
     monkeypatch.setenv(graphs.OFF, "1")
-    eager = new_run(dataset, optimizer)
+    eager = new_run(dataset, optimizer, precision)
     expected = [eager.train_epoch().train_loss for _ in range(4)]
     assert not eager.captured
     assert losses == pytest.approx(expected, rel=0.05)
@@ -77,14 +87,14 @@ def test_a_captured_step_trains_as_an_uncaptured_one(
 
 def test_a_continued_run_stays_close_to_an_uninterrupted_one(tmp_path: Path) -> None:
     dataset = images()
-    whole = new_run(dataset, Optimizer.NESTEROV)
+    whole = new_run(dataset, Optimizer.NESTEROV, "float32")
     for _ in range(4):
         whole.train_epoch()
-    first = new_run(dataset, Optimizer.NESTEROV)
+    first = new_run(dataset, Optimizer.NESTEROV, "float32")
     for _ in range(2):
         first.train_epoch()
     save_checkpoint(tmp_path / "last.pt", first.state())
-    second = new_run(dataset, Optimizer.NESTEROV)
+    second = new_run(dataset, Optimizer.NESTEROV, "float32")
     second.load_state(load_checkpoint(tmp_path / "last.pt"))
     for _ in range(2):
         second.train_epoch()

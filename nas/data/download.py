@@ -6,7 +6,6 @@ Importing this module imports neither torchvision nor SciPy.
 import os
 import queue
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.catalogue import DATASETS, DataError
+from nas.files import remove_unfinished, temporary_folder
 
 PROBE_SECONDS = 6.0  # until a server that does not answer is given up, name look-up included
 STALL_SECONDS = 30.0  # until a download that has stopped is given up
@@ -79,6 +79,7 @@ def read(name: str, data_dir: Path, *, train: bool) -> tuple[NDArray[np.uint8], 
         DownloadError: the files are missing or damaged and cannot be downloaded.
         DataError: the files cannot be read.
     """
+    remove_unfinished(data_dir)
     if not lies_in(name, data_dir):
         _download(name, data_dir)
     try:
@@ -126,10 +127,9 @@ def _download(name: str, data_dir: Path) -> None:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with (
-            tempfile.TemporaryDirectory(prefix=".nas-download-", dir=data_dir) as place,
+            temporary_folder(data_dir, "nas-download") as temporary,
             _socket_timeout(STALL_SECONDS),
         ):
-            temporary = Path(place)
             if name == "svhn":  # its class would fetch one part only
                 for part in ("train", "test"):
                     url, file, md5 = cls.split_list[part]

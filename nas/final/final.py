@@ -103,6 +103,8 @@ def run_final(
     final = _Final(request, observer, location, study, folder, command)
     location.check()  # what is found must be logged
     check_directory("--studies-dir", folder)
+    for place in (folder, folder / MISTAKES):
+        remove_unfinished(place)
     with Interrupts() as interrupts:
         if (stands := final.result_that_stands(study)) is not None:
             with interrupts.allowed():
@@ -114,7 +116,6 @@ def run_final(
             # Another process may have ended the same final training meanwhile.
             if (stands := final.result_that_stands(read_study(location))) is not None:
                 return final.with_model(stands)
-            remove_unfinished(folder)
             record = final.test_and_export(finalists, results, interrupts)
     return FinalResult(record, folder, tested_now=True)
 

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.data.catalogue import DATASETS, DataError
 from nas.data.download import lies_in
 from nas.data.sources import open_source
+from nas.files import left_unfinished, remove_unfinished
 from nas.runtime.devices import device_name
 from nas.study import ownership
 from nas.study.database import open_database
@@ -238,12 +239,14 @@ def _look_at_checkpoints(trials: Sequence[FrozenTrial], folder: Path, *, repair:
         and t.user_attrs["key"] not in done
         and (not t.state.is_finished() or t.user_attrs.get("reason") in QUEUED_AGAIN)
     }
-    files = sorted(folder.glob("*.pt")) + sorted(folder.glob(".*.tmp"))
-    left = [path for path in files if not any(name in path.name for name in wanted)]
+    files = sorted(folder.glob("*.pt"))
+    useless = [path for path in files if path.stem not in wanted]
+    left = [*useless, *left_unfinished(folder)]
     size = f"{sum(path.stat().st_size for path in left) / 1e6:.1f} MB"
     if left and repair:
-        for path in left:
+        for path in useless:
             path.unlink(missing_ok=True)
+        remove_unfinished(folder)
         return Finding("checkpoints", True, f"{len(left)} of no use removed, {size}")
     if left:
         return Finding(

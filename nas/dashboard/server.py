@@ -16,6 +16,7 @@ from nas.dashboard.notes import code, study_note
 from nas.dashboard.pages import Files, guarded
 from nas.report.document import page_path
 from nas.study.location import StudyError, StudyLocation
+from nas.study.optuna_private import storage_of
 from nas.study.request import folder_of
 from nas.study.storage import open_existing
 
@@ -72,7 +73,7 @@ def make_dashboard(
         model=folder_of(studies_dir, location) / "final",
     )
     _make_incumbent_best(study, live)
-    app = optuna_dashboard.wsgi(study._storage)
+    app = optuna_dashboard.wsgi(storage_of(study))
     app.install(_Notes(live, files))
     server = make_server(
         HOST,
@@ -90,7 +91,7 @@ def _make_incumbent_best(study: optuna.Study, live: LiveStudy) -> None:
 
     Of equal trials a database returns any, and it does not look at constraints or outcomes.
     """
-    storage = study._storage
+    storage = storage_of(study)
     original = storage.get_best_trial
 
     def best_trial(study_id: int) -> FrozenTrial:

@@ -24,6 +24,7 @@ from nas.study import ownership
 from nas.study.database import open_database
 from nas.study.disks import warning_for
 from nas.study.location import StudyError, StudyLocation
+from nas.study.optuna_private import TRIALS, trial_id_of
 from nas.study.presets import queue_again
 from nas.study.processes import is_alive
 from nas.study.records import DIED, QUEUED_AGAIN, Outcome
@@ -201,8 +202,9 @@ def _orphans(
     try:
         with engine.connect() as connection:
             study_id = connection.execute(
-                sqlalchemy.text("SELECT study_id FROM trials WHERE trial_id = :trial"),
-                {"trial": running[0]._trial_id},
+                sqlalchemy.select(TRIALS.c.study_id).where(
+                    TRIALS.c.trial_id == trial_id_of(running[0])
+                )
             ).scalar_one()
             silences = ownership.silences(connection, study_id)
     finally:
@@ -211,7 +213,7 @@ def _orphans(
         trial
         for trial in running
         if not is_alive(trial.user_attrs.get(ownership.WORKER))
-        or silences.get(trial._trial_id, 0.0) > grace
+        or silences.get(trial_id_of(trial), 0.0) > grace
     ]
 
 
@@ -223,7 +225,7 @@ def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> int:
             after = copy.copy(trial)
             said = {"reason": DIED, "outcome": Outcome.FAILED.value}
             after.user_attrs, after.state = {**trial.user_attrs, **said}, TrialState.FAIL
-            if database.take_over(trial._trial_id, trial, after):
+            if database.take_over(trial_id_of(trial), trial, after):
                 ended += 1
                 if "key" in trial.user_attrs:
                     queue_again(database.study, trial)

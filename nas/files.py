@@ -1,32 +1,41 @@
-"""Files that are whole or not there: written under another name, then renamed."""
+"""Files that are whole or not there: written under another name, then renamed.
+
+A file or folder that is not finished is locked by its writer. The lock goes with the process, so
+that one without a lock is left from a writer that was killed, and whoever opens the folder next
+removes it.
+"""
 
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
+
+if sys.platform != "win32":
+    import fcntl
+
+_UNFINISHED = f".*.{'[0-9a-f]' * 32}.tmp"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the place of `path` when the block ends well.
 
-    When the block or the disk fails, nothing of it is left and an older file is unchanged.
+    When the block or the disk fails, nothing of it is left and an older file is unchanged. What
+    killed writers have left in the folder is removed first.
 
     Raises:
         OSError: the file cannot be written.
     """
-    unfinished = path.with_name(f".{path.name[:100]}.{uuid4().hex}.tmp")
-    try:
+    with _unfinished(path, Path.touch) as unfinished:
         with unfinished.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def replacing_all(contents: Mapping[Path, bytes]) -> None:
@@ -45,8 +54,92 @@ def replacing_all(contents: Mapping[Path, bytes]) -> None:
             os.fsync(file.fileno())
 
 
-def remove_unfinished(folder: Path, name: str = "*") -> None:
-    """Removes what processes that were killed in `replacing` have left of a file, or of all."""
+@contextmanager
+def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A new folder, for this user only, that is removed with all its files when the block ends.
+
+    Args:
+        parent: where; what killed processes have left there is removed first.
+        name: part of the folder's name, for people.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with _unfinished(parent / name, lambda path: path.mkdir(mode=0o700)) as folder:
+        yield folder
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what killed writers have left in a folder; files of living ones stay."""
+    for path in left_unfinished(folder):
+        _remove(path)
+
+
+def left_unfinished(folder: Path) -> Iterator[Path]:
+    """What killed writers have left in a folder, each locked until the next one is asked for.
+
+    Where nobody can tell (on Windows, and on file systems without locks) it is nothing.
+    """
+    paths: list[Path] = []
     with suppress(OSError):
-        for path in folder.glob(f".{name}.*.tmp"):
+        paths = sorted(folder.glob(_UNFINISHED))
+    for path in paths:
+        try:
+            lock = _lock(path)
+        except OSError:
+            continue
+        try:
+            yield path
+        finally:
+            os.close(lock)
+
+
+@contextmanager
+def _unfinished(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A new file or folder beside `path`, locked until the block ends and then removed."""
+    remove_unfinished(path.parent)
+    while True:
+        unfinished = path.with_name(f".{path.name[:100]}.{uuid4().hex}.tmp")
+        make(unfinished)
+        try:
+            lock = _lock(unfinished)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # another process took it for one that was left, before it was locked
+        except OSError:
+            lock = None
+        if lock is None or unfinished.exists():
+            break
+        os.close(lock)  # as above
+    try:
+        yield unfinished
+    finally:
+        _remove(unfinished)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(path: Path) -> int:
+    """Opens and locks a file or folder, until it is closed or the process ends.
+
+    Raises:
+        BlockingIOError: another process has the lock.
+        OSError: it is not there or a link, it cannot be opened, or nothing can be locked here.
+    """
+    if sys.platform == "win32":
+        raise OSError("expected a system with flock, got Windows")
+    access = os.O_RDONLY if path.is_dir() else os.O_RDWR  # network file systems lock for writers
+    descriptor = os.open(path, access | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
             path.unlink(missing_ok=True)

@@ -37,6 +37,7 @@ from nas.study.storage import read_study
 from nas.training.checkpoint import load_checkpoint
 from nas.training.loop import TrainingResult, train
 from tests.conftest import LAST_RESORT, TINY_SPACE
+from tests.files_kit import killed_writer, living_writer, unfinished
 
 STUDY = "digits-5M"
 
@@ -415,6 +416,19 @@ def test_killed_and_run_again_gives_the_uninterrupted_result(folder: Path) -> No
     assert fresh.record.chosen == continued.record.chosen
     assert fresh.record.exported == continued.record.exported
     assert weights(fresh) == weights(continued)
+
+
+def test_what_killed_writers_left_in_its_folders_goes(folder: Path) -> None:
+    request = request_of(epochs=1, top=1, seeds=1)
+    final_folder = run_final(request).folder
+    (run,) = (final_folder / "runs").glob("*/")
+    (run / "result.json").unlink()  # so that it is trained again
+    places = (final_folder, final_folder / "mistakes", run)
+    with living_writer(*places):
+        left = killed_writer(*places)
+        run_final(dataclasses.replace(request, again=True))
+        assert left.isdisjoint(unfinished(*places))
+    assert unfinished(*places) == set()
 
 
 def copied(folder: Path) -> Path:

@@ -21,9 +21,9 @@ from nas.study.database import Database, open_database
 from nas.study.designs import design_attributes
 from nas.study.location import StudyLocation
 from nas.study.mirror import Mirror
+from nas.study.optuna_private import StudyStorage, storage_of, trial_id_of
 from nas.study.processes import is_alive, worker_name
 from nas.study.proposals import Proposals, mark_excess
-from nas.study.reading import StudyStorage
 from nas.study.standing import Tally
 from nas.study.summaries import Summary
 
@@ -74,14 +74,14 @@ def test_a_trial_comes_back_from_the_database_as_it_was_written(
     trial.set_user_attr("worker", "me")
     written = mirror.trial(trial)
     trial_id = database.add(written)
-    mirror.connect(written._trial_id, trial_id)
+    mirror.connect(trial_id_of(written), trial_id)
     assert database.number(trial_id, 0) == 0
     assert [content(t) for t in read(location)] == [content(written)]
     for epoch in (1, 2, 3):
         trial.report(epoch / 10, step=epoch)
         database.report(trial_id, "me", {epoch: epoch / 10})
     trial.set_user_attr("outcome", "stopped_early")
-    mirror.study._storage.set_trial_system_attr(written._trial_id, "completed_rung_0", 0.3)
+    storage_of(mirror.study).set_trial_system_attr(trial_id_of(written), "completed_rung_0", 0.3)
     ended = mirror.study.tell(trial, state=TrialState.PRUNED)
     written.intermediate_values = ended.intermediate_values
     database.end(trial_id, "me", written, ended)
@@ -128,7 +128,7 @@ def test_numbers_are_right_when_another_program_writes_without_a_claim(
     other = optuna.load_study(study_name="parts", storage=location.url)
     theirs = proposal(other)
     trial_id = database.add(mine)
-    mirror.connect(mine._trial_id, trial_id)
+    mirror.connect(trial_id_of(mine), trial_id)
     assert (theirs.number, mine.number, database.number(trial_id, mine.number)) == (0, 0, 1)
     mirror.refresh()
     params = [t.params for t in read(location)]

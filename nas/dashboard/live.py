@@ -8,6 +8,7 @@ import optuna
 from nas.dashboard import notes
 from nas.dashboard.curve import curve_svg
 from nas.study.location import StudyError, StudyLocation
+from nas.study.optuna_private import study_id_of
 from nas.study.records import StudyRecord, TrialRecord
 from nas.study.storage import study_record, trial_record
 
@@ -21,7 +22,7 @@ class LiveStudy:
     """
 
     def __init__(self, study: optuna.Study, location: StudyLocation) -> None:
-        self.id: int = study._study_id
+        self.id: int = study_id_of(study)
         self._study = study
         self._location = location
         self._ended: dict[int, TrialRecord] = {}

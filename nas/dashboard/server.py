@@ -17,6 +17,7 @@ from nas.dashboard.pages import Files, guarded
 from nas.report.document import page_path
 from nas.runtime import signals
 from nas.study.location import StudyError, StudyLocation
+from nas.study.optuna_private import storage_of
 from nas.study.request import folder_of
 from nas.study.storage import open_existing
 
@@ -77,7 +78,7 @@ def make_dashboard(
         model=folder_of(studies_dir, location) / "final",
     )
     _make_incumbent_best(study, live)
-    app = optuna_dashboard.wsgi(study._storage)
+    app = optuna_dashboard.wsgi(storage_of(study))
     app.install(_Notes(live, files))
     server = make_server(
         HOST,
@@ -95,7 +96,7 @@ def _make_incumbent_best(study: optuna.Study, live: LiveStudy) -> None:
 
     Of equal trials a database returns any, and it does not look at constraints or outcomes.
     """
-    storage = study._storage
+    storage = storage_of(study)
     original = storage.get_best_trial
 
     def best_trial(study_id: int) -> FrozenTrial:

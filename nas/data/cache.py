@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nas.data.decode import Decoded
-from nas.files import replacing
+from nas.files import remove_unfinished, replacing
 from nas.runtime import signals
 
 FOLDER = ".nas-cache"
@@ -41,6 +41,7 @@ def cached(data_dir: Path, stem: str, key: str, decode: Callable[[], Decoded]) -
     """
     name = f"{stem}-{key}.npz"
     for folder in _folders(data_dir):
+        remove_unfinished(folder)
         found = _read(folder / name)
         if found is not None:
             return found

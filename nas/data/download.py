@@ -6,7 +6,6 @@ Importing this module imports neither torchvision nor SciPy.
 import os
 import queue
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.catalogue import DATASETS, DataError
+from nas.files import remove_unfinished, temporary_folder
 from nas.runtime import signals
 
 PROBE_SECONDS = 6.0  # until a server that does not answer is given up, name look-up included
@@ -85,6 +85,7 @@ def read(name: str, data_dir: Path, *, train: bool) -> tuple[NDArray[np.uint8], 
         DownloadError: the files are missing or damaged and cannot be downloaded.
         DataError: the files cannot be read.
     """
+    remove_unfinished(data_dir)
     if not lies_in(name, data_dir):
         _download(name, data_dir)
     try:
@@ -132,12 +133,9 @@ def _download(name: str, data_dir: Path) -> None:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with (
-            tempfile.TemporaryDirectory(
-                prefix=".nas-download-", dir=data_dir, ignore_cleanup_errors=True
-            ) as place,
+            temporary_folder(data_dir, "nas-download") as temporary,
             _socket_timeout(STALL_SECONDS),
         ):
-            temporary = Path(place)
             if at_hand:
                 (temporary / archive.name).symlink_to(archive.resolve())
 

@@ -112,6 +112,8 @@ def run_final(
     final = _Final(request, observer, location, study, folder, precision, command)
     location.check()  # what is found must be logged
     check_directory("--studies-dir", folder)
+    for place in (folder, folder / MISTAKES):
+        remove_unfinished(place)
     with signals.listening():
         if (stands := final.result_that_stands(study)) is not None:
             return final.with_model(stands)
@@ -121,7 +123,6 @@ def run_final(
             # Another process may have ended the same final training meanwhile.
             if (stands := final.result_that_stands(read_study(location))) is not None:
                 return final.with_model(stands)
-            remove_unfinished(folder)
             record = final.test_and_export(finalists, results)
     return FinalResult(record, folder, tested_now=True)
 

@@ -14,10 +14,11 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from nas.files import temporary_folder
 from nas.runtime import signals
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -59,7 +60,10 @@ class Browser:
     """
 
     def __init__(self, executable: str) -> None:
-        self._home = tempfile.TemporaryDirectory(prefix="nas-", ignore_cleanup_errors=True)
+        self._files = ExitStack()
+        home = self._files.enter_context(
+            temporary_folder(Path(tempfile.gettempdir()), "nas-browser")
+        )
         self._numbers = itertools.count(1)
         self._buffer = b""
         self.events: deque[dict[str, Any]] = deque(maxlen=10_000)
@@ -71,12 +75,12 @@ class Browser:
         )
         os.close(theirs_in)
         os.close(theirs_out)
-        profile = f"--user-data-dir={self._home.name}/profile"
+        profile = f"--user-data-dir={home}/profile"
         try:
             self._pid = os.posix_spawn(
                 executable,
                 [executable, *_OPTIONS, profile, "about:blank"],
-                {**os.environ, "HOME": self._home.name},
+                {**os.environ, "HOME": str(home)},
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -87,7 +91,7 @@ class Browser:
                 setpgroup=0,
             )
         except OSError as error:
-            self._home.cleanup()
+            self._files.close()
             raise BrowserError(f"{executable} cannot be started: {error.strerror}") from error
         finally:
             os.close(high_in)
@@ -107,7 +111,7 @@ class Browser:
             os.waitpid(self._pid, 0)
         os.close(self._to)
         os.close(self._from)
-        self._home.cleanup()
+        self._files.close()
 
     def page(self) -> "Page":
         """A new empty page."""

@@ -18,6 +18,7 @@ from nas.study.designs import design_attributes
 from nas.study.fronts import proposal_limits
 from nas.study.heart import Heart
 from nas.study.mirror import Mirror
+from nas.study.optuna_private import trial_id_of
 from nas.study.ownership import WORKER
 from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.presets import enqueue_presets, preset_outside, queue_again
@@ -158,7 +159,7 @@ class Claims:
         said: dict[str, object] = {WORKER: self._name}
         if not standing.waiting and not standing.rejected:
             said |= self._narrow(standing)
-        queued = {waiting._trial_id: waiting for waiting in self._mirror.waiting}
+        queued = {trial_id_of(waiting): waiting for waiting in self._mirror.waiting}
         trial = study.ask()
         outside = preset_outside(trial, proposals.space)
         try:
@@ -167,9 +168,9 @@ class Claims:
             else:
                 candidate = candidate_of(outside, defaults(proposals.choices), proposals.space)
         except (KeyError, ValueError, TypeError) as error:
-            if trial._trial_id not in queued:
+            if trial_id_of(trial) not in queued:
                 raise
-            return self._refuse(trial, queued[trial._trial_id], error)
+            return self._refuse(trial, queued[trial_id_of(trial)], error)
         said |= design_attributes(candidate.architecture, candidate.cost, candidate.key)
         said |= plan.said_of_training(candidate.training)
         for name, value in said.items():
@@ -183,7 +184,7 @@ class Claims:
             trial.set_user_attr("outcome", outcome.value)
             study.tell(trial, state=STATES[outcome])
         content = self._mirror.trial(trial)
-        trial_id, number = self._write(queued.get(trial._trial_id), content)
+        trial_id, number = self._write(queued.get(trial_id_of(trial)), content)
         if outcome is not None:
             return trial_record(content, number)
         return Proposal(trial, content, trial_id, number, candidate)
@@ -216,10 +217,10 @@ class Claims:
 
     def _write(self, queued: FrozenTrial | None, content: FrozenTrial) -> tuple[int, int]:
         """Writes a trial that is new, or was queued; returns its id and number in the database."""
-        trial_id = self._mirror.id_in_database(content._trial_id)
+        trial_id = self._mirror.id_in_database(trial_id_of(content))
         if trial_id is None:
             trial_id = self._database.add(content)
-            self._mirror.connect(content._trial_id, trial_id)
+            self._mirror.connect(trial_id_of(content), trial_id)
         else:
             assert queued is not None, "Optuna pops only trials that wait"
             self._database.change(trial_id, queued, content)
@@ -297,6 +298,6 @@ class Claims:
         return Proposal(here, self._mirror.trial(here), trial_id, number, candidate, retries)
 
     def _id_in_database(self, trial: FrozenTrial) -> int:
-        trial_id = self._mirror.id_in_database(trial._trial_id)
+        trial_id = self._mirror.id_in_database(trial_id_of(trial))
         assert trial_id is not None, "only the trial of this process has none for a moment"
         return trial_id

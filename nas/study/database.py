@@ -25,7 +25,17 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from nas.runtime import signals
 from nas.study import ownership
 from nas.study.location import StudyLocation
-from nas.study.reading import StudyStorage
+from nas.study.optuna_private import (
+    PARAMS,
+    STUDIES,
+    STUDY_SYSTEM_ATTRIBUTES,
+    SYSTEM_ATTRIBUTES,
+    USER_ATTRIBUTES,
+    StudyStorage,
+    storage_of,
+    study_id_of,
+    trial_id_of,
+)
 from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors
 
 _LOCK_POLL = 0.01  # seconds
@@ -33,21 +43,10 @@ _STUCK = 60.0  # seconds after which the process that has the lock is not waited
 _CREATIONS = 20  # attempts to make the tables of a server that others are making, too
 
 
-def _table(name: str, *columns: str) -> sqlalchemy.TableClause:
-    return sqlalchemy.table(name, *(sqlalchemy.column(column) for column in columns))
-
-
 # A process that is stopped (SIGSTOP, a machine that sleeps) in a claim loses it after this time.
 _AWAKE = sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 
-# Of Optuna's schema. A trial has about 25 parameters and 15 attributes, for each of which Optuna
-# sends two or three statements; here those of a new trial are one statement per table.
-_STUDIES = _table("studies", "study_id")
-_PARAMS = _table("trial_params", "trial_id", "param_name", "param_value", "distribution_json")
-_USER_ATTRIBUTES = _table("trial_user_attributes", "trial_id", "key", "value_json")
-_STUDY_ATTRIBUTES = _table("study_system_attributes", "study_id", "key", "value_json")
-_CLAIMS = "nas:claims"
-_SYSTEM_ATTRIBUTES = _table("trial_system_attributes", "trial_id", "key", "value_json")
+_CLAIMS = "nas:claims"  # the system attribute of a study
 
 
 class Database:
@@ -56,7 +55,7 @@ class Database:
     def __init__(self, storage: RDBStorage, study: optuna.Study, lock: FileLock | None) -> None:
         self.study = study  # reads incrementally: trials that ended are read once
         self._rdb = storage
-        self._storage = study._storage
+        self._storage = storage_of(study)
         self._lock = lock
         self._connection: sqlalchemy.Connection | None = None  # of the transaction
 
@@ -99,13 +98,13 @@ class Database:
                 return
             if connection.dialect.name == "postgresql":  # one that is stopped stops no other
                 connection.execute(_AWAKE)
-            row = sqlalchemy.select(_STUDIES).where(_STUDIES.c.study_id == self.study._study_id)
+            row = sqlalchemy.select(STUDIES).where(STUDIES.c.study_id == study_id_of(self.study))
             connection.execute(row.with_for_update())
             yield
 
     def _claims(self, connection: sqlalchemy.Connection) -> str | None:
         """How many claims have written in an SQLite study, as text; None before the first."""
-        count = sqlalchemy.select(_STUDY_ATTRIBUTES.c.value_json).where(self._of_claims)
+        count = sqlalchemy.select(STUDY_SYSTEM_ATTRIBUTES.c.value_json).where(self._of_claims)
         return connection.execute(count).scalar()
 
     def _count_claim(self, connection: sqlalchemy.Connection, before: str | None) -> None:
@@ -121,16 +120,16 @@ class Database:
         if self._claims(connection) != before:
             raise sqlite3.OperationalError("the study was locked, by a process that was stopped")
         if before is None:
-            row = {"study_id": self.study._study_id, "key": _CLAIMS, "value_json": "1"}
-            connection.execute(_STUDY_ATTRIBUTES.insert().values(row))
+            row = {"study_id": study_id_of(self.study), "key": _CLAIMS, "value_json": "1"}
+            connection.execute(STUDY_SYSTEM_ATTRIBUTES.insert().values(row))
         else:
-            update = _STUDY_ATTRIBUTES.update().where(self._of_claims)
+            update = STUDY_SYSTEM_ATTRIBUTES.update().where(self._of_claims)
             connection.execute(update.values(value_json=str(int(before) + 1)))
 
     @property
     def _of_claims(self) -> sqlalchemy.ColumnElement[bool]:
-        attribute = _STUDY_ATTRIBUTES.c
-        return (attribute.study_id == self.study._study_id) & (attribute.key == _CLAIMS)
+        attribute = STUDY_SYSTEM_ATTRIBUTES.c
+        return (attribute.study_id == study_id_of(self.study)) & (attribute.key == _CLAIMS)
 
     def renew(self) -> None:
         """Connects again, and forgets what was read: it may have been undone."""
@@ -139,7 +138,7 @@ class Database:
         self._rdb.engine.dispose()
         name = self.study.study_name
         self.study = optuna.load_study(study_name=name, storage=get_storage(self._rdb))
-        self._storage = self.study._storage
+        self._storage = storage_of(self.study)
 
     @property
     def is_file(self) -> bool:
@@ -152,12 +151,16 @@ class Database:
         return self._rdb.engine
 
     def add(self, trial: FrozenTrial) -> int:
-        """Writes a new trial, running or ended, all at once; returns its id."""
+        """Writes a new trial, running or ended, all at once; returns its id.
+
+        A trial has about 25 parameters and 15 attributes, for each of which Optuna sends two or
+        three statements; here they are one statement per table.
+        """
         with self.transaction() as connection:
-            trial_id = self._storage.create_new_trial(self.study._study_id)
+            trial_id = self._storage.create_new_trial(study_id_of(self.study))
             _insert_params(connection, trial_id, trial)
-            _insert_attributes(connection, _USER_ATTRIBUTES, trial_id, trial.user_attrs)
-            _insert_attributes(connection, _SYSTEM_ATTRIBUTES, trial_id, trial.system_attrs)
+            _insert_attributes(connection, USER_ATTRIBUTES, trial_id, trial.user_attrs)
+            _insert_attributes(connection, SYSTEM_ATTRIBUTES, trial_id, trial.system_attrs)
             for step, value in trial.intermediate_values.items():
                 self._storage.set_trial_intermediate_value(trial_id, step, value)
             if trial.state.is_finished():
@@ -169,8 +172,9 @@ class Database:
     def number(self, trial_id: int, expected: int) -> int:
         """The number of a trial; known without a query when it is the expected one."""
         with suppress(KeyError):  # which Optuna raises for a number that there is not
-            study_id = self.study._study_id
-            found = self._storage.get_trial_id_from_study_id_trial_number(study_id, expected)
+            found = self._storage.get_trial_id_from_study_id_trial_number(
+                study_id_of(self.study), expected
+            )
             if found == trial_id:
                 return expected
         return self._storage.get_trial_number_from_id(trial_id)
@@ -180,8 +184,8 @@ class Database:
         with self.transaction() as connection:
             before = copy.copy(before)
             for table, name in (
-                (_USER_ATTRIBUTES, "user_attrs"),
-                (_SYSTEM_ATTRIBUTES, "system_attrs"),
+                (USER_ATTRIBUTES, "user_attrs"),
+                (SYSTEM_ATTRIBUTES, "system_attrs"),
             ):
                 old, new = getattr(before, name), getattr(after, name)
                 added = {key: new[key] for key in new.keys() - old.keys()}
@@ -233,9 +237,9 @@ class Database:
         One that never gave any, of an older version or of another program, gives its first now.
         """
         with self.transaction() as connection:
-            known = ownership.silences(connection, self.study._study_id)
+            known = ownership.silences(connection, study_id_of(self.study))
             running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            unknown = [t._trial_id for t in running if t._trial_id not in known]
+            unknown = [trial_id_of(t) for t in running if trial_id_of(t) not in known]
             for trial_id in unknown:
                 ownership.begin(connection, trial_id)
             return {**known, **dict.fromkeys(unknown, 0.0)}
@@ -252,7 +256,7 @@ def _insert_params(connection: sqlalchemy.Connection, trial_id: int, trial: Froz
         for name, distribution in trial.distributions.items()
     ]
     if rows:
-        connection.execute(_PARAMS.insert(), rows)
+        connection.execute(PARAMS.insert(), rows)
 
 
 def _insert_attributes(

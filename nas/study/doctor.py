@@ -18,11 +18,13 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.data.catalogue import DATASETS, DataError
 from nas.data.download import lies_in
 from nas.data.sources import open_source
+from nas.files import left_unfinished, remove_unfinished
 from nas.runtime.devices import device_name, find_device, open_device
 from nas.study import ownership
 from nas.study.database import open_database
 from nas.study.disks import warning_for
 from nas.study.location import StudyError, StudyLocation
+from nas.study.optuna_private import TRIALS, trial_id_of
 from nas.study.presets import queue_again
 from nas.study.processes import is_alive
 from nas.study.records import DIED, QUEUED_AGAIN, Outcome
@@ -200,8 +202,9 @@ def _orphans(
     try:
         with engine.connect() as connection:
             study_id = connection.execute(
-                sqlalchemy.text("SELECT study_id FROM trials WHERE trial_id = :trial"),
-                {"trial": running[0]._trial_id},
+                sqlalchemy.select(TRIALS.c.study_id).where(
+                    TRIALS.c.trial_id == trial_id_of(running[0])
+                )
             ).scalar_one()
             silences = ownership.silences(connection, study_id)
     finally:
@@ -210,7 +213,7 @@ def _orphans(
         trial
         for trial in running
         if not is_alive(trial.user_attrs.get(ownership.WORKER))
-        or silences.get(trial._trial_id, 0.0) > grace
+        or silences.get(trial_id_of(trial), 0.0) > grace
     ]
 
 
@@ -222,7 +225,7 @@ def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> int:
             after = copy.copy(trial)
             said = {"reason": DIED, "outcome": Outcome.FAILED.value}
             after.user_attrs, after.state = {**trial.user_attrs, **said}, TrialState.FAIL
-            if database.take_over(trial._trial_id, trial, after):
+            if database.take_over(trial_id_of(trial), trial, after):
                 ended += 1
                 if "key" in trial.user_attrs:
                     queue_again(database.study, trial)
@@ -238,12 +241,14 @@ def _look_at_checkpoints(trials: Sequence[FrozenTrial], folder: Path, *, repair:
         and t.user_attrs["key"] not in done
         and (not t.state.is_finished() or t.user_attrs.get("reason") in QUEUED_AGAIN)
     }
-    files = sorted(folder.glob("*.pt")) + sorted(folder.glob(".*.tmp"))
-    left = [path for path in files if not any(name in path.name for name in wanted)]
+    files = sorted(folder.glob("*.pt"))
+    useless = [path for path in files if path.stem not in wanted]
+    left = [*useless, *left_unfinished(folder)]
     size = f"{sum(path.stat().st_size for path in left) / 1e6:.1f} MB"
     if left and repair:
-        for path in left:
+        for path in useless:
             path.unlink(missing_ok=True)
+        remove_unfinished(folder)
         return Finding("checkpoints", True, f"{len(left)} of no use removed, {size}")
     if left:
         return Finding(

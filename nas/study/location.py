@@ -102,8 +102,10 @@ class StudyLocation:
                 f"{self.path}: expected a study in an SQLite database, got {error}; "
                 "move the file away, or choose another name with --study"
             ) from error
+        from nas.study.optuna_private import WRITTEN_FIRST  # imports Optuna
+
         # One of them is enough: another search may be making the others, or was killed at it.
-        if tables and tables.isdisjoint({"studies", "version_info"}):
+        if tables and tables.isdisjoint(WRITTEN_FIRST):
             raise StudyError(
                 f"{self.path}: expected a study in an SQLite database, got a database of another "
                 "program; choose another name with --study"

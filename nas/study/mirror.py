@@ -10,6 +10,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.study.database import write_changes
+from nas.study.optuna_private import content_of, study_id_of, trial_id_of
 
 
 class Mirror:
@@ -55,24 +56,24 @@ class Mirror:
         To be called while this process runs no trial.
         """
         trials = self._database.get_trials(deepcopy=False)
-        new = [trial for trial in trials if trial._trial_id not in self._copied]
+        new = [trial for trial in trials if trial_id_of(trial) not in self._copied]
         return [trial for trial in new if self._ends(trial)]
 
     def _ends(self, trial: FrozenTrial) -> bool:
         """Copies what is new of a trial of the database; returns whether it ended elsewhere."""
-        here = self._id_here.get(trial._trial_id)
+        here = self._id_here.get(trial_id_of(trial))
         ended_here = False
         if here is None:
             template = _Ended.of(trial) if trial.state.is_finished() else trial
-            here = self._storage.create_new_trial(self.study._study_id, template_trial=template)
-            self.connect(here, trial._trial_id)
+            here = self._storage.create_new_trial(study_id_of(self.study), template_trial=template)
+            self.connect(here, trial_id_of(trial))
         else:
             known = self._storage.get_trial(here)
             ended_here = known.state.is_finished()
             if not ended_here:
                 write_changes(self._storage, here, known, trial)
         if trial.state.is_finished():
-            self._copied.add(trial._trial_id)
+            self._copied.add(trial_id_of(trial))
         return trial.state.is_finished() and not ended_here
 
     @property
@@ -92,14 +93,14 @@ class Mirror:
 
     def trial(self, trial: optuna.Trial) -> FrozenTrial:
         """The content of a trial now; a deep copy, since Optuna's trials change theirs in place."""
-        return copy.deepcopy(self._storage.get_trial(trial._trial_id))
+        return copy.deepcopy(self._storage.get_trial(trial_id_of(trial)))
 
     def report(self, trial: optuna.Trial, epoch: int, val_accuracy: float) -> bool:
         """Reports the accuracy after an epoch, and returns whether to stop.
 
         A trial that was taken over may hold later epochs, which are done again: they count no more.
         """
-        known = trial._cached_frozen_trial
+        known = content_of(trial)
         earlier = {e: value for e, value in known.intermediate_values.items() if e < epoch}
         known.intermediate_values = earlier
         trial.report(val_accuracy, step=epoch)
@@ -107,7 +108,7 @@ class Mirror:
 
     def continued(self, trial: FrozenTrial) -> optuna.Trial:
         """A running trial of the copy, to be gone on with."""
-        return optuna.Trial(self.study, trial._trial_id)
+        return optuna.Trial(self.study, trial_id_of(trial))
 
     def connect(self, here: int, there: int) -> None:
         """Says which trial of the database a trial of the copy is, by their ids."""

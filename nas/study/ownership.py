@@ -18,15 +18,10 @@ import sqlalchemy
 from optuna.trial import TrialState
 from sqlalchemy import func
 
-_HEARTBEATS = sqlalchemy.table(
-    "trial_heartbeats", sqlalchemy.column("trial_id"), sqlalchemy.column("heartbeat")
-)
-_TRIALS = sqlalchemy.table("trials", *map(sqlalchemy.column, ("trial_id", "study_id", "state")))
+from nas.study.optuna_private import HEARTBEATS, TRIALS, USER_ATTRIBUTES
+
 # Text, since a server may have a type of its own for states.
-_RUNS = sqlalchemy.cast(_TRIALS.c.state, sqlalchemy.String) == TrialState.RUNNING.name
-_ATTRIBUTES = sqlalchemy.table(
-    "trial_user_attributes", *map(sqlalchemy.column, ("trial_id", "key", "value_json"))
-)
+_RUNS = sqlalchemy.cast(TRIALS.c.state, sqlalchemy.String) == TrialState.RUNNING.name
 WORKER = "worker"
 """The user attribute of a trial with the name of its worker."""
 
@@ -39,14 +34,14 @@ def begin(connection: sqlalchemy.Connection, trial_id: int) -> None:
     """The first sign of life of a trial, in the transaction that makes it one of a worker."""
     if not _touch(connection, trial_id):
         row = {"trial_id": trial_id, "heartbeat": func.now()}
-        connection.execute(_HEARTBEATS.insert().values(row))
+        connection.execute(HEARTBEATS.insert().values(row))
 
 
 def beat(connection: sqlalchemy.Connection, trial_id: int, worker: str) -> None:
     """A sign of life, if the trial still is this worker's."""
     connection.execute(
-        _HEARTBEATS.update()
-        .where(_HEARTBEATS.c.trial_id == trial_id, sqlalchemy.exists(_owned(trial_id, worker)))
+        HEARTBEATS.update()
+        .where(HEARTBEATS.c.trial_id == trial_id, sqlalchemy.exists(_owned(trial_id, worker)))
         .values(heartbeat=func.now())
     )
 
@@ -63,7 +58,7 @@ def hold(connection: sqlalchemy.Connection, trial_id: int, worker: str) -> bool:
     row = None
     if _touch(connection, trial_id):
         own = sqlalchemy.select(_RUNS).where(
-            _TRIALS.c.trial_id == trial_id, sqlalchemy.exists(_owned(trial_id, worker))
+            TRIALS.c.trial_id == trial_id, sqlalchemy.exists(_owned(trial_id, worker))
         )
         row = connection.execute(own).first()
     if row is None:
@@ -84,34 +79,34 @@ def take(connection: sqlalchemy.Connection, trial_id: int, worker: str | None) -
 
 def forget(connection: sqlalchemy.Connection, trial_id: int) -> None:
     """Ends a trial for its worker, who will find it lost."""
-    connection.execute(_HEARTBEATS.delete().where(_HEARTBEATS.c.trial_id == trial_id))
+    connection.execute(HEARTBEATS.delete().where(HEARTBEATS.c.trial_id == trial_id))
 
 
 def silences(connection: sqlalchemy.Connection, study_id: int) -> Mapping[int, float]:
     """Seconds since the last sign of life of each running trial that ever gave one, by its id."""
     rows = connection.execute(
-        sqlalchemy.select(_TRIALS.c.trial_id, _HEARTBEATS.c.heartbeat, func.now())
-        .join(_HEARTBEATS, _HEARTBEATS.c.trial_id == _TRIALS.c.trial_id)
-        .where(_TRIALS.c.study_id == study_id, _RUNS)
+        sqlalchemy.select(TRIALS.c.trial_id, HEARTBEATS.c.heartbeat, func.now())
+        .join(HEARTBEATS, HEARTBEATS.c.trial_id == TRIALS.c.trial_id)
+        .where(TRIALS.c.study_id == study_id, _RUNS)
     )
     return {row[0]: (_plain(row[2]) - _plain(row[1])).total_seconds() for row in rows}
 
 
 def _touch(connection: sqlalchemy.Connection, trial_id: int) -> bool:
-    update = _HEARTBEATS.update().where(_HEARTBEATS.c.trial_id == trial_id)
+    update = HEARTBEATS.update().where(HEARTBEATS.c.trial_id == trial_id)
     return connection.execute(update.values(heartbeat=func.now())).rowcount > 0
 
 
 def _owned(trial_id: int, worker: str) -> sqlalchemy.Select[tuple[int]]:
-    return sqlalchemy.select(_ATTRIBUTES.c.trial_id).where(
-        _ATTRIBUTES.c.trial_id == trial_id,
-        _ATTRIBUTES.c.key == WORKER,
-        _ATTRIBUTES.c.value_json == json.dumps(worker),
+    return sqlalchemy.select(USER_ATTRIBUTES.c.trial_id).where(
+        USER_ATTRIBUTES.c.trial_id == trial_id,
+        USER_ATTRIBUTES.c.key == WORKER,
+        USER_ATTRIBUTES.c.value_json == json.dumps(worker),
     )
 
 
 def _runs(connection: sqlalchemy.Connection, trial_id: int) -> bool:
-    running = sqlalchemy.select(_TRIALS.c.trial_id).where(_TRIALS.c.trial_id == trial_id, _RUNS)
+    running = sqlalchemy.select(TRIALS.c.trial_id).where(TRIALS.c.trial_id == trial_id, _RUNS)
     return connection.execute(running).first() is not None
 
 

@@ -15,10 +15,8 @@ from nas.architecture import Architecture
 from nas.counting import Count, count
 from nas.space import Choices, Limits, SearchSpace
 from nas.study.domain import Domain, Params
+from nas.study.optuna_private import CONSTRAINTS, trial_id_of
 from nas.training.tuning import Choice, Value, trial_key
-
-# The dashboard (0.21) reads only this older attribute; Optuna itself reads both.
-_DASHBOARD_CONSTRAINTS = "constraints"
 
 _DRAWS = 100  # before the designs are walked through one by one
 _REMEMBERED = 50_000  # candidates, of about 1 kB
@@ -173,9 +171,7 @@ def mark_excess(trial: optuna.Trial, cost: Count, limits: Limits) -> bool:
     excess = limits.excess(cost)
     for name, value in excess.items():
         trial.set_constraint(name, value)
-    trial.storage.set_trial_system_attr(
-        trial._trial_id, _DASHBOARD_CONSTRAINTS, list(excess.values())
-    )
+    trial.storage.set_trial_system_attr(trial_id_of(trial), CONSTRAINTS, list(excess.values()))
     return all(value <= 0 for value in excess.values())
 
 

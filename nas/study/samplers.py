@@ -24,6 +24,7 @@ from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
 from nas.study.domain import Domain, Params
+from nas.study.optuna_private import FIXED_PARAMS
 from nas.study.summaries import Summary
 from nas.study.surrogate import Encoder, Floats, GaussianProcess, Kernel
 
@@ -114,7 +115,7 @@ class DomainSampler(BaseSampler):
         Raises:
             ValueError: the study has several objectives.
         """
-        if not search_space or "fixed_params" in trial.system_attrs:  # queued: no choice
+        if not search_space or FIXED_PARAMS in trial.system_attrs:  # queued: no choice
             return {}
         if len(study.directions) > 1:
             raise ValueError(

@@ -21,8 +21,8 @@ from nas.runtime import signals
 from nas.shapes import check_fields
 from nas.study.designs import architecture_of
 from nas.study.location import StudyError, StudyLocation
+from nas.study.optuna_private import WRITTEN_LAST, StudyStorage
 from nas.study.processes import is_alive
-from nas.study.reading import StudyStorage
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord, UnreadableStudy
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.study.test_log import readings_of
@@ -30,8 +30,6 @@ from nas.training.tuning import REAL_VALUES
 
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
 PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
-
-_WRITTEN_LAST = ("version_info", "alembic_version")  # of what Optuna writes in a new database
 
 STATES = {
     Outcome.TRAINED: TrialState.COMPLETE,
@@ -331,7 +329,7 @@ def _storage(location: StudyLocation) -> StudyStorage:
     try:
         with engine.connect() as connection:
             tables = sqlalchemy.inspect(connection)
-            for name in _WRITTEN_LAST:
+            for name in WRITTEN_LAST:
                 rows = sqlalchemy.select(sqlalchemy.func.count()).select_from(
                     sqlalchemy.table(name)
                 )

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from nas.data.types import ImageDataset
+from nas.files import remove_unfinished
 from nas.model import build
 from nas.runtime.sharing import GpuLock, run_shared
 from nas.study.proposals import Candidate
@@ -102,6 +103,7 @@ def make_checkpoints(
 
     It is the candidate's, not the trial's: a design that was queued again goes on from it, too.
     """
+    remove_unfinished(folder)
 
     def checkpoint_of(candidate: Candidate) -> EpochCheckpoint:
         own = tuned(config, candidate.training, task_of(dataset))

@@ -12,7 +12,7 @@ import torch
 from nas.architecture import Architecture
 from nas.counting import count
 from nas.data.types import ImageDataset
-from nas.files import replacing
+from nas.files import remove_unfinished, replacing
 from nas.model import build
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import DEFAULTS, TrainingConfig
@@ -72,6 +72,7 @@ def train_in_folder(
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
     last = folder / LAST
     if last.exists() and not resume:
         raise CheckpointError(

@@ -47,7 +47,7 @@ class EpochCheckpoint:
 
     def restore(self, run: Resumable) -> bool:
         """Brings a fresh run to the state of the file; returns whether it did."""
-        remove_unfinished(self.path.parent, self.path.name)
+        remove_unfinished(self.path.parent)
         self._saved = time.monotonic()
         try:
             content = load_checkpoint(self.path)
@@ -86,6 +86,6 @@ class EpochCheckpoint:
         """Removes the file, and folders that were made for it and are empty."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
-            remove_unfinished(self.path.parent, self.path.name)
+            remove_unfinished(self.path.parent)
             self.path.parent.rmdir()
             self.path.parent.parent.rmdir()

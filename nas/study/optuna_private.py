@@ -1,4 +1,8 @@
-"""Reading a study from its database, also one that holds many thousands of trials."""
+"""All that nas uses of Optuna beyond its public API: private names, keys, and tables in SQL.
+
+An Optuna with another major version may have changed any of it; tests/test_optuna_private.py says
+by name what. Nothing else in nas uses such a name.
+"""
 
 import gc
 from collections import defaultdict
@@ -7,12 +11,56 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import sqlalchemy
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb.models import StudyModel, TrialModel
 from optuna.trial import FrozenTrial, TrialState
 
+
+def _table(name: str, *columns: str) -> sqlalchemy.TableClause:
+    return sqlalchemy.table(name, *(sqlalchemy.column(column) for column in columns))
+
+
+STUDIES = _table("studies", "study_id")
+STUDY_SYSTEM_ATTRIBUTES = _table("study_system_attributes", "study_id", "key", "value_json")
+TRIALS = _table("trials", "trial_id", "study_id", "state")
+PARAMS = _table("trial_params", "trial_id", "param_name", "param_value", "distribution_json")
+USER_ATTRIBUTES = _table("trial_user_attributes", "trial_id", "key", "value_json")
+SYSTEM_ATTRIBUTES = _table("trial_system_attributes", "trial_id", "key", "value_json")
+HEARTBEATS = _table("trial_heartbeats", "trial_id", "heartbeat")
+
+WRITTEN_FIRST = ("studies", "version_info")
+"""Tables of which a new database has one as soon as it has any."""
+WRITTEN_LAST = ("version_info", "alembic_version")
+"""Tables that have a row only when a new database is complete."""
+
+CONSTRAINTS = "constraints"
+"""The system attribute of a trial with its constraints, the only one that the dashboard reads."""
+FIXED_PARAMS = "fixed_params"
+"""The system attribute of a trial that was queued, with its parameters."""
+
 _PARTS = ("params", "values", "user_attributes", "system_attributes", "intermediate_values")
+
+
+def study_id_of(study: optuna.Study) -> int:
+    """The id of a study in its storage."""
+    return study._study_id
+
+
+def storage_of(study: optuna.Study) -> BaseStorage:
+    """The storage of a study, with its cache."""
+    return study._storage
+
+
+def trial_id_of(trial: optuna.Trial | FrozenTrial) -> int:
+    """The id of a trial in its storage."""
+    return trial._trial_id
+
+
+def content_of(trial: optuna.Trial) -> FrozenTrial:
+    """What a running trial and its pruner read of it: not a copy."""
+    return trial._cached_frozen_trial
 
 
 class StudyStorage(RDBStorage):

@@ -6,11 +6,14 @@ and then runs the same command to its end::
 
     python benchmarks/signals.py --rounds 50
     python benchmarks/signals.py --rounds 10 --case final --signal SIGTERM
+    python benchmarks/signals.py --rounds 10 --twice
 
 A round is good when the command ends with 130 and neither a traceback nor an ignored exception is
 on stderr, the study is whole and no trial in it runs, and the same command then gives what it
 gives undisturbed: the same designs with the same accuracies, weights equal bit for bit; with two
-workers as many designs, all different. Exit status 1 when a round is not good. Needs Linux's /proc.
+workers as many designs, all different. With `--twice` a second signal follows at once, which ends
+the command as a kill does: trials may then be left running, and are taken over. Exit status 1 when
+a round is not good. Needs Linux's /proc.
 """
 
 import argparse
@@ -155,32 +158,33 @@ def undisturbed(case: Case, folder: Path) -> float:
     return time.monotonic() - began
 
 
-def interrupted(case: Case, folder: Path, number: signal.Signals, seconds: float) -> list[str]:
-    """Runs a command and interrupts it after some seconds; what is wrong then.
+def interrupted(
+    case: Case, folder: Path, numbers: Sequence[signal.Signals], seconds: float
+) -> list[str]:
+    """Runs a command and sends it signals after some seconds; what is wrong then.
 
     Nothing is, and nothing was shown, where the command was done before.
     """
     process = start(case, folder)
     time.sleep(seconds)
-    if process.poll() is None:
+    expected = 0 if process.poll() is not None else 130
+    for number in numbers if expected else ():
         if number is signal.SIGINT:
             os.killpg(process.pid, number)
         else:
-            process.send_signal(number)
-        expected = 130
-    else:
-        expected = 0
+            os.kill(process.pid, number)  # it is there until it is asked how it ended
     _, errors = process.communicate(timeout=LAST_RESORT)
     found = []
     if process.returncode != expected:
         found.append(f"exit status {process.returncode}, not {expected}: {errors}")
     if any(word in errors for word in ("Traceback", "Exception ignored")):
         found.append(f"stderr: {errors}")
-    return found + faults_of_study(folder / "studies" / f"{STUDY}.db")
+    path = folder / "studies" / f"{STUDY}.db"
+    return found + faults_of_study(path, may_run=len(numbers) > 1)
 
 
-def faults_of_study(path: Path) -> list[str]:
-    """What is wrong with a study's file that no process has open."""
+def faults_of_study(path: Path, *, may_run: bool) -> list[str]:
+    """What is wrong with a study's file after a command has ended."""
     if not path.exists():
         return []
     with closing(sqlite3.connect(path)) as database:
@@ -188,16 +192,16 @@ def faults_of_study(path: Path) -> list[str]:
         found = [] if answer == "ok" else [f"the study is damaged: {answer}"]
         tables = database.execute("SELECT name FROM sqlite_master WHERE name = 'trials'").fetchall()
         running = "SELECT count(*) FROM trials WHERE state = 'RUNNING'"
-        if tables and (count := database.execute(running).fetchone()[0]):
+        if tables and not may_run and (count := database.execute(running).fetchone()[0]):
             found.append(f"{count} trials run")
     return found
 
 
 def faults(
-    case: Case, folder: Path, expected: Any, number: signal.Signals, seconds: float
+    case: Case, folder: Path, expected: Any, numbers: Sequence[signal.Signals], seconds: float
 ) -> list[str]:
-    """What is wrong with a command that is interrupted once and then run again."""
-    found = interrupted(case, folder, number, seconds)
+    """What is wrong with a command that is interrupted and then run again."""
+    found = interrupted(case, folder, numbers, seconds)
     again = start(case, folder)
     _, errors = again.communicate(timeout=LAST_RESORT)
     if again.returncode != 0:
@@ -208,9 +212,13 @@ def faults(
 
 
 def measure(
-    case: Case, rounds: int, numbers: Sequence[signal.Signals], rng: random.Random, place: Path
+    case: Case,
+    rounds: int,
+    choices: Sequence[Sequence[signal.Signals]],
+    rng: random.Random,
+    place: Path,
 ) -> int:
-    """Prints every round of a case; returns how many are good."""
+    """Prints every round of a case, each with one of the choices; returns how many are good."""
     study = None
     if case.arguments[0] == "nas.final":
         undisturbed(CASES[0], made(place / "searched", None))
@@ -220,13 +228,13 @@ def measure(
     expected = case.result(whole)
     good = 0
     for i in range(rounds):
-        number, moment = rng.choice(numbers), rng.uniform(0, seconds)
+        numbers, moment = rng.choice(choices), rng.uniform(0, seconds)
         folder = made(place / str(i), study)
-        found = faults(case, folder, expected, number, moment)
+        found = faults(case, folder, expected, numbers, moment)
         good += not found
         said = "; ".join(found) or "good"
-        print(f"{case.name}: {number.name} after {moment:.2f} of {seconds:.2f} s: {said}")
-        sys.stdout.flush()
+        sent = " and ".join(number.name for number in numbers)
+        print(f"{case.name}: {sent} after {moment:.2f} of {seconds:.2f} s: {said}", flush=True)
         shutil.rmtree(folder)
     return good
 
@@ -238,16 +246,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments")
     parser.add_argument("--case", choices=names, help="one alone (default: all)")
     parser.add_argument("--signal", choices=("SIGINT", "SIGTERM"), help="default: both")
+    parser.add_argument("--twice", action="store_true", help="send the other one, too, at once")
     options = parser.parse_args(argv)
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if options.signal:
-        numbers = [signal.Signals[options.signal]]
+    choices = [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)]
+    choices = [c for c in choices if options.signal in (None, c[0].name)]
+    sent = [choice[: 2 if options.twice else 1] for choice in choices]
     rng = random.Random(options.seed)
     lines, bad = [], 0
     for case in CASES:
         if options.case in (None, case.name):
             with tempfile.TemporaryDirectory() as place:
-                good = measure(case, options.rounds, numbers, rng, Path(place))
+                good = measure(case, options.rounds, sent, rng, Path(place))
             lines.append(f"{case.name}: {good} of {options.rounds} rounds good")
             bad += options.rounds - good
     print("\n".join(lines))

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import pty
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,9 +16,16 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from torchvision import datasets
 
 import signals as benchmark
+from nas.data import download
+from nas.data.loading import load_dataset
+from nas.report.browser import Browser
+from nas.report.page import write_report
 from nas.runtime import signals
+from nas.study.location import StudyLocation
+from nas.study.storage import read_study
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -209,8 +218,8 @@ def test_a_second_signal_ends_the_process_in_a_long_call_too() -> None:
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=benchmark.LAST_RESORT)
-    assert (process.returncode, errors) == (130, "")
+    assert process.wait(benchmark.LAST_RESORT) == 130
+    assert process.communicate() == ("", "")
 
 
 PATIENT = """
@@ -291,3 +300,68 @@ def test_a_hanging_file_does_not_hold_a_signal_up(tmp_path: Path) -> None:
     assert (process.returncode, errors) == (130, "")
     with contextlib.suppress(OSError):
         os.close(os.open(tmp_path / "hangs.png", os.O_WRONLY | os.O_NONBLOCK))
+
+
+def test_a_signal_ends_the_wait_for_a_browser_and_the_browser(tmp_path: Path) -> None:
+    hanging = tmp_path / "chromium"
+    hanging.write_text("#!/bin/sh\nexec sleep 3600\n")
+    hanging.chmod(0o755)
+    with signals.listening(), Browser(str(hanging)) as browser:
+        signals.stop()
+        with pytest.raises(KeyboardInterrupt):
+            browser.page()
+        assert Path(f"/proc/{browser._pid}").exists()
+    assert not Path(f"/proc/{browser._pid}").exists()
+
+
+def test_a_signal_ends_a_download_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "download_refusal", lambda name: None)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        address = f"http://127.0.0.1:{hanging.getsockname()[1]}/a.tar.gz"
+        monkeypatch.setattr(datasets.CIFAR10, "url", address)
+        with signals.listening():
+            sender = when_waiting(lambda: send(signal.SIGTERM))
+            with pytest.raises(KeyboardInterrupt):
+                load_dataset("cifar10", tmp_path)
+            sender.join()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_ends_a_report_and_the_older_one_stays(tmp_path: Path) -> None:
+    example = Path(__file__).parents[1] / "studies"
+    study = read_study(StudyLocation.at("digits-example", studies_dir=example))
+    report = tmp_path / "digits-example.html"
+    report.write_text("older")
+    with signals.listening():
+        signals.stop()
+        with pytest.raises(KeyboardInterrupt):
+            write_report(study, tmp_path)
+    assert report.read_text() == "older"
+
+
+def test_ctrl_c_in_a_terminal_leaves_it_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(benchmark.SPACE)
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *benchmark.SEARCH, "--epochs", "400"],
+        cwd=tmp_path,
+        stderr=theirs,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(benchmark.ROOT)},
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # what reading gives once the other end is closed
+        while part := os.read(terminal, 65536):
+            if b" of 400," not in shown and b" of 400," in shown + part:
+                process.send_signal(signal.SIGINT)  # an epoch is done
+            shown += part
+    os.close(terminal)
+    output, _ = process.communicate(timeout=benchmark.LAST_RESORT)
+    assert (process.returncode, output) == (130, b"")
+    last = shown.decode().splitlines()[-1]
+    assert "interrupted: 0 of 50 designs trained" in last
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l"), "the cursor is shown again"
+    assert b"Traceback" not in shown

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE = 30.0  # seconds until something that must appear is given up
+from tests.waiting import wait_until
 
 # Makes two pipes the file descriptors 3 and 4, whichever they were.
 _START = """
@@ -51,13 +50,13 @@ class Page:
 
     def wait_for(self, expression: str) -> Any:
         """The value of an expression as soon as it is true."""
-        deadline = time.monotonic() + PATIENCE
-        while not (value := self.evaluate(expression)):
-            if time.monotonic() > deadline:
-                text = self.evaluate("document.body.innerText")
-                raise AssertionError(f"{expression} is not so; shown: {text}; {self.problems}")
-            time.sleep(0.05)
-        return value
+        try:
+            return wait_until(lambda: self.evaluate(expression))
+        except AssertionError as error:
+            text = self.evaluate("document.body.innerText")
+            raise AssertionError(
+                f"{expression} is not so; shown: {text}; {self.problems}"
+            ) from error
 
     def click(self, element: str) -> None:
         """Clicks in the middle of the element that an expression gives."""
@@ -117,7 +116,7 @@ def chromium(directory: Path) -> Iterator[Page]:
     """A new tab in a new profile; the test is skipped where there is no Chromium."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
-        pytest.skip("Chromium is not installed")
+        pytest.skip("needs Chromium: install chromium")
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     options = [

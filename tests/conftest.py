@@ -5,13 +5,18 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from nas.study.location import StudyLocation
 from nas.study.request import SearchRequest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, since tests run side by side
 
-LAST_RESORT = 600  # seconds: ends a test that hangs, and says nothing of how long one may take
+# The same examples everywhere and each time, however slow the machine is.
+settings.register_profile(
+    "everywhere", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("everywhere")
 
 TINY_SPACE = """
 stages = [1, 2]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms import functional as torchvision
@@ -110,7 +110,6 @@ def test_every_offset_is_as_likely_in_each_direction_alone() -> None:
     assert all(abs(count - 5120 / 25) < 5 * (5120 / 25) ** 0.5 for count in counts.values())
 
 
-@settings(deadline=None)
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),
@@ -205,7 +204,6 @@ def center_of(covered: list[bool], size: int) -> int:
     return first + size // 2
 
 
-@settings(deadline=None)
 @given(
     augment=st.sampled_from(MIXES),
     alpha=st.floats(1e-3, 1e3),
@@ -228,7 +226,6 @@ def test_targets_of_mixed_images_are_shares_that_sum_to_one(
         assert ((batch.targets > 0).sum(dim=1) <= 2).all()
 
 
-@settings(deadline=None)
 @given(alpha=st.floats(1e-3, 1e3), count=st.integers(1, 24), seed=st.integers(0, 99))
 def test_mixup_blends_images_as_its_targets_say(alpha: float, count: int, seed: int) -> None:
     dataset = make_named_images(count)
@@ -238,7 +235,6 @@ def test_mixup_blends_images_as_its_targets_say(alpha: float, count: int, seed: 
         torch.testing.assert_close(batch.images_NCHW, blended, rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None)
 @given(alpha=st.floats(1e-3, 1e3), count=st.integers(2, 24), seed=st.integers(0, 99))
 def test_cutmix_targets_are_the_areas_of_a_box_and_of_what_is_around_it(
     alpha: float, count: int, seed: int
@@ -317,7 +313,6 @@ def test_the_global_generators_are_left_alone(augment: tuple[Augment, ...]) -> N
     assert states() == before
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 70), batch_size=st.integers(1, 80), epoch=st.integers(1, 1000))
 def test_an_epoch_shows_every_image_at_most_once(count: int, batch_size: int, epoch: int) -> None:
     dataset = make_named_images(count, height=2, width=2)

@@ -15,6 +15,7 @@ from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
 from nas.commands.arguments import whole_number, whole_numbers
 from nas.counting import count, layer_table
+from tests.waiting import PATIENCE
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 RESNET12 = ("--blocks", "2,1,1,1", "--channels", "64,128,256,512", "--pool", "4")
@@ -304,7 +305,7 @@ def test_module_and_command_are_the_same(capsys: Capture, tmp_path: Path) -> Non
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert (done.returncode, done.stdout, done.stderr) == (1, expected, "")
 

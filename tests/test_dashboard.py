@@ -33,7 +33,8 @@ from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.study.search import run_search
 from nas.study.storage import open_existing, read_study
 from tests.chromium import chromium
-from tests.conftest import LAST_RESORT, RequestOf, queue_design
+from tests.conftest import RequestOf, queue_design
+from tests.waiting import PATIENCE, wait_until
 
 EVIL = "<script>alert(1)</script>"
 BUDGET = 2_500
@@ -54,7 +55,7 @@ class Served:
         """What the dashboard's own API says of the study."""
         number = self.path.rsplit("/", 1)[1]
         with urllib.request.urlopen(
-            f"{self.address}/api/studies/{number}?after=0", timeout=20
+            f"{self.address}/api/studies/{number}?after=0", timeout=PATIENCE
         ) as answer:
             return json.load(answer)
 
@@ -62,7 +63,7 @@ class Served:
         self, path: str, method: str = "GET", body: str | None = None, **headers: str
     ) -> http.client.HTTPResponse:
         """The answer to any request, with its `content` read."""
-        with closing(http.client.HTTPConnection(HOST, self.port, timeout=20)) as connection:
+        with closing(http.client.HTTPConnection(HOST, self.port, timeout=PATIENCE)) as connection:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             answer.content = answer.read()  # type: ignore[attr-defined]
@@ -356,16 +357,13 @@ def test_the_command_finds_a_free_port_and_opens_the_browser(
             with os.fdopen(terminal, closefd=False) as lines:
                 address = lines.readline().split()[0]
             assert not address.startswith(f"http://{HOST}:8080/")
-            with urllib.request.urlopen(address, timeout=20) as page:
+            with urllib.request.urlopen(address, timeout=PATIENCE) as page:
                 assert b"Optuna Dashboard" in page.read()
-            for _ in range(200):
-                if opened.exists():
-                    break
-                threading.Event().wait(0.05)
+            wait_until(opened.exists)
             assert opened.read_text().strip() == address
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(LAST_RESORT)
+            process.wait(PATIENCE)
             os.close(terminal)
     assert process.returncode == 130
 

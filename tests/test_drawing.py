@@ -78,7 +78,7 @@ def check_inside(picture: ElementTree.Element) -> None:
         assert top - room <= y <= top + height + room
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(designs())
 def test_all_is_inside_for_any_design(design: tuple[Architecture, ImageInput]) -> None:
     picture = drawn(*design)

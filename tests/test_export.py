@@ -31,6 +31,7 @@ from nas.export.spec import ModelError, ModelSpec
 from nas.training.loop import evaluate, train
 from tests.export_kit import SMALL, make_network, make_spec, write_photos
 from tests.training_kit import CPU, make_config, normalized
+from tests.waiting import PATIENCE
 
 DEPLOY = Path(__file__).parent.parent / "docs" / "deploy.md"
 FILES = {"model.safetensors", "architecture.json", "model.onnx", "metrics.json", "README.md"}
@@ -387,7 +388,7 @@ def test_the_documented_programs_need_no_nas_and_compute_the_same(
         cwd=tmp_path,
         text=True,
         capture_output=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     *rows, results = done.stdout.splitlines()

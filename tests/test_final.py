@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,9 @@ from nas.study.search import run_search
 from nas.study.storage import read_study
 from nas.training.checkpoint import load_checkpoint
 from nas.training.loop import TrainingResult, train
-from tests.conftest import LAST_RESORT, TINY_SPACE
+from tests.conftest import TINY_SPACE
 from tests.files_kit import killed_writer, living_writer, unfinished
+from tests.waiting import PATIENCE, wait_until
 
 STUDY = "digits-5M"
 
@@ -386,11 +386,7 @@ def final(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def wait_for_a_checkpoint(process: "subprocess.Popen[str]", folder: Path) -> None:
-    deadline = time.monotonic() + LAST_RESORT
-    while not list(folder.glob("studies/*/final/runs/*/checkpoint.pt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: list(folder.glob("studies/*/final/runs/*/checkpoint.pt")), process)
 
 
 def test_killed_and_run_again_gives_the_uninterrupted_result(folder: Path) -> None:
@@ -452,7 +448,7 @@ def test_ctrl_c_ends_it_and_workers_with_nothing_lost(folder: Path) -> None:
     process = final("--epochs", "400", "--top", "1", "--seeds", "2", "--workers", "2")
     wait_for_a_checkpoint(process, folder)
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=LAST_RESORT)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     assert output == ""
     assert errors.splitlines()[-1] == "interrupted; the same command continues"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import nas
+from tests.waiting import PATIENCE
 
 ROOT = Path(nas.__file__).parent
 ORDER = (
@@ -97,7 +98,7 @@ def loaded_by(module: str) -> set[str]:
     """Which of the heavy packages are loaded once a fresh Python imported the module."""
     code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     return set(json.loads(done.stdout)) & set(HEAVY)
 

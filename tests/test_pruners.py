@@ -17,7 +17,7 @@ RUNG = 3
 Direction = Literal["maximize", "minimize"]
 SCORES = st.floats(0, 1)
 MANY = st.lists(SCORES, max_size=20)
-quick = settings(deadline=None, max_examples=50)
+quick = settings(max_examples=50)
 KEEPS = st.sampled_from([0.25, 0.5, 0.8, 1.0])
 
 

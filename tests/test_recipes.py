@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
@@ -279,7 +279,6 @@ def test_a_named_recipe_survives_json(name: str, task: Task) -> None:
     assert_survives_json(RECIPES[name](task))
 
 
-@settings(deadline=None)
 @given(
     epochs=st.integers(1, 1000),
     batch_size=st.integers(1, 10_000),
@@ -323,14 +322,12 @@ def our_rates(steps: int, **changes: object) -> list[float]:
 LENGTHS = st.integers(1, 200)
 
 
-@settings(deadline=None)
 @given(steps=LENGTHS)
 def test_cosine_without_warm_up_is_torchs(steps: int) -> None:
     expected = torch_rates(lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=steps), steps)
     assert our_rates(steps, schedule="cosine", warmup=0.0) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(steps=LENGTHS, sixteenths=st.lists(st.integers(1, 15), unique=True).map(sorted))
 def test_step_is_torchs_at_the_same_milestones(steps: int, sixteenths: list[int]) -> None:
     milestones = [math.ceil(steps * i / 16) for i in sixteenths]
@@ -339,14 +336,12 @@ def test_step_is_torchs_at_the_same_milestones(steps: int, sixteenths: list[int]
     assert our_rates(steps, schedule="step", milestones=shares) == pytest.approx(expected)
 
 
-@settings(deadline=None)
 @given(steps=LENGTHS)
 def test_constant_is_torchs(steps: int) -> None:
     expected = torch_rates(lambda o: lr_scheduler.ConstantLR(o, factor=1.0), steps)
     assert our_rates(steps, schedule="constant") == expected == [1.0] * steps
 
 
-@settings(deadline=None)
 @given(quarters=st.integers(1, 50), share=st.sampled_from([0.25, 0.5, 0.75]))
 @pytest.mark.parametrize("schedule", [Schedule.COSINE, Schedule.TRIANGLE])
 def test_the_warm_up_and_what_follows_are_torchs(
@@ -370,7 +365,6 @@ def test_the_warm_up_and_what_follows_are_torchs(
     assert found[peak] == 1.0
 
 
-@settings(deadline=None)
 @given(
     steps=st.integers(1, 2000),
     warmup=st.floats(0, 0.99),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 import torch
 from filelock import FileLock
 from optuna.pruners import NopPruner
@@ -40,7 +41,8 @@ from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult, TrainingResult, train
 from nas.training.resuming import EpochCheckpoint
 from tests.conftest import RequestOf
-from tests.test_search import start_processes, trials_in, wait_until
+from tests.test_search import start_processes, trials_in
+from tests.waiting import PATIENCE, wait_until
 
 CPU = torch.device("cpu")
 DESIGN = Architecture(blocks=(1,), channels=(4,), kernels=(3,), shortcut_kernels=(1,), pool=4)
@@ -71,7 +73,7 @@ class Listening(Observer):
 
 @contextmanager
 def changing(location: StudyLocation) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(location.path or "", timeout=60)) as database, database:
+    with closing(sqlite3.connect(location.path or "", timeout=PATIENCE)) as database, database:
         yield database
 
 
@@ -300,9 +302,16 @@ def test_a_heart_beats_for_its_own_trial_only(database: Database, tmp_path: Path
     location = StudyLocation.at("parts", studies_dir=tmp_path)
     silence(location, 1000)
     assert database.silences()[trial_id] >= 1000
-    with Heart(lambda: database.engine, "another", grace=0.05) as heart:
+    beats: list[int] = []
+
+    def engine() -> sqlalchemy.Engine:
+        beats.append(1)
+        return database.engine
+
+    with Heart(engine, "another", grace=0.05) as heart:
         heart.trial_id = trial_id
-        time.sleep(0.2)  # many beats
+        before = len(beats)
+        wait_until(lambda: len(beats) > before + 3)
         assert database.silences()[trial_id] >= 1000
     with Heart(lambda: database.engine, "first", grace=0.05) as heart:
         heart.trial_id = trial_id
@@ -312,7 +321,7 @@ def test_a_heart_beats_for_its_own_trial_only(database: Database, tmp_path: Path
 
 def test_a_worker_that_could_not_be_heard_judges_nobody(database: Database, tmp_path: Path) -> None:
     with Heart(lambda: database.engine, "me", grace=0.6) as heart:
-        assert heart.may_judge
+        wait_until(lambda: heart.may_judge)
         with changing(StudyLocation.at("parts", studies_dir=tmp_path)) as other:
             other.execute("BEGIN EXCLUSIVE")
             wait_until(lambda: not heart.may_judge)
@@ -373,11 +382,11 @@ def test_only_a_silent_worker_of_another_machine_is_given_up(request_of: Request
 def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
     request_of: RequestOf,
 ) -> None:
-    request = request_of(trials=1, epochs=150)
-    long = start_processes(1, request)
+    request = request_of(trials=1, epochs=30)
+    long = start_processes(1, request, pause=0.5)  # a checkpoint is worth a second of training
     location = request.location_for("digits")
     folder = request.checkpoints_for(location)
-    wait_until(lambda: folder.is_dir() and any(folder.glob("*.pt")))
+    wait_until(lambda: folder.is_dir() and any(folder.glob("*.pt")), long)
 
     class Waiting(Listening):
         def waiting(self, running: int) -> None:
@@ -391,7 +400,7 @@ def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
     assert (waits, begins, ends) == ("waits for 1", "0 begins", "0 trained")
     assert int(goes_on.removeprefix("0 goes on after ")) > 0
     assert trial.outcome is Outcome.TRAINED
-    assert [epoch for epoch, _ in trial.curve] == list(range(1, 151))
+    assert [epoch for epoch, _ in trial.curve] == list(range(1, 31))
     assert not folder.parent.exists()
 
 
@@ -415,10 +424,10 @@ def test_an_interrupted_design_goes_on_from_its_last_epoch(request_of: RequestOf
 
 
 def test_a_worker_stopped_for_too_long_goes_on_with_another_trial(request_of: RequestOf) -> None:
-    request = request_of(trials=2, epochs=60, max_parameters=4_000)
-    stopped = start_processes(1, request)
+    request = request_of(trials=2, epochs=8, max_parameters=4_000)
+    stopped = start_processes(1, request, pause=0.5)
     location = request.location_for("digits")
-    wait_until(lambda: trials_in(location, "RUNNING") == 1)
+    wait_until(lambda: trials_in(location, "RUNNING") == 1, stopped)
     stopped.send_signal(signal.SIGSTOP)
     silence(location, 100)  # it has been stopped for so long
 
@@ -429,7 +438,7 @@ def test_a_worker_stopped_for_too_long_goes_on_with_another_trial(request_of: Re
 
     listening = Reviving()
     run_search(dataclasses.replace(request, trials=1), listening)
-    output, errors = stopped.communicate(timeout=60)
+    output, errors = stopped.communicate(timeout=PATIENCE)
     assert listening.heard[0] == "0 begins"
     assert listening.heard[-1] == "0 trained"
     assert stopped.returncode == 0, errors

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.architecture import Architecture, ImageInput
@@ -475,7 +475,6 @@ class TestEscaping:
             ),
         )
 
-    @settings(deadline=None)
     @given(st.text(min_size=1) | st.sampled_from([EVIL, "</script>", "<!--", "'\"><b>"]))
     def test_no_text_becomes_markup(self, text: str) -> None:
         assert (

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.browser
 def browser() -> Iterator[Browser]:
     executable = find_browser()
     if executable is None:
-        pytest.skip("Chromium is not installed")
+        pytest.skip("needs Chromium: install chromium")
     with Browser(executable) as browser:
         yield browser
 
@@ -280,7 +280,7 @@ def test_figures_become_pictures(report: Path, tmp_path: Path) -> None:
         assert int.from_bytes(content[16:20], "big") == 2000
 
 
-@pytest.mark.skipif("NAS_AXE" not in os.environ, reason="NAS_AXE names no axe.min.js")
+@pytest.mark.skipif("NAS_AXE" not in os.environ, reason="needs axe-core: NAS_AXE=.../axe.min.js")
 def test_axe_finds_nothing(empty: Page, report: Path) -> None:
     axe = Path(os.environ["NAS_AXE"]).read_text(encoding="utf-8")
     page = empty

@@ -136,7 +136,7 @@ def test_all_designs_of_a_space_are_proposed_before_one_is_repeated(sampler: str
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**32 - 1), running=st.booleans())
 def test_on_any_search_space_proposals_are_feasible_and_new(
     sampler: str, seed: int, running: bool

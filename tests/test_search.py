@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,8 @@ from nas.study.search import (
 from nas.study.storage import begin_search, read_study
 from nas.training.config import TrainingConfig
 from nas.training.loop import EpochResult, TrainingResult, train
-from tests.conftest import LAST_RESORT, RequestOf, queue_design
+from tests.conftest import RequestOf, queue_design
+from tests.waiting import PATIENCE
 
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
 
@@ -399,10 +399,13 @@ def test_a_second_search_of_the_same_study_joins_it(request_of: RequestOf) -> No
 
 
 _SEARCHES = """
-import json, os, sys, torch
-from pathlib import Path
+import json, os, sys, time, torch
 from nas.study.request import SearchRequest
-from nas.study.search import run_search
+from nas.study.search import Observer, run_search
+
+class Slow(Observer):
+    def epoch_ended(self, *_):
+        time.sleep(float(sys.argv[3]))
 
 children = []
 for _ in range(int(sys.argv[1]) - 1):  # imported once: that takes longer than the searches
@@ -411,17 +414,22 @@ for _ in range(int(sys.argv[1]) - 1):  # imported once: that takes longer than t
         children.clear()
         break
 torch.set_num_threads(1)
-result = run_search(SearchRequest(**json.loads(sys.argv[2])))
+result = run_search(SearchRequest(**json.loads(sys.argv[2])), Slow())
 print(json.dumps([result.ending, result.newly_trained]), flush=True)
 sys.exit(sum(os.waitpid(child, 0)[1] for child in children) != 0)
 """
 
 
-def start_processes(count: int, request: SearchRequest) -> "subprocess.Popen[str]":
-    """Starts searches, each a process; every one prints how it ended and what it trained."""
+def start_processes(
+    count: int, request: SearchRequest, pause: float = 0.0
+) -> "subprocess.Popen[str]":
+    """Starts searches, each a process; every one prints how it ended and what it trained.
+
+    With a pause after every epoch, in seconds, trials take their time on a fast machine too.
+    """
     values = json.dumps(dataclasses.asdict(request), default=str)
     return subprocess.Popen(
-        [sys.executable, "-c", _SEARCHES, str(count), values],
+        [sys.executable, "-c", _SEARCHES, str(count), values, str(pause)],
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -433,7 +441,7 @@ def test_four_processes_on_a_new_study_train_exactly_what_was_asked_for(
 ) -> None:
     request = request_of(trials=12, max_parameters=4_000)
     processes = start_processes(4, request)
-    output, errors = processes.communicate(timeout=120)
+    output, errors = processes.communicate(timeout=PATIENCE)
     assert processes.returncode == 0, errors
     answers = [json.loads(line) for line in output.splitlines()]
     assert len(answers) == 4
@@ -458,13 +466,6 @@ def trials_in(location: StudyLocation, state: str) -> int:
             return int(database.execute(query, (state,)).fetchone()[0])
         except sqlite3.OperationalError:
             return 0  # the tables are not made yet
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LAST_RESORT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_study_is_one_file_that_opens_where_nothing_can_be_written(
@@ -525,9 +526,13 @@ def test_a_database_that_goes_away_in_a_trial_ends_the_search_in_one_line(
 
 
 def test_time_over_starts_no_new_trial(request_of: RequestOf) -> None:
-    result = run_search(request_of(trials=50, timeout=0.2))
+    class Slow(Observer):
+        def trial_started(self, number: int, *_: object) -> None:
+            time.sleep(0.3)  # longer than the search may take
+
+    result = run_search(request_of(trials=3, timeout=0.2), Slow())
     assert result.ending is SearchEnding.TIMEOUT
-    assert result.study.trained < 50
+    assert result.study.trained <= 1  # none where the time was over before the first
 
 
 def test_the_random_sampler_gives_other_designs(request_of: RequestOf) -> None:

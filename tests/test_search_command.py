@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +19,8 @@ import pytest
 from PIL import Image
 
 from nas.commands import main
-from tests.conftest import LAST_RESORT, TINY_SPACE
+from tests.conftest import TINY_SPACE
+from tests.waiting import PATIENCE, wait_until
 
 FAST = ["--dataset", "digits", "--epochs", "1", "--subset", "0.1", "--space", "tiny.toml"]
 
@@ -316,7 +316,7 @@ def test_a_study_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 def start_search(*arguments: str, trials: int = 50) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "nas.search", "--budget", "5M", "--trials", str(trials)]
     return subprocess.Popen(
-        [*command, *FAST, "--epochs", "60", *arguments],
+        [*command, *FAST, "--epochs", "200", *arguments],
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -324,20 +324,20 @@ def start_search(*arguments: str, trials: int = 50) -> "subprocess.Popen[str]":
     )
 
 
-def wait_for_a_running_trial(database: Path) -> None:
+def wait_for_a_running_trial(process: "subprocess.Popen[str]", database: Path) -> None:
     """Until a trial of the study has reported an epoch."""
-    deadline = time.monotonic() + LAST_RESORT
-    while time.monotonic() < deadline:
-        if database.exists():
-            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-                try:
-                    query = "SELECT count(*) FROM trial_intermediate_values"
-                    if connection.execute(query).fetchone()[0]:
-                        return
-                except sqlite3.OperationalError:
-                    pass  # the tables are not made yet
-        time.sleep(0.05)
-    raise AssertionError("no trial began")
+
+    def has_reported() -> bool:
+        if not database.exists():
+            return False
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            try:
+                query = "SELECT count(*) FROM trial_intermediate_values"
+                return bool(connection.execute(query).fetchone()[0])
+            except sqlite3.OperationalError:
+                return False  # the tables are not made yet
+
+    wait_until(has_reported, process)
 
 
 def states() -> list[str]:
@@ -349,15 +349,15 @@ def states() -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals) -> None:
     process = start_search()
-    wait_for_a_running_trial(Path("studies/digits-5M.db"))
+    wait_for_a_running_trial(process, Path("studies/digits-5M.db"))
     process.send_signal(number)
-    _, errors = process.communicate(timeout=LAST_RESORT)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs trained")
     assert states() == ["FAIL", "WAITING"]
-    again = start_search("--timeout", "1", trials=1)
-    output, errors = again.communicate(timeout=LAST_RESORT)
+    again = start_search(trials=1)
+    output, errors = again.communicate(timeout=PATIENCE)
     assert again.returncode == 0, errors
     assert "trials  1 trained to the end, 1 interrupted and queued again" in output
     assert states() == ["FAIL", "COMPLETE"]
@@ -366,15 +366,17 @@ def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals) -> None:
 def test_sigterm_before_the_search_has_begun_is_as_ctrl_c(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "tiny.fifo")  # the search waits for what it says
     process = start_search("--space", "tiny.fifo")
-    writing = None
-    while writing is None and process.poll() is None:
+
+    def opened() -> int | None:
         with contextlib.suppress(OSError):  # nobody reads yet
-            writing = os.open("tiny.fifo", os.O_WRONLY | os.O_NONBLOCK)
-        time.sleep(0.05)
+            return os.open("tiny.fifo", os.O_WRONLY | os.O_NONBLOCK)
+        return None
+
+    writing = wait_until(opened, process)
+    assert writing is not None
     process.terminate()
-    if writing is not None:
-        os.close(writing)
-    _, errors = process.communicate(timeout=LAST_RESORT)
+    os.close(writing)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (130, "interrupted\n")
 
 
@@ -393,7 +395,7 @@ def test_in_a_terminal_a_panel_shows_where_the_search_stands(tmp_path: Path) -> 
         while part := os.read(parent, 65536):
             shown += part
     os.close(parent)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert process.returncode == 0, text
     assert "Traceback" not in text

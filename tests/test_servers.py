@@ -26,6 +26,7 @@ from nas.study.storage import read_study
 from nas.training.loop import EpochResult
 from tests.conftest import RequestOf
 from tests.test_search import start_processes
+from tests.waiting import PATIENCE
 
 
 def found(program: str) -> str | None:
@@ -107,7 +108,7 @@ def test_four_processes_on_a_new_study_of_a_server_train_exactly_what_was_asked_
 ) -> None:
     request = request_of(trials=12, max_parameters=4_000, storage=postgres.url, study="shared")
     processes = start_processes(4, request)
-    _, errors = processes.communicate(timeout=120)
+    _, errors = processes.communicate(timeout=PATIENCE)
     assert processes.returncode == 0, errors
     study = read_study(request.location_for("digits"))
     assert study.trained == 12

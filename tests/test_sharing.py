@@ -44,7 +44,7 @@ from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult
 from nas.training.resuming import EpochCheckpoint
 from tests.conftest import RequestOf
-from tests.test_search import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 CPU = torch.device("cpu")
 
@@ -75,15 +75,15 @@ class Process:
 
     def wait_for_it(self) -> None:
         """Returns once it has the lock."""
-        assert self.channel.poll(60)
+        assert self.channel.poll(PATIENCE)
         assert self.channel.recv() == "in"
 
     def leave(self) -> tuple[float, float]:
         """Lets it give up the lock and end; when it got it and when it gave it up."""
         self.channel.send("leave")
-        assert self.channel.poll(60)
+        assert self.channel.poll(PATIENCE)
         entered, left = self.channel.recv()
-        self.process.join(60)
+        self.process.join(PATIENCE)
         return entered, left
 
 
@@ -183,7 +183,7 @@ def test_a_process_that_ends_while_it_waits_holds_nobody_up(
     wait_until_asked_for_alone(tmp_path)
     os.kill(waiting.process.pid or 0, number)
     if number == signal.SIGINT:
-        assert waiting.channel.poll(60)
+        assert waiting.channel.poll(PATIENCE)
         assert waiting.channel.recv() == "interrupted"
     second = start("beside others")
     second.wait_for_it()
@@ -215,7 +215,7 @@ def test_two_that_run_out_of_memory_at_once_are_alone_one_after_the_other() -> N
         one.wait_for_it()
     for one in both:
         one.channel.send("fail")
-    (channel,) = wait([one.channel for one in both], 60)
+    (channel,) = wait([one.channel for one in both], PATIENCE)
     first, second = sorted(both, key=lambda one: one.channel is not channel)
     first.wait_for_it()
     (_, first_left) = first.leave()

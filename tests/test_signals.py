@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,6 +25,7 @@ from nas.report.page import write_report
 from nas.runtime import signals
 from nas.study.location import StudyLocation
 from nas.study.storage import read_study
+from tests.waiting import PATIENCE, wait_until
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -48,10 +48,7 @@ def when_waiting(act: Callable[[], None]) -> threading.Thread:
     assert main is not None
 
     def run() -> None:
-        deadline = time.monotonic() + 60
-        while not waits(sys._current_frames()[main]):
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        wait_until(lambda: waits(sys._current_frames()[main]))
         act()
 
     thread = threading.Thread(target=run)
@@ -218,7 +215,7 @@ def test_a_second_signal_ends_the_process_in_a_long_call_too() -> None:
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(benchmark.LAST_RESORT) == 130
+    assert process.wait(PATIENCE) == 130
     assert process.communicate() == ("", "")
 
 
@@ -241,7 +238,7 @@ def test_where_a_second_signal_is_no_end_cleaning_up_goes_on() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=benchmark.LAST_RESORT)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output, errors) == (0, "cleaned up\n", "")
 
 
@@ -251,7 +248,7 @@ def test_importing_nas_changes_no_handler() -> None:
         "print(signal.getsignal(signal.SIGINT) is before, signal.getsignal(signal.SIGTERM) == 0,\n"
         "      threading.active_count())"
     )
-    output, _ = program(code).communicate(timeout=benchmark.LAST_RESORT)
+    output, _ = program(code).communicate(timeout=PATIENCE)
     assert output == "True True 1\n"
 
 
@@ -262,7 +259,7 @@ def test_a_signal_while_a_command_loads_is_one_line(tmp_path: Path, command: str
     case = benchmark.Case(command, arguments, lambda folder: None)
     process = benchmark.start(case, tmp_path)  # returns as soon as signals are heard
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=benchmark.LAST_RESORT)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output, errors) == (130, "", "interrupted\n")
 
 
@@ -296,7 +293,7 @@ def test_a_hanging_file_does_not_hold_a_signal_up(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=benchmark.LAST_RESORT)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (130, "")
     with contextlib.suppress(OSError):
         os.close(os.open(tmp_path / "hangs.png", os.O_WRONLY | os.O_NONBLOCK))

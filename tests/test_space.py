@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nas.architecture import Architecture, ImageInput
@@ -133,14 +133,12 @@ def test_limit_below_1_is_refused(value: int) -> None:
 # Designs of a space, against all combinations
 
 
-@settings(deadline=None)
 @given(spaces())
 def test_smallest_has_the_fewest_parameters(space: SearchSpace) -> None:
     fewest = min(count(a, space.input).parameters for a in all_designs(space))
     assert count(space.smallest(), space.input).parameters == fewest
 
 
-@settings(deadline=None)
 @given(limited_spaces())
 def test_smallest_within_limits_has_the_fewest_parameters_there(
     case: tuple[SearchSpace, Limits, list[Architecture]],
@@ -152,7 +150,6 @@ def test_smallest_within_limits_has_the_fewest_parameters_there(
     assert smallest.parameters == fewest
 
 
-@settings(deadline=None)
 @given(limited_spaces())
 def test_designs_are_all_that_are_within_the_limits_each_once(
     case: tuple[SearchSpace, Limits, list[Architecture]],
@@ -163,7 +160,6 @@ def test_designs_are_all_that_are_within_the_limits_each_once(
     assert set(keys) == {a.key for a in expected}
 
 
-@settings(deadline=None)
 @given(limited_spaces(), st.integers(0, 2**32))
 def test_draw_is_within_the_limits(
     case: tuple[SearchSpace, Limits, list[Architecture]], seed: int
@@ -280,7 +276,6 @@ def test_default_space_of_cifar10_holds_networks_of_the_budget() -> None:
     assert budget.allow(count(space.architecture(stages, values), CIFAR10))
 
 
-@settings(deadline=None)
 @given(spaces())
 def test_to_dict_survives_json(space: SearchSpace) -> None:
     values = space.to_dict()

@@ -5,7 +5,6 @@ import random
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from nas.study.processes import is_alive, worker_name
 from nas.study.proposals import Proposals, mark_excess
 from nas.study.standing import Tally
 from nas.study.summaries import Summary
+from tests.waiting import wait_until
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
@@ -192,10 +192,7 @@ def test_a_killed_process_is_gone_before_its_parent_asks() -> None:
         name = process.stdout.readline().strip()
         assert is_alive(name)
         process.kill()
-        deadline = time.monotonic() + 20
-        while is_alive(name):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: not is_alive(name))
 
 
 def test_unseen_designs_are_found_to_the_last(tiny_space: Path) -> None:

@@ -19,7 +19,8 @@ from nas.model import build
 from nas.training.checkpoint import load_checkpoint
 from nas.training.config import Augment, Optimizer
 from nas.training.loop import evaluate
-from tests.conftest import LAST_RESORT, TINY_SPACE
+from tests.conftest import TINY_SPACE
+from tests.waiting import PATIENCE, wait_until
 
 DESIGN = ["--blocks", "1,1", "--channels", "8,16", "--pool", "4"]
 DIGITS = ["--dataset", "digits", "--subset", "0.2"]
@@ -208,14 +209,11 @@ def start(out: str, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def wait_for_epochs(folder: str, epochs: int) -> None:
-    deadline = time.monotonic() + LAST_RESORT
+def wait_for_epochs(process: "subprocess.Popen[str]", folder: str, epochs: int) -> None:
     path = Path(folder, "metrics.json")
-    while time.monotonic() < deadline:
-        if path.exists() and len(json.loads(path.read_text())["epochs"]) >= epochs:
-            return
-        time.sleep(0.002)
-    raise AssertionError(f"no {epochs} epochs in {folder}")
+    wait_until(
+        lambda: path.exists() and len(json.loads(path.read_text())["epochs"]) >= epochs, process
+    )
 
 
 def same(first: Any, second: Any) -> bool:
@@ -233,17 +231,17 @@ def same(first: Any, second: Any) -> bool:
 @pytest.mark.slow
 def test_a_killed_run_continued_equals_one_that_was_not() -> None:
     whole = start("whole")
-    _, errors = whole.communicate(timeout=300)
+    _, errors = whole.communicate(timeout=PATIENCE)
     assert whole.returncode == 0, errors
     for epochs, pause in ((2, 0.0), (5, 0.08)):  # right after a checkpoint, and within an epoch
         process = start("parts", "--resume")
-        wait_for_epochs("parts", epochs)
+        wait_for_epochs(process, "parts", epochs)
         time.sleep(pause)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert len(load_checkpoint(Path("parts/last.pt"))["run"]["history"]) < 12
     process = start("parts", "--resume")
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     for name in ("last.pt", "best.pt"):
         assert same(load_checkpoint(Path("whole", name)), load_checkpoint(Path("parts", name)))
@@ -254,8 +252,8 @@ def test_a_killed_run_continued_equals_one_that_was_not() -> None:
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on() -> None:
     process = start("run")
-    wait_for_epochs("run", 1)
+    wait_for_epochs(process, "run", 1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=LAST_RESORT)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted; the same command with --resume continues"

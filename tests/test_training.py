@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -37,6 +37,7 @@ from nas.training.loop import (
 )
 from nas.training.schedules import rate
 from tests.training_kit import CPU, make_config, make_dataset, make_model, normalized
+from tests.waiting import PATIENCE
 
 EVERYTHING = (
     Augment.CROP,
@@ -521,7 +522,6 @@ def test_a_checkpoint_without_a_version_is_refused(tmp_path: Path) -> None:
     assert_refused(path, "got")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60))
 @example(b".")
 @example(b"\x80\x02e")
@@ -570,7 +570,7 @@ def test_an_older_checkpoint_survives_a_full_disk(checkpoint: Path) -> None:
         [sys.executable, "-c", FULL_DISK, str(checkpoint)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert checkpoint.read_bytes() == before
     assert [path.name for path in checkpoint.parent.iterdir()] == ["last.pt"]

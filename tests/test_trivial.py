@@ -92,7 +92,7 @@ def test_moves_reach_the_whole_width_or_height() -> None:
     assert torch.equal(space[Operation.ROTATE], magnitudes(32, 32, CPU)[Operation.ROTATE])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 3, 4]), st.integers(0, 2**32))
 def test_a_batch_is_its_images_one_at_a_time(
     height: int, width: int, channels: int, seed: int

@@ -19,8 +19,9 @@ from nas.study.request import SearchRequest
 from nas.study.search import Observer, Opening, run_search
 from nas.study.storage import read_study
 from nas.study.team import Post, posts_for
-from tests.conftest import LAST_RESORT, TINY_SPACE, RequestOf
-from tests.test_search import trials_in, wait_until
+from tests.conftest import TINY_SPACE, RequestOf
+from tests.test_search import trials_in
+from tests.waiting import PATIENCE, wait_until
 
 
 def test_workers_train_exactly_what_was_asked_for_and_are_heard_as_one(
@@ -105,7 +106,7 @@ def test_killed_workers_a_killed_parent_and_ctrl_c(tmp_path: Path) -> None:
     wait_until(lambda: len({p for p in processes_of(location) if not ended(p)}) == 2)
     workers = processes_of(location)
     os.killpg(search.pid, signal.SIGINT)  # what a terminal does
-    _, errors = search.communicate(timeout=LAST_RESORT)
+    _, errors = search.communicate(timeout=PATIENCE)
     assert search.returncode == 130, errors
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs trained")
@@ -131,7 +132,7 @@ def test_sigterm_is_as_ctrl_c(tmp_path: Path, request_of: RequestOf, everyone: b
         os.killpg(search.pid, signal.SIGTERM)
     else:
         search.terminate()
-    output, errors = search.communicate(timeout=LAST_RESORT)
+    output, errors = search.communicate(timeout=PATIENCE)
     assert search.returncode == 130, errors
     assert output == ""
     assert not any(word in errors for word in ("Traceback", "ignored", "worker ", "killed"))

@@ -107,6 +107,7 @@ def run(options: argparse.Namespace) -> int:
     from nas.training.folder import RunPlan, train_in_folder
     from nas.training.loop import Ending, best_epoch, task_of
 
+    signals.check()  # one that came while these were loaded
     device = open_device(options.device)
     dataset = load_dataset(
         dataset_name,

@@ -70,6 +70,7 @@ def _dashboard(options: argparse.Namespace) -> "Dashboard":
     )
     from nas.dashboard.server import make_dashboard
 
+    signals.check()  # one that came while that was loaded
     for port in (_PORT, 0) if options.port is None else (options.port,):
         try:
             return make_dashboard(

@@ -103,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
     from nas.study.location import StudyLocation, check_directory
     from nas.study.storage import read_study
 
+    signals.check()  # one that came while these were loaded
     check_directory("--reports-dir", options.reports_dir)
     if request.recipe == "long" and request.epochs is not None and request.epochs < _SHORT:
         print(

@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     from nas.export.loading import load
     from nas.runtime.devices import open_device
 
+    signals.check()  # one that came while these were loaded
     model = load(options.model, device=open_device(options.device))
     files, failures = _files(options.images)
     for failure in failures:

@@ -145,6 +145,7 @@ def run(options: argparse.Namespace) -> int:
     from nas.report.page import write_report
     from nas.study.search import SearchFailed, run_search
 
+    signals.check()  # one that came while these were loaded
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the progress says it all
     progress = make_progress(request)
     try:

@@ -114,6 +114,7 @@ def run(options: argparse.Namespace) -> int:
     from nas.training.folder import RunPlan, train_in_folder
     from nas.training.loop import Ending, best_epoch, task_of
 
+    signals.check()  # one that came while these were loaded
     device = open_device(options.device)
     precision = choose(options.precision, device)
     of_study = subject.precision

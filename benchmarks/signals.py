@@ -137,6 +137,14 @@ def hears(process: int, number: signal.Signals) -> bool:
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
+def is_over(process: int) -> bool:
+    """Whether a child has ended, though its memory may still be given back; signals change nothing.
+
+    Its parent has not asked for its status yet.
+    """
+    return not Path(f"/proc/{process}/cmdline").read_bytes()
+
+
 def made(folder: Path, study: Path | None) -> Path:
     """A new folder for a command, with a study in it if it needs one."""
     (folder / "studies").mkdir(parents=True)
@@ -162,7 +170,7 @@ def interrupted(case: Case, folder: Path, number: signal.Signals, seconds: float
     """
     process = start(case, folder)
     time.sleep(seconds)
-    if process.poll() is None:
+    if not is_over(process.pid):
         if number is signal.SIGINT:
             os.killpg(process.pid, number)
         else:

@@ -39,7 +39,9 @@ INITDB, PG_CTL = found("initdb"), found("pg_ctl")
 
 pytestmark = [
     pytest.mark.postgres,
-    pytest.mark.skipif(not INITDB or not PG_CTL, reason="needs PostgreSQL's initdb and pg_ctl"),
+    pytest.mark.skipif(
+        not INITDB or not PG_CTL, reason="needs PostgreSQL's initdb and pg_ctl: install postgresql"
+    ),
 ]
 
 
@@ -57,7 +59,7 @@ class Server:
 @pytest.fixture
 def postgres() -> Iterator[Server]:
     """A server of its own, empty."""
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="needs psycopg: pip install psycopg[binary]")
     with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to other users
         user = None
         if os.geteuid() == 0:  # PostgreSQL refuses to be run by root

@@ -24,6 +24,7 @@ from tests.waiting import PATIENCE, wait_until
 
 DESIGN = ["--blocks", "1,1", "--channels", "8,16", "--pool", "4"]
 DIGITS = ["--dataset", "digits", "--subset", "0.2"]
+EPOCHS = 20  # of runs that are killed long before their end
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +201,7 @@ def start(out: str, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "nas.train", *DESIGN, "--dataset", "digits", *rich),
-            *("--epochs", "12", "--out", out, *arguments),
+            *("--epochs", str(EPOCHS), "--out", out, *arguments),
         ],
         text=True,
         stdout=subprocess.PIPE,
@@ -239,7 +240,7 @@ def test_a_killed_run_continued_equals_one_that_was_not() -> None:
         time.sleep(pause)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert len(load_checkpoint(Path("parts/last.pt"))["run"]["history"]) < 12
+        assert len(load_checkpoint(Path("parts/last.pt"))["run"]["history"]) < EPOCHS
     process = start("parts", "--resume")
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from scipy.io import savemat
 from torchvision import datasets
 
 from nas.architecture import ImageInput
@@ -668,7 +669,6 @@ def test_mnist_in_its_own_format(tmp_path: Path, name: str, folder: str) -> None
 
 @pytest.mark.usefixtures("offline")
 def test_svhn_in_its_own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    savemat = pytest.importorskip("scipy.io").savemat
     parts = dict(datasets.SVHN.split_list)
     for part, count in (("train", 50), ("test", 20)):
         path = tmp_path / f"{part}_32x32.mat"

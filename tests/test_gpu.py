@@ -25,7 +25,10 @@ from tests.training_kit import make_dataset
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available(),
+        reason="needs an NVIDIA GPU that torch can use: see nas doctor",
+    ),
 ]
 CUDA = torch.device("cuda", 0)
 INPUT = ImageInput(channels=3, height=32, width=32, classes=10)

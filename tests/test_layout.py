@@ -1,7 +1,10 @@
 import ast
 import json
+import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,3 +177,39 @@ def test_a_model_is_loaded_without_what_searches_need() -> None:
 
 def test_heavy_packages_would_be_seen() -> None:
     assert "torch" in loaded_by("nas.model")
+
+
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "optuna_dashboard": "optuna-dashboard"}
+# Tools without an import, and what SQLAlchemy and pandas load or are checked with.
+NOT_IMPORTED = {"mypy", "pandas-stubs", "psycopg", "pytest-xdist", "ruff"}
+
+
+def declared(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9-]", requirement)[0] for requirement in requirements}
+
+
+def imported(*folders: str) -> set[str]:
+    """The distributions that files of these folders import."""
+    files = [path for folder in folders for path in (ROOT.parent / folder).rglob("*.py")]
+    own = {"nas", "tests", *(path.stem for path in files)}
+    names = {
+        name.partition(".")[0]
+        for path in files
+        for name in imports(os.path.relpath(path, ROOT))
+        if not name.startswith("_")
+    }
+    return {DISTRIBUTIONS.get(name, name) for name in names - own - sys.stdlib_module_names}
+
+
+def test_what_is_imported_is_declared_and_nothing_else() -> None:
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    needed = declared(project["dependencies"])
+    for_tests = declared(project["optional-dependencies"]["test"])
+    assert imported("nas") == needed
+    assert imported("tests", "benchmarks") - needed == for_tests - NOT_IMPORTED
+
+
+def test_every_requirement_has_a_lowest_version() -> None:
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    for requirement in (*project["dependencies"], *project["optional-dependencies"]["test"]):
+        assert ">=" in requirement

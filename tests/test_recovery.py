@@ -456,7 +456,7 @@ def small_disk(directory: Path, size: str) -> Iterator[None]:
     mount = shutil.which("mount")
     options = [*("-t", "tmpfs", "-o", f"size={size}", "tmpfs"), str(directory)]
     if mount is None or subprocess.run([mount, *options], capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system: run as root")
+        pytest.skip("needs the right to mount a file system: run it as root")
     try:
         yield
     finally:

@@ -186,7 +186,6 @@ def test_bad_options_are_one_line(
 def test_no_error_prints_the_password_of_a_url(
     capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
-    pytest.importorskip("psycopg", reason="needs psycopg: pip install psycopg[binary]")
     secret = "hush4711"
     arguments = ["--study", "s", "--storage", url.format(secret)]
     status = search(*arguments)

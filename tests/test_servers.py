@@ -40,7 +40,7 @@ INITDB, PG_CTL = found("initdb"), found("pg_ctl")
 pytestmark = [
     pytest.mark.postgres,
     pytest.mark.skipif(
-        not INITDB or not PG_CTL, reason="needs PostgreSQL's initdb and pg_ctl: install postgresql"
+        not INITDB or not PG_CTL, reason="needs PostgreSQL: apt-get install postgresql"
     ),
 ]
 
@@ -59,7 +59,6 @@ class Server:
 @pytest.fixture
 def postgres() -> Iterator[Server]:
     """A server of its own, empty."""
-    pytest.importorskip("psycopg", reason="needs psycopg: pip install psycopg[binary]")
     with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to other users
         user = None
         if os.geteuid() == 0:  # PostgreSQL refuses to be run by root
@@ -67,7 +66,7 @@ def postgres() -> Iterator[Server]:
             try:
                 shutil.chown(directory, user)
             except LookupError:
-                pytest.skip("needs a user postgres when run by root")
+                pytest.skip("needs a user postgres when run by root: apt-get install postgresql")
         with served(Path(directory), user) as server:
             yield server
 

@@ -39,9 +39,7 @@ INITDB, PG_CTL = found("initdb"), found("pg_ctl")
 
 pytestmark = [
     pytest.mark.postgres,
-    pytest.mark.skipif(
-        not INITDB or not PG_CTL, reason="needs PostgreSQL's initdb and pg_ctl: install postgresql"
-    ),
+    pytest.mark.skipif(not INITDB or not PG_CTL, reason="needs PostgreSQL: install postgresql"),
 ]
 
 

@@ -107,7 +107,7 @@ def test_four_processes_on_a_new_study_of_a_server_train_exactly_what_was_asked_
     request_of: RequestOf, postgres: Server
 ) -> None:
     request = request_of(trials=12, max_parameters=4_000, storage=postgres.url, study="shared")
-    processes = start_processes(4, request)
+    processes = start_processes(4, request, pause=0.2)  # so that no one trains them all
     _, errors = processes.communicate(timeout=PATIENCE)
     assert processes.returncode == 0, errors
     study = read_study(request.location_for("digits"))

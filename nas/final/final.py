@@ -285,7 +285,7 @@ class _Final:
                 )
             self._observer.testing(dataset.test_images)
             device = open_device(self._request.device)
-            # A signal may cut this reading off: the same request goes on with it.
+            signals.check()  # later, too: a reading that is cut off is gone on with
             look = test_once(networks, exported, dataset, self._request, device)
             record = self._record(
                 finalists, results, look, seed=self._seeds[number], readings=reading + 1

@@ -107,8 +107,9 @@ def listening(*, second_ends: bool = True) -> Iterator[None]:
     if _listener is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _listener = listener = _Listener(second_ends=second_ends)
+    listener = _Listener(second_ends=second_ends)
     listener.start()
+    _listener = listener
     try:
         yield
         check()

@@ -18,7 +18,10 @@ def run(command: str | None = None) -> NoReturn:
         from nas.commands import main
 
         status = main(sys.argv[1:] if command is None else [command, *sys.argv[1:]])
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError, AttributeError):  # full, or closed: then nothing was asked for
+            status = status or int(sys.stdout is not None)
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
         os._exit(status)

@@ -150,7 +150,9 @@ class _Final:
         self._entries = entries_of(study, request)
         self._seeds = seeds_of(study, request.seeds)
         self._plan = request.digest(
-            [entry.architecture.key for entry in self._entries], study.settings.dataset_digest
+            [entry.architecture.key for entry in self._entries],
+            study.settings.dataset_digest,
+            precision.precision,
         )
 
     def result_that_stands(self, study: StudyRecord) -> FinalRecord | None:

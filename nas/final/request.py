@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nas.architecture import PRESETS
 from nas.errors import RequestError
-from nas.runtime.precision import AUTO, check_precision_name
+from nas.runtime.precision import AUTO, Precision, check_precision_name
 from nas.study.location import StudyLocation
 from nas.study.request import check_device_name, folder_of
 from nas.training.config import RECIPES
@@ -74,12 +74,13 @@ class FinalRequest:
         check_device_name(self.device)
         check_precision_name(self.precision)
 
-    def digest(self, keys: Sequence[str], images: str) -> str:
+    def digest(self, keys: Sequence[str], images: str, precision: Precision) -> str:
         """What decides which networks are tested, in 16 hex digits.
 
         Args:
             keys: of the designs that are trained.
             images: the digest of the dataset.
+            precision: that they are trained in.
         """
         decisive = {
             "designs": list(keys),
@@ -91,6 +92,6 @@ class FinalRequest:
             "on": self.on,
             "baselines": list(self.baselines),
         }
-        if self.precision != AUTO:  # else the digest is that of versions without a choice
-            decisive["precision"] = self.precision
+        if precision is not Precision.FLOAT32:  # else it is that of versions without a choice
+            decisive["precision"] = precision
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

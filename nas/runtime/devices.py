@@ -56,6 +56,7 @@ def open_device(name: str) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # graphs are captured on the current one
         torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = False  # float32 is that, in the backward pass, too
         _keep_memory_between_searches()
     return device
 
@@ -96,4 +97,7 @@ def free_memory(device: torch.device) -> None:
     """Gives a GPU's memory back that no tensor holds any more."""
     if device.type == "cuda":
         gc.collect()
+        clear_workspaces = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+        if clear_workspaces is not None:  # cuBLAS keeps one for each stream it was used on
+            clear_workspaces()
         torch.cuda.empty_cache()

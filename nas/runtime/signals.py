@@ -26,6 +26,7 @@ LOOK = 0.2
 """Seconds between two looks for a signal of whoever waits for something else."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ONE_AND_THE_SAME = 0.1  # seconds: a launcher passes on what a terminal has sent to all
 _SHOW_CURSOR = b"\x1b[?25h\n"  # which a live display hides
 
 _Result = TypeVar("_Result")
@@ -75,15 +76,16 @@ class _Listener:
 
     def _read(self, signals: socket.socket) -> None:
         """Reads the number of each signal, which Python writes whatever the main thread does."""
-        heard = 0
+        first = None
         with signals:
             while byte := signals.recv(1):
                 if byte[0] not in self._before:
                     continue
-                heard += 1
-                if heard == 1:
+                now = time.monotonic()
+                if first is None:
+                    first = now
                     self.note()
-                elif self._second_ends:
+                elif self._second_ends and now - first > _ONE_AND_THE_SAME:
                     _end_at_once()
 
 

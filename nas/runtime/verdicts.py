@@ -1,6 +1,6 @@
 """What `nas doctor` found on a GPU, kept for the searches that come after it.
 
-A verdict is about one model of GPU, one driver and one torch; another of any asks for a new one.
+A verdict is about one model of GPU, the CUDA version of its driver, and one torch.
 """
 
 import json

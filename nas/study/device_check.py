@@ -5,13 +5,14 @@ from datetime import date
 
 import torch
 
+from nas.errors import RequestError
 from nas.runtime import signals
 from nas.runtime.devices import device_name, is_out_of_memory
 from nas.runtime.precision import Precision
-from nas.runtime.verdicts import Verdict, write_verdict
+from nas.runtime.verdicts import Verdict, read_verdict, write_verdict
 from nas.study.doctor import Finding
 from nas.study.storage import first_line
-from nas.training.checkup import Checkup
+from nas.training.checkup import Captured, Checkup
 
 _NO_MEMORY_LEFT = 64e6  # bytes that a few small tensors and workspaces may hold
 _SAME_RUN = 0.2  # of the way the weights went: two runs of a GPU differ by the order of sums
@@ -26,19 +27,27 @@ def check_device(device: torch.device, checkup: Checkup | None = None) -> Iterat
     """
     checkup = checkup or Checkup(device, batch_size=512 if device.type == "cuda" else 32)
     is_gpu = device.type == "cuda"
+    before = read_verdict(device) if is_gpu else None
+    good, capture = True, before is None or before.capture
+
+    def _captured(checkup: Checkup) -> Finding:
+        nonlocal capture
+        found = checkup.captured()
+        if found.reason is None:  # else nothing is known that was not known before
+            capture = found.agree
+        return _of_captured(found)
+
     experiments = (_losses, _captured, _continued, _memory) if is_gpu else (_losses, _continued)
     speeds = (_new_design, _speed, _precisions) if is_gpu else (_precisions,)
-    good, capture = True, True
     yield Finding("hardware", True, _hardware(device))
     for experiment in (*experiments, *speeds):
         signals.check()
         try:
             finding = experiment(checkup)
-        except (RuntimeError, MemoryError) as error:  # torch's, of what does not work here
+        except (RuntimeError, MemoryError, ArithmeticError, RequestError) as error:
             why = "out of memory" if is_out_of_memory(error) else first_line(error)
             finding = Finding(experiment.__name__.strip("_"), False, f"failed: {why}")
         good = good and finding.good
-        capture = capture and not (experiment is _captured and not finding.good)
         yield finding
     if is_gpu:
         yield _kept(device, Verdict(good, capture, date.today().isoformat()))
@@ -63,8 +72,7 @@ def _losses(checkup: Checkup) -> Finding:
     return Finding("losses", found.agree, values + wrong)
 
 
-def _captured(checkup: Checkup) -> Finding:
-    found = checkup.captured()
+def _of_captured(found: Captured) -> Finding:
     if found.reason is not None:
         return Finding("graph", True, f"steps are not captured: {found.reason}")
     ratio = found.captured_rate / found.plain_rate

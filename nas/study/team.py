@@ -150,15 +150,19 @@ def _follow(
             assert isinstance(channel, Connection)
             number, process = open_ends[channel]
             try:
-                listener.hear(number, *channel.recv())
+                said = channel.recv()
             except (EOFError, OSError):  # its process has ended
                 del open_ends[channel]
                 channel.close()
-                process.join()
+                while process.is_alive():
+                    process.join(signals.LOOK)
+                    signals.check()
                 code = process.exitcode
                 assert code is not None
                 signals.check()  # the worker may have had the same
                 listener.ended(number, None if code in expected else _end_in_words(code))
+            else:
+                listener.hear(number, *said)
 
 
 @contextmanager

@@ -111,7 +111,8 @@ class Worker:
         except KeyboardInterrupt:
             # In a claim, since that is what queueing locks first.
             # Nor are there new attempts: of a database that is gone the next search makes the best.
-            with suppress(TrialLost, *STORAGE_ERRORS), self._database.claim():
+            lost = (TrialLost, UpdateFinishedTrialError, *STORAGE_ERRORS)  # or told, not written
+            with suppress(*lost), self._database.claim():
                 self._end(proposal, Outcome.FAILED, reason=INTERRUPTED)
                 queue_again(self._database.study, proposal.trial)
             raise

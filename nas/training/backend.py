@@ -1,9 +1,12 @@
 """What a device does well, so that the loop need not ask which device it is."""
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from nas.runtime import signals
 from nas.training.graphs import Graphs, cuda_graphs, torch_version
 
 _VALUES_AT_ONCE = 4096 * 3 * 32 * 32  # of pixels, augmented together on a GPU: 50 MB in float32
@@ -20,9 +23,39 @@ class Backend:
     fused_adagrad: bool = True  # whether torch has that optimizer in one kernel, which counts
     # its steps on the device
 
+    step_begun: Callable[[], None] = lambda: None  # after each step; may wait for earlier ones
+
     def evaluation_batch(self, training_batch: int) -> int | None:
         """Images of an evaluation batch, each padded to it; None for what suits a CPU."""
         return training_batch if self.fixed_shapes else None
+
+
+class Backlog:
+    """Keeps the host a few steps ahead of a CUDA device, not an epoch.
+
+    Steps are only queued by the host, which would then wait for a whole epoch without a look for
+    signals.
+    """
+
+    _STEPS = 8  # between two marks in the queue; the host waits for the mark before the last
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._steps = 0
+        self._marks: deque[torch.cuda.Event] = deque()
+
+    def step_begun(self) -> None:
+        """Waits until the device is near; looks for signals meanwhile."""
+        self._steps += 1
+        if self._steps % self._STEPS:
+            return
+        mark = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        mark.record(torch.cuda.current_stream(self._device))
+        self._marks.append(mark)
+        if len(self._marks) > 2:
+            reached = self._marks.popleft()
+            while not reached.query():  # type: ignore[no-untyped-call]
+                signals.sleep(0.001)
 
 
 def backend_for(device: torch.device, *, heed_verdict: bool = True) -> Backend:
@@ -42,4 +75,5 @@ def backend_for(device: torch.device, *, heed_verdict: bool = True) -> Backend:
         values_at_once=_VALUES_AT_ONCE,
         fixed_shapes=True,
         fused_adagrad=torch_version() >= _FUSED_ADAGRAD_ON_CUDA,
+        step_begun=Backlog(device).step_begun,
     )

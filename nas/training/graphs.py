@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -12,7 +13,9 @@ from nas.runtime.verdicts import read_verdict
 OFF = "NAS_NO_GRAPH"
 """The environment variable that turns graphs off."""
 
-_SPARE = 1.1  # of the memory that a step was seen to take: a graph has that once more
+# A graph has once more the memory that a step was seen to take; and the validation images, batches
+# that are prepared and cuDNN's search need some beside it.
+_SPARE, _BESIDE = 1.5, 300e6  # times, bytes
 _ALLOCATOR_RECOVERS = (2, 12)  # torch before it stays in capture mode after a failure (#180395)
 
 
@@ -40,7 +43,7 @@ class Graphs(Protocol):
 
 
 class CudaGraphs:
-    """`Graphs` of a CUDA device, all on one stream.
+    """`Graphs` of a CUDA device, all on one stream, which the runs of a process share.
 
     Args:
         device: with its index; the current one.
@@ -48,19 +51,18 @@ class CudaGraphs:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._needed = 0  # bytes
 
     @contextmanager
     def stream(self) -> Iterator[None]:
         """See `Graphs`."""
-        outside = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(outside)
+        inside, outside = _stream_of(self._device), torch.cuda.current_stream(self._device)
+        inside.wait_stream(outside)
         try:
-            with torch.cuda.stream(self._stream):
+            with torch.cuda.stream(inside):
                 yield
         finally:
-            outside.wait_stream(self._stream)
+            outside.wait_stream(inside)
 
     @contextmanager
     def measured(self) -> Iterator[None]:
@@ -72,14 +74,14 @@ class CudaGraphs:
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
         """See `Graphs`."""
-        needed, free = self._needed * _SPARE, self._free_memory()
+        needed, free = self._needed * _SPARE + _BESIDE, self._free_memory()
         if needed > free:
             raise CaptureError(f"it needs {needed / 1e9:.1f} GB more, {free / 1e9:.1f} are free")
         current = torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
         try:
             torch.cuda.synchronize(self._device)
-            with torch.cuda.graph(graph, stream=self._stream):
+            with torch.cuda.graph(graph, stream=_stream_of(self._device)):
                 step()
         except Exception as error:  # of many kinds; a step that runs as it is shows what matters
             torch.cuda.set_stream(current)  # which torch does not do when a capture fails
@@ -96,6 +98,12 @@ class CudaGraphs:
             self._device
         )
         return torch.cuda.mem_get_info(self._device)[0] + cached
+
+
+@lru_cache
+def _stream_of(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all runs on a device: libraries keep memory for every stream they see."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 _given_up: list[str] = []  # why this process does not try again, where torch cannot recover

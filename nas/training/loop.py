@@ -188,6 +188,7 @@ class Run:
             self._step(batch, self.config.lr * rate(self.config, step, steps))
             if self._averaged:
                 self._averaged.update()
+            self._backend.step_begun()
         self._count(per_epoch)
         train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
         train_seconds = time.perf_counter() - started

@@ -82,13 +82,13 @@ class TrainingStep:
         self._loss_sum += loss.detach()
 
     def _capture(self, batch: Batch, graphs: Graphs) -> None:
-        fixed = Batch(
-            batch.images_NCHW.clone(memory_format=torch.preserve_format), batch.targets.clone()
-        )
         try:
+            fixed = Batch(
+                batch.images_NCHW.clone(memory_format=torch.preserve_format), batch.targets.clone()
+            )
             self._replay = graphs.record(lambda: self._run(fixed))
             self._fixed = fixed
-        except CaptureError as error:
-            self.not_captured = str(error)
+        except (CaptureError, torch.OutOfMemoryError) as error:
+            self.not_captured = str(error).splitlines()[0]
             self._graphs = None
             self._optimizer.zero_grad(set_to_none=True)  # those of a step that was never done

@@ -14,6 +14,7 @@ from nas.model import ResNet
 from nas.runtime.precision import Precision
 from nas.training.backend import Backend
 from nas.training.config import Augment, Optimizer, TrainingConfig
+from nas.training.graphs import torch_version
 from nas.training.loop import Run, predict
 from tests.trace_kit import Trace, fake_cuda, place
 
@@ -135,6 +136,8 @@ def trace_steps(run: Run) -> Trace:
 
 @pytest.mark.parametrize("optimizer", Optimizer)
 def test_steps_never_wait_for_the_device(optimizer: Optimizer, new_run: NewRun) -> None:
+    if optimizer is Optimizer.ADAGRAD and torch_version() < (2, 12):
+        pytest.skip("needs torch 2.12, whose Adagrad is one kernel on a GPU: pip install -U torch")
     run = new_run(config_of(optimizer=optimizer))
     assert trace_steps(run).copies == []  # and a read of a value would have raised
 

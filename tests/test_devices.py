@@ -49,6 +49,9 @@ def count_gpus(patch: pytest.MonkeyPatch, count: int) -> None:
     patch.setattr(torch.cuda, "is_available", lambda: count > 0)
     patch.setattr(torch.cuda, "device_count", lambda: count)
     patch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    for name in ("_exchange_device", "_maybe_exchange_device"):  # of `with torch.cuda.device`
+        patch.setattr(torch.cuda, name, lambda index: index)
+    patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     patch.setattr(torch._C, "_cuda_setDevice", use, raising=False)
 
 

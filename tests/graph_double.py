@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nas.training import graphs
+
 _aten = torch.ops.aten
 HOST_READS = (
     _aten._local_scalar_dense.default,
@@ -115,6 +117,7 @@ class CudaDouble:
         self.graphs: list[Graph] = []
         self.free, self.peak = GIGABYTE, GIGABYTE // 10
         self.at_end: Exception | None = None
+        monkeypatch.setattr(graphs, "_given_up", [])
         for name, double in (
             ("Stream", Stream),
             ("CUDAGraph", self._new_graph),

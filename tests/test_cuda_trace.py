@@ -14,12 +14,17 @@ from nas.model import ResNet
 from nas.runtime.precision import Precision
 from nas.training.backend import Backend
 from nas.training.config import Augment, Optimizer, TrainingConfig
+from nas.training.graphs import torch_version
 from nas.training.loop import Run, predict
 from tests.trace_kit import Trace, fake_cuda, place
 
 INPUT = ImageInput(channels=3, height=32, width=32, classes=10)
 BATCH, STEPS = 512, 8
-GPU = Backend(values_at_once=STEPS * BATCH * 3 * 32 * 32, fixed_shapes=True)
+GPU = Backend(
+    values_at_once=STEPS * BATCH * 3 * 32 * 32,
+    fixed_shapes=True,
+    fused_adagrad=torch_version() >= (2, 12),
+)
 STRONG = (Augment.CROP, Augment.ALTERNATING_FLIP, Augment.TRIVIAL, Augment.CUTOUT)
 
 

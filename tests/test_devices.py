@@ -5,6 +5,7 @@ No GPU is needed: torch is made to count some, and what it is told goes through 
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,8 @@ def count_gpus(patch: pytest.MonkeyPatch, count: int) -> None:
     patch.setattr(torch.cuda, "is_available", lambda: count > 0)
     patch.setattr(torch.cuda, "device_count", lambda: count)
     patch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    patch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     patch.setattr(torch._C, "_cuda_setDevice", use, raising=False)
 
 

@@ -1,7 +1,6 @@
 """Captured steps train as plain ones do, shown on the strict double of CUDA graphs."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -28,7 +27,7 @@ POLICIES = (
 
 
 @pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[CudaDouble]:
+def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaDouble:
     import torch.optim.adadelta as adadelta
 
     # A double of the device is no device that torch knows to capture on.
@@ -36,8 +35,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[CudaDouble]:
         adadelta, "_get_capturable_supported_devices", lambda supports_xla=True: ["cpu"]
     )
     monkeypatch.delenv(graphs.OFF, raising=False)
-    yield CudaDouble(monkeypatch)
-    graphs._given_up.clear()
+    return CudaDouble(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -139,7 +139,11 @@ def test_layer_table_tells_the_built_network(case: tuple[Architecture, ImageInpu
         model(torch.zeros(2, input.channels, input.height, input.width))
 
     *body, pool, head = layer_table(architecture, input)
-    kinds = {"conv": nn.Conv2d, "norm": nn.BatchNorm2d, "linear": nn.Linear}
+    kinds: dict[str, type[nn.Module]] = {
+        "conv": nn.Conv2d,
+        "norm": nn.BatchNorm2d,
+        "linear": nn.Linear,
+    }
     assert [layer.name for layer in (*body, head)] == passed
     for layer in (*body, head):
         module = modules[layer.name]

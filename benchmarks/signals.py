@@ -51,6 +51,7 @@ pool = 4
 STUDY = "digits-5M"
 SEARCH = ("nas.search", "--budget", "5M", "--dataset", "digits", "--space", "tiny.toml")
 SHORT = ("--subset", "0.3", "--trials", "4", "--epochs", "8")
+PAUSE = 0.2  # seconds between two signals, which are one and the same if they come together
 LAST_RESORT = 600  # seconds until a command that hangs is given up
 
 
@@ -176,7 +177,9 @@ def interrupted(
     process = start(case, folder)
     time.sleep(seconds)
     expected = 0 if is_over(process.pid) else 130
-    for number in numbers if expected else ():
+    for i, number in enumerate(numbers if expected else ()):
+        if i:
+            time.sleep(PAUSE)
         if number is signal.SIGINT:
             os.killpg(process.pid, number)
         else:

@@ -5,6 +5,7 @@ No GPU is needed: torch is made to count some, and what it is told goes through 
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,13 @@ class Told(Exception):
         self.index = index
 
 
+class Nowhere(nullcontext[None]):
+    """Stands for `torch.cuda.device`, a block in which another device is the current one."""
+
+    def __init__(self, device: object) -> None:
+        super().__init__()
+
+
 def count_gpus(patch: pytest.MonkeyPatch, count: int) -> None:
     """Makes torch count GPUs; the first use of one ends in `Told`."""
 
@@ -49,9 +57,8 @@ def count_gpus(patch: pytest.MonkeyPatch, count: int) -> None:
     patch.setattr(torch.cuda, "is_available", lambda: count > 0)
     patch.setattr(torch.cuda, "device_count", lambda: count)
     patch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
-    for name in ("_exchange_device", "_maybe_exchange_device"):  # of `with torch.cuda.device`
-        patch.setattr(torch.cuda, name, lambda index: index)
-    patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    patch.setattr(torch.cuda, "device", Nowhere)
+    patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     patch.setattr(torch._C, "_cuda_setDevice", use, raising=False)
 
 
@@ -133,7 +140,8 @@ def test_a_final_training_tells_torch_the_index(
     with pytest.raises(KeyboardInterrupt):  # all is trained
         run_final(final_of(study), LeavingBeforeTheTest())
     count_gpus(monkeypatch, 2)  # to test on
-    assert index_of(lambda: run_final(final_of(study, device="cuda:1"))) == 1
+    same = final_of(study, device="cuda:1", precision="float32")  # as on the CPU
+    assert index_of(lambda: run_final(same)) == 1
 
 
 def search_on_one_gpu(request: SearchRequest, say: Say) -> None:

@@ -271,7 +271,7 @@ def test_a_signal_while_a_command_loads_is_one_line(tmp_path: Path, command: str
 def test_a_command_may_be_interrupted_at_any_moment(
     case: benchmark.Case, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = benchmark.main(["--rounds", "2", "--case", case.name])
+    status = benchmark.main(["--rounds", "1", "--case", case.name])
     assert status == 0, capsys.readouterr().out
 
 

@@ -40,15 +40,8 @@ from nas.study.search import run_search
 from nas.study.storage import read_study
 from nas.study.subject import SPLIT_SEED, search_recipe
 from nas.study.trainer import make_trainer
+from signals import SPACE
 
-SPACE = """
-stages = [1, 2]
-blocks = [1, 2]
-channels = [4, 6, 8]
-kernels = 3
-shortcut_kernels = [1, 3]
-pool = 4
-"""
 WORKERS = 3
 TRIALS = 9
 

@@ -20,9 +20,7 @@ class Backend:
     graphs: Graphs | None = None  # of this run; None: every step runs kernel after kernel
     values_at_once: int = 0  # pixel values augmented together; a CPU keeps one batch in its cache
     fixed_shapes: bool = False  # evaluate in batches of the training's shape, and in no other
-    fused_adagrad: bool = True  # whether torch has that optimizer in one kernel, which counts
-    # its steps on the device
-
+    fused_adagrad: bool = True  # in one kernel, which counts its steps on the device
     step_begun: Callable[[], None] = lambda: None  # after each step; may wait for earlier ones
 
     def evaluation_batch(self, training_batch: int) -> int | None:

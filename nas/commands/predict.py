@@ -86,6 +86,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _files(given: Sequence[str]) -> tuple[list[str], list[_Failure]]:
     """The files that are named, and the images in the folders that are; and what gives none."""
+    from nas.data.listing import list_images
+
     files: list[str] = []
     failures: list[_Failure] = []
 
@@ -99,30 +101,12 @@ def _files(given: Sequence[str]) -> tuple[list[str], list[_Failure]]:
             files.append(path)
             continue
         known = len(failures)
-        found = [
-            os.path.join(folder, name)
-            for folder, subfolders, names in os.walk(path, onerror=unreadable)
-            for name in _images(folder, subfolders, names)
-        ]
-        files += sorted(found)
+        found = list_images(path, unreadable).images
+        files += [os.path.join(path, image) for image in found]
         if not found and len(failures) == known:
             reason = f"{path}: expected images in this folder, got none: name another, or a file"
             failures.append(_Failure(path, reason))
     return files, failures
-
-
-def _images(folder: str, subfolders: list[str], names: list[str]) -> list[str]:
-    """The visible image files of a folder; hidden subfolders, as caches are, are not entered."""
-    from nas.data.decode import EXTENSIONS
-
-    subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-    return [
-        name
-        for name in names
-        if not name.startswith(".")
-        and os.path.splitext(name)[1].lower() in EXTENSIONS
-        and os.path.isfile(os.path.join(folder, name))
-    ]
 
 
 def _predict(

@@ -291,6 +291,7 @@ class _Final:
             classes=dataset.classes,
             mean=dataset.mean,
             std=dataset.std,
+            bits=dataset.bits,
         )
         write_model(self._folder, network, spec, metrics=record.to_dict(), card=model_card(record))
 

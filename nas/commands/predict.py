@@ -37,10 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Exit status 0: all images are predicted; 1: some are, and the others are named on stderr; "
         "2: none is."
     )
-    parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="folder of an exported model")
+    parser.add_argument(
+        "model", type=arguments.path, metavar="MODEL_DIR", help="folder of an exported model"
+    )
     parser.add_argument(
         "images",
         nargs="+",
+        type=os.path.expanduser,
         metavar="IMAGE",
         help="an image file, or a folder: all images in it and below",
     )

@@ -19,7 +19,7 @@ from nas.data.catalogue import DataError
 from nas.data.notes import note_on_balance, note_on_contrast, note_on_subset, note_on_twins
 from nas.data.sources import Part, Source, open_auto, open_source
 from nas.data.split import Purpose, draw, validation_share
-from nas.data.twins import first_of_each, of_two_classes
+from nas.data.twins import digests_of, first_of_each, of_two_classes
 from nas.data.types import ImageDataset, Images, TestPart
 from nas.numbers import plural
 
@@ -101,7 +101,7 @@ def load_test(
 
 def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool) -> ImageDataset:
     part = source.read_train()
-    first_N = first_of_each(part.pixels_NCHW)
+    first_N = first_of_each(digests_of(part.pixels_NCHW))
     if drop_duplicates:
         part = _without_twins(part, first_N, source.classes)
         first_N = np.arange(len(part.labels_N))

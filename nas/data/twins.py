@@ -4,20 +4,21 @@ Shapes: N images, C channels, H x W pixels.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def digests(pixels_NCHW: NDArray[np.uint8]) -> list[bytes]:
+def digests_of(pixels_NCHW: NDArray[np.uint8]) -> list[bytes]:
     """One of each image: equal for equal pixels, and different for others."""
     return [hashlib.sha256(image.data).digest() for image in np.ascontiguousarray(pixels_NCHW)]
 
 
-def first_of_each(pixels_NCHW: NDArray[np.uint8]) -> NDArray[np.int64]:
+def first_of_each(digests: Sequence[bytes]) -> NDArray[np.int64]:
     """For each image the number of the first one that equals it, which may be itself; (N,)."""
     first: dict[bytes, int] = {}
-    numbers = [first.setdefault(digest, i) for i, digest in enumerate(digests(pixels_NCHW))]
+    numbers = [first.setdefault(digest, i) for i, digest in enumerate(digests)]
     return np.array(numbers, dtype=np.int64)
 
 

@@ -163,6 +163,7 @@ def _subject_of(request: SearchRequest, observer: Observer) -> _Subject:
         split_seed=SPLIT_SEED,
         subset=request.subset,
         skip_broken=request.skip_broken,
+        drop_duplicates=request.drop_duplicates,
     )
     config = search_recipe(dataset, request.epochs)
     subject = _Subject(

@@ -172,3 +172,14 @@ def test_a_model_is_loaded_without_what_searches_need() -> None:
 
 def test_heavy_packages_would_be_seen() -> None:
     assert "torch" in loaded_by("nas.model")
+
+
+def test_images_are_opened_in_named_formats_only() -> None:
+    opened = [
+        (path.name, {keyword.arg for keyword in call.keywords})
+        for path in ROOT.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Image.open"
+    ]
+    assert opened
+    assert all("formats" in keywords for _, keywords in opened), opened

@@ -8,6 +8,7 @@ from PIL import Image, ImageFile
 
 from nas.data.catalogue import DataError
 from nas.data.opening import map_files, open_image, plain
+from nas.numbers import plural
 
 DEEPEST = 16  # bits of a channel
 DEEP_GRAY = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})  # Pillow's modes
@@ -59,8 +60,8 @@ def bits_in_use(gray: Sequence[str], colour: Sequence[str]) -> tuple[int, tuple[
         return bits, ()
     done = f"divided by {1 << (bits - 8)}" if bits > 8 else "taken as they are"
     note = (
-        f"{len(gray):,} images of 16 bits have no level above {level:,}, which {bits} bits hold: "
-        f"their pixels are {done} to make 8-bit ones"
+        f"{plural(len(gray), 'image')} of 16 bits with no level above {level:,}, which {bits} bits "
+        f"hold: their pixels are {done} to make 8-bit ones"
     )
     return bits, (note,)
 

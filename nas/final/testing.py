@@ -134,11 +134,13 @@ def _notes_on_twins(
         without = "none is left without them"
         if not seen_N.all():
             share = percent(float(right_N[~seen_N].mean()))
-            without = f"of the other {(~seen_N).sum():,} the exported network has {share} right"
+            without = (
+                f"of the other {(~seen_N).sum():,} the exported network has {share} right "
+                "(--drop-duplicates leaves them out)"
+            )
         notes.append(
             f"{seen_N.sum():,} of {tested} have the pixels of a training or validation image, so "
-            f"that the test accuracy is partly memory: {without} (--drop-duplicates leaves them "
-            "out)"
+            f"that the test accuracy is partly memory: {without}"
         )
     if repeated_N.any():
         notes.append(f"{repeated_N.sum():,} of {tested} have the pixels of another test image")

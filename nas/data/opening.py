@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from io import DEFAULT_BUFFER_SIZE
+from typing import BinaryIO, TypeVar
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -35,8 +36,7 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         DataError: the system does not let us read the file.
     """
     try:
-        _check_is_file(path)
-        with Image.open(path, formats=FORMATS) as image:
+        with _opened(path) as file, Image.open(file, formats=FORMATS) as image:
             yield image
     except (DataError, Unreadable):
         raise
@@ -57,8 +57,28 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         raise Unreadable(reason) from error
 
 
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """The file, without waiting for a pipe that nobody writes to."""
+    try:
+        file = open(  # noqa: SIM115  closed below
+            path, "rb", buffering=DEFAULT_BUFFER_SIZE, opener=_without_waiting
+        )
+    except OSError:
+        _check_is_file(path)
+        raise
+    with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            _check_is_file(path)
+        yield file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which Windows does not have
+
+
 def _check_is_file(path: str | os.PathLike[str]) -> None:
-    """Refuses what is none before it is opened, which might wait for ever."""
+    """Refuses what is no file, and says what it is."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:

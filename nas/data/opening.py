@@ -16,6 +16,8 @@ from nas.data.catalogue import DataError
 
 # Pillow knows dozens more, and starts other programs for some; those are no formats of photos.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# Not to wait for a pipe, and bytes as they are; each on systems that need to be told.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _CHUNK = 64  # files per task of the thread pool
 
@@ -36,7 +38,7 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         DataError: the system does not let us read the file.
     """
     try:
-        with _opened(path) as file, Image.open(file, formats=FORMATS) as image:
+        with _open(path) as file, Image.open(file, formats=FORMATS) as image:
             yield image
     except (DataError, Unreadable):
         raise
@@ -57,24 +59,17 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         raise Unreadable(reason) from error
 
 
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
     """The file, without waiting for a pipe that nobody writes to."""
     try:
-        file = open(  # noqa: SIM115  closed below
-            path, "rb", buffering=DEFAULT_BUFFER_SIZE, opener=_without_waiting
-        )
+        number = os.open(path, _FLAGS)
     except OSError:
         _check_is_file(path)
         raise
-    with file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            _check_is_file(path)
-        yield file
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which Windows does not have
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        _check_is_file(path)
+    return os.fdopen(number, "rb", DEFAULT_BUFFER_SIZE)
 
 
 def _check_is_file(path: str | os.PathLike[str]) -> None:

@@ -306,7 +306,8 @@ def test_orientation_is_applied(tmp_path: Path) -> None:
         image.save(path.with_suffix(".webp"), exif=exif, lossless=True)
         path.unlink()
     data = load_dataset("folder", root)
-    assert (data.input.height, data.input.width, data.notes) == (4, 7, ())
+    assert (data.input.height, data.input.width) == (4, 7)
+    assert not any("resized" in note for note in data.notes)
     assert torch.equal(data.train.pixels_NCHW[0], torch.tensor(noise(0, 4, 7, 3)).permute(2, 0, 1))
 
 
@@ -404,7 +405,32 @@ def test_a_folder_that_cannot_be_written_is_cached_elsewhere(
     assert same(first, load_dataset("folder", tmp_path))
     shutil.rmtree(own_cache)
     own_cache.write_text("in the way as well")
-    assert same(first, load_dataset("folder", tmp_path))
+    anew = load_dataset("folder", tmp_path)
+    assert same(first, anew)
+    assert [note for note in anew.notes if note not in first.notes] == [
+        f"neither {tmp_path}/.nas-cache nor a cache folder of the user can be written: the images "
+        "are decoded anew at every start"
+    ]
+
+
+@pytest.mark.parametrize("given", [None, "", "relative"])
+def test_without_a_home_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if given is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+    write_bitmaps(tmp_path / "data")
+    (tmp_path / "data/.nas-cache").write_text("in the way")
+    notes = load_dataset("folder", tmp_path / "data").notes
+    assert len([note for note in notes if "decoded anew" in note]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 # What is refused
@@ -416,7 +442,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     write_class(tmp_path / "one", 9)
     assert "at least 2 class folders" in error_of("folder", tmp_path)
     (tmp_path / "two").mkdir()
-    assert "two: expected images directly" in error_of("folder", tmp_path)
+    assert "two: expected images in this class folder" in error_of("folder", tmp_path)
     write_class(tmp_path / "two", 2)
     assert "two: expected at least 3 readable images" in error_of("folder", tmp_path)
     write_class(tmp_path / "two", 3)
@@ -434,7 +460,12 @@ def test_parts_that_do_not_match_are_refused(tmp_path: Path) -> None:
     write_parts(tmp_path, train=1)
     assert "ant: expected at least 2 readable images" in error_of("folder", tmp_path)
     (tmp_path / "test/bee").rename(tmp_path / "test/wasp")
-    assert "'bee' in train/, but not in test/" in error_of("folder", tmp_path)
+    assert "got no 'bee': put images of it there" in error_of("folder", tmp_path)
+    (tmp_path / "train/wasp").mkdir()
+    (tmp_path / "test/bee").mkdir()
+    (tmp_path / "train/wasp").rmdir()
+    assert "got 'wasp' too" in error_of("folder", tmp_path)
+    shutil.rmtree(tmp_path / "test/bee")
     assert "use --dataset folder" in error_of("cifar10", tmp_path)
 
 
@@ -586,6 +617,26 @@ def test_an_archive_at_hand_needs_no_network(
     assert archive.read_bytes() == before
     (tmp_path / "cifar-10-batches-py/data_batch_2").write_bytes(b"damaged")
     check_cifar10(tmp_path)
+
+
+@pytest.mark.usefixtures("offline")
+def test_damaged_and_missing_files_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cifar10_archive(tmp_path, monkeypatch).write_bytes(b"damaged")
+    error = error_of("cifar10", tmp_path)
+    assert "got a part of it (cifar-10-python.tar.gz is damaged; 127.0.0.1" in error
+    assert "cifar-10-python.tar.gz is damaged" in load_dataset("auto", tmp_path).notes[0]
+    folder = tmp_path / "cifar-10-batches-py"
+    (tmp_path / "made/cifar-10-batches-py").rename(folder)
+    (folder / "data_batch_2").write_bytes(b"damaged")
+    (folder / "test_batch").unlink()
+    error = error_of("cifar10", tmp_path)
+    assert "cifar-10-batches-py/data_batch_2 is damaged" in error
+    assert "cifar-10-batches-py/test_batch is missing" in error
+    (tmp_path / "train_32x32.mat").write_bytes(b"damaged")
+    error = error_of("svhn", tmp_path)
+    assert "train_32x32.mat is damaged, test_32x32.mat is missing" in error
 
 
 def test_a_download_of_something_else_falls_back(

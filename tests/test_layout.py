@@ -213,3 +213,14 @@ def test_every_requirement_has_a_lowest_version() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
     for requirement in (*project["dependencies"], *project["optional-dependencies"]["test"]):
         assert ">=" in requirement
+
+
+def test_images_are_opened_in_named_formats_only() -> None:
+    opened = [
+        (path.name, {keyword.arg for keyword in call.keywords})
+        for path in ROOT.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Image.open"
+    ]
+    assert opened
+    assert all("formats" in keywords for _, keywords in opened), opened

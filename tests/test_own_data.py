@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from nas.commands import main
@@ -21,36 +20,13 @@ from nas.data.types import ImageDataset
 from nas.study.location import StudyLocation
 from nas.study.storage import read_study
 from tests.conftest import TINY_SPACE
+from tests.image_kit import photo, write, write_parts
 
 
 @pytest.fixture(autouse=True)
 def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def noise(seed: int, *shape: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def photo(seed: int, height: int = 12, width: int = 10) -> Image.Image:
-    return Image.fromarray(noise(seed, height, width, 3))
-
-
-def write(part: str, counts: dict[str, int], ending: str = ".png") -> Path:
-    """Photos of 12x10 pixels in class folders, each photo another one; returns the data folder."""
-    root = Path("photos")
-    for label, (name, count) in enumerate(counts.items()):
-        folder = root / part / name
-        folder.mkdir(parents=True)
-        for i in range(count):
-            photo(1000 * label + i + 100_000 * (part == "test")).save(folder / f"{i:02}{ending}")
-    return root
-
-
-def write_parts(ending: str = ".png") -> Path:
-    write("test", {"cat": 3, "dog": 3}, ending)
-    return write("train", {"cat": 10, "dog": 10}, ending)
 
 
 def cut(path: Path) -> None:

@@ -112,6 +112,16 @@ def real(text: str) -> float:
     return value
 
 
+def path(text: str) -> Path:
+    """A path, in which ~ is the home folder."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected a path, got {text!r}, but no home folder is known for its ~: write it out"
+        ) from error
+
+
 def add_data_folder_options(parser: argparse._ActionsContainer, *, default: str | None) -> None:
     """The options that say where images come from."""
     parser.add_argument(
@@ -137,6 +147,10 @@ def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | No
         + ("" if default else " (default: that of --study, or 1.0)"),
     )
     add_broken_option(parser)
+    add_duplicates_option(
+        parser,
+        "of training images with equal pixels keep the first, and none of those in two classes",
+    )
 
 
 def add_broken_option(parser: argparse._ActionsContainer) -> None:
@@ -148,10 +162,15 @@ def add_broken_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_duplicates_option(parser: argparse._ActionsContainer, what: str) -> None:
+    """The option that leaves out images whose pixels are equal; `what` says which."""
+    parser.add_argument("--drop-duplicates", action="store_true", help=what)
+
+
 def add_data_dir_option(parser: argparse._ActionsContainer) -> None:
     """The option that says where images lie."""
     parser.add_argument(
-        "--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where images lie"
+        "--data-dir", type=path, default=Path("data"), metavar="DIR", help="where images lie"
     )
 
 
@@ -170,7 +189,7 @@ def add_study_options(parser: argparse._ActionsContainer, *, study_required: boo
 def add_storage_options(parser: argparse._ActionsContainer) -> None:
     """The options that say where studies lie."""
     parser.add_argument(
-        "--studies-dir", type=Path, default=Path("studies"), metavar="DIR", help="where studies lie"
+        "--studies-dir", type=path, default=Path("studies"), metavar="DIR", help="where studies lie"
     )
     parser.add_argument(
         "--storage",
@@ -183,7 +202,7 @@ def add_report_option(parser: argparse._ActionsContainer) -> None:
     """The option that says where reports go."""
     parser.add_argument(
         "--reports-dir",
-        type=Path,
+        type=path,
         default=Path("reports"),
         metavar="DIR",
         help="where the report is written",

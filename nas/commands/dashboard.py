@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_study_options(parser, study_required=True)
     parser.add_argument(
         "--reports-dir",
-        type=Path,
+        type=arguments.path,
         default=Path("reports"),
         metavar="DIR",
         help="where the report lies that the study's note links",

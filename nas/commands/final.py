@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_data_dir_option(parser)
     arguments.add_broken_option(parser)
+    arguments.add_duplicates_option(
+        parser,
+        "leave out training images as the search did, and do not test on images that a network has "
+        "seen or that are equal to another test image",
+    )
     parser.add_argument(
         "--subset",
         type=arguments.share,
@@ -82,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
         studies_dir=options.studies_dir,
         data_dir=options.data_dir,
         skip_broken=options.skip_broken,
+        drop_duplicates=options.drop_duplicates,
         subset=options.subset,
         top=options.top,
         seeds=options.seeds,
@@ -167,6 +173,7 @@ def _text(result: "FinalResult", report: str) -> str:
     lines = [*_table(record), ""]
     if len(record.finalists) > 1:
         lines.append(f"choice  {chosen.name}. {words.choice(record)}")
+    lines += [f"note    {note}" for note in record.notes]
     lines += [f"gain    {words.gain(gain)}" for gain in record.gains]
     share = f"{chosen.parameters / record.max_parameters:.1%}"
     lines += [

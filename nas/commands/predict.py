@@ -38,10 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Exit status 0: all images are predicted; 1: some are, and the others are named on stderr; "
         "2: none is."
     )
-    parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="folder of an exported model")
+    parser.add_argument(
+        "model", type=arguments.path, metavar="MODEL_DIR", help="folder of an exported model"
+    )
     parser.add_argument(
         "images",
         nargs="+",
+        type=os.path.expanduser,
         metavar="IMAGE",
         help="an image file, or a folder: all images in it and below",
     )
@@ -88,6 +91,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _files(given: Sequence[str]) -> tuple[list[str], list[_Failure]]:
     """The files that are named, and the images in the folders that are; and what gives none."""
+    from nas.data.listing import list_images
+
     files: list[str] = []
     failures: list[_Failure] = []
 
@@ -101,31 +106,12 @@ def _files(given: Sequence[str]) -> tuple[list[str], list[_Failure]]:
             files.append(path)
             continue
         known = len(failures)
-        found = [
-            os.path.join(folder, name)
-            for folder, subfolders, names in os.walk(path, onerror=unreadable)
-            for name in _images(folder, subfolders, names)
-        ]
-        files += sorted(found)
+        found = list_images(path, unreadable).images
+        files += [os.path.join(path, image) for image in found]
         if not found and len(failures) == known:
             reason = f"{path}: expected images in this folder, got none: name another, or a file"
             failures.append(_Failure(path, reason))
     return files, failures
-
-
-def _images(folder: str, subfolders: list[str], names: list[str]) -> list[str]:
-    """The visible image files of a folder; hidden subfolders, as caches are, are not entered."""
-    from nas.data.decode import EXTENSIONS
-
-    signals.check()
-    subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-    return [
-        name
-        for name in names
-        if not name.startswith(".")
-        and os.path.splitext(name)[1].lower() in EXTENSIONS
-        and os.path.isfile(os.path.join(folder, name))
-    ]
 
 
 def _predict(

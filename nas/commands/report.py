@@ -4,7 +4,6 @@ import argparse
 import errno
 import json
 import sys
-from pathlib import Path
 
 from nas.commands import arguments
 from nas.commands.words import in_one_line
@@ -22,10 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_storage_options(parser)
     arguments.add_report_option(parser)
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write all trials as CSV")
+    parser.add_argument(
+        "--csv", type=arguments.path, metavar="FILE", help="also write all trials as CSV"
+    )
     parser.add_argument(
         "--png",
-        type=Path,
+        type=arguments.path,
         metavar="DIR",
         help="also write the figures as PNG files, drawn by Chromium or Chrome",
     )

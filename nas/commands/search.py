@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--space",
-        type=Path,
+        type=arguments.path,
         metavar="FILE",
         help="TOML file with choices for N, B, C, F, K and P (default: by image size)",
     )
@@ -122,6 +122,7 @@ def run(options: argparse.Namespace) -> int:
         epochs=options.epochs,
         subset=options.subset,
         skip_broken=options.skip_broken,
+        drop_duplicates=options.drop_duplicates,
         space=options.space,
         tune=options.tune,
         enqueue=tuple(options.enqueue),
@@ -271,6 +272,8 @@ def _next_commands(study: "StudyRecord", request: SearchRequest, reports_dir: Pa
             where += f" --data-dir {shlex.quote(str(request.data_dir))}"
         if request.skip_broken:
             where += " --skip-broken"
+        if request.drop_duplicates:
+            where += " --drop-duplicates"
         lines.append(f"        python -m nas.final --study {name}{where}")
     return lines
 

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument(
         "--out",
-        type=Path,
+        type=arguments.path,
         metavar="DIR",
         help="folder of the run (default: one in runs/ with the names of design, recipe, changes "
         "and seed)",
@@ -126,6 +126,7 @@ def run(options: argparse.Namespace) -> int:
         split_seed=SPLIT_SEED,
         subset=options.subset or 1.0,
         skip_broken=options.skip_broken,
+        drop_duplicates=options.drop_duplicates,
     )
     for note in dataset.notes:
         print("NOTE:", note, file=sys.stderr)

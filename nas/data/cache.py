@@ -7,16 +7,18 @@ written. It is only ever a saving: whatever is wrong with it, the images are dec
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from nas.data.decode import Decoded
+from nas.data.opening import leads_nowhere
 from nas.files import remove_unfinished, replacing
 from nas.runtime import signals
 
 FOLDER = ".nas-cache"
-_VERSION = "2"  # change it when the same files would decode to other pixels
+_VERSION = "3"  # change it when the same files would decode to other pixels
 
 
 def file_key(root: Path, paths: Sequence[str], settings: str) -> str:
@@ -28,16 +30,23 @@ def file_key(root: Path, paths: Sequence[str], settings: str) -> str:
     digest = hashlib.sha256(f"{_VERSION}\0{settings}\0".encode())
     for path in paths:
         signals.check()  # on a network file system each may take its time
-        status = os.stat(os.path.join(root, path))
         digest.update(os.fsencode(path))
-        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        try:
+            status = os.stat(os.path.join(root, path))
+        except OSError:
+            if not leads_nowhere(os.path.join(root, path)):
+                raise
+            digest.update(b"\0nowhere\0")
+        else:
+            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:32]
 
 
 def cached(data_dir: Path, stem: str, key: str, decode: Callable[[], Decoded]) -> Decoded:
     """What `decode` returned for this key, from disk if it is there, else from `decode`.
 
-    A new file replaces those of the same stem, whose images have changed since.
+    A new file replaces those of the same stem, whose images have changed since. Where none can be
+    written, a note says so.
     """
     name = f"{stem}-{key}.npz"
     for folder in _folders(data_dir):
@@ -51,15 +60,22 @@ def cached(data_dir: Path, stem: str, key: str, decode: Callable[[], Decoded]) -
             for old in folder.glob(f"{stem}-{'?' * len(key)}.npz"):
                 if old.name != name:
                     old.unlink(missing_ok=True)
-            break
-    return decoded
+            return decoded
+    note = (
+        f"neither {data_dir / FOLDER} nor a cache folder of the user can be written: the images "
+        "are decoded anew at every start"
+    )
+    return replace(decoded, notes=(*decoded.notes, note))
 
 
 def _folders(data_dir: Path) -> Iterator[Path]:
     yield data_dir / FOLDER
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
-    yield Path(home) / "nas" / place
+    # The XDG specification ignores relative paths; a "~" stays where no home is known.
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    home = given if os.path.isabs(given) else os.path.expanduser("~/.cache")
+    if os.path.isabs(home):
+        place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
+        yield Path(home) / "nas" / place
 
 
 def _read(path: Path) -> Decoded | None:
@@ -67,10 +83,11 @@ def _read(path: Path) -> Decoded | None:
         # Reading a member checks its CRC, so a damaged file does not pass for images.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             pixels, notes = arrays["pixels"], arrays["notes"].tolist()
+            bits = int(arrays["bits"])
             broken = dict(zip(arrays["broken"].tolist(), arrays["reasons"].tolist(), strict=True))
     except Exception:  # missing, or damaged in any of a zip file's many ways
         return None
-    return Decoded(pixels, tuple(notes), broken)
+    return Decoded(pixels, tuple(notes), broken, bits)
 
 
 def _write(folder: Path, name: str, decoded: Decoded) -> bool:
@@ -83,6 +100,7 @@ def _write(folder: Path, name: str, decoded: Decoded) -> bool:
                 notes=np.array(decoded.notes, dtype=np.str_),
                 broken=np.array(list(decoded.broken), dtype=np.int64),
                 reasons=np.array(list(decoded.broken.values()), dtype=np.str_),
+                bits=np.int64(decoded.bits),
             )
     except OSError:  # not writable, or full
         return False

@@ -30,13 +30,17 @@ STALL_SECONDS = 30.0  # until a download that has stopped is given up
 
 
 class DownloadError(DataError):
-    """A dataset is not there and cannot be downloaded."""
+    """A dataset is not there, or damaged, and cannot be downloaded."""
 
     def __init__(self, name: str, data_dir: Path, reason: str) -> None:
         self.reason = " ".join(reason.split())
+        got = "neither"
+        if flaws := _flaws(name, data_dir):
+            got = "a part of it"
+            self.reason = f"{', '.join(flaws)}; {self.reason}"
         super().__init__(
-            f"expected {DATASETS[name].title} in {data_dir} or on the network, got neither "
-            f"({self.reason}): put the files into {data_dir}, or go online"
+            f"expected {DATASETS[name].title} in {data_dir} or on the network, got {got} "
+            f"({self.reason}): put whole files into {data_dir}, or go online"
         )
 
 
@@ -193,6 +197,28 @@ def _files(name: str) -> list[str]:
         return [f"{cls.__name__}/raw/{file}" for file in names]
     names = [file for file, _ in (*cls.train_list, *cls.test_list)]
     return [f"{cls.base_folder}/{file}" for file in (*names, cls.meta["filename"])]
+
+
+def _flaws(name: str, data_dir: Path) -> list[str]:
+    """What is wrong with the files of the dataset that lie there; nothing where none lies there."""
+    from torchvision.datasets.utils import check_integrity
+
+    cls = _class(name)
+    sums: dict[str, str] = {}
+    if name == "svhn":
+        sums = {file: md5 for _, file, md5 in cls.split_list.values()}
+    elif name.endswith("mnist"):
+        sums = {f"{cls.__name__}/raw/{file}": md5 for file, md5 in cls.resources}
+    else:
+        meta = (cls.meta["filename"], cls.meta["md5"])
+        sums = {f"{cls.base_folder}/{f}": md5 for f, md5 in (*cls.train_list, *cls.test_list, meta)}
+        sums[cls.filename] = cls.tgz_md5
+    there = [file for file in sums if os.path.isfile(data_dir / file)]
+    damaged = [file for file in there if not check_integrity(data_dir / file, sums[file])]
+    missing = [file for file in _files(name) if not os.path.isfile(data_dir / file)]
+    if len(missing) == len(_files(name)):
+        missing = []
+    return [f"{file} is damaged" for file in damaged] + [f"{file} is missing" for file in missing]
 
 
 def _places(name: str, data_dir: Path) -> list[str]:

@@ -4,32 +4,31 @@ Either `train/<class>/*` and, where there is a test part, `test/<class>/*`; or `
 """
 
 import os
+import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.cache import cached, file_key
 from nas.data.catalogue import DataError
-from nas.data.decode import (
+from nas.data.listing import (
     EXTENSIONS,
-    Decoded,
-    Shape,
-    broken_in_words,
-    decode_readable,
-    decode_suited,
-    plain,
+    class_folders,
+    dead_links,
+    is_image_name,
+    list_images,
+    loose_images,
+    readable,
 )
+from nas.data.opening import leads_nowhere, plain
 from nas.data.split import TEST_SHARE, Purpose, draw
-from nas.runtime import signals
 
-_TRAIN_AND_VALIDATE = ("train", "validate")
-_TRAIN_VALIDATE_TEST = (*_TRAIN_AND_VALIDATE, "test")
-_TEST = ("test",)
+TRAIN_AND_VALIDATE = ("train", "validate")
+TRAIN_VALIDATE_TEST = (*TRAIN_AND_VALIDATE, "test")
+_NAME_OF_PART = re.compile(r"(?<![a-z])(train(ing)?|test(ing)?|val(id(ation)?)?)(?![a-z])", re.I)
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control, undecodable, ends of lines
 
 
@@ -65,15 +64,25 @@ class ClassFolders:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """The files of one part, and what a reader must know of them."""
+
+    files: Files
+    nested: tuple[str, ...] = ()  # paths of images in folders inside a class folder
+    ignored: tuple[str, ...] = ()  # paths of files that are not read
+
+
 def train_classes(data_dir: Path) -> tuple[str, ...]:
     """The class names under `train/`, sorted; empty if that layout does not lie there."""
-    return _subfolders(data_dir / "train")
+    return tuple(class_folders(data_dir / "train"))
 
 
 def holds_classes(data_dir: Path) -> bool:
     """Whether class folders with images lie there, in either layout."""
     root = data_dir / "train" if train_classes(data_dir) else data_dir
-    return any(_images(root / name)[0] for name in _subfolders(root))
+    subfolders = [name for names in class_folders(root).values() for name in names]
+    return any(loose_images(root / name) for name in subfolders)
 
 
 def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
@@ -82,50 +91,45 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
     Raises:
         DataError: there are no usable class folders.
     """
-    classes = train_classes(data_dir)
-    if not data_dir.is_dir():
-        raise DataError(
-            f"expected a folder of images, got {data_dir}, which does not exist: "
-            "name the folder with --data-dir"
-        )
-    has_parts = bool(classes)
-    classes = classes or _subfolders(data_dir)
-    _check_classes(data_dir, classes)
-    part = "train" if has_parts else ""
-    roots = (data_dir / part, data_dir / part)
-    files, ignored = _list_part(data_dir, part, classes)
-    notes = []
-    if has_parts and (data_dir / "test").is_dir():
-        found = _subfolders(data_dir / "test")
-        if found != classes:
-            odd = sorted(set(found) ^ set(classes))[0]
-            where = "train/, but not in test/" if odd in classes else "test/, but not in train/"
+    with readable(data_dir):
+        if not data_dir.is_dir():
             raise DataError(
-                f"expected the same classes in train/ and test/ of {data_dir}, got {odd!r} in "
-                f"{where}: add or remove that folder"
+                f"expected a folder of images, got {data_dir}, which does not exist: "
+                "name the folder with --data-dir"
             )
-        _check_counts(roots[0], classes, files, _TRAIN_AND_VALIDATE)
-        test, ignored_test = _list_part(data_dir, "test", classes)
-        ignored |= ignored_test
-        roots = (data_dir / part, data_dir / "test")
+    has_parts = bool(train_classes(data_dir))
+    has_test = has_parts and (data_dir / "test").is_dir()
+    part = "train" if has_parts else ""
+    train_root = data_dir / part
+    test_root = data_dir / "test" if has_test else train_root
+    _check_links(data_dir, train_root, test_root)
+    folders = class_folders(train_root)
+    classes = tuple(folders)
+    _check_classes(data_dir, classes)
+    listed = _list_part(data_dir, part, folders)
+    files, nested, ignored = listed.files, listed.nested, listed.ignored
+    if not has_parts and len(nested) == len(files):
+        _check_no_parts(data_dir, classes)
+    notes = []
+    if has_test:
+        test_folders = class_folders(test_root)
+        _check_test_classes(data_dir, classes, tuple(test_folders))
+        check_counts(train_root, classes, files, TRAIN_AND_VALIDATE)
+        listed = _list_part(data_dir, "test", test_folders)
+        test, nested, ignored = listed.files, nested + listed.nested, ignored + listed.ignored
         stems = ("train", "test")
     else:
-        _check_counts(roots[0], classes, files, _TRAIN_VALIDATE_TEST)
+        check_counts(train_root, classes, files, TRAIN_VALIDATE_TEST)
         drawn = draw(files.labels_N, TEST_SHARE, seed=split_seed, purpose=Purpose.TEST)
         files, test = files.where(~drawn), files.where(drawn)
         stems = (f"train-split{split_seed}", f"test-split{split_seed}")
         notes.append(
             f"{data_dir} has no test part: {len(test)} of its {len(drawn)} images are held back"
         )
-    unused = sorted({"val", "valid", "validation"} & set(_subfolders(data_dir)))
+    unused = sorted({"val", "valid", "validation"} & set(class_folders(data_dir)))
     if has_parts and unused:
         notes.append(f"{data_dir / unused[0]} is left alone: a part of train/ is validated on")
-    if ignored:
-        endings = sorted({os.path.splitext(name)[1].lower() or "none" for name in ignored})
-        notes.append(
-            f"{len(ignored):,} files in {data_dir} are ignored: their names do not end as images "
-            f"({plain(', '.join(endings[:5]))}{', ...' if len(endings) > 5 else ''})"
-        )
+    notes += _notes_on_files(data_dir, len(files) + len(test), nested, ignored)
     return ClassFolders(
         data_dir=data_dir,
         classes=classes,
@@ -133,76 +137,21 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
         test=test,
         train_stem=stems[0],
         test_stem=stems[1],
-        train_root=roots[0],
-        test_root=roots[1],
+        train_root=train_root,
+        test_root=test_root,
         notes=tuple(notes),
     )
 
 
-def read_train(
-    folders: ClassFolders, shape: Shape | None = None, *, skip_broken: bool
-) -> tuple[Files, Decoded]:
-    """The training files and their pixels, of the given shape or of the one that suits them.
-
-    Raises:
-        DataError: files are no readable images (with `skip_broken`: so many that a class is too
-            small), or not of the given shape.
-    """
-    decoded = _read(folders, folders.train, folders.train_stem, shape, exact=True)
-    files, decoded = _without_broken(folders, folders.train, decoded, "training", skip_broken)
-    _check_counts(folders.train_root, folders.classes, files, _TRAIN_AND_VALIDATE)
-    return files, decoded
-
-
-def read_test(
-    folders: ClassFolders, shape: Shape, *, exact: bool, skip_broken: bool
-) -> tuple[Files, Decoded]:
-    """The test files and their pixels, fitted to the shape of the training part.
-
-    Raises:
-        DataError: files are no readable images (with `skip_broken`: all of a class), or with
-            `exact` not of that shape.
-    """
-    decoded = _read(folders, folders.test, folders.test_stem, shape, exact=exact)
-    files, decoded = _without_broken(folders, folders.test, decoded, "test", skip_broken)
-    _check_counts(folders.test_root, folders.classes, files, _TEST)
-    return files, decoded
-
-
-def _read(
-    folders: ClassFolders, files: Files, stem: str, shape: Shape | None, *, exact: bool
-) -> Decoded:
-    absolute = [os.path.join(folders.data_dir, path) for path in files.paths]
-
-    def read() -> Decoded:
-        if shape is not None:
-            return decode_readable(absolute, shape, exact=exact)
-        return decode_suited(absolute)
-
-    settings = "suited" if shape is None else f"{shape} {'exact' if exact else 'fitted'}"
-    with _readable(folders.data_dir):
-        key = file_key(folders.data_dir, files.paths, settings)
-    kind = "own" if shape is None or not exact else "fixed"
-    return cached(folders.data_dir, f"{kind}-{stem}", key, read)
-
-
-def _without_broken(
-    folders: ClassFolders, files: Files, decoded: Decoded, called: str, skip_broken: bool
-) -> tuple[Files, Decoded]:
-    """The files that could be read, with a note about the others."""
-    if not decoded.broken:
-        return files, decoded
-    called = f"{called} files in {folders.data_dir}"
-    broken = broken_in_words(files.paths, decoded.broken, called)
-    if not skip_broken:
+def _check_links(data_dir: Path, train_root: Path, test_root: Path) -> None:
+    """Refuses links that lead nowhere where parts and classes are looked for."""
+    dead = [data_dir / part for part in ("train", "test") if leads_nowhere(data_dir / part)]
+    dead += [root / name for root in (train_root, test_root) for name in dead_links(root)]
+    if dead:
         raise DataError(
-            f"expected images, got {broken}: repair or remove them, or leave them out "
-            "with --skip-broken"
+            f"{plain(dead[0])}: expected a folder of images, got a link that leads nowhere: mend "
+            "or remove it"
         )
-    readable = np.ones(len(files), dtype=np.bool_)
-    readable[list(decoded.broken)] = False
-    note = f"left out: {broken}"
-    return files.where(readable), replace(decoded, notes=(note, *decoded.notes))
 
 
 def _check_classes(data_dir: Path, classes: Sequence[str]) -> None:
@@ -223,7 +172,7 @@ def _check_classes(data_dir: Path, classes: Sequence[str]) -> None:
             )
 
 
-def _check_counts(root: Path, classes: Sequence[str], files: Files, uses: tuple[str, ...]) -> None:
+def check_counts(root: Path, classes: Sequence[str], files: Files, uses: tuple[str, ...]) -> None:
     """Refuses a class without an image for each of these uses."""
     counts = np.bincount(files.labels_N, minlength=len(classes))
     for name, count in zip(classes, counts, strict=True):
@@ -236,57 +185,88 @@ def _check_counts(root: Path, classes: Sequence[str], files: Files, uses: tuple[
             )
 
 
-def _list_part(data_dir: Path, part: str, classes: Sequence[str]) -> tuple[Files, set[str]]:
-    """The image files of one part, and the paths of other files among them."""
+def _check_no_parts(data_dir: Path, classes: Sequence[str]) -> None:
+    """Refuses folders with names of parts, whose own folders must be the classes."""
+    if all(map(_NAME_OF_PART.search, classes)):
+        raise DataError(
+            f"expected one folder of images per class in {data_dir}, got folders that are called "
+            f"like parts ({', '.join(classes)}): call them train and test, or give --data-dir the "
+            "folder whose own folders are the classes"
+        )
+
+
+def _check_test_classes(data_dir: Path, train: Sequence[str], test: Sequence[str]) -> None:
+    """Refuses a test part with other classes than the training part's."""
+    if train == test:
+        return
+    expected = f"expected the classes of {data_dir}/train in {data_dir}/test, got"
+    instead = f"move {data_dir}/test out of {data_dir}, and a part of train/ is held back instead"
+    if not set(train) & set(test):
+        loose = len(loose_images(data_dir / "test"))
+        came = f"{loose:,} images in no class folder" if loose else "none of them"
+        raise DataError(
+            f"{expected} {came}: images without a class cannot be tested on, but nas predict says "
+            f"what is on them; {instead}"
+        )
+    for name in train:
+        if name not in test:
+            raise DataError(f"{expected} no {name!r}: put images of it there, or {instead}")
+    (odd, *_) = sorted(set(test) - set(train))
+    raise DataError(
+        f"{expected} {odd!r} too: put images of it into train/, or move that folder out of test/"
+    )
+
+
+def _list_part(data_dir: Path, part: str, folders: Mapping[str, Sequence[str]]) -> _Listed:
+    """The image files of one part, whose classes lie in these folders."""
+    root = data_dir / part
     paths: list[str] = []
+    nested: list[str] = []
+    ignored = [os.path.join(part, name) for name in loose_images(root)]
     counts = []
-    ignored: set[str] = set()
-    for name in classes:
-        signals.check()
-        relative = f"{part}/{name}" if part else name
-        images, others = _images(data_dir / relative)
-        if not images:
+    for names in folders.values():
+        before = len(paths)
+        for name in names:
+            relative = f"{part}/{name}" if part else name
+            with readable(data_dir / relative):
+                found = list_images(data_dir / relative, _raise)
+            paths += [f"{relative}/{image}" for image in found.images]
+            nested += [f"{relative}/{image}" for image in found.images if "/" in image]
+            ignored += [f"{relative}/{other}" for other in found.others]
+        counts.append(len(paths) - before)
+        if not counts[-1]:
             raise DataError(
-                f"{data_dir / relative}: expected images directly in this class folder, got none: "
+                f"{data_dir / relative}: expected images in this class folder, got none: "
                 f"add some ({', '.join(sorted(EXTENSIONS))}), or give --data-dir the folder whose "
                 "own folders are the classes"
             )
-        paths += [f"{relative}/{image}" for image in images]
-        counts.append(len(images))
-        ignored |= {f"{relative}/{other}" for other in others}
-    return Files(tuple(paths), np.repeat(np.arange(len(classes)), counts)), ignored
+    files = Files(tuple(paths), np.repeat(np.arange(len(folders)), counts))
+    return _Listed(files, tuple(nested), tuple(ignored))
 
 
-def _images(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of the image files, sorted, and of the visible files that are no images."""
-    images: list[str] = []
-    others: list[str] = []
-    with _readable(folder), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or not entry.is_file():
-                continue
-            is_image = os.path.splitext(entry.name)[1].lower() in EXTENSIONS
-            (images if is_image else others).append(entry.name)
-    return sorted(images), others
+def _raise(error: OSError) -> None:
+    raise error
 
 
-def _subfolders(folder: Path) -> tuple[str, ...]:
-    """The names of the visible folders in it, sorted; none if there is no such folder."""
-    with _readable(folder):
-        if not folder.is_dir():
-            return ()
-        with os.scandir(folder) as entries:
-            return tuple(
-                sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-            )
-
-
-@contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or folder}: expected to be able to read it, got: {error.strerror}: "
-            "check the path and its permissions"
-        ) from error
+def _notes_on_files(
+    data_dir: Path, images: int, nested: Sequence[str], ignored: Sequence[str]
+) -> list[str]:
+    """What a reader must know of where files lie and what they are called."""
+    notes = []
+    if nested:
+        notes.append(
+            f"{len(nested):,} of {images:,} images in {data_dir} lie in folders inside a class "
+            f"folder, such as {plain(os.path.dirname(nested[0]))}: they count to that class"
+        )
+    if loose := [path for path in ignored if is_image_name(path)]:
+        notes.append(
+            f"{len(loose):,} images in {data_dir} are ignored: they lie in no class folder, such "
+            f"as {plain(loose[0])}"
+        )
+    if others := [path for path in ignored if not is_image_name(path)]:
+        endings = sorted({os.path.splitext(path)[1].lower() or "none" for path in others})
+        notes.append(
+            f"{len(others):,} files in {data_dir} are ignored: their names do not end as images "
+            f"({plain(', '.join(endings[:5]))}{', ...' if len(endings) > 5 else ''})"
+        )
+    return notes

@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 from nas.architecture import ImageInput
 from nas.data import download
 from nas.data.catalogue import DataError
+from nas.data.notes import note_on_balance, note_on_contrast, note_on_subset, note_on_twins
 from nas.data.sources import Part, Source, open_auto, open_source
 from nas.data.split import Purpose, draw, validation_share
+from nas.data.twins import digests_of, first_of_each, of_two_classes
 from nas.data.types import ImageDataset, Images, TestPart
-from nas.numbers import percent
-
-# Largest class over smallest from which the classes are called unbalanced: with two classes always
-# giving the same answer is then right for 3 of 4 images. SVHN has 2.98.
-UNBALANCED = 3
-FEW = 10  # training images per class, below which a subset trains on almost nothing
+from nas.numbers import plural
 
 _CHUNK = 4096  # images counted at a time: NumPy counts 8-byte copies of the pixels
 
@@ -36,6 +33,7 @@ def load_dataset(
     split_seed: int = 0,
     subset: float = 1.0,
     skip_broken: bool = False,
+    drop_duplicates: bool = False,
 ) -> ImageDataset:
     """The training and validation part of a dataset; no test image is decoded.
 
@@ -51,6 +49,8 @@ def load_dataset(
             image of each class stays.
         skip_broken: whether files of a folder that are no readable images are left out, with a
             note, instead of refused.
+        drop_duplicates: whether of images with equal pixels only the first is kept, before the
+            validation part is drawn, and none of those that are of two classes.
 
     Raises:
         DataError: the dataset is not there, cannot be downloaded or cannot be used.
@@ -59,18 +59,21 @@ def load_dataset(
         raise DataError(f"expected a subset above 0 and up to 1, got {subset}: use 1 for all")
     if split_seed < 0:
         raise DataError(f"expected a split seed of at least 0, got {split_seed}: use 0, 1, 2, ...")
+
+    def load(source: Source) -> ImageDataset:
+        return _load(source, split_seed, subset, drop_duplicates)
+
     if name != "auto":
-        source = open_source(name, data_dir, split_seed=split_seed, skip_broken=skip_broken)
-        return _load(source, split_seed=split_seed, subset=subset)
+        return load(open_source(name, data_dir, split_seed=split_seed, skip_broken=skip_broken))
     source = open_auto(data_dir, split_seed=split_seed, skip_broken=skip_broken)
     try:
-        return _load(source, split_seed=split_seed, subset=subset)
+        return load(source)
     except download.DownloadError as error:
         note = (
             f"CIFAR-10 is not in {data_dir} and could not be downloaded ({error.reason}): "
             "taking the bundled handwritten digits instead"
         )
-    digits = load_dataset("digits", data_dir, split_seed=split_seed, subset=subset)
+    digits = load(open_source("digits", data_dir, split_seed=split_seed))
     return replace(digits, notes=(note, *source.notes, *digits.notes))
 
 
@@ -96,8 +99,12 @@ def load_test(
     return TestPart(images=images, left_out=part.left_out, notes=part.notes)
 
 
-def _load(source: Source, *, split_seed: int, subset: float) -> ImageDataset:
+def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool) -> ImageDataset:
     part = source.read_train()
+    first_N = first_of_each(digests_of(part.pixels_NCHW))
+    if drop_duplicates:
+        part = _without_twins(part, first_N, source.classes)
+        first_N = np.arange(len(part.labels_N))
     labels_N = part.labels_N
     share = validation_share(len(labels_N))
     validating_N = draw(labels_N, share, seed=split_seed, purpose=Purpose.VALIDATION)
@@ -106,18 +113,15 @@ def _load(source: Source, *, split_seed: int, subset: float) -> ImageDataset:
     notes = [
         *source.notes,
         *part.notes,
-        *_note_on_balance(source.classes, labels_N[training_N], labels_N[validating_N]),
+        *note_on_contrast(part.pixels_NCHW),
+        *note_on_twins(first_N, labels_N, validating_N),
+        *note_on_balance(source.classes, labels_N[training_N], labels_N[validating_N]),
     ]
     if subset < 1:
         members = np.flatnonzero(training_N)
         kept = draw(labels_N[members], subset, seed=split_seed, purpose=Purpose.SUBSET)
         training_N[members[~kept]] = False
-        left, classes = int(training_N.sum()), len(source.classes)
-        if left < FEW * classes:
-            notes.append(
-                f"a subset of {subset:g} leaves {left:,} training images for {classes} classes, "
-                f"fewer than {FEW} for each: accuracies will say little"
-            )
+        notes += note_on_subset(subset, int(training_N.sum()), len(source.classes))
     _, channels, height, width = part.pixels_NCHW.shape
     return ImageDataset(
         name=source.name,
@@ -135,29 +139,33 @@ def _load(source: Source, *, split_seed: int, subset: float) -> ImageDataset:
         subset=subset,
         split_seed=split_seed,
         notes=tuple(notes),
+        bits=part.bits,
     )
 
 
-def _note_on_balance(
-    classes: Sequence[str], training_N: NDArray[np.int64], validating_N: NDArray[np.int64]
-) -> list[str]:
-    """What an accuracy hides where one class has many more images than another.
+def _without_twins(part: Part, first_N: NDArray[np.int64], classes: Sequence[str]) -> Part:
+    """The part with one image of those that are equal, and none of those of two classes.
 
-    Args:
-        classes: their names.
-        training_N: labels of the training part.
-        validating_N: labels of the validation part.
+    Raises:
+        DataError: a class has no longer an image to train and one to validate on.
     """
-    counts = np.bincount(training_N, minlength=len(classes))
-    most, least = int(counts.argmax()), int(counts.argmin())
-    if counts[most] < UNBALANCED * counts[least]:
-        return []
-    share = float(np.mean(validating_N == most))
-    return [
-        f"the classes are unbalanced: {counts[most]:,} training images of {classes[most]}, "
-        f"{counts[least]:,} of {classes[least]}. Always answering {classes[most]} would reach "
-        f"{percent(share)} validation accuracy, so a high accuracy can hide errors on rare classes"
-    ]
+    kept_N = (first_N == np.arange(len(first_N))) & ~of_two_classes(first_N, part.labels_N)
+    if kept_N.all():
+        return part
+    counts = np.bincount(part.labels_N[kept_N], minlength=len(classes))
+    if counts.min() < 2:
+        name = classes[int(counts.argmin())]
+        raise DataError(
+            f"expected at least 2 different training images of {name}, got {counts.min()} without "
+            "the duplicates: add images, or leave out --drop-duplicates"
+        )
+    dropped = plural(int((~kept_N).sum()), "training image")
+    return replace(
+        part,
+        pixels_NCHW=part.pixels_NCHW[kept_N],
+        labels_N=part.labels_N[kept_N],
+        notes=(*part.notes, f"left out: {dropped} with the pixels of another"),
+    )
 
 
 def _images(part: Part, chosen_N: NDArray[np.bool_]) -> Images:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data import download, folders
+from nas.data import download, folders, reading
 from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
 from nas.data.decode import Decoded, Shape
+from nas.data.levels import DEEPEST
 from nas.data.split import TEST_SHARE, Purpose, draw
 
 
@@ -25,6 +26,7 @@ class Part:
     labels_N: NDArray[np.int64]
     notes: tuple[str, ...] = ()  # what was done to the images
     left_out: int = 0  # broken files
+    bits: int = DEEPEST  # of `nas.data.decode.Shape`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +148,10 @@ def _cifar10_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Sour
         horizontal_flip=info.horizontal_flip,
         test_images=len(listed.test),
         read_train=lambda: _part(
-            listed.train, *folders.read_train(listed, shape, skip_broken=skip_broken)
+            listed.train, *reading.read_train(listed, shape, skip_broken=skip_broken)
         ),
         read_test=lambda: _part(
-            listed.test, *folders.read_test(listed, shape, exact=True, skip_broken=skip_broken)
+            listed.test, *reading.read_test(listed, shape, exact=True, skip_broken=skip_broken)
         ),
         notes=notes,
     )
@@ -159,13 +161,15 @@ def _own_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Source:
     listed = folders.list_folders(data_dir, split_seed=split_seed)
 
     def read_train() -> Part:
-        return _part(listed.train, *folders.read_train(listed, skip_broken=skip_broken))
+        return _part(listed.train, *reading.read_train(listed, skip_broken=skip_broken))
 
     def read_test() -> Part:
-        shape = Shape(*read_train().pixels_NCHW.shape[1:])
+        train = read_train()
+        _, channels, height, width = train.pixels_NCHW.shape
+        shape = Shape(channels, height, width, train.bits)
         return _part(
             listed.test,
-            *folders.read_test(listed, shape, exact=False, skip_broken=skip_broken),
+            *reading.read_test(listed, shape, exact=False, skip_broken=skip_broken),
         )
 
     return Source(
@@ -181,7 +185,7 @@ def _own_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Source:
 
 def _part(listed: folders.Files, files: folders.Files, decoded: Decoded) -> Part:
     left_out = len(listed) - len(files)
-    return Part(decoded.pixels_NCHW, files.labels_N, decoded.notes, left_out)
+    return Part(decoded.pixels_NCHW, files.labels_N, decoded.notes, left_out, decoded.bits)
 
 
 def _digits(split_seed: int) -> Source:

@@ -86,6 +86,7 @@ class ImageDataset:
     subset: float  # share of the training part that `train` holds
     split_seed: int
     notes: tuple[str, ...] = ()  # what a reader must know, such as a fallback to other data
+    bits: int = 16  # 8 to 16: those in use in gray images of more than 8
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.input.classes:

@@ -106,7 +106,7 @@ class Classifier:
             raise ValueError(f"top must be at least 1, got {top}")
         given = [paths] if isinstance(paths, str | os.PathLike) else paths
         names = [str(path) for path in given]
-        shape = Shape(self.input.channels, self.input.height, self.input.width)
+        shape = Shape(self.input.channels, self.input.height, self.input.width, bits=self.spec.bits)
         predictions = []
         for start in range(0, len(names), _BATCH):
             signals.check()

@@ -39,6 +39,7 @@ class ModelSpec:
     classes: tuple[str, ...]  # in label order
     mean: tuple[float, ...]  # per channel, of pixels divided by 255
     std: tuple[float, ...]  # likewise; above 0
+    bits: int = 16  # in use in gray images of more than 8 bits; models of before take 16
 
     def __post_init__(self) -> None:
         channels = self.input.channels
@@ -56,11 +57,15 @@ class ModelSpec:
                 raise ValueError(f"{name} must be {channels} finite numbers, got {values}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0, got {self.std}")
+        if not isinstance(self.bits, int) or not 8 <= self.bits <= 16:
+            raise ValueError(f"bits must be 8 to 16, got {self.bits}")
 
     @property
     def preparation(self) -> str:
         """What is done to an image file before the network, in one sentence of steps."""
         color = "gray" if self.input.channels == 1 else "RGB"
+        if self.bits < 16:
+            color += f" (of gray pixels of 16 bits: pixel / {1 << (self.bits - 8)}, at most 255)"
         return (
             "decode; apply the EXIF orientation; lay transparent images over white; "
             f"convert to 8-bit {color}; resize to cover {self.input.height}x{self.input.width} "
@@ -87,6 +92,7 @@ class ModelSpec:
                 "transparency": "over white",
                 "mode": "L" if input.channels == 1 else "RGB",
                 "resize": "cover, centre crop",
+                "bits": self.bits,
                 "resampling": "bicubic",
                 "divide_by": 255,
             },
@@ -114,8 +120,9 @@ class ModelSpec:
                 classes=tuple(document["classes"]),
                 mean=tuple(map(float, document["mean"])),
                 std=tuple(map(float, document["std"])),
+                bits=document.get("preparation", {}).get("bits", 16),
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ModelError(
                 "expected the description of a model exported by nas, got a damaged one "
                 f"({type(error).__name__}: {' '.join(str(error).split())[:160]})"

@@ -52,6 +52,7 @@ class FinalRuns:
             split_seed=split_seed,
             subset=request.subset,
             skip_broken=request.skip_broken,
+            drop_duplicates=request.drop_duplicates,
         )
         self._request = request
         self._folder = folder

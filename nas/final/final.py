@@ -212,7 +212,8 @@ class _Final:
             raise DataError(
                 f"expected the images of the study ({settings.dataset}, digest "
                 f"{settings.dataset_digest}), got others in {self._request.data_dir} (digest "
-                f"{found.digest}); name their folder with --data-dir"
+                f"{found.digest}); name their folder with --data-dir, "
+                "and give --skip-broken and --drop-duplicates as the search did"
             )
         self._labels_I = found.validation.labels_N
 
@@ -306,6 +307,7 @@ class _Final:
             classes=dataset.classes,
             mean=dataset.mean,
             std=dataset.std,
+            bits=dataset.bits,
         )
         write_model(self._folder, network, spec, metrics=record.to_dict(), card=model_card(record))
 

@@ -37,6 +37,7 @@ class FinalRequest:
     studies_dir: Path = Path("studies")
     data_dir: Path = Path("data")
     skip_broken: bool = False  # leave out files that are no images
+    drop_duplicates: bool = False  # of images with equal pixels train or test on one
     subset: float = 1.0  # share of the training part, whatever the study's
     top: int = 3  # designs to train, the best of the study
     seeds: int = 3  # runs of each
@@ -94,4 +95,6 @@ class FinalRequest:
         }
         if precision is not Precision.FLOAT32:  # else it is that of versions without a choice
             decisive["precision"] = precision
+        if self.drop_duplicates:  # not named before it was an option
+            decisive["drop_duplicates"] = True
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

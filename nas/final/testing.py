@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from nas.data.catalogue import DataError
 from nas.data.loading import load_test
+from nas.data.twins import digests_of, first_of_each
 from nas.data.types import ImageDataset, Images
 from nas.final.records import ClassResult, Exported, Mistake
 from nas.final.request import FinalRequest
 from nas.final.statistics import Correct, Estimate, wilson_interval
 from nas.model import ResNet
+from nas.numbers import percent, plural
 from nas.training.loop import predict
 
 MISTAKES = "mistakes"  # the folder of their pictures
@@ -50,7 +53,7 @@ def test_once(
         device: where to compute.
 
     Raises:
-        DataError: the test part cannot be read.
+        DataError: the test part cannot be read, or without the duplicates nothing is left of it.
     """
     part = load_test(
         dataset.name,
@@ -58,7 +61,11 @@ def test_once(
         split_seed=dataset.split_seed,
         skip_broken=request.skip_broken,
     )
-    images = part.images
+    images, notes = part.images, part.notes
+    seen_N, repeated_N = _twins(images, dataset)
+    if request.drop_duplicates:
+        images, said = _without(images, seen_N, repeated_N)
+        notes += said
     there = images.to(device)
     correct: dict[str, Correct] = {}
     probabilities_NK = np.empty((0, 0), dtype=np.float32)
@@ -72,7 +79,72 @@ def test_once(
                 probabilities_NK = logits_NK.softmax(dim=1).cpu().numpy()
             network.to("cpu")
         correct[name] = np.stack(rows)
-    return Tested(images, part.notes, correct, probabilities_NK)
+    if not request.drop_duplicates:
+        right_N = probabilities_NK.argmax(axis=1) == images.labels_N.numpy()
+        notes += _notes_on_twins(seen_N, repeated_N, right_N)
+    return Tested(images, notes, correct, probabilities_NK)
+
+
+def _twins(images: Images, dataset: ImageDataset) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which test images equal one that is trained or validated on, and which an earlier one."""
+    tested = digests_of(images.pixels_NCHW.numpy())
+    seen = {
+        digest
+        for part in (dataset.train, dataset.validation)
+        for digest in digests_of(part.pixels_NCHW.cpu().numpy())
+    }
+    seen_N = np.array([digest in seen for digest in tested])
+    return seen_N, first_of_each(tested) != np.arange(len(tested))
+
+
+def _without(
+    images: Images, seen_N: NDArray[np.bool_], repeated_N: NDArray[np.bool_]
+) -> tuple[Images, tuple[str, ...]]:
+    """The test images that are no twins, and a note about the others."""
+    kept_N = ~(seen_N | repeated_N)
+    if kept_N.all():
+        return images, ()
+    if not kept_N.any():
+        raise DataError(
+            f"expected test images that the networks have not seen, got {len(kept_N):,} that are "
+            "all among the training images: test on other images"
+        )
+    note = (
+        f"left out: {(~kept_N).sum():,} of {plural(len(kept_N), 'test image')}, of which "
+        f"{seen_N.sum():,} have the pixels of a training or validation image and the others those "
+        "of another test image"
+    )
+    kept = torch.from_numpy(kept_N)
+    return Images(images.pixels_NCHW[kept], images.labels_N[kept]), (note,)
+
+
+def _notes_on_twins(
+    seen_N: NDArray[np.bool_], repeated_N: NDArray[np.bool_], right_N: NDArray[np.bool_]
+) -> tuple[str, ...]:
+    """What twins make of the test accuracy.
+
+    Args:
+        seen_N: which test images equal one that is trained or validated on.
+        repeated_N: which equal an earlier test image.
+        right_N: which the exported network classifies rightly.
+    """
+    notes = []
+    tested = plural(len(seen_N), "test image")
+    if seen_N.any():
+        without = "none is left without them"
+        if not seen_N.all():
+            share = percent(float(right_N[~seen_N].mean()))
+            without = (
+                f"of the other {(~seen_N).sum():,} the exported network has {share} right "
+                "(--drop-duplicates leaves them out)"
+            )
+        notes.append(
+            f"{seen_N.sum():,} of {tested} have the pixels of a training or validation image, so "
+            f"that the test accuracy is partly memory: {without}"
+        )
+    if repeated_N.any():
+        notes.append(f"{repeated_N.sum():,} of {tested} have the pixels of another test image")
+    return tuple(notes)
 
 
 def exported_record(tested: Tested, classes: Sequence[str], seed: int) -> Exported:

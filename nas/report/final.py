@@ -54,9 +54,12 @@ def final_section(study: StudyRecord) -> str:
         Column("note", "Note", kind="text long"),
     )
     gains = "".join(f"<p>{escape(final_words.gain(gain))}.</p>" for gain in record.gains)
+    # Those on the study's own images stand at the top of the page.
+    notes = [note for note in record.notes if note not in study.notes]
     return section(
         _HEADING,
         f"<p>{escape(summary(record))}</p>{readings}"
+        f"{''.join(f'<p>{escape(note)}</p>' for note in notes)}"
         f"<p>{escape(final_words.choice(record))}</p>"
         f"{table(frame, columns, caption=_HEADING, best_first=True)}"
         f"{gains}",

@@ -65,6 +65,7 @@ class SearchRequest:
     epochs: int | None = None  # None: by the size of the dataset
     subset: float = 1.0  # share of the training part
     skip_broken: bool = False  # leave out files of a folder that are no readable images
+    drop_duplicates: bool = False  # of images with equal pixels keep one
     space: Path | None = None  # a TOML file; None: by the size of the images
     objectives: tuple[str, ...] = (ACCURACY,)  # and, for a front, "parameters" or "mult_adds"
     sampler: str = "gp"

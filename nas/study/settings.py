@@ -13,7 +13,7 @@ from nas.training.config import DEFAULTS, precision_of
 # Field of StudySettings -> what a person calls it, with the option that sets it.
 _CALLED = {
     "dataset": "dataset (--dataset)",
-    "dataset_digest": "training images (--data-dir)",
+    "dataset_digest": "training images (--data-dir, --skip-broken, --drop-duplicates)",
     "input": "image shape or classes",
     "train_images": "number of training images",
     "validation_images": "number of validation images",

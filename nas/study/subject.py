@@ -129,6 +129,7 @@ def subject_of(request: SearchRequest, observer: Observer) -> Subject:
         split_seed=SPLIT_SEED,
         subset=request.subset,
         skip_broken=request.skip_broken,
+        drop_duplicates=request.drop_duplicates,
     )
     config = search_recipe(dataset, request.epochs)
     space = request.space_for(dataset.input)

@@ -1,0 +1,87 @@
+"""Images of more than 8 bits: how many of their bits are in use."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from nas.data.catalogue import DataError
+from nas.data.opening import map_files, open_image, plain
+from nas.numbers import plural
+
+DEEPEST = 16  # bits of a channel
+DEEP_GRAY = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})  # Pillow's modes
+_DEPTHS = (8, 10, 12, 14, DEEPEST)  # bits that cameras and scanners have
+_COLOUR = frozenset({"RGB", "RGBA", "LA"})
+
+
+def has_deep_colour(image: ImageFile.ImageFile) -> bool:
+    """Whether Pillow reads 16 bits a channel into 8 of them; to be asked before it is decoded."""
+    return image.mode in _COLOUR and any(";16" in str(part.args) for part in image.tile[:1])
+
+
+def levels_of(image: Image.Image) -> NDArray[np.int64]:
+    """The pixels of an image of a mode in `DEEP_GRAY`.
+
+    Raises:
+        ValueError: they are not 0..65535.
+    """
+    levels = np.asarray(image).astype(np.int64)
+    low, high = int(levels.min()), int(levels.max())
+    if low < 0 or high >= 1 << DEEPEST:
+        raise ValueError(f"pixels of {low:,} to {high:,}, not of 0 to {(1 << DEEPEST) - 1:,}")
+    return levels
+
+
+def bits_in_use(gray: Sequence[str], colour: Sequence[str]) -> tuple[int, tuple[str, ...]]:
+    """How many bits the gray images need, and a note where these are fewer than 16.
+
+    Cameras of 12 bits write files of 16, whose upper bits are all 0.
+
+    Args:
+        gray: files of a mode in `DEEP_GRAY`; those that cannot be read have no say.
+        colour: files with 16 bits a channel.
+
+    Raises:
+        DataError: those in colour need fewer than 16, of which Pillow drops the lower 8.
+    """
+    level = _highest_level(colour)
+    bits = _bits(level)
+    if bits < DEEPEST:
+        raise DataError(
+            f"expected 16-bit images in colour that use 16 bits, got {len(colour):,} with no level "
+            f"above {level:,}, which {bits} bits hold, such as {plain(colour[0])}: multiply their "
+            f"pixels by {1 << (DEEPEST - bits)}, or save them with 8 bits"
+        )
+    level = _highest_level(gray)
+    bits = _bits(level)
+    if bits == DEEPEST:
+        return bits, ()
+    done = f"divided by {1 << (bits - 8)}" if bits > 8 else "taken as they are"
+    note = (
+        f"{plural(len(gray), 'image')} of 16 bits with no level above {level:,}, which {bits} bits "
+        f"hold: their pixels are {done} to make 8-bit ones"
+    )
+    return bits, (note,)
+
+
+def _bits(level: int | None) -> int:
+    """The depth that holds this level; the deepest for None."""
+    if level is None:
+        return DEEPEST
+    return next(bits for bits in _DEPTHS if level < 1 << bits)
+
+
+def _highest_level(paths: Sequence[str]) -> int | None:
+    """The highest in any of the files, 0..65535; None where none can be read."""
+    highest, _ = map_files(_highest, paths)
+    return max(highest.values(), default=None)
+
+
+def _highest(path: str) -> int:
+    with open_image(path) as image:
+        if image.mode in DEEP_GRAY:
+            return int(levels_of(image).max())
+        without_alpha = image.convert("L" if image.mode == "LA" else "RGB")
+        return int(np.asarray(without_alpha).max()) << 8 | 0xFF  # the upper 8 bits

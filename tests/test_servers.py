@@ -107,15 +107,15 @@ def served(directory: Path, user: str | None) -> Iterator[Server]:
 def test_four_processes_on_a_new_study_of_a_server_train_exactly_what_was_asked_for(
     request_of: RequestOf, postgres: Server
 ) -> None:
-    request = request_of(trials=12, max_parameters=4_000, storage=postgres.url, study="shared")
+    request = request_of(trials=8, max_parameters=4_000, storage=postgres.url, study="shared")
     processes = start_processes(4, request)
     _, errors = processes.communicate(timeout=PATIENCE)
     assert processes.returncode == 0, errors
     study = read_study(request.location_for("digits"))
-    assert study.trained == 12
+    assert study.trained == 8
     assert Outcome.FAILED not in study.outcomes
     trained = [t for t in study.trials if t.outcome and t.outcome.counts]
-    assert len({t.architecture for t in trained}) == 12
+    assert len({t.architecture for t in trained}) == 8
     assert len({t.worker for t in trained}) > 1
     assert [t.number for t in study.trials] == list(range(len(study.trials)))
     assert len(study.searches) == 4

@@ -25,6 +25,10 @@ from tests.waiting import PATIENCE, wait_until
 DESIGN = ["--blocks", "1,1", "--channels", "8,16", "--pool", "4"]
 DIGITS = ["--dataset", "digits", "--subset", "0.2"]
 EPOCHS = 20  # of runs that are killed long before their end
+RICH = [
+    *(*DESIGN, "--dataset", "digits", "--epochs", str(EPOCHS), "--ema", "0.95"),
+    *("--augment", "crop,alternating-flip,trivialaugment,cutout,mixup"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -197,12 +201,8 @@ def test_what_torch_cannot_train_is_one_line(capsys: pytest.CaptureFixture[str])
 
 
 def start(out: str, *arguments: str) -> "subprocess.Popen[str]":
-    rich = ["--augment", "crop,alternating-flip,trivialaugment,cutout,mixup", "--ema", "0.95"]
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "nas.train", *DESIGN, "--dataset", "digits", *rich),
-            *("--epochs", str(EPOCHS), "--out", out, *arguments),
-        ],
+        [sys.executable, "-m", "nas.train", *RICH, "--out", out, *arguments],
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -231,9 +231,7 @@ def same(first: Any, second: Any) -> bool:
 
 @pytest.mark.slow
 def test_a_killed_run_continued_equals_one_that_was_not() -> None:
-    whole = start("whole")
-    _, errors = whole.communicate(timeout=PATIENCE)
-    assert whole.returncode == 0, errors
+    assert main(["train", *RICH, "--out", "whole"]) == 0
     for epochs, pause in ((2, 0.0), (5, 0.08)):  # right after a checkpoint, and within an epoch
         process = start("parts", "--resume")
         wait_for_epochs(process, "parts", epochs)
@@ -241,9 +239,7 @@ def test_a_killed_run_continued_equals_one_that_was_not() -> None:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert len(load_checkpoint(Path("parts/last.pt"))["run"]["history"]) < EPOCHS
-    process = start("parts", "--resume")
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, errors
+    assert main(["train", *RICH, "--out", "parts", "--resume"]) == 0
     for name in ("last.pt", "best.pt"):
         assert same(load_checkpoint(Path("whole", name)), load_checkpoint(Path("parts", name)))
     names = [{path.name for path in Path(name).iterdir()} for name in ("whole", "parts")]

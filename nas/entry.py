@@ -2,10 +2,9 @@
 
 import os
 import sys
-from contextlib import suppress
 from typing import NoReturn
 
-from nas.runtime import signals
+from nas.runtime import signals, streams
 
 
 def run(command: str | None = None) -> NoReturn:
@@ -14,14 +13,15 @@ def run(command: str | None = None) -> NoReturn:
     It ends without Python's own tidying up: that would take half a second after torch, wait for
     threads that a signal has left behind, and print a traceback of a signal that comes meanwhile.
     """
+    streams.protect()
     with signals.listening():
         from nas.commands import main
 
         status = main(sys.argv[1:] if command is None else [command, *sys.argv[1:]])
-        try:
-            sys.stdout.flush()
-        except (OSError, ValueError, AttributeError):  # full, or closed: then nothing was asked for
-            status = status or int(sys.stdout is not None)
-        with suppress(OSError, ValueError, AttributeError):
-            sys.stderr.flush()
+        sys.stdout.flush()
+        error = streams.stdout_error()
+        if error is not None and not isinstance(error, BrokenPipeError):  # as in `nas count | head`
+            print(f"error: stdout could not be written: {error.strerror}", file=sys.stderr)
+            status = status or 1
+        sys.stderr.flush()
         os._exit(status)

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import optuna
 import pytest
@@ -71,9 +72,15 @@ class Served:
 
 
 @contextmanager
-def served(location: StudyLocation, directory: Path) -> Iterator[Served]:
+def served(
+    location: StudyLocation, directory: Path, *, allow_edits: bool = False
+) -> Iterator[Served]:
     dashboard = make_dashboard(
-        location, port=0, studies_dir=directory / "studies", reports_dir=directory / "reports"
+        location,
+        port=0,
+        studies_dir=directory / "studies",
+        reports_dir=directory / "reports",
+        allow_edits=allow_edits,
     )
     thread = threading.Thread(target=dashboard.server.serve_forever, args=(0.05,))
     thread.start()
@@ -163,16 +170,50 @@ def test_the_dashboard_says_what_the_study_says(request_of: RequestOf, tmp_path:
 
 def test_a_note_that_a_person_wrote_stays(request_of: RequestOf, tmp_path: Path) -> None:
     result = run_search(request_of(trials=1))
-    with served(result.location, tmp_path) as dashboard:
+    with served(result.location, tmp_path, allow_edits=True) as dashboard:
         trial = dashboard.detail()["trials"][0]
         of_study = f"/api/studies/{trial['study_id']}"
         for address in (f"{of_study}/note", f"{of_study}/{trial['trial_id']}/note"):
             note = json.dumps({"version": 1, "body": "my own words"})
             kind = {"Content-Type": "application/json"}
             assert dashboard.ask(address, "PUT", note, **kind).status == 204
+    with served(result.location, tmp_path) as dashboard:  # where none can be written
         detail = dashboard.detail()
     assert detail["note"] == {"version": 1, "body": "my own words"}
     assert detail["trials"][0]["note"] == {"version": 1, "body": "my own words"}
+
+
+def test_a_study_is_changed_only_where_that_is_allowed(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
+    result = run_search(request_of(trials=1))
+    assert result.location.path is not None
+    before = result.location.path.read_bytes()
+    new_name = json.dumps({"study_name": "other"})
+    kind = {"Content-Type": "application/json"}
+    with served(result.location, tmp_path) as dashboard:
+        study = "/api" + dashboard.path.removeprefix("/dashboard")
+        number = dashboard.detail()["trials"][0]["trial_id"]
+        for method, path in (
+            ("POST", "/api/studies"),
+            ("POST", f"{study}/rename"),
+            ("DELETE", study),
+            ("PUT", f"{study}/note"),
+            ("PUT", f"{study}/{number}/note"),
+            ("POST", f"/api/trials/{number}/tell"),
+            ("POST", f"/api/trials/{number}/user-attrs"),
+            ("POST", "/incompatible-rdb-schema"),
+            ("PATCH", study),
+        ):
+            answer = dashboard.ask(path, method, new_name, **kind)
+            assert answer.status == 403
+            reason = json.loads(answer.content)["reason"]  # type: ignore[attr-defined]
+            assert "nas dashboard --allow-edits" in reason
+        assert dashboard.ask(study, "HEAD").status == 200
+    assert result.location.path.read_bytes() == before
+    with served(result.location, tmp_path, allow_edits=True) as dashboard:
+        assert dashboard.ask(f"{study}/rename", "POST", new_name, **kind).status == 201
+    assert optuna.get_all_study_names(result.location.url) == ["other"]
 
 
 def test_report_and_model_are_served_and_nothing_else(
@@ -208,7 +249,7 @@ def test_other_pages_in_the_same_browser_are_turned_away(
     request_of: RequestOf, tmp_path: Path
 ) -> None:
     result = run_search(request_of(trials=1))
-    with served(result.location, tmp_path) as dashboard:
+    with served(result.location, tmp_path, allow_edits=True) as dashboard:
         own = f"{HOST}:{dashboard.port}"
         study = "/api" + dashboard.path.removeprefix("/dashboard")
         for path in (study, dashboard.path, "/static/bundle.js", "/report", "/"):
@@ -216,11 +257,15 @@ def test_other_pages_in_the_same_browser_are_turned_away(
                 "evil.example",
                 f"evil.example:{dashboard.port}",
                 "127.0.0.1.evil.example",
+                "[::1].evil.example",
+                "[::2]",
             ):
                 assert dashboard.ask(path, Host=host).status == 403
         for origin in ("http://evil.example", "null", "http://localhost:1"):
             assert dashboard.ask(study, "DELETE", Origin=origin, Host=own).status == 403
-        for host in (own, "localhost", f"localhost:{dashboard.port}"):
+        # The last two as through `ssh -L 9000:localhost:8080`.
+        for host in (own, "localhost", f"[::1]:{dashboard.port}", "localhost:9000", "[::1]:9000"):
+            assert dashboard.ask(dashboard.path, Host=host).status == 200
             assert dashboard.ask(study, Host=host, Origin=f"http://{host}").status == 200
         assert dashboard.detail()["trials"]
 
@@ -332,8 +377,9 @@ def test_a_port_that_is_asked_for_and_taken_is_one_line(
     assert errors[-1].startswith(f"error: --port: expected a free port, got {port}")
 
 
+@pytest.mark.parametrize(("options", "status"), [([], 403), (["--allow-edits"], 204)])
 def test_the_command_finds_a_free_port_and_opens_the_browser(
-    request_of: RequestOf, tmp_path: Path
+    request_of: RequestOf, tmp_path: Path, options: list[str], status: int
 ) -> None:
     result = run_search(request_of(trials=1))
     opened = tmp_path / "opened"
@@ -348,7 +394,7 @@ def test_the_command_finds_a_free_port_and_opens_the_browser(
         except OSError:
             pass  # by another program, then
         process = subprocess.Popen(
-            [sys.executable, "-m", "nas.dashboard", *study_options(result.location)],
+            [sys.executable, "-m", "nas.dashboard", *study_options(result.location), *options],
             stderr=theirs,
             env={**os.environ, "BROWSER": f"{browser} %s"},
         )
@@ -359,6 +405,12 @@ def test_the_command_finds_a_free_port_and_opens_the_browser(
             assert not address.startswith(f"http://{HOST}:8080/")
             with urllib.request.urlopen(address, timeout=PATIENCE) as page:
                 assert b"Optuna Dashboard" in page.read()
+            url = urlsplit(address)
+            assert url.port is not None
+            note = json.dumps({"version": 1, "body": "my own words"})
+            path = url.path.replace("/dashboard", "/api") + "/note"
+            kind = {"Content-Type": "application/json"}
+            assert Served(url.port, url.path).ask(path, "PUT", note, **kind).status == status
             wait_until(opened.exists)
             assert opened.read_text().strip() == address
         finally:

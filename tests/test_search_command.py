@@ -414,7 +414,7 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
             text=True,
         )
     assert done.returncode == 1
-    assert done.stderr == "error: [Errno 28] No space left on device\n"
+    assert done.stderr == "error: stdout could not be written: No space left on device\n"
 
 
 def test_help_and_count_need_no_heavy_import() -> None:

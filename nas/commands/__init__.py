@@ -4,7 +4,6 @@ Nothing heavy is imported before a command needs it, so that help and `count` an
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -81,8 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with signals.listening():
             try:
                 status = _run(arguments)
-                sys.stdout.flush()
-            finally:  # one that came late, or is behind an error: of a pipe that it ended, say
+            finally:  # one that came late, or is behind an error: of a connection it ended, say
                 signals.check()
         return status
     except SystemExit as ending:  # argparse, after help or an error
@@ -93,12 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return signals.INTERRUPTED
-    except BrokenPipeError:  # the reader of our output is gone, as in `nas count | head`
-        _drop_output()
-        return 0
-    except OSError as error:  # a full disk behind stdout, say
+    except OSError as error:
         print("error:", in_one_line(error), file=sys.stderr)
-        _drop_output()
         return 1
     except Exception as error:
         from nas.runtime.devices import is_out_of_memory
@@ -121,8 +115,3 @@ def _run(arguments: Sequence[str]) -> int:
     signals.check()  # commands load for seconds
     status: int = _COMMANDS[options.command].run(options)
     return status
-
-
-def _drop_output() -> None:
-    """Keeps Python from writing at exit what could not be written before."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-browser", action="store_true", help="print the address, and open no browser"
     )
+    parser.add_argument(
+        "--allow-edits",
+        action="store_true",
+        help="let whoever opens the page write notes, and rename and delete studies",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -78,6 +83,7 @@ def _dashboard(options: argparse.Namespace) -> "Dashboard":
                 port=port,
                 studies_dir=options.studies_dir,
                 reports_dir=options.reports_dir,
+                allow_edits=options.allow_edits,
             )
         except OSError as error:
             failed = error

@@ -13,7 +13,7 @@ from nas.commands import arguments
 from nas.commands.words import in_one_line, printable
 from nas.data.catalogue import DataError
 from nas.numbers import percent
-from nas.runtime import signals
+from nas.runtime import signals, streams
 from nas.study.request import check_device_name
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
@@ -82,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
         predictions.append(result)
         if not options.json:
             table.row(result)
+        if streams.stdout_error():  # nobody reads on
+            break
     if not predictions:
         return 2
     if options.json:

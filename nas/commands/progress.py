@@ -199,7 +199,7 @@ class LiveProgress(Progress):
         self._designs: dict[int, str] = {}  # in training, by the number of the trial
         self._epochs: dict[int, str] = {}
         self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=4)
-        self._loading = console.status("reading images")
+        self._loading = console.status("reading images", spinner="line")  # ASCII, unlike others
 
     def loading(self, request: SearchRequest) -> None:
         """Shows that images are read, until they are."""

@@ -2,9 +2,11 @@
 
 The dashboard has no authentication. It listens on this machine only, and a page of another site
 that is open in the same browser is turned away here: by the name it calls this server (a name of
-its own that points to 127.0.0.1), and by where it says to come from.
+its own that points to 127.0.0.1), and by where it says to come from. Whoever has the page may
+change the study only where that was allowed.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +19,9 @@ from nas.dashboard.live import LiveStudy
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_LOCAL = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
+# Any port: what `ssh -L` forwards has that of the other end.
+_LOCAL = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_READING = ("GET", "HEAD")
 _ALWAYS = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "SAMEORIGIN"),
@@ -67,11 +71,22 @@ class Files:
         return {path.name: path for path in found if path.is_file() and plain.fullmatch(path.name)}
 
 
-def guarded(app: "WSGIApplication", live: LiveStudy, files: Files) -> "WSGIApplication":
-    """The dashboard with the pages beside it, for requests from this machine's own pages."""
+def guarded(
+    app: "WSGIApplication", live: LiveStudy, files: Files, *, allow_edits: bool
+) -> "WSGIApplication":
+    """The dashboard with the pages beside it, for requests from this machine's own pages.
+
+    Args:
+        app: Optuna Dashboard, of which only GET and HEAD change nothing.
+        live: its study.
+        files: of that study.
+        allow_edits: whether requests may change the study, and others of its storage.
+    """
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         own = _refusal(environ) or _page(environ, live, files)
+        if own is None and not allow_edits and environ["REQUEST_METHOD"] not in _READING:
+            own = _no_edits()
         if own is None:
             return app(environ, _with_headers(start_response))
         head = [
@@ -98,7 +113,8 @@ def _refusal(environ: "WSGIEnvironment") -> _Answer | None:
     host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
     if not _LOCAL.fullmatch(host):
         return _text(
-            HTTPStatus.FORBIDDEN, "expected a request to 127.0.0.1 or localhost, got another host"
+            HTTPStatus.FORBIDDEN,
+            "expected a request to 127.0.0.1, [::1] or localhost, got another host",
         )
     if origin is not None and origin.lower() != f"http://{host}".lower():
         return _text(
@@ -107,13 +123,20 @@ def _refusal(environ: "WSGIEnvironment") -> _Answer | None:
     return None
 
 
+def _no_edits() -> _Answer:
+    """In the form in which Optuna Dashboard shows a person why something was refused."""
+    reason = "this dashboard only shows the study; nas dashboard --allow-edits lets it change"
+    content = json.dumps({"reason": reason}) + "\n"
+    return _Answer(HTTPStatus.FORBIDDEN, content.encode(), "application/json")
+
+
 def _page(environ: "WSGIEnvironment", live: LiveStudy, files: Files) -> _Answer | None:
     """The answer to a request that is not the dashboard's; None for one that is."""
     path: str = environ.get("PATH_INFO", "")
     found = re.fullmatch(r"/(report|model|curve)(?:/(.*))?", path, re.DOTALL)
     if found is None:
         return None
-    if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+    if environ["REQUEST_METHOD"] not in _READING:
         return _text(HTTPStatus.METHOD_NOT_ALLOWED, "expected GET", ("Allow", "GET, HEAD"))
     pages: dict[str, Callable[[str], _Answer | None]] = {
         "report": lambda name: _file(files.report) if not name else None,

@@ -54,7 +54,12 @@ class Dashboard:
 
 
 def make_dashboard(
-    location: StudyLocation, *, port: int, studies_dir: Path, reports_dir: Path
+    location: StudyLocation,
+    *,
+    port: int,
+    studies_dir: Path,
+    reports_dir: Path,
+    allow_edits: bool = False,
 ) -> Dashboard:
     """Optuna Dashboard on a study, on this machine only.
 
@@ -65,6 +70,7 @@ def make_dashboard(
         port: to listen on; 0 takes a free one.
         studies_dir: where the study's folder lies, with its final training.
         reports_dir: where its report lies.
+        allow_edits: lets whoever opens it write notes, and rename and delete studies.
 
     Raises:
         StudyError: there is no such study.
@@ -83,7 +89,7 @@ def make_dashboard(
     server = make_server(
         HOST,
         port,
-        guarded(app, live, files),
+        guarded(app, live, files, allow_edits=allow_edits),
         server_class=_Server,
         handler_class=_QuietHandler,
     )

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 
 from nas.errors import RequestError
-from nas.runtime import signals
+from nas.runtime import signals, streams
 from nas.runtime.devices import find_device
 
 _PATIENCE = 60.0  # seconds that workers have to end after a signal
@@ -229,6 +229,7 @@ def _end_in_words(status: int) -> str:
 
 def _work(work: Callable[[Any, Say], None], task: Any, channel: Connection) -> None:
     """What a worker's process does."""
+    streams.protect()
     # One signal may come twice: to all processes of the command, and passed on by the parent.
     with suppress(KeyboardInterrupt), signals.listening(second_ends=False):
         threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()

@@ -1,0 +1,232 @@
+"""What cannot be shown is dropped: pipes and terminals that close, full disks, odd encodings."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+import nas
+from nas.study.location import StudyLocation
+from nas.study.records import StudyRecord
+from nas.study.storage import read_study
+from tests.conftest import TINY_SPACE
+from tests.export_kit import make_network, make_spec, write_photos
+from tests.image_kit import write
+from tests.waiting import PATIENCE, wait_until
+
+EXAMPLE = Path(__file__).parents[1] / "studies"
+CAT, DOG = "\u732b", "\u72ac"
+FAST = ("--space", "tiny.toml", "--trials", "2", "--epochs", "2")
+SEARCH = ("search", "--budget", "5M", "--dataset", "digits", "--subset", "0.1", *FAST)
+TRAIN = (
+    *("train", "--blocks", "1", "--channels", "4", "--pool", "4", "--dataset", "digits"),
+    *("--subset", "0.1", "--epochs", "6", "--out", "run"),
+)
+FINAL = (
+    *("final", "--study", "digits-5M", "--recipe", "fast", "--subset", "0.1"),
+    *("--epochs", "1", "--seeds", "1", "--top", "1"),
+)
+COUNT = ("count", "--preset", "resnet20")
+# Where stdout and stderr lead. Without a word stdout is a pipe that nobody reads.
+UNREAD, FULL, CLOSED = "2>&1", ">/dev/full 2>&1", "<&- >&- 2>&-"
+
+
+@pytest.fixture(autouse=True)
+def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(TINY_SPACE)
+
+
+def start(
+    words: tuple[str, ...], *, stdout: int, stderr: int | None = None, leading: str = "", **env: str
+) -> "subprocess.Popen[bytes]":
+    """`nas` with these words, started by a shell that leads its streams elsewhere."""
+    return subprocess.Popen(
+        ["sh", "-c", f'exec "$@" {leading}', "sh", sys.executable, "-m", "nas", *words],
+        stdout=stdout,
+        stderr=stderr,
+        env={**os.environ, **env},
+    )
+
+
+def unseen(words: tuple[str, ...], leading: str) -> int:
+    """The exit status of a command that nobody can see."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start(words, stdout=writer, leading=leading)
+    os.close(writer)
+    return process.wait(PATIENCE)
+
+
+def printed(words: tuple[str, ...], **env: str) -> str:
+    """What a command that ends well prints on stdout, which must be UTF-8."""
+    process = start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **env)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    return output.decode()
+
+
+def study(name: str = "digits-5M") -> StudyRecord:
+    return read_study(StudyLocation.at(name, studies_dir=Path("studies")))
+
+
+def epochs_of_run() -> int:
+    """How many epochs the run of `TRAIN` has, all of whose files are there."""
+    assert {path.name for path in Path("run").iterdir()} >= {"best.pt", "last.pt", "curves.html"}
+    return len(json.loads(Path("run/metrics.json").read_text())["epochs"])
+
+
+def write_model(*classes: str) -> None:
+    """An exported model in `model`, and images in `photos`."""
+    spec = make_spec(classes=classes)
+    nas.write_model(Path("model"), make_network(spec), spec, metrics={}, card="")
+    write_photos(Path("photos"))
+
+
+@pytest.mark.parametrize(("workers", "leading"), [("1", UNREAD), ("1", CLOSED), ("2", FULL)])
+def test_a_search_that_nobody_can_see_goes_on_to_its_end(workers: str, leading: str) -> None:
+    assert unseen((*SEARCH, "--workers", workers), leading) == (leading == FULL)
+    assert study().trained == 2
+    assert Path("reports/digits-5M.html").is_file()
+
+
+@pytest.mark.parametrize("leading", [UNREAD, FULL, CLOSED])
+def test_a_training_that_nobody_can_see_goes_on_to_its_end(leading: str) -> None:
+    assert unseen(TRAIN, leading) == (leading == FULL)
+    assert epochs_of_run() == 6
+
+
+def test_a_final_training_that_nobody_can_see_exports_its_model() -> None:
+    printed(SEARCH)
+    assert unseen(FINAL, UNREAD) == 0
+    assert Path("studies/digits-5M/final/model.onnx").is_file()
+    assert len(study().readings) == 1
+    assert "Final training" in Path("reports/digits-5M.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (COUNT, 0),
+        (("count", "--help"), 0),
+        (("count", "--preset", "none"), 2),
+        (("doctor", "--dataset", "digits"), 0),
+        (("predict", "model", "photos"), 0),
+    ],
+)
+def test_other_commands_end_as_they_do_when_seen(words: tuple[str, ...], status: int) -> None:
+    if words[0] == "predict":
+        write_model("cat", "dog")
+    assert unseen(words, UNREAD) == status
+    assert unseen(words, CLOSED) == status
+
+
+def test_errors_go_nowhere_where_stderr_is_closed() -> None:
+    assert unseen(("count", "--preset", "none"), ">out 2>&-") == 2
+    assert unseen((*COUNT, "--nonsense"), ">>out 2>&-") == 2
+    assert Path("out").read_bytes() == b""
+
+
+def test_a_reader_may_leave_in_the_middle() -> None:
+    process = start(TRAIN, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    assert process.stdout.readline().split()[0] == b"epoch"
+    process.stdout.close()
+    assert process.wait(PATIENCE) == 0
+    assert epochs_of_run() == 6
+
+
+def test_a_terminal_may_go_away_in_the_middle() -> None:
+    terminal, theirs = pty.openpty()
+    process = start(SEARCH, stdout=subprocess.PIPE, stderr=theirs, TERM="xterm-256color")
+    os.close(theirs)
+    assert os.read(terminal, 1)
+    os.close(terminal)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert output.startswith(b"rank")
+    assert study().trained == 2
+
+
+def test_a_slow_reader_gets_all_through_a_pipe_that_does_not_block() -> None:
+    reader, writer = os.pipe()
+    capacity = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    words = ("report", "--study", "digits-example", "--studies-dir", str(EXAMPLE), "--json")
+    process = start(words, stdout=writer)
+    os.close(writer)
+
+    def is_full() -> bool:
+        waiting = fcntl.ioctl(reader, termios.FIONREAD, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder) == capacity or process.poll() is not None
+
+    wait_until(is_full)
+    with os.fdopen(reader, "rb") as pipe:
+        document = json.load(pipe)
+    assert process.wait(PATIENCE) == 0
+    assert document["trials"]
+
+
+def test_closed_streams_leave_their_numbers_to_no_file() -> None:
+    os.mkfifo("tiny.fifo")  # the search waits for what it says
+    words = tuple(word.replace(".toml", ".fifo") for word in SEARCH)
+    process = start(words, stdout=subprocess.DEVNULL, leading=CLOSED)
+
+    def opened() -> int | None:
+        assert process.poll() is None
+        with contextlib.suppress(OSError):  # nobody reads yet
+            return os.open("tiny.fifo", os.O_WRONLY | os.O_NONBLOCK)
+        return None
+
+    writing = wait_until(opened)
+    assert writing is not None
+    files = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)]
+    process.terminate()
+    os.close(writing)
+    assert process.wait(PATIENCE) == 130
+    assert files == [os.devnull] * 3
+
+
+ENCODINGS = [
+    {"PYTHONIOENCODING": "cp1252"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""},
+]
+
+
+@pytest.mark.parametrize("env", ENCODINGS, ids=["cp1252", "C"])
+def test_what_stdout_cannot_encode_is_written_as_python_would(env: dict[str, str]) -> None:
+    write_model(CAT, DOG)
+    words = ("predict", "model", "photos/plain.png")
+    output = printed(words, **env)
+    assert {r"\u732b", r"\u72ac"} <= set(output.split())
+    document = json.loads(printed((*words, "--json"), **env))
+    assert {top["class"] for top in document["images"][0]["top"]} == {CAT, DOG}
+    assert {CAT, DOG} <= set(printed(words, PYTHONIOENCODING="utf-8").split())
+
+
+@pytest.mark.slow
+def test_names_in_japanese_from_search_to_prediction() -> None:
+    env = ENCODINGS[0]
+    data = str(write("train", {CAT: 10, DOG: 10}))
+    write("test", {CAT: 3, DOG: 3})
+    images = ("--dataset", "folder", "--data-dir", data)
+    printed(("search", "--budget", "5M", *images, *FAST, "--study", CAT), **env)
+    found = ("--study", CAT)
+    printed(("doctor", *found, "--data-dir", data), **env)
+    printed(("report", *found), **env)
+    printed(("train", *found, "--data-dir", data, "--out", DOG), **env)
+    printed(("final", *found, "--data-dir", data, *FINAL[3:]), **env)
+    output = printed(("predict", f"studies/{CAT}/final", data), **env)
+    assert r"\u732b" in output
+
+
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_is() -> None:
+    words = tuple(word.replace("run", "run-\udcff") for word in TRAIN)
+    assert r"run-\udcff: best.pt" in printed(words, PYTHONIOENCODING="utf-8")

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 import nas
 from nas.commands import main
@@ -290,7 +289,6 @@ def test_a_study_folder_stands_for_its_final_model(capsys: Capture) -> None:
     shutil.copytree("studies", "else/where")
     (line,) = lines_of_error(capsys, ["predict", "else/where/s/", "photo.png"])
     assert line.endswith("python -m nas.final --study s --studies-dir else/where makes it")
-    torch.manual_seed(0)
     spec = make_spec(classes=("cat", "dog"))
     nas.write_model(Path("studies/s/final"), make_network(spec), spec, metrics={}, card="")
     assert main(["predict", "studies/s/", "photo.png", "--json"]) == 0

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -106,10 +107,12 @@ def _model_folder(given: Path) -> Path:
     if (given / DESCRIPTION).exists() or not (final.is_dir() or Path(f"{given}.db").exists()):
         return given
     if not (final / DESCRIPTION).exists():
-        where = "" if str(given.parent) == "studies" else f" --studies-dir {given.parent}"
+        command = ["python", "-m", "nas.final", "--study", given.name]
+        if str(given.parent) != "studies":
+            command += ["--studies-dir", str(given.parent)]
         raise RequestError(
-            f"{given}: expected a study with a final training, got one without: python -m nas.final "
-            f"--study {given.name}{where} makes it"
+            f"{given}: expected a study with a final training, got one without: "
+            f"{shlex.join(command)} makes it"
         )
     return final
 

@@ -192,7 +192,7 @@ def test_a_study_keeps_its_precision(request_of: RequestOf, able: None) -> None:
     assert opening.trial_seconds
     after = read_study(opening.location)
     assert (after.settings, after.trained) == (study.settings, 2)
-    said = r"precision \(--precision\) bfloat16 in the study, float32 now"
+    said = r"precision \(--precision\): the study has bfloat16, this search float32"
     with pytest.raises(StudyError, match=said):
         run_search(request_of(trials=3, precision="float32"))
     assert read_study(opening.location) == after

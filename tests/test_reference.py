@@ -22,4 +22,4 @@ def test_every_option_of_every_command_is_there() -> None:
                 assert f"| `{option}" in sections[name]
     assert "| `--budget N` | most parameters a design may have" in sections["search"]
     assert sections["search"].count("| required |") == 1
-    assert "| `--trials N` | designs to train in the study, over all its searches | `50` |" in PAGE
+    assert "| `--seeds N` | runs of each design, a seed each | `3` |" in PAGE

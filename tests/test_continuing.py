@@ -9,7 +9,7 @@ import pytest
 
 import nas
 from nas.commands import main
-from nas.study.continuing import data_options
+from nas.study.continuing import continued, data_options
 from nas.study.records import StudyRecord
 from nas.study.request import SearchRequest, folder_name
 from tests.conftest import TINY_SPACE
@@ -53,7 +53,7 @@ def lines_of_error(capsys: Capture, words: list[str]) -> list[str]:
 def test_the_name_alone_goes_on_with_every_setting(capsys: Capture) -> None:
     words = ["--tune", "lr,augment", "--objectives", "val_accuracy,mult_adds", "--seed", "7"]
     words += ["--max-mult-adds", "5M", "--sampler", "random", "--pruner", "none"]
-    made("s", *FAST, *words, "--enqueue", "resnet20", trials="2")
+    made("s", *FAST, *words, trials="2")
     first = study()
     Path("tiny.toml").unlink()
     capsys.readouterr()
@@ -115,8 +115,6 @@ def test_all_settings_that_differ_are_named_one_a_line(capsys: Capture) -> None:
     (last,) = rest[4:]
     assert last.startswith("choices of the optimizer (--tune optimizer): the study has none, ")
     assert len(study().searches) == 1
-    first, *rest = lines_of_error(capsys, ["search", "--study", "s", "--precision", "bfloat16"])
-    assert rest == ["precision (--precision): the study has float32, this search bfloat16"]
 
 
 def test_another_dataset_is_refused_as_one(capsys: Capture) -> None:
@@ -209,11 +207,21 @@ def test_images_that_have_moved_are_asked_for_and_then_known(capsys: Capture) ->
     made("s", *PHOTOS)
     Path("photos").rename("moved")
     for command in ("search", "train", "final"):
-        (line,) = lines_of_error(capsys, [command, "--study", "s"])
+        line = lines_of_error(capsys, [command, "--study", "s"])[-1]
+        assert line.startswith("error: ")
         assert f"got {Path.cwd() / 'photos'}, which does not exist" in line
         assert "--data-dir" in line
     assert main(["search", "--study", "s", "--data-dir", "moved"]) == 0
     assert main(["train", "--study", "s", "--epochs", "1"]) == 0
+
+
+def test_presets_to_train_first_and_unknown_numbers_of_designs() -> None:
+    said = {"enqueue": ["resnet20"], "trials": 9}
+    request = continued(StudyRecord(name="s", settings=SETTINGS, searches=(said,)), {})
+    assert (request.study, request.enqueue, request.trials) == ("s", ("resnet20",), 9)
+    assert request.space_for(SETTINGS.input).to_dict() == SETTINGS.space
+    before = continued(StudyRecord(name="s", settings=SETTINGS), {"seed": 3})
+    assert (before.trials, before.seed) == (50, 3)
 
 
 def test_a_known_dataset_whose_folder_is_not_here_lies_in_the_default_one() -> None:
@@ -262,7 +270,7 @@ def test_two_folders_are_two_studies(capsys: Capture, monkeypatch: pytest.Monkey
     monkeypatch.chdir("flowers")
     capsys.readouterr()
     words = ["--data-dir", ".", "--space", "../tiny.toml", "--studies-dir", "../studies"]
-    assert main([*search, *words]) == 0
+    assert main([*search, *words, "--reports-dir", "../reports"]) == 0
     assert "Nothing left to do" in capsys.readouterr().out
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.space import space_from_table
+from nas.space import SearchSpace, space_from_table
+from nas.study.location import StudyError
 from nas.study.records import StudyRecord
 from nas.study.request import DATA_DIR, OWN_FOLDER, SPLIT_SEED, SearchRequest
 from nas.training.tuning import names_of
@@ -15,7 +16,7 @@ from nas.training.tuning import names_of
 _BETWEEN = ("trials", "enqueue", "objectives", "sampler", "pruner", "seed")
 """Fields of a request that may change from one search of a study to the next."""
 
-_OF_DATA = ("dataset", "data_dir", "skip_broken", "drop_duplicates")
+_OF_DATA = ("data_dir", "skip_broken", "drop_duplicates")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ def continued(study: StudyRecord, given: Mapping[str, Any]) -> SearchRequest:
 
     Raises:
         RequestError: a value is out of its range.
+        StudyError: another version made the study, with a space that this one does not know.
     """
     settings, last = study.settings, _last(study)
     kept: dict[str, Any] = {"study": study.name, **dataclasses.asdict(settings.limits)}
@@ -53,9 +55,10 @@ def continued(study: StudyRecord, given: Mapping[str, Any]) -> SearchRequest:
         kept |= {
             **{name: last[name] for name in _BETWEEN if last.get(name) is not None},
             **{name: getattr(data, name) for name in _OF_DATA},
+            "dataset": settings.dataset,
             "subset": settings.subset,
             "epochs": settings.epochs,
-            "space": space_from_table(settings.space, settings.input),
+            "space": _space(study),
             "tune": names_of(settings.tuning),
         }
     return SearchRequest(**{**kept, **given})
@@ -89,6 +92,16 @@ def data_options(
         "drop_duplicates": drop_duplicates,
     }
     return DataOptions(**{**kept, **{n: value for n, value in given.items() if value is not None}})
+
+
+def _space(study: StudyRecord) -> SearchSpace:
+    try:
+        return space_from_table(study.settings.space, study.settings.input)
+    except ValueError as error:
+        raise StudyError(
+            f"{study.name}: expected a study with a search space of this version of nas, got: "
+            f"{error}; choose another name with --study"
+        ) from error
 
 
 def _folder(study: StudyRecord) -> Path:

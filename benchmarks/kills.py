@@ -35,10 +35,10 @@ from nas.runtime.devices import find_device
 from nas.study.location import StudyError
 from nas.study.proposals import candidate_of
 from nas.study.records import Outcome, StudyRecord, TrialRecord
-from nas.study.request import SearchRequest
+from nas.study.request import SPLIT_SEED, SearchRequest
 from nas.study.search import run_search
 from nas.study.storage import read_study
-from nas.study.subject import SPLIT_SEED, search_recipe
+from nas.study.subject import search_recipe
 from nas.study.trainer import make_trainer
 from signals import SPACE
 

@@ -40,7 +40,8 @@ from nas.files import replacing
 from nas.model import build
 from nas.runtime.devices import find_device
 from nas.space import Limits, SearchSpace, default_space, load_space
-from nas.study.subject import SPLIT_SEED, search_recipe
+from nas.study.request import SPLIT_SEED
+from nas.study.subject import search_recipe
 from nas.training.config import DEFAULTS, TrainingConfig
 from nas.training.loop import Diverged, Run, evaluate
 

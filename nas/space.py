@@ -302,12 +302,17 @@ def load_space(path: Path, input: ImageInput) -> SearchSpace:
             f"{path}: expected the keys {', '.join((*_ONCE, *_PER_STAGE))}, got {unknown[0]!r}"
         )
     try:
-        return _space_from_table(table, input)
+        return space_from_table(table, input)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _space_from_table(table: Mapping[str, object], input: ImageInput) -> SearchSpace:
+def space_from_table(table: Mapping[str, object], input: ImageInput) -> SearchSpace:
+    """The space of `SearchSpace.to_dict`, or of a file; what is left out is as in `default_space`.
+
+    Raises:
+        ValueError: it is no valid space.
+    """
     stages = _parsed_choices("stages", table["stages"]) if "stages" in table else ()
     if stages and stages[-1] > MAX_STAGES:
         raise ValueError(f"stages must be at most {MAX_STAGES}, got {stages[-1]}")

@@ -153,7 +153,7 @@ def train_on_one_gpu(task: _Task, say: Say) -> None:
     """The same of a worker of a final training."""
 
     def train() -> None:
-        runs = FinalRuns(task.request, task.name, task.split_seed, task.folder, task.precision)
+        runs = FinalRuns(task.request, task.data, task.folder, task.precision)
         runs.train(task.runs, RunObserver())
 
     _say_index(train, say)

@@ -243,7 +243,7 @@ def test_a_study_of_other_images_is_refused(request_of: RequestOf) -> None:
     with (
         open_database(location) as database,
         database.claim(),
-        pytest.raises(StudyError, match=r"dataset .*digits in the study, cifar10 now"),
+        pytest.raises(StudyError, match=r"dataset .*the study has digits, this search cifar10"),
     ):
         begin_search(database.study, location, changed, search={})
 

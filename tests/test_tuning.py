@@ -186,11 +186,13 @@ def test_one_design_with_all_its_trainings_is_a_space_that_ends(
 
 def test_what_is_tuned_belongs_to_a_study(request_of: RequestOf) -> None:
     run_search(request_of(trials=1))
-    with pytest.raises(StudyError, match=r"learning rate \(--tune lr\) none in the study, 0.25, "):
+    with pytest.raises(
+        StudyError, match=r"rate \(--tune lr\): the study has none, this search 0.25, "
+    ):
         run_search(request_of(trials=2, tune=("lr",)))
     run_search(request_of(trials=1, study="tuned", tune=("lr",)))
     with pytest.raises(
-        StudyError, match=r"--tune lr\) 0.25, 0.5, 1.0, 2.0, 4.0 in the study, none"
+        StudyError, match=r"--tune lr\): the study has 0.25, 0.5, 1.0, 2.0, 4.0, this search none"
     ):
         run_search(request_of(trials=2, study="tuned"))
     assert run_search(request_of(trials=2, study="tuned", tune=("lr",))).newly_trained == 1

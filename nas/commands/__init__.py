@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ending.code or 0)
     except (RequestError, StudyError, DataError, ModelError) as error:
         print("error:", in_one_line(error), file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):  # such as each setting that differs
+            print(in_one_line(note), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from nas.architecture import ImageInput
 from nas.data.catalogue import DATASET_NAMES
 from nas.runtime.precision import AUTO, PRECISIONS
 from nas.study.location import StudyLocation
-from nas.study.request import GRACE
+from nas.study.request import DATA_DIR, GRACE, SearchRequest
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _COUNT = re.compile(r"(\d[\d_]{0,29}(?:\.\d{1,30})?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
+_AS_SEARCHED = " (default: as the last search of --study)"
 _LARGEST = 10**18  # beyond it is a slip of the finger
 
 
@@ -25,6 +27,29 @@ def large_number(text: str) -> int:
 def whole_number(text: str) -> int:
     """A positive count such as 50."""
     return _count(text, "10")
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """How many designs are to be trained: in a study, or beyond those that it holds."""
+
+    number: int
+    additional: bool
+
+    def __str__(self) -> str:
+        """As it is typed."""
+        return f"{'+' if self.additional else ''}{self.number}"
+
+
+def trials(text: str) -> Trials:
+    """A positive count such as 50, or +20 for so many more."""
+    number = text.strip().removeprefix("+")
+    try:
+        return Trials(whole_number(number), additional=number != text.strip())
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"expected a positive whole number such as 50, or +20 for 20 more, got {text!r}"
+        ) from None
 
 
 def _count(text: str, example: str) -> int:
@@ -122,29 +147,39 @@ def path(text: str) -> Path:
         ) from error
 
 
-def add_data_folder_options(parser: argparse._ActionsContainer, *, default: str | None) -> None:
+def of_study(field: str, *, none: str = "none") -> str:
+    """What a help text says of an option that is not given: the study says, or `SearchRequest`.
+
+    Args:
+        field: of `SearchRequest`.
+        none: what a default of None, or of nothing, comes to.
+    """
+    (default,) = (f.default for f in fields(SearchRequest) if f.name == field)
+    if isinstance(default, tuple):
+        default = ",".join(default)
+    return f" (default: that of --study, or {none if default in (None, '') else default})"
+
+
+def add_data_folder_options(parser: argparse._ActionsContainer) -> None:
     """The options that say where images come from."""
     parser.add_argument(
         "--dataset",
         choices=DATASET_NAMES,
-        default=default,
         metavar="NAME",
         help=f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had"
-        + ("" if default else " (default: that of --study, or auto)"),
+        + of_study("dataset"),
     )
     add_data_dir_option(parser)
 
 
-def add_dataset_options(parser: argparse._ActionsContainer, *, default: str | None) -> None:
+def add_dataset_options(parser: argparse._ActionsContainer) -> None:
     """The options that say which images."""
-    add_data_folder_options(parser, default=default)
+    add_data_folder_options(parser)
     parser.add_argument(
         "--subset",
         type=share,
-        default=1.0 if default else None,
         metavar="SHARE",
-        help="share of the training images to use"
-        + ("" if default else " (default: that of --study, or 1.0)"),
+        help="share of the training images to use" + of_study("subset"),
     )
     add_broken_option(parser)
     add_duplicates_option(
@@ -158,19 +193,27 @@ def add_broken_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--skip-broken",
         action="store_true",
-        help="leave out files of a folder that are no readable images, instead of refusing them",
+        default=None,
+        help="leave out files of a folder that are no readable images, instead of refusing them"
+        + _AS_SEARCHED,
     )
 
 
 def add_duplicates_option(parser: argparse._ActionsContainer, what: str) -> None:
     """The option that leaves out images whose pixels are equal; `what` says which."""
-    parser.add_argument("--drop-duplicates", action="store_true", help=what)
+    parser.add_argument(
+        "--drop-duplicates", action="store_true", default=None, help=what + _AS_SEARCHED
+    )
 
 
 def add_data_dir_option(parser: argparse._ActionsContainer) -> None:
     """The option that says where images lie."""
     parser.add_argument(
-        "--data-dir", type=path, default=Path("data"), metavar="DIR", help="where images lie"
+        "--data-dir",
+        type=path,
+        metavar="DIR",
+        help="where images lie (default: where the last search of --study read them, or "
+        f"{DATA_DIR})",
     )
 
 
@@ -181,7 +224,11 @@ def add_study_options(parser: argparse._ActionsContainer, *, study_required: boo
         metavar="NAME",
         required=study_required,
         help="name of the study"
-        + ("" if study_required else " (default: dataset and budget, such as cifar10-5M)"),
+        + (
+            ""
+            if study_required
+            else " (default: dataset, or name of an own folder, and budget, such as cifar10-5M)"
+        ),
     )
     add_storage_options(parser)
 

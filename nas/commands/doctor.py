@@ -14,6 +14,7 @@ from nas.study.location import StudyError, StudyLocation
 from nas.study.request import check_device_name, checkpoints_folder
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
+    from nas.study.continuing import DataOptions
     from nas.study.doctor import Finding
 
 SUMMARY = "check versions, device, data, storage and a study, one line each"
@@ -21,7 +22,7 @@ SUMMARY = "check versions, device, data, storage and a study, one line each"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas doctor`."""
-    arguments.add_data_folder_options(parser, default="auto")
+    arguments.add_data_folder_options(parser)
     arguments.add_study_options(parser, study_required=False)
     parser.add_argument(
         "--repair",
@@ -49,15 +50,9 @@ def run(options: argparse.Namespace) -> int:
     )
     import optuna
 
-    from nas.study.storage import read_study
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    dataset = options.dataset
-    if options.study is not None and dataset == "auto":
-        with suppress(StudyError):  # which is one of the findings
-            dataset = read_study(location).settings.dataset
     findings = []
-    for finding in _findings(options, dataset, location):
+    for finding in _findings(options, location):
         signals.check()
         findings.append(finding)
         if not options.json:
@@ -68,9 +63,7 @@ def run(options: argparse.Namespace) -> int:
     return 0 if all(finding.good for finding in findings) else 1
 
 
-def _findings(
-    options: argparse.Namespace, dataset: str, location: StudyLocation
-) -> "Iterator[Finding]":
+def _findings(options: argparse.Namespace, location: StudyLocation) -> "Iterator[Finding]":
     from nas.study import doctor
 
     yield doctor.look_at_versions()
@@ -80,10 +73,22 @@ def _findings(
         from nas.study.device_check import check_device
 
         yield from check_device(open_device(options.device))
-    yield doctor.look_at_data(dataset, options.data_dir)
+    data = _data_options(options, location)
+    yield doctor.look_at_data(data.dataset, data.data_dir)
     yield doctor.look_at_storage(location)
     if options.study is not None:
         folder = checkpoints_folder(options.studies_dir, location)
         yield from doctor.look_at_study(
             location, folder, grace=options.grace, repair=options.repair
         )
+
+
+def _data_options(options: argparse.Namespace, location: StudyLocation) -> "DataOptions":
+    from nas.study.continuing import data_options
+    from nas.study.storage import read_study
+
+    study = None
+    if options.study is not None:
+        with suppress(StudyError):  # which is one of the findings
+            study = read_study(location)
+    return data_options(study, dataset=options.dataset, data_dir=options.data_dir)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING
 from nas.commands import arguments
 from nas.commands.words import in_one_line, printable
 from nas.data.catalogue import DataError
+from nas.errors import RequestError
+from nas.export.spec import DESCRIPTION
+from nas.final.request import FINAL
 from nas.numbers import percent
 from nas.runtime import signals, streams
 from nas.study.request import check_device_name
@@ -39,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "2: none is."
     )
     parser.add_argument(
-        "model", type=arguments.path, metavar="MODEL_DIR", help="folder of an exported model"
+        "model",
+        type=arguments.path,
+        metavar="MODEL_DIR",
+        help="folder of an exported model, or of a study with a final training",
     )
     parser.add_argument(
         "images",
@@ -68,7 +75,8 @@ def run(options: argparse.Namespace) -> int:
     from nas.runtime.devices import open_device
 
     signals.check()  # one that came while these were loaded
-    model = load(options.model, device=open_device(options.device))
+    folder = _model_folder(options.model)
+    model = load(folder, device=open_device(options.device))
     files, failures = _files(options.images)
     for failure in failures:
         _name(failure)
@@ -87,8 +95,28 @@ def run(options: argparse.Namespace) -> int:
     if not predictions:
         return 2
     if options.json:
-        print(_document(options.model, model, predictions, failures))
+        print(_document(folder, model, predictions, failures))
     return 1 if failures else 0
+
+
+def _model_folder(given: Path) -> Path:
+    """The folder of the model that is meant: for a study's folder that of its final training.
+
+    Raises:
+        RequestError: the study has none yet.
+    """
+    final = given / FINAL
+    if (given / DESCRIPTION).exists() or not (final.is_dir() or Path(f"{given}.db").exists()):
+        return given
+    if not (final / DESCRIPTION).exists():
+        command = ["python", "-m", "nas.final", "--study", given.name]
+        if str(given.parent) != "studies":
+            command += ["--studies-dir", str(given.parent)]
+        raise RequestError(
+            f"{given}: expected a study with a final training, got one without: "
+            f"{shlex.join(command)} makes it"
+        )
+    return final
 
 
 def _files(given: Sequence[str]) -> tuple[list[str], list[_Failure]]:

@@ -11,6 +11,7 @@ from nas.commands.words import duration, outcome_counts
 from nas.counting import Count
 from nas.numbers import millions, percent, plural
 from nas.study.estimate import Pace
+from nas.study.location import StudyLocation
 from nas.study.observer import Observer, Opening
 from nas.study.records import QUEUED_AGAIN, Outcome, TrialRecord, training_in_words
 from nas.study.request import SearchRequest
@@ -26,6 +27,8 @@ class Progress(Observer):
     def __init__(self, console: Console, request: SearchRequest) -> None:
         self.console = console
         self.request = request
+        self.trials = request.trials
+        self.location: StudyLocation | None = None
         self.outcomes: dict[Outcome, int] = {}
         self.interrupted = 0
         self.incumbent: TrialRecord | None = None
@@ -42,6 +45,7 @@ class Progress(Observer):
         study, settings = opening.study, opening.study.settings
         for note in study.notes:
             self.console.print(f"NOTE: {note}", style="bold yellow", markup=False)
+        self.trials, self.location = opening.trials, opening.location
         self.outcomes = dict(study.outcomes)
         self.interrupted = study.interrupted
         self.incumbent = study.incumbent
@@ -51,7 +55,7 @@ class Progress(Observer):
             f"{settings.dataset}: {settings.train_images:,} training, "
             f"{settings.validation_images:,} validation, {opening.test_images:,} test images "
             f"(unread), {settings.input}\n"
-            f"study {study.name} in {opening.location}: {study.trained} of {self.request.trials} "
+            f"study {study.name} in {opening.location}: {study.trained} of {self.trials} "
             f"designs trained, at most {limits.max_parameters:,} parameters"
             + (f" and {limits.max_mult_adds:,} mult-adds" if limits.max_mult_adds else "")
             + f", {plural(self.epochs, 'epoch')} each, in {opening.precision} on {opening.device}",
@@ -59,7 +63,7 @@ class Progress(Observer):
             highlight=False,
         )
         each = opening.trial_seconds
-        total = (each or 0) * (self.request.trials - study.trained) / opening.workers
+        total = (each or 0) * (self.trials - study.trained) / opening.workers
         if each and total > _LONG:
             self.console.print(
                 f"NOTE: about {duration(total)} on this machine, {duration(each)} per design "
@@ -181,9 +185,9 @@ class Progress(Observer):
             parts.append(training_in_words(trial.training))
         if trial.seconds:
             parts.append(f"{trial.seconds:.1f} s")
-        parts.append(f"{self.trained}/{self.request.trials}")
-        left = self.pace.seconds_left(self.request.trials - self.trained)
-        if left is not None and self.trained < self.request.trials:
+        parts.append(f"{self.trained}/{self.trials}")
+        left = self.pace.seconds_left(self.trials - self.trained)
+        if left is not None and self.trained < self.trials:
             parts.append(f"about {duration(left)} left")
         return " | ".join(parts) + (" | best so far" if better else "")
 
@@ -253,7 +257,7 @@ class LiveProgress(Progress):
             self._live.stop()
 
     def _panel(self) -> Group:
-        wanted = self.request.trials
+        wanted = self.trials
         trained = min(self.trained, wanted)
         rows = Table.grid(padding=(0, 2))
         rows.add_column(style="dim", no_wrap=True)

@@ -1,6 +1,7 @@
 """`nas search`: find the most accurate network that fits a parameter budget."""
 
 import argparse
+import dataclasses
 import json
 import shlex
 import sys
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.commands.words import outcome_counts
+from nas.errors import RequestError
 from nas.numbers import millions, percent
 from nas.runtime import signals
 from nas.study.fronts import ACCURACY
-from nas.study.location import check_directory
+from nas.study.location import NoStudy, StudyLocation, check_directory
 from nas.study.records import training_in_words
 from nas.study.request import PRUNERS, SAMPLERS, SearchRequest
 from nas.training.tuning import TUNABLE
@@ -31,66 +33,74 @@ _CALLED = {"parameters": "parameters", "mult_adds": "mult-adds"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas search`."""
-    number = arguments.whole_number
+    of_study = arguments.of_study
     parser.add_argument(
         "--budget",
         type=arguments.large_number,
-        required=True,
         metavar="N",
-        help="most parameters a design may have, such as 5e6, 5M or 5000000",
+        help="most parameters a design may have, such as 5e6, 5M or 5000000; a new study "
+        "needs it (default: that of --study)",
     )
     parser.add_argument(
         "--trials",
-        type=number,
-        default=50,
+        type=arguments.trials,
         metavar="N",
-        help="designs to train in the study, over all its searches",
+        help="designs to train in the study, over all its searches; +N: beyond those that it holds "
+        "as this one begins, trained to the end or stopped early" + of_study("trials"),
     )
-    arguments.add_dataset_options(parser, default="auto")
+    arguments.add_dataset_options(parser)
     arguments.add_study_options(parser, study_required=False)
     arguments.add_report_option(parser)
     parser.add_argument(
-        "--epochs", type=number, metavar="N", help="length of a run (default: by dataset size)"
+        "--epochs",
+        type=arguments.whole_number,
+        metavar="N",
+        help="length of a run" + of_study("epochs", none="by dataset size"),
     )
     parser.add_argument(
         "--space",
         type=arguments.path,
         metavar="FILE",
-        help="TOML file with choices for N, B, C, F, K and P (default: by image size)",
+        help="TOML file with choices for N, B, C, F, K and P"
+        + of_study("space", none="by image size"),
     )
     parser.add_argument(
         "--max-mult-adds",
         type=arguments.large_number,
         metavar="N",
-        help="most mult-adds a design may have",
+        help="most mult-adds a design may have" + of_study("max_mult_adds"),
     )
     parser.add_argument(
         "--tune",
         type=arguments.names,
-        default=(),
         metavar="LIST",
-        help=f"choose the training too; with commas between: {', '.join(TUNABLE)}",
+        help=f"choose the training too; with commas between: {', '.join(TUNABLE)}"
+        + of_study("tune"),
     )
     parser.add_argument(
         "--enqueue",
         nargs="+",
-        default=(),
         metavar="PRESET",
-        help=f"known designs to train first: {', '.join(PRESETS)}",
+        help=f"known designs to train first: {', '.join(PRESETS)}" + of_study("enqueue"),
     )
     parser.add_argument(
         "--objectives",
         type=arguments.names,
-        default=(ACCURACY,),
         metavar="LIST",
-        help=f"{ACCURACY} (the default), or {ACCURACY},parameters for the best of all sizes",
-    )
-    parser.add_argument("--sampler", choices=SAMPLERS, default="gp", help="what proposes designs")
-    parser.add_argument(
-        "--pruner", choices=PRUNERS, default="rungs", help="what stops designs early"
+        help=f"{ACCURACY}, or {ACCURACY},parameters for the best of all sizes"
+        + of_study("objectives"),
     )
     parser.add_argument(
-        "--seed", type=arguments.seed, default=0, metavar="N", help="of proposals and training"
+        "--sampler", choices=SAMPLERS, help="what proposes designs" + of_study("sampler")
+    )
+    parser.add_argument(
+        "--pruner", choices=PRUNERS, help="what stops designs early" + of_study("pruner")
+    )
+    parser.add_argument(
+        "--seed",
+        type=arguments.seed,
+        metavar="N",
+        help="of proposals and training" + of_study("seed"),
     )
     arguments.add_device_option(parser)
     arguments.add_precision_option(
@@ -110,33 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Searches, writes the report and prints the ranking."""
-    request = SearchRequest(
-        max_parameters=options.budget,
-        trials=options.trials,
-        max_mult_adds=options.max_mult_adds,
-        dataset=options.dataset,
-        data_dir=options.data_dir,
-        study=options.study,
-        storage=options.storage,
-        studies_dir=options.studies_dir,
-        epochs=options.epochs,
-        subset=options.subset,
-        skip_broken=options.skip_broken,
-        drop_duplicates=options.drop_duplicates,
-        space=options.space,
-        tune=options.tune,
-        enqueue=tuple(options.enqueue),
-        objectives=options.objectives,
-        sampler=options.sampler,
-        pruner=options.pruner,
-        seed=options.seed,
-        device=options.device,
-        precision=options.precision,
-        timeout=options.timeout,
-        workers=options.workers,
-        per_gpu=options.per_gpu,
-        grace=options.grace,
-    )
+    request = _request(options)
     request.check()
     check_directory("--reports-dir", options.reports_dir)
     import optuna
@@ -157,9 +141,12 @@ def run(options: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         progress.close()
+        again = "the same command"
+        if progress.location is not None:
+            again = _continuing(progress.location.name, request)
         print(
-            f"interrupted: {progress.trained} of {request.trials} designs trained; the same "
-            "command continues",
+            f"interrupted: {progress.trained} of {progress.trials} designs trained; {again} "
+            "continues",
             file=sys.stderr,
         )
         return signals.INTERRUPTED
@@ -180,6 +167,39 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(_text(result, report, request))
     return 0
+
+
+def _request(options: argparse.Namespace) -> SearchRequest:
+    """What is asked for: what the options say, else what the study says, else the defaults.
+
+    Raises:
+        RequestError: a value is out of its range, or a new study has no budget.
+        StudyError: the study cannot be read.
+    """
+    names = {field.name for field in dataclasses.fields(SearchRequest)}
+    given = {n: v for n, v in vars(options).items() if n in names and v is not None}
+    if options.budget is not None:
+        given["max_parameters"] = options.budget
+    if options.trials is not None:
+        given |= {"trials": options.trials.number, "additional": options.trials.additional}
+    if options.study is not None:
+        location = StudyLocation.at(
+            options.study, studies_dir=options.studies_dir, storage=options.storage
+        )
+        from nas.study.continuing import continued
+        from nas.study.storage import read_study
+
+        try:
+            return continued(read_study(location), given)
+        except NoStudy as error:
+            if options.budget is None:
+                raise RequestError(f"{error}; a new study needs a --budget") from error
+    elif options.budget is None:
+        raise RequestError(
+            "--budget: expected the most parameters a design may have, such as 5M, or the study to "
+            "continue with --study, got neither"
+        )
+    return SearchRequest(**given)
 
 
 def _document(result: "SearchResult", report: Path, request: SearchRequest) -> dict[str, Any]:
@@ -227,17 +247,17 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
     if result.ending == "exhausted":
         lines.append(
             f"Every design of the space within the limits has been tried: {study.trained} trained "
-            f"of the {request.trials} asked for."
+            f"of the {result.trials} asked for."
         )
     elif result.ending == "timeout":
         lines.append(
-            f"Time is up: {study.trained} of {request.trials} designs trained; the same command "
-            "continues."
+            f"Time is up: {study.trained} of {result.trials} designs trained; "
+            f"{_continuing(study.name, request)} continues."
         )
     elif not result.newly_trained:
         lines.append(
             f"Nothing left to do: the study holds {study.trained} trained designs, "
-            f"{request.trials} were asked for. A larger --trials goes on."
+            f"{result.trials} were asked for. More: --trials +20, or another number."
         )
     lines += [*_ranking(study), ""]
     if len(request.objectives) > 1 and study.ranking:
@@ -253,29 +273,32 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
 
 def _next_commands(study: "StudyRecord", request: SearchRequest, reports_dir: Path) -> list[str]:
     """What can be done with the study now, as it is to be typed."""
-    name = shlex.quote(study.name)
-    studies_dir = ""
-    if str(request.studies_dir) != "studies":
-        studies_dir = f" --studies-dir {shlex.quote(str(request.studies_dir))}"
-    # A URL is not repeated as it was given: it may hold a password.
-    where = studies_dir if request.storage is None else " --storage URL"
+    reports = ""
     if str(reports_dir) != "reports":
-        where += f" --reports-dir {shlex.quote(str(reports_dir))}"
+        reports = f" --reports-dir {shlex.quote(str(reports_dir))}"
+    which = _which(study.name, request)
     lines = [
-        f"next    python -m nas.dashboard --study {name}{where}",
-        f"        python -m nas.report --study {name}{where}",
+        f"next    python -m nas.dashboard{which}{reports}",
+        f"        python -m nas.report{which}{reports}",
     ]
     if study.ranking:
-        if request.storage is not None:
-            where += studies_dir  # of the files of the runs
-        if study.settings.dataset != "digits" and str(request.data_dir) != "data":
-            where += f" --data-dir {shlex.quote(str(request.data_dir))}"
-        if request.skip_broken:
-            where += " --skip-broken"
-        if request.drop_duplicates:
-            where += " --drop-duplicates"
-        lines.append(f"        python -m nas.final --study {name}{where}")
+        lines.append(f"        python -m nas.final{which}{reports}")
     return lines
+
+
+def _continuing(name: str, request: SearchRequest) -> str:
+    """The command that goes on with the study, whatever it was begun with."""
+    return f"python -m nas.search{_which(name, request)}"
+
+
+def _which(name: str, request: SearchRequest) -> str:
+    """The options that name the study to any command."""
+    which = f" --study {shlex.quote(name)}"
+    if request.storage is not None:
+        which += " --storage URL"  # not repeated as it was given: it may hold a password
+    if str(request.studies_dir) != "studies":
+        which += f" --studies-dir {shlex.quote(str(request.studies_dir))}"
+    return which
 
 
 def _ranking(study: "StudyRecord") -> list[str]:

@@ -15,6 +15,7 @@ from nas.errors import RequestError
 from nas.numbers import millions, percent
 from nas.runtime import signals
 from nas.runtime.precision import AUTO, Precision
+from nas.study.continuing import DataOptions, data_options
 from nas.study.location import StudyLocation
 from nas.study.request import check_device_name
 from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trial", metavar="N", help="trial of --study: its number, or best (default: best)"
     )
     data = parser.add_argument_group("images")
-    arguments.add_dataset_options(data, default=None)
+    arguments.add_dataset_options(data)
     recipe = parser.add_argument_group("recipe, and what to change in it")
     recipe.add_argument(
         "--recipe", choices=tuple(RECIPES), default=_RECIPE, help="named recipe to start from"
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         except ValueError as error:
             raise RequestError(str(error)) from error
         name = options.preset or _file_name(architecture)
-        subject = _Subject(architecture, name, options.dataset or "auto")
+        subject = _Subject(architecture, name, _data_options(options, None))
     else:
         subject = _from_study(options)
         architecture, name = subject.architecture, subject.name
@@ -109,7 +110,6 @@ def run(options: argparse.Namespace) -> int:
     from nas.report.run import write_run_page
     from nas.runtime.arithmetic import Chosen, choose, supports
     from nas.runtime.devices import device_name, is_out_of_memory, open_device
-    from nas.study.subject import SPLIT_SEED
     from nas.training.checkpoint import CheckpointError
     from nas.training.folder import RunPlan, train_in_folder
     from nas.training.loop import Ending, best_epoch, task_of
@@ -120,13 +120,14 @@ def run(options: argparse.Namespace) -> int:
     of_study = subject.precision
     if options.precision == AUTO and of_study is not None and supports(device, of_study):
         precision = Chosen(of_study, "as the study was made")
+    data = subject.data
     dataset = load_dataset(
-        subject.dataset,
-        options.data_dir,
-        split_seed=SPLIT_SEED,
+        data.dataset,
+        data.data_dir,
+        split_seed=data.split_seed,
         subset=options.subset or 1.0,
-        skip_broken=options.skip_broken,
-        drop_duplicates=options.drop_duplicates,
+        skip_broken=data.skip_broken,
+        drop_duplicates=data.drop_duplicates,
     )
     for note in dataset.notes:
         print("NOTE:", note, file=sys.stderr)
@@ -226,7 +227,7 @@ class _Subject:
 
     architecture: Architecture
     name: str
-    dataset: str
+    data: DataOptions
     training: Mapping[str, Any] = field(default_factory=dict)  # where that was tuned
     precision: Precision | None = None
 
@@ -271,9 +272,19 @@ def _from_study(options: argparse.Namespace) -> _Subject:
     return _Subject(
         trial.architecture,
         f"{study.name}-trial-{options.trial or 'best'}",
-        options.dataset or study.settings.dataset,
+        _data_options(options, study),
         training,
         study.settings.precision,
+    )
+
+
+def _data_options(options: argparse.Namespace, study: "StudyRecord | None") -> DataOptions:
+    return data_options(
+        study,
+        dataset=options.dataset,
+        data_dir=options.data_dir,
+        skip_broken=options.skip_broken,
+        drop_duplicates=options.drop_duplicates,
     )
 
 

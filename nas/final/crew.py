@@ -15,6 +15,7 @@ from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
 from nas.runtime.precision import Precision
 from nas.runtime.sharing import lock_of
+from nas.study.continuing import DataOptions
 from nas.study.team import Say, posts_for, run_team
 from nas.training.config import RECIPES, TrainingConfig
 from nas.training.loop import EpochResult, task_of
@@ -29,8 +30,7 @@ class FinalRuns:
 
     Args:
         request: what was asked.
-        name: of the dataset.
-        split_seed: of its validation part.
+        data: which images, and how they are read.
         folder: where the folders of the runs lie.
         precision: of the runs.
 
@@ -41,18 +41,18 @@ class FinalRuns:
     def __init__(
         self,
         request: FinalRequest,
-        name: str,
-        split_seed: int,
+        data: DataOptions,
         folder: Path,
         precision: Precision,
     ) -> None:
+        self.data = data
         self.dataset = load_dataset(
-            name,
-            request.data_dir,
-            split_seed=split_seed,
+            data.dataset,
+            data.data_dir,
+            split_seed=data.split_seed,
             subset=request.subset,
-            skip_broken=request.skip_broken,
-            drop_duplicates=request.drop_duplicates,
+            skip_broken=data.skip_broken,
+            drop_duplicates=data.drop_duplicates,
         )
         self._request = request
         self._folder = folder
@@ -98,8 +98,7 @@ class FinalRuns:
 @dataclass(frozen=True, slots=True)
 class _Task:
     request: FinalRequest
-    name: str
-    split_seed: int
+    data: DataOptions
     folder: Path
     precision: Precision
     runs: tuple[Run, ...]
@@ -167,12 +166,10 @@ def train_all(
     elif workers > 1:
         listener = _Listener(observer)
         posts = posts_for(request.device, workers, request.per_gpu)
-        dataset = final.dataset
         tasks = [
             _Task(
                 replace(request, workers=1, device=post.device),
-                dataset.name,
-                dataset.split_seed,
+                final.data,
                 folder,
                 final.precision,
                 tuple(left),
@@ -191,7 +188,7 @@ def train_all(
 def _work(task: _Task, say: Say) -> None:
     """What a worker's process does."""
     try:
-        runs = FinalRuns(task.request, task.name, task.split_seed, task.folder, task.precision)
+        runs = FinalRuns(task.request, task.data, task.folder, task.precision)
         runs.train(task.runs, _Relay(say))
     except (RequestError, DataError, FinalFailed, OSError) as error:
         say("failure", f"failed: {error}")

@@ -28,6 +28,7 @@ from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose
 from nas.runtime.devices import device_name, find_device, open_device
 from nas.runtime.precision import Precision
+from nas.study.continuing import DataOptions, data_options
 from nas.study.database import held, open_database
 from nas.study.location import StudyError, StudyLocation, check_directory
 from nas.study.processes import worker_name
@@ -109,7 +110,13 @@ def run_final(
     posts_for(request.device, request.workers, request.per_gpu)  # or refuse
     precision = choose(request.precision, find_device(request.device))
     folder = final_folder(request.studies_dir, location)
-    final = _Final(request, observer, location, study, folder, precision, command)
+    data = data_options(
+        study,
+        data_dir=request.data_dir,
+        skip_broken=request.skip_broken,
+        drop_duplicates=request.drop_duplicates,
+    )
+    final = _Final(request, data, observer, location, study, folder, precision, command)
     location.check()  # what is found must be logged
     check_directory("--studies-dir", folder)
     for place in (folder, folder / MISTAKES):
@@ -133,6 +140,7 @@ class _Final:
     def __init__(
         self,
         request: FinalRequest,
+        data: DataOptions,
         observer: FinalObserver,
         location: StudyLocation,
         study: StudyRecord,
@@ -141,6 +149,7 @@ class _Final:
         command: str | None,
     ) -> None:
         self._request = request
+        self._data = data
         self._observer = observer
         self._location = location
         self._study = study
@@ -153,6 +162,7 @@ class _Final:
             [entry.architecture.key for entry in self._entries],
             study.settings.dataset_digest,
             precision.precision,
+            drop_duplicates=data.drop_duplicates,
         )
 
     def result_that_stands(self, study: StudyRecord) -> FinalRecord | None:
@@ -204,14 +214,12 @@ class _Final:
         settings = self._study.settings
         self._observer.loading()
         runs_folder = self._folder / _RUNS
-        self._runs = FinalRuns(
-            self._request, settings.dataset, settings.split_seed, runs_folder, precision
-        )
+        self._runs = FinalRuns(self._request, self._data, runs_folder, precision)
         found = self._runs.dataset
         if found.digest != settings.dataset_digest:
             raise DataError(
                 f"expected the images of the study ({settings.dataset}, digest "
-                f"{settings.dataset_digest}), got others in {self._request.data_dir} (digest "
+                f"{settings.dataset_digest}), got others in {self._data.data_dir} (digest "
                 f"{found.digest}); name their folder with --data-dir, "
                 "and give --skip-broken and --drop-duplicates as the search did"
             )
@@ -289,7 +297,7 @@ class _Final:
             self._observer.testing(dataset.test_images)
             device = open_device(self._request.device)
             signals.check()  # later, too: a reading that is cut off is gone on with
-            look = test_once(networks, exported, dataset, self._request, device)
+            look = test_once(networks, exported, dataset, self._data, device)
             record = self._record(
                 finalists, results, look, seed=self._seeds[number], readings=reading + 1
             )

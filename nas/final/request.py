@@ -13,6 +13,7 @@ from nas.study.location import StudyLocation
 from nas.study.request import check_device_name, folder_of
 from nas.training.config import RECIPES
 
+FINAL = "final"  # the folder of the exported model, among the files of a study
 TRAIN = "train"
 ALL = "train+validation"
 PARTS = (TRAIN, ALL)
@@ -21,7 +22,7 @@ PARTS = (TRAIN, ALL)
 
 def final_folder(studies_dir: Path, location: StudyLocation) -> Path:
     """Where the model that a study's final training exports lies."""
-    return folder_of(studies_dir, location) / "final"
+    return folder_of(studies_dir, location) / FINAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +36,11 @@ class FinalRequest:
     study: str
     storage: str | None = None  # an SQLAlchemy URL; None: a file in `studies_dir`
     studies_dir: Path = Path("studies")
-    data_dir: Path = Path("data")
-    skip_broken: bool = False  # leave out files that are no images
-    drop_duplicates: bool = False  # of images with equal pixels train or test on one
+    data_dir: Path | None = None  # None: where the study's last search read the images
+    skip_broken: bool | None = None  # leave out files that are no images; None: as that search
+    drop_duplicates: bool | None = (
+        None  # of equal images train or test on one; None: as that search
+    )
     subset: float = 1.0  # share of the training part, whatever the study's
     top: int = 3  # designs to train, the best of the study
     seeds: int = 3  # runs of each
@@ -57,7 +60,8 @@ class FinalRequest:
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise RequestError(f"{name} must be a whole number from 1 on, got {value!r}")
         for name in ("data_dir", "studies_dir"):
-            object.__setattr__(self, name, Path(getattr(self, name)))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
         if not 0 < self.subset <= 1:
             raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")
         if isinstance(self.baselines, str):
@@ -75,13 +79,16 @@ class FinalRequest:
         check_device_name(self.device)
         check_precision_name(self.precision)
 
-    def digest(self, keys: Sequence[str], images: str, precision: Precision) -> str:
+    def digest(
+        self, keys: Sequence[str], images: str, precision: Precision, *, drop_duplicates: bool
+    ) -> str:
         """What decides which networks are tested, in 16 hex digits.
 
         Args:
             keys: of the designs that are trained.
             images: the digest of the dataset.
             precision: that they are trained in.
+            drop_duplicates: whether of equal images one is trained or tested on.
         """
         decisive = {
             "designs": list(keys),
@@ -95,6 +102,6 @@ class FinalRequest:
         }
         if precision is not Precision.FLOAT32:  # else it is that of versions without a choice
             decisive["precision"] = precision
-        if self.drop_duplicates:  # not named before it was an option
+        if drop_duplicates:  # not named before it was an option
             decisive["drop_duplicates"] = True
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

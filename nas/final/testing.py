@@ -16,10 +16,10 @@ from nas.data.loading import load_test
 from nas.data.twins import digests_of, first_of_each
 from nas.data.types import ImageDataset, Images
 from nas.final.records import ClassResult, Exported, Mistake
-from nas.final.request import FinalRequest
 from nas.final.statistics import Correct, Estimate, wilson_interval
 from nas.model import ResNet
 from nas.numbers import percent, plural
+from nas.study.continuing import DataOptions
 from nas.training.loop import predict
 
 MISTAKES = "mistakes"  # the folder of their pictures
@@ -40,7 +40,7 @@ def test_once(
     networks: Mapping[str, Sequence[ResNet]],
     exported: ResNet,
     dataset: ImageDataset,
-    request: FinalRequest,
+    data: DataOptions,
     device: torch.device,
 ) -> Tested:
     """Reads the test images and has every network classify them.
@@ -49,21 +49,21 @@ def test_once(
         networks: by the name of their design, one for each seed.
         exported: one of them.
         dataset: whose test part it is.
-        request: where the data lie.
+        data: where they lie, and how they are read.
         device: where to compute.
 
     Raises:
         DataError: the test part cannot be read, or without the duplicates nothing is left of it.
     """
     part = load_test(
-        dataset.name,
-        request.data_dir,
-        split_seed=dataset.split_seed,
-        skip_broken=request.skip_broken,
+        data.dataset,
+        data.data_dir,
+        split_seed=data.split_seed,
+        skip_broken=data.skip_broken,
     )
     images, notes = part.images, part.notes
     seen_N, repeated_N = _twins(images, dataset)
-    if request.drop_duplicates:
+    if data.drop_duplicates:
         images, said = _without(images, seen_N, repeated_N)
         notes += said
     there = images.to(device)
@@ -79,7 +79,7 @@ def test_once(
                 probabilities_NK = logits_NK.softmax(dim=1).cpu().numpy()
             network.to("cpu")
         correct[name] = np.stack(rows)
-    if not request.drop_duplicates:
+    if not data.drop_duplicates:
         right_N = probabilities_NK.argmax(axis=1) == images.labels_N.numpy()
         notes += _notes_on_twins(seen_N, repeated_N, right_N)
     return Tested(images, notes, correct, probabilities_NK)

@@ -13,6 +13,10 @@ class StudyError(ValueError):
     """A study cannot be used as asked: what was expected, what came, what to do."""
 
 
+class NoStudy(StudyError):
+    """There is no study at a place, or it is only being made."""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyLocation:
     """One study in one database."""

@@ -16,6 +16,7 @@ class Opening:
 
     study: StudyRecord  # as it was found
     location: StudyLocation
+    trials: int  # that are to be trained in the study when this search ends
     test_images: int  # none of them is read
     device: str
     precision: str  # of training, and why, where it was not asked for

@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+import unicodedata
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.architecture import PRESETS, Architecture, ImageInput
@@ -18,6 +19,9 @@ from nas.training.tuning import check_names
 SAMPLERS = ("gp", "tpe", "random")
 PRUNERS = ("rungs", "median", "halving", "none")
 
+OWN_FOLDER = "folder"  # the dataset of a person's own images
+DATA_DIR = Path("data")
+SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 GRACE = 60.0  # seconds without a sign of life after which a worker's trial is taken over
 _PRUNERS_OF_FRONTS = ("rungs", "none")
 
@@ -46,6 +50,17 @@ def checkpoints_folder(studies_dir: Path, location: StudyLocation) -> Path:
     return folder_of(studies_dir, location) / "checkpoints"
 
 
+def folder_name(folder: Path) -> str:
+    """What a person calls an own folder, in letters that the name of a study may have.
+
+    Accents are left out, and so is what has no such letters; without any it is ``folder``. A name
+    that is a dataset's would be taken for that.
+    """
+    plain = unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-.")[:80] or OWN_FOLDER
+    return f"{name}-{OWN_FOLDER}" if name in DATASETS else name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
     """One search. The same request again continues its study.
@@ -55,18 +70,19 @@ class SearchRequest:
     """
 
     max_parameters: int
-    trials: int  # designs trained in the study, over all its searches
+    trials: int = 50  # designs trained in the study, over all its searches
+    additional: bool = False  # whether `trials` are beyond those that it holds as this one begins
     max_mult_adds: int | None = None
     dataset: str = "auto"
-    data_dir: Path = Path("data")
-    study: str | None = None  # None: dataset and budget
+    data_dir: Path = DATA_DIR
+    study: str | None = None  # None: dataset, or the name of an own folder, and budget
     storage: str | None = None  # an SQLAlchemy URL; None: a file in `studies_dir`
     studies_dir: Path = Path("studies")
     epochs: int | None = None  # None: by the size of the dataset
     subset: float = 1.0  # share of the training part
     skip_broken: bool = False  # leave out files of a folder that are no readable images
     drop_duplicates: bool = False  # of images with equal pixels keep one
-    space: Path | None = None  # a TOML file; None: by the size of the images
+    space: Path | SearchSpace | None = None  # or a TOML file; None: by the size of the images
     objectives: tuple[str, ...] = (ACCURACY,)  # and, for a front, "parameters" or "mult_adds"
     sampler: str = "gp"
     pruner: str = "rungs"
@@ -93,8 +109,9 @@ class SearchRequest:
             if value is not None and (not isinstance(value, int) or value < least):
                 raise RequestError(f"{name} must be a whole number from {least} on, got {value!r}")
         for name in ("data_dir", "studies_dir", "space"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, SearchSpace):
+                object.__setattr__(self, name, Path(value))
         try:
             object.__setattr__(self, "tune", check_names(self.tune))
         except ValueError as error:
@@ -151,7 +168,10 @@ class SearchRequest:
             RequestError: its file cannot be used, or no design of it is within the limits.
         """
         try:
-            space = load_space(self.space, input) if self.space else default_space(input)
+            if isinstance(self.space, SearchSpace):
+                space = replace(self.space, input=input)
+            else:
+                space = load_space(self.space, input) if self.space else default_space(input)
         except OSError as error:
             raise RequestError(
                 f"--space: expected a TOML file, got {self.space}: {error.strerror}"
@@ -209,11 +229,15 @@ class SearchRequest:
         Raises:
             StudyError: its name cannot be a file name.
         """
-        return StudyLocation.at(
-            self.study or default_study_name(dataset, self.max_parameters),
-            studies_dir=self.studies_dir,
-            storage=self.storage,
-        )
+        subject = folder_name(self.data_dir) if dataset == OWN_FOLDER else dataset
+        return self._at(self.study or default_study_name(subject, self.max_parameters))
+
+    def location_before(self) -> StudyLocation:
+        """Where the study of an own folder lay when all those of one budget had one name."""
+        return self._at(default_study_name(OWN_FOLDER, self.max_parameters))
+
+    def _at(self, name: str) -> StudyLocation:
+        return StudyLocation.at(name, studies_dir=self.studies_dir, storage=self.storage)
 
     def checkpoints_for(self, location: StudyLocation) -> Path:
         """Where the checkpoints of running trials of this study lie."""

@@ -10,6 +10,7 @@ from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, open_device
 from nas.runtime.sharing import lock_of
 from nas.runtime.verdicts import read_verdict
+from nas.study.continuing import of_search
 from nas.study.crew import Crew
 from nas.study.database import open_database
 from nas.study.location import StudyLocation
@@ -52,12 +53,15 @@ class SearchResult:
     location: StudyLocation
     ending: SearchEnding
     newly_trained: int  # by this search
+    trials: int  # that were to be trained in the study
 
 
 def run_search(
     request: SearchRequest, observer: Observer | None = None, *, command: str | None = None
 ) -> SearchResult:
     """Finds or continues the study and trains designs until it holds `request.trials` of them.
+
+    With `request.additional` so many more than it holds as the search begins.
 
     Several processes may do so on one study at the same time; each returns when all are there.
     `request.workers` starts as many on this machine; from a program's main module that needs the
@@ -87,14 +91,7 @@ def run_search(
 
 def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, object]:
     """What a study keeps of a search."""
-    return {
-        "command": command,
-        "seed": request.seed,
-        "sampler": request.sampler,
-        "pruner": request.pruner,
-        "objectives": list(request.objectives),
-        "worker": name,
-    }
+    return {"command": command, **of_search(request), "worker": name}
 
 
 def _say_what_is_known_of(device: torch.device, observer: Observer) -> None:
@@ -139,13 +136,14 @@ def search_alone(
         found, config = begun.study, begun.config
         try:
             expected = None
-            if device.type == "cpu" and found.trained < request.trials and noted:
+            if device.type == "cpu" and found.trained < begun.trials and noted:
                 expected = subject.trial_seconds(config.precision)
             _say_what_is_known_of(device, observer)
             observer.opened(
                 Opening(
                     found,
                     location,
+                    begun.trials,
                     dataset.test_images,
                     device_name(device),
                     str(begun.precision),
@@ -155,7 +153,7 @@ def search_alone(
             images = dataset.to(device)
             proposals = Proposals(subject.space, request.limits, subject.choices)
             plan = Plan(
-                trials=request.trials,
+                trials=begun.trials,
                 proposals=proposals,
                 epochs=config.epochs,
                 seed=request.seed,
@@ -189,9 +187,8 @@ def search_alone(
             told = frozenset(t.number for t in found.trials if t.outcome is not None)
             worker = Worker(name, database, plan, observer, told, request.grace)
             ending = worker.run()
-            return SearchResult(
-                study_record(database.study, location), location, ending, worker.newly_trained
-            )
+            study = study_record(database.study, location)
+            return SearchResult(study, location, ending, worker.newly_trained, begun.trials)
         except STORAGE_ERRORS as error:
             raise SearchFailed(
                 f"{location}: the study can no longer be read or written: {first_line(error)}; "
@@ -217,17 +214,20 @@ def _search_with_crew(
         with open_database(location) as database:
             search = {**_noted(request, command, name), "workers": request.workers}
             begun = subject.begin(database, device, search)
-        found = begun.study
-        left = max(1, request.trials - found.trained)  # more workers would only wait
-        request = dataclasses.replace(request, workers=min(request.workers, left))
+        found, trials = begun.study, begun.trials
+        left = max(1, trials - found.trained)  # more workers would only wait
+        request = dataclasses.replace(
+            request, trials=trials, additional=False, workers=min(request.workers, left)
+        )
         expected = None
-        if device.type == "cpu" and found.trained < request.trials:
+        if device.type == "cpu" and found.trained < trials:
             expected = subject.trial_seconds(begun.config.precision)
         _say_what_is_known_of(device, observer)
         observer.opened(
             Opening(
                 found,
                 location,
+                trials,
                 subject.dataset.test_images,
                 f"{device_name(device)}, {request.workers} workers",
                 str(begun.precision),
@@ -238,11 +238,11 @@ def _search_with_crew(
         told = frozenset(t.number for t in found.trials if t.outcome is not None)
         crew = Crew(request, observer, told)
         ending = None
-        if found.trained < request.trials or _unended(found):
+        if found.trained < trials or _unended(found):
             ending = crew.run()
         study = read_study(location)
-        if study.trained >= request.trials:
+        if study.trained >= trials:
             ending = SearchEnding.DONE
         if ending is None:
             raise SearchFailed(f"{crew.failure}; the same command continues")
-        return SearchResult(study, location, ending, crew.newly_trained)
+        return SearchResult(study, location, ending, crew.newly_trained, trials)

@@ -23,6 +23,12 @@ _CALLED = {
     "limits.max_mult_adds": "limit of mult-adds (--max-mult-adds)",
     "recipe.epochs": "epochs (--epochs)",
     "recipe.precision": "precision (--precision)",
+    "space.stages": "choices for N (--space)",
+    "space.blocks": "choices for B (--space)",
+    "space.channels": "choices for C (--space)",
+    "space.kernels": "choices for F (--space)",
+    "space.shortcut_kernels": "choices for K (--space)",
+    "space.pool": "choices for P (--space)",
     "tuning.lr_factor": "choices of the learning rate (--tune lr)",
     "tuning.optimizer": "choices of the optimizer (--tune optimizer)",
     "tuning.batch_size": "choices of the batch size (--tune batch-size)",
@@ -30,15 +36,6 @@ _CALLED = {
 }
 
 _COUNTS = ("train_images", "validation_images")  # follow from dataset and subset
-
-_SPACE = {
-    "space.stages": "N",
-    "space.blocks": "B",
-    "space.channels": "C",
-    "space.kernels": "F",
-    "space.shortcut_kernels": "K",
-    "space.pool": "P",
-}
 
 
 def settings_to_json(settings: StudySettings) -> dict[str, Any]:
@@ -71,23 +68,18 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
 
 
 def differences(before: StudySettings, now: StudySettings) -> list[str]:
-    """What was set otherwise before, each in words; empty when nothing."""
+    """Each setting that was otherwise before, in one line; empty when none."""
     defaults = {f"recipe.{name}": value for name, value in DEFAULTS.items()}
     old, new = ({**defaults, **flat(settings_to_json(s))} for s in (before, now))
     changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
-    named = [name for name in changed if name in _CALLED or name in _SPACE]
+    named = [name for name in _CALLED if name in changed]
     if named:  # the rest follows from these, or at least comes after them
         changed = [name for name in named if name not in _COUNTS] or named
-    said = [
-        f"{_CALLED.get(name, _of_version(name))} {_shown(old.get(name))} in the study, "
-        f"{_shown(new.get(name))} now"
+    return [
+        f"{_CALLED.get(name, _of_version(name))}: the study has {_shown(old.get(name))}, "
+        f"this search {_shown(new.get(name))}"
         for name in changed
-        if name not in _SPACE
     ]
-    letters = [_SPACE[name] for name in changed if name in _SPACE]
-    if letters:
-        said.append(f"other choices for {', '.join(letters)} (--space)")
-    return said
 
 
 def _of_version(name: str) -> str:
@@ -112,5 +104,5 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(f"({_shown(v)})" if isinstance(v, list) else str(v) for v in value)
     return "none" if value is None else str(value)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from nas.runtime import signals
 from nas.shapes import check_fields
 from nas.study.designs import architecture_of
-from nas.study.location import StudyError, StudyLocation
+from nas.study.location import NoStudy, StudyError, StudyLocation
 from nas.study.optuna_private import WRITTEN_LAST, StudyStorage
 from nas.study.processes import is_alive
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord, UnreadableStudy
@@ -64,7 +64,8 @@ def begin_search(
         notes: what a reader of the study must know.
 
     Raises:
-        StudyError: the study was made with other settings, or not by nas.
+        StudyError: the study was made with other settings, each of which is a note of the error, or
+            not by nas.
     """
     joins = search is None
     search = search or {}
@@ -86,10 +87,13 @@ def begin_search(
     else:
         changed = differences(kept, settings)
         if changed:
-            raise StudyError(
-                f"{location}: expected the settings the study was made with, got "
-                f"{'; '.join(changed)}; take those settings, or another name with --study"
+            error = StudyError(
+                f"{location}: expected the settings the study was made with, got others; take "
+                "those, or another name with --study"
             )
+            for difference in changed:
+                error.add_note(difference)
+            raise error
     if joins:
         return
     started = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -187,7 +191,7 @@ def _opened(location: StudyLocation) -> Iterator[optuna.Study]:
 
 def _check_exists(location: StudyLocation) -> None:
     if location.path is not None and not location.path.is_file():
-        raise StudyError(
+        raise NoStudy(
             f"{location.path}: expected a study, got no such file; "
             f"{_other_studies(location.path.parent)}"
         )
@@ -197,7 +201,7 @@ def _check_exists(location: StudyLocation) -> None:
 def _load(location: StudyLocation, storage: StudyStorage) -> optuna.Study:
     names = [study.study_name for study in storage.get_all_studies()]
     if location.name not in names:
-        raise StudyError(
+        raise NoStudy(
             f"{location}: expected a study named {location.name!r}, "
             f"got {', '.join(map(repr, names)) or 'no study'}; name one with --study"
         )
@@ -237,6 +241,12 @@ def study_record(
             "choose another name with --study"
         ) from error
     return replace(record, trials=_trial_records(study) if trials is None else tuple(trials))
+
+
+def trained_in(study: optuna.Study) -> int:
+    """How many designs were trained in an open study, to the end or until stopped early."""
+    outcomes = [trial.outcome for trial in _trial_records(study)]
+    return sum(outcome.counts for outcome in outcomes if outcome is not None)
 
 
 def _trial_records(study: optuna.Study) -> tuple[TrialRecord, ...]:
@@ -342,8 +352,8 @@ def _storage(location: StudyLocation) -> StudyStorage:
     )
 
 
-def _unmade(location: StudyLocation) -> StudyError:
-    return StudyError(
+def _unmade(location: StudyLocation) -> NoStudy:
+    return NoStudy(
         f"{location}: expected a study, got a database in which it is not made yet; run a search, "
         "or try again in a moment if one has just begun"
     )

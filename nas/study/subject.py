@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import optuna
@@ -22,14 +23,19 @@ from nas.study.estimate import expected_trial_seconds
 from nas.study.location import StudyError, StudyLocation
 from nas.study.observer import Observer
 from nas.study.records import StudyRecord, StudySettings
-from nas.study.request import SearchRequest
-from nas.study.storage import begin_search, kept_settings, storage_errors, study_record
+from nas.study.request import OWN_FOLDER, SPLIT_SEED, SearchRequest
+from nas.study.storage import (
+    begin_search,
+    kept_settings,
+    read_study,
+    storage_errors,
+    study_record,
+    trained_in,
+)
 from nas.study.team import threads_of_each
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import task_of
 from nas.training.tuning import Choice, training_choices
-
-SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Begun:
     """A study that is open for a search."""
 
     study: StudyRecord  # as it was found, or is now if it is new
+    trials: int  # that it is to hold trained when the search ends
     precision: Chosen
     config: TrainingConfig  # the recipe, in that precision
 
@@ -80,16 +87,24 @@ class Subject:
                 precision = of_study() or precision
                 config = dataclasses.replace(self.config, precision=precision.precision)
                 settings = study_settings(self.request, self.dataset, self.space, config)
+                trials = self.request.trials
+                if self.request.additional:
+                    trials += trained_in(database.study)
                 begin_search(
-                    database.study, self.location, settings, search=search, notes=self.dataset.notes
+                    database.study,
+                    self.location,
+                    settings,
+                    search=search and {**search, "trials": trials},
+                    notes=self.dataset.notes,
                 )
         except StudyError as error:
             if self.request.dataset == "auto" and self.dataset.notes:
-                raise StudyError(f"{error} ({self.dataset.notes[0]})") from error
+                error.add_note(self.dataset.notes[0])
             raise
         signals.check()
         with storage_errors(self.location):
-            return Begun(study_record(database.study, self.location), precision, config)
+            study = study_record(database.study, self.location)
+        return Begun(study, trials, precision, config)
 
     def _precision_of(
         self, study: optuna.Study, device: torch.device, *, joins: bool
@@ -151,12 +166,22 @@ def subject_of(request: SearchRequest, observer: Observer) -> Subject:
         request.presets_for(dataset.input),
         config,
         training_choices(config, task_of(dataset), request.tune),
-        request.location_for(dataset.name),
+        _location(request, dataset),
         trial_seconds,
     )
     if warning := warning_for(subject.location.path):
         observer.warned(warning)
     return subject
+
+
+def _location(request: SearchRequest, dataset: ImageDataset) -> StudyLocation:
+    """Where the study lies; one of these images that has the name from before keeps it."""
+    if request.study is None and dataset.name == OWN_FOLDER:
+        before = request.location_before()
+        with suppress(StudyError):  # there is none, or it cannot be read
+            if read_study(before).settings.dataset_digest == dataset.digest:
+                return before
+    return request.location_for(dataset.name)
 
 
 def search_recipe(dataset: ImageDataset, epochs: int | None = None) -> TrainingConfig:

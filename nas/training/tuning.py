@@ -86,6 +86,12 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in TUNABLE if name in given)
 
 
+def names_of(choices: Iterable[str]) -> tuple[str, ...]:
+    """The names of `TUNABLE` that open these choices, which are named as in a study."""
+    opened = set(choices)
+    return tuple(name for name, choice in _CALLED.items() if choice in opened)
+
+
 def defaults(choices: Sequence[Choice]) -> dict[str, Value]:
     """The values that give the recipe itself."""
     return {choice.name: choice.default for choice in choices}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.dashboard.live import LiveStudy
+from nas.study.location import StudyGone
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -71,7 +72,7 @@ def guarded(app: "WSGIApplication", live: LiveStudy, files: Files) -> "WSGIAppli
     """The dashboard with the pages beside it, for requests from this machine's own pages."""
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        own = _refusal(environ) or _page(environ, live, files)
+        own = _refusal(environ) or _gone(live) or _page(environ, live, files)
         if own is None:
             return app(environ, _with_headers(start_response))
         head = [
@@ -104,6 +105,14 @@ def _refusal(environ: "WSGIEnvironment") -> _Answer | None:
         return _text(
             HTTPStatus.FORBIDDEN, "expected a request of this dashboard, got one of another page"
         )
+    return None
+
+
+def _gone(live: LiveStudy) -> _Answer | None:
+    try:
+        live.check()
+    except StudyGone as error:
+        return _text(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
     return None
 
 

@@ -29,7 +29,7 @@ from nas.runtime.arithmetic import Chosen, choose
 from nas.runtime.devices import device_name, find_device, open_device
 from nas.runtime.precision import Precision
 from nas.study.database import held, open_database
-from nas.study.location import StudyError, StudyLocation, check_directory
+from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation, check_directory
 from nas.study.processes import worker_name
 from nas.study.records import StudyRecord
 from nas.study.storage import read_study, storage_errors, versions
@@ -97,7 +97,7 @@ def run_final(
             to the end, or the weights of a finished run are damaged.
         StudyError: the study cannot be used, or its test set was read for another choice.
         DataError: the dataset cannot be had, or is not the study's.
-        FinalFailed: no finalist could be trained, or the workers died.
+        FinalFailed: no finalist could be trained, the workers died, or the study's file is gone.
         OSError: the folder of the runs cannot be written.
         KeyboardInterrupt: on Ctrl-C or SIGTERM.
     """
@@ -112,6 +112,7 @@ def run_final(
     final = _Final(request, observer, location, study, folder, precision, command)
     location.check()  # what is found must be logged
     check_directory("--studies-dir", folder)
+    file = OpenFile.at(location.path) if location.path is not None else None
     for place in (folder, folder / MISTAKES):
         remove_unfinished(place)
     with signals.listening():
@@ -119,11 +120,16 @@ def run_final(
             return final.with_model(stands)
         final.read_images(precision.precision)
         finalists, results = final.train()
-        with held(FileLock(folder / ".lock")):
-            # Another process may have ended the same final training meanwhile.
-            if (stands := final.result_that_stands(read_study(location))) is not None:
-                return final.with_model(stands)
-            record = final.test_and_export(finalists, results)
+        try:
+            if file is not None:
+                file.check()  # before a lock or a database is made anew
+            with held(FileLock(folder / ".lock")):
+                # Another process may have ended the same final training meanwhile.
+                if (stands := final.result_that_stands(read_study(location))) is not None:
+                    return final.with_model(stands)
+                record = final.test_and_export(finalists, results)
+        except StudyGone as error:
+            raise FinalFailed(f"{error}; the runs that are done are kept") from error
     return FinalResult(record, folder, tested_now=True)
 
 

@@ -31,7 +31,7 @@ class EpochCheckpoint:
     begins anew.
 
     Args:
-        path: of the file; its folder is made for the first one.
+        path: of the file; its folder and that one's are made for the first one.
         identity: what a run that goes on from it must share, as plain values.
         least: seconds of training before the first one, and between two; more where writing one
             takes over a twentieth of that.
@@ -75,7 +75,9 @@ class EpochCheckpoint:
             return
         self.error = None
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # No other parents: where they were moved away is no place for it.
+            self.path.parent.parent.mkdir(exist_ok=True)
+            self.path.parent.mkdir(exist_ok=True)
             save_checkpoint(self.path, {"identity": self._identity, "run": run.state()})
         except OSError as error:
             self.error = error

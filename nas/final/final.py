@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from filelock import FileLock
 
 from nas.data.catalogue import DATASETS, DataError
+from nas.errors import RequestError
 from nas.export.loading import load
 from nas.export.spec import CARD, GRAPH, METRICS, ModelError, ModelSpec
 from nas.export.writing import write_model
@@ -119,8 +121,8 @@ def run_final(
         if (stands := final.result_that_stands(study)) is not None:
             return final.with_model(stands)
         final.read_images(precision.precision)
-        finalists, results = final.train()
-        try:
+        with _must_stay(file):
+            finalists, results = final.train()
             if file is not None:
                 file.check()  # before a lock or a database is made anew
             with held(FileLock(folder / ".lock")):
@@ -128,9 +130,21 @@ def run_final(
                 if (stands := final.result_that_stands(read_study(location))) is not None:
                     return final.with_model(stands)
                 record = final.test_and_export(finalists, results)
-        except StudyGone as error:
-            raise FinalFailed(f"{error}; the runs that are done are kept") from error
     return FinalResult(record, folder, tested_now=True)
+
+
+@contextmanager
+def _must_stay(file: OpenFile | None) -> Iterator[None]:
+    """A block that fails for the reason that its study's file is gone, if that is so."""
+    try:
+        yield
+    except (FinalFailed, OSError, StudyGone):
+        try:
+            if file is not None:
+                file.check()
+        except StudyGone as gone:
+            raise FinalFailed(f"{gone}; the runs that are done are kept") from gone
+        raise
 
 
 class _Final:
@@ -198,7 +212,18 @@ class _Final:
             self.read_images(record.precision)
             chosen = record.chosen
             run = Run(chosen.name, chosen.architecture, record.exported.seed, record.on)
-            self._export(self._runs.folder(run).network(), record)
+            try:
+                network = self._runs.folder(run).network()
+            except RequestError as error:
+                if record.study == self._study.name:
+                    raise
+                before = replace(self._location, name=record.study)
+                raise RequestError(
+                    f"{self._folder}: expected the files of the final training, got none, since "
+                    f"the study was called {record.study!r} then; copy there what is in "
+                    f"{final_folder(self._request.studies_dir, before)}"
+                ) from error
+            self._export(network, record)
         return FinalResult(record, self._folder, tested_now=False)
 
     def read_images(self, precision: Precision) -> None:

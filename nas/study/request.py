@@ -210,7 +210,7 @@ class SearchRequest:
             StudyError: its name cannot be a file name.
         """
         return StudyLocation.at(
-            self.study or default_study_name(dataset, self.max_parameters),
+            default_study_name(dataset, self.max_parameters) if self.study is None else self.study,
             studies_dir=self.studies_dir,
             storage=self.storage,
         )

@@ -205,8 +205,8 @@ class Counted:
 
 
 def test_a_checkpoint_makes_no_folder_where_the_study_was(tmp_path: Path) -> None:
-    path = tmp_path / "studies" / "v" / "checkpoints" / "a.pt"
-    checkpoint = EpochCheckpoint(path, {})
+    path = tmp_path / "studies" / "run" / "a.pt"
+    checkpoint = EpochCheckpoint(path, {}, parents=False)
     checkpoint.save(Counted(), at_once=True)
     assert checkpoint.error is None
     shutil.rmtree(path.parent)  # to make room: it is harmless to make it again

@@ -187,6 +187,7 @@ class RunFolder:
         checkpoint = EpochCheckpoint(
             self.path / _CHECKPOINT,
             {**self._identity, "device": device.type, "torch": str(torch.__version__)},
+            parents=False,
         )
         nothing = np.empty(0, dtype=np.int64)
 

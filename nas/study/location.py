@@ -179,9 +179,8 @@ def without_secrets(url: str) -> str:
     try:
         read, shown = make_url(url), url
         if read.password is not None:
-            shown = read.render_as_string(hide_password=True)
-            # Of one with an '@' that is not written as %40 SQLAlchemy hides a part.
-            shown = f"{read.drivername}://{read.username}:***@{shown.rpartition('@')[2]}"
+            # Of one with an '@' that is not written as %40 SQLAlchemy itself would show a part.
+            shown = f"{read.drivername}://{read.username}:***@{url.rpartition('@')[2]}"
     except (ArgumentError, ValueError):  # of a slip of the finger
         shown = re.sub(r".*@", "***@", url)
     return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*", r"\1***", shown)

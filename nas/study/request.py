@@ -232,6 +232,7 @@ class SearchRequest:
         errors = []
         for name in names:
             if name not in DATASETS:
+                self.location_for(name)
                 return  # a person's own folder: known once it is read
             try:
                 self.space_for(DATASETS[name].input)

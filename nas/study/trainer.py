@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -105,8 +104,6 @@ def make_checkpoints(
     It is the candidate's, not the trial's: a design that was queued again goes on from it, too.
     """
     remove_unfinished(folder)
-    with suppress(OSError):  # then checkpoints fail, and the search says so
-        folder.parent.parent.mkdir(parents=True, exist_ok=True)
 
     def checkpoint_of(candidate: Candidate) -> EpochCheckpoint:
         own = tuned(config, candidate.training, task_of(dataset))

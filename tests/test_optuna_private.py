@@ -138,7 +138,9 @@ def test_optuna_has_the_key_of_constraints() -> None:
     assert _constrained_optimization._CONSTRAINTS_KEY == CONSTRAINTS
 
 
-@pytest.mark.parametrize("name", ["_get_trials", "_build_frozen_trial_from_trial_model"])
+@pytest.mark.parametrize(
+    "name", ["_get_trials", "_build_frozen_trial_from_trial_model", "_get_prepared_new_trial"]
+)
 def test_optunas_storage_has_the_method(name: str) -> None:
     assert hasattr(RDBStorage, name)
     own, theirs = (inspect.signature(getattr(cls, name)) for cls in (StudyStorage, RDBStorage))
@@ -147,6 +149,6 @@ def test_optunas_storage_has_the_method(name: str) -> None:
 
 def test_every_private_name_is_looked_up() -> None:
     models = {"_rdb"}  # a module: without it no file can be imported
-    methods = {"_get_trials", "_build_frozen_trial_from_trial_model"}
-    used = foreign_private_names(HOME) | {"_get_trials"}
+    methods = {"_get_trials", "_build_frozen_trial_from_trial_model", "_get_prepared_new_trial"}
+    used = foreign_private_names(HOME) | {"_get_trials", "_get_prepared_new_trial"}
     assert used == {name for name in USES if is_private(name)} | models | methods

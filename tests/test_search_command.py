@@ -156,7 +156,6 @@ def test_a_budget_that_is_no_count_is_refused(
         (["--sampler", "magic"], "--sampler"),
         (["--study", "a/b"], "--study: expected a name of letters, digits"),
         (["--study", "what?"], "--study: expected a name of letters, digits"),
-        (["--studies-dir", "a?b"], "--studies-dir: expected a path without '?'"),
         (["--storage", "nonsense"], "--storage: expected a database URL"),
         (["--storage", "nosuch://x/y"], "--storage: expected a database URL"),
         (["--space", "missing.toml"], "--space: expected a TOML file, got missing.toml"),

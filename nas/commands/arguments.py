@@ -10,7 +10,7 @@ from pathlib import Path
 from nas.architecture import ImageInput
 from nas.data.catalogue import DATASET_NAMES
 from nas.runtime.precision import AUTO, PRECISIONS
-from nas.study.location import StudyLocation
+from nas.study.location import without_secrets
 from nas.study.request import DATA_DIR, GRACE, SearchRequest
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -318,7 +318,7 @@ def command_line(command: str, options: argparse.Namespace) -> str:
         elif isinstance(value, tuple):
             words += [option, ",".join(value)]
         else:
-            said = StudyLocation("", value, None) if name == "storage" else value
+            said = without_secrets(value) if name == "storage" else value
             words += [option, str(said)]
     return shlex.join(words)
 

@@ -46,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
     if options.repair and options.study is None:
         raise RequestError("--repair: expected the study to repair with --study, got none")
     location = StudyLocation.at(
-        options.study or "doctor", studies_dir=options.studies_dir, storage=options.storage
+        "doctor" if options.study is None else options.study,
+        studies_dir=options.studies_dir,
+        storage=options.storage,
     )
     import optuna
 

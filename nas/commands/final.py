@@ -128,8 +128,8 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         progress.close()
         print(
-            f"error: the runs or the model could not be written: {error}; make room, and the same "
-            "command continues",
+            f"error: the runs or the model could not be written: {error}; make room or put back "
+            "what was moved, and the same command continues",
             file=sys.stderr,
         )
         return 1

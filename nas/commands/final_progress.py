@@ -43,6 +43,8 @@ class FinalProgress(FinalObserver):
         """Says what is trained."""
         for note in study.notes:
             self.say(f"NOTE: {note}", style="bold yellow")
+        if study.doubts:
+            self.say(f"NOTE: {study.doubts}", style="bold yellow")
         self.epochs, self.runs = epochs, len(runs)
         designs = list(dict.fromkeys(run.name for run in runs))
         seeds = sorted({run.seed for run in runs})

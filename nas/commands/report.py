@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
             first, second = map(read_study, locations)
             path = write_comparison(first, second, options.reports_dir)
             documents = {"studies": [study_document(study) for study in (first, second)]}
+            doubts = [first.doubts, second.doubts]
         else:
             from nas.files import replacing
             from nas.final.request import final_folder
@@ -79,14 +80,17 @@ def run(options: argparse.Namespace) -> int:
 
             study = read_any_study(locations[0])
             if isinstance(study, UnreadableStudy):
-                said = in_one_line(f"the report shows only what can be read: {study.reason}")
-                print(f"note: {said}", file=sys.stderr)
+                doubts = [f"the report shows only what can be read: {study.reason}"]
+            else:
+                doubts = [study.doubts]
             folder = final_folder(options.studies_dir, locations[0])
             path = write_report(study, options.reports_dir, final_folder=folder)
             documents = study_document(study)
             if options.csv:
                 with replacing(options.csv) as file:
                     file.write(trials_csv(study))
+        for doubt in filter(None, doubts):
+            print(f"note: {in_one_line(doubt)}", file=sys.stderr)
         pictures = write_pictures(path, options.png) if options.png else []
     except PicturesError as error:
         print(f"error: {in_one_line(error)}", file=sys.stderr)

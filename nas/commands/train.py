@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.architecture import Architecture
 from nas.commands import arguments, design
+from nas.commands.words import in_one_line
 from nas.counting import count
 from nas.errors import RequestError
 from nas.numbers import millions, percent
@@ -261,6 +262,8 @@ def _from_study(options: argparse.Namespace) -> _Subject:
     from nas.study.storage import read_study
 
     study = read_study(location)
+    if study.doubts:
+        print("NOTE:", in_one_line(study.doubts), file=sys.stderr)
     trial = _trial(study, options.trial or "best")
     assert trial.architecture is not None
     if options.subset is None:
@@ -299,7 +302,7 @@ def _trial(study: "StudyRecord", wanted: str) -> "TrialRecord":
     found = [t for t in study.trials if str(t.number) == wanted and t.architecture]
     if not found:
         raise RequestError(
-            f"--trial: expected best or a number below {len(study.trials)}, got {wanted!r}"
+            f"--trial: expected best or the number of a trial with a design, got {wanted!r}"
         )
     return found[0]
 

@@ -7,10 +7,10 @@ import optuna
 
 from nas.dashboard import notes
 from nas.dashboard.curve import curve_svg
-from nas.study.location import StudyError, StudyLocation
+from nas.study.location import OpenFile, StudyError, StudyLocation
 from nas.study.optuna_private import study_id_of
 from nas.study.records import StudyRecord, TrialRecord
-from nas.study.storage import study_record, trial_record
+from nas.study.storage import readable_record, study_record
 
 
 class LiveStudy:
@@ -25,6 +25,7 @@ class LiveStudy:
         self.id: int = study_id_of(study)
         self._study = study
         self._location = location
+        self._file = OpenFile.at(location.path) if location.path is not None else None
         self._ended: dict[int, TrialRecord] = {}
         self._notes: dict[int, str] = {}  # of trials that ended
 
@@ -43,6 +44,15 @@ class LiveStudy:
             if collects:
                 gc.enable()
 
+    def check(self) -> None:
+        """Checks that the study's file is where it was.
+
+        Raises:
+            StudyGone: it was removed or replaced.
+        """
+        if self._file is not None:
+            self._file.check()
+
     def record(self) -> StudyRecord:
         """The study as it is now.
 
@@ -55,9 +65,9 @@ class LiveStudy:
         """The note of a trial; empty for a number that there is not."""
         if number in self._notes:
             return self._notes[number]
-        if number >= len(study.trials):
+        trial = _numbered(study, number)
+        if trial is None:
             return ""
-        trial = study.trials[number]
         # Another address for another picture: a browser asks only once for each.
         address = f"/curve/{number}.svg?epochs={len(trial.curve)}"
         note = notes.trial_note(trial, study.settings, curve=address)
@@ -72,23 +82,25 @@ class LiveStudy:
             StudyError: the study was not made by nas, or by another version.
         """
         study = self.record()
-        if number >= len(study.trials) or not study.trials[number].curve:
+        trial = _numbered(study, number)
+        if trial is None or not trial.curve:
             return None
-        return curve_svg(study.trials[number].curve, study.settings.epochs)
+        return curve_svg(trial.curve, study.settings.epochs)
 
     def _trials(self) -> list[TrialRecord]:
         records = []
         for trial in self._study.get_trials(deepcopy=False):
             record = self._ended.get(trial.number)
             if record is None:
-                try:
-                    record = trial_record(trial)
-                except (KeyError, TypeError, ValueError) as error:
-                    raise StudyError(
-                        f"{self._location}: expected trials of this version of nas, got {error} "
-                        f"in trial {trial.number}"
-                    ) from error
+                record = readable_record(trial)
                 if trial.state.is_finished():
                     self._ended[trial.number] = record
             records.append(record)
         return records
+
+
+def _numbered(study: StudyRecord, number: int) -> TrialRecord | None:
+    """The trial of a number; where trials were deleted that is not its place."""
+    if number < len(study.trials) and study.trials[number].number == number:
+        return study.trials[number]
+    return next((trial for trial in study.trials if trial.number == number), None)

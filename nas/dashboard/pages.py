@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.dashboard.live import LiveStudy
+from nas.study.location import StudyGone
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -84,7 +85,7 @@ def guarded(
     """
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        own = _refusal(environ) or _page(environ, live, files)
+        own = _refusal(environ) or _gone(live) or _page(environ, live, files)
         if own is None and not allow_edits and environ["REQUEST_METHOD"] not in _READING:
             own = _no_edits()
         if own is None:
@@ -128,6 +129,14 @@ def _no_edits() -> _Answer:
     reason = "this dashboard only shows the study; nas dashboard --allow-edits lets it change"
     content = json.dumps({"reason": reason}) + "\n"
     return _Answer(HTTPStatus.FORBIDDEN, content.encode(), "application/json")
+
+
+def _gone(live: LiveStudy) -> _Answer | None:
+    try:
+        live.check()
+    except StudyGone as error:
+        return _text(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+    return None
 
 
 def _page(environ: "WSGIEnvironment", live: LiveStudy, files: Files) -> _Answer | None:

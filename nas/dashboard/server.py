@@ -114,7 +114,8 @@ def _make_incumbent_best(study: optuna.Study, live: LiveStudy) -> None:
             incumbent = None
         if incumbent is None:
             return original(study_id)
-        return study.get_trials(deepcopy=False)[incumbent.number]
+        trials = study.get_trials(deepcopy=False)
+        return next(trial for trial in trials if trial.number == incumbent.number)
 
     storage.get_best_trial = best_trial  # type: ignore[method-assign]
 

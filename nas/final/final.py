@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from filelock import FileLock
 
 from nas.data.catalogue import DATASETS, DataError
+from nas.errors import RequestError
 from nas.export.loading import load
 from nas.export.spec import CARD, GRAPH, METRICS, ModelError, ModelSpec
 from nas.export.writing import write_model
@@ -30,7 +32,7 @@ from nas.runtime.devices import device_name, find_device, open_device
 from nas.runtime.precision import Precision
 from nas.study.continuing import DataOptions, data_options
 from nas.study.database import held, open_database
-from nas.study.location import StudyError, StudyLocation, check_directory
+from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation, check_directory
 from nas.study.processes import worker_name
 from nas.study.records import StudyRecord
 from nas.study.storage import read_study, storage_errors, versions
@@ -98,7 +100,7 @@ def run_final(
             to the end, or the weights of a finished run are damaged.
         StudyError: the study cannot be used, or its test set was read for another choice.
         DataError: the dataset cannot be had, or is not the study's.
-        FinalFailed: no finalist could be trained, or the workers died.
+        FinalFailed: no finalist could be trained, the workers died, or the study's file is gone.
         OSError: the folder of the runs cannot be written.
         KeyboardInterrupt: on Ctrl-C or SIGTERM.
     """
@@ -119,19 +121,37 @@ def run_final(
     final = _Final(request, data, observer, location, study, folder, precision, command)
     location.check()  # what is found must be logged
     check_directory("--studies-dir", folder)
+    file = OpenFile.at(location.path) if location.path is not None else None
     for place in (folder, folder / MISTAKES):
         remove_unfinished(place)
     with signals.listening():
         if (stands := final.result_that_stands(study)) is not None:
             return final.with_model(stands)
         final.read_images(precision.precision)
-        finalists, results = final.train()
-        with held(FileLock(folder / ".lock")):
-            # Another process may have ended the same final training meanwhile.
-            if (stands := final.result_that_stands(read_study(location))) is not None:
-                return final.with_model(stands)
-            record = final.test_and_export(finalists, results)
+        with _must_stay(file):
+            finalists, results = final.train()
+            if file is not None:
+                file.check()  # before a lock or a database is made anew
+            with held(FileLock(folder / ".lock")):
+                # Another process may have ended the same final training meanwhile.
+                if (stands := final.result_that_stands(read_study(location))) is not None:
+                    return final.with_model(stands)
+                record = final.test_and_export(finalists, results)
     return FinalResult(record, folder, tested_now=True)
+
+
+@contextmanager
+def _must_stay(file: OpenFile | None) -> Iterator[None]:
+    """A block that fails for the reason that its study's file is gone, if that is so."""
+    try:
+        yield
+    except (FinalFailed, OSError, StudyGone):
+        try:
+            if file is not None:
+                file.check()
+        except StudyGone as gone:
+            raise FinalFailed(f"{gone}; the runs that are done are kept") from gone
+        raise
 
 
 class _Final:
@@ -202,7 +222,18 @@ class _Final:
             self.read_images(record.precision)
             chosen = record.chosen
             run = Run(chosen.name, chosen.architecture, record.exported.seed, record.on)
-            self._export(self._runs.folder(run).network(), record)
+            try:
+                network = self._runs.folder(run).network()
+            except RequestError as error:
+                if record.study == self._study.name:
+                    raise
+                before = replace(self._location, name=record.study)
+                raise RequestError(
+                    f"{self._folder}: expected the files of the final training, got none, since "
+                    f"the study was called {record.study!r} then; copy there what is in "
+                    f"{final_folder(self._request.studies_dir, before)}"
+                ) from error
+            self._export(network, record)
         return FinalResult(record, self._folder, tested_now=False)
 
     def read_images(self, precision: Precision) -> None:

@@ -163,9 +163,10 @@ class RunFolder:
         """What a process holds while it trains the run.
 
         Raises:
-            OSError: the folder cannot be made.
+            OSError: the folder cannot be made, or that of the final training is gone.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.mkdir(exist_ok=True)  # other parents were moved away, if they are not there
         return FileLock(self.path / ".lock", timeout=0)
 
     def train(
@@ -186,6 +187,7 @@ class RunFolder:
         checkpoint = EpochCheckpoint(
             self.path / _CHECKPOINT,
             {**self._identity, "device": device.type, "torch": str(torch.__version__)},
+            parents=False,
         )
         nothing = np.empty(0, dtype=np.int64)
 

@@ -19,14 +19,15 @@ from nas.study.fronts import proposal_limits
 from nas.study.heart import Heart
 from nas.study.mirror import Mirror
 from nas.study.optuna_private import trial_id_of
+from nas.study.outcomes import STATES
 from nas.study.ownership import WORKER
 from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.presets import enqueue_presets, preset_outside, queue_again
 from nas.study.processes import is_alive
 from nas.study.proposals import Candidate, candidate_of, derived_seed, mark_excess
-from nas.study.records import DIED, NOBODY, Outcome, TrialRecord
+from nas.study.records import DAMAGED, DIED, NOBODY, Outcome, TrialRecord
 from nas.study.standing import Standing, Tally
-from nas.study.storage import STATES, trial_record
+from nas.study.storage import trial_record
 from nas.study.summaries import Summary
 from nas.training.tuning import defaults
 
@@ -281,6 +282,16 @@ class Claims:
     def _take_over(self, trial: FrozenTrial) -> Proposal | None:
         """Makes the trial of a worker that is gone one of this search."""
         plan, space = self._plan, self._plan.proposals.space
+        here = self._mirror.continued(trial)
+        try:
+            outside = preset_outside(here, space)
+            if outside is None:
+                candidate = plan.proposals.candidate(trial.params)
+            else:
+                candidate = candidate_of(outside, defaults(plan.proposals.choices), space)
+        except (KeyError, ValueError, TypeError) as error:  # somebody has changed its values
+            self._fail(trial, f"{DAMAGED}: its values are no design of the space: {error}")
+            return None
         retries = trial.user_attrs.get("retries", 0) + 1
         taken = copy.copy(trial)
         taken.user_attrs = {**trial.user_attrs, WORKER: self._name, "retries": retries}
@@ -288,12 +299,6 @@ class Claims:
         if not self._database.take_over(trial_id, trial, taken):
             return None
         self._ended_elsewhere += self._mirror.refresh()
-        here = self._mirror.continued(trial)
-        outside = preset_outside(here, space)
-        if outside is None:
-            candidate = plan.proposals.candidate(trial.params)
-        else:
-            candidate = candidate_of(outside, defaults(plan.proposals.choices), space)
         number = self._database.number(trial_id, trial.number)
         return Proposal(here, self._mirror.trial(here), trial_id, number, candidate, retries)
 

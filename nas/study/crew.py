@@ -5,14 +5,14 @@ worker is a search like any other: what it trains is decided in claims (`nas.stu
 parent need not share anything out, and a worker that dies is like any process that does.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nas.architecture import Architecture
 from nas.counting import Count
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
-from nas.study.location import StudyError
+from nas.study.location import OpenFile, StudyError, StudyGone
 from nas.study.observer import Observer
 from nas.study.plan import SearchEnding, SearchFailed
 from nas.study.records import TrialRecord
@@ -28,11 +28,19 @@ class Crew:
         request: of the search.
         observer: hears of all of them as if they were one.
         told: numbers of ended trials that the observer knows.
+        file: of an SQLite study.
     """
 
-    def __init__(self, request: SearchRequest, observer: Observer, told: frozenset[int]) -> None:
+    def __init__(
+        self,
+        request: SearchRequest,
+        observer: Observer,
+        told: frozenset[int],
+        file: OpenFile | None,
+    ) -> None:
         self.newly_trained = 0
         self._request = request
+        self._file = file
         self._observer = observer
         self._told = set(told)
         self._names: dict[int, str] = {}  # of workers that are at it, as in trials
@@ -52,7 +60,8 @@ class Crew:
         """
         request = self._request
         posts = posts_for(request.device, request.workers, request.per_gpu)
-        tasks = [replace(request, workers=1, device=post.device) for post in posts]
+        requests = [replace(request, workers=1, device=post.device) for post in posts]
+        tasks = [_Task(one, self._file) for one in requests]
         run_team(_work, tasks, posts, self)
         best = (SearchEnding.DONE, SearchEnding.EXHAUSTED, SearchEnding.TIMEOUT)
         return next((ending for ending in best if ending in self._endings), None)
@@ -138,7 +147,13 @@ class _Relay(Observer):
         self.say("name", name)
 
 
-def _work(request: SearchRequest, say: Say) -> None:
+@dataclass(frozen=True, slots=True)
+class _Task:
+    request: SearchRequest
+    file: OpenFile | None
+
+
+def _work(task: _Task, say: Say) -> None:
     """What a worker's process does."""
     import optuna
 
@@ -146,6 +161,7 @@ def _work(request: SearchRequest, say: Say) -> None:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        say("ending", search_alone(request, _Relay(say)).ending)
+        say("ending", search_alone(task.request, _Relay(say), file=task.file).ending)
     except (RequestError, StudyError, DataError, SearchFailed) as error:
-        say("failure", f"failed: {error}")
+        if not isinstance(error.__cause__, StudyGone):  # the parent says that once for all
+            say("failure", f"failed: {error}")

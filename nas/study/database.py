@@ -24,19 +24,21 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 
 from nas.runtime import signals
 from nas.study import ownership
-from nas.study.location import StudyLocation
+from nas.study.location import OpenFile, StudyGone, StudyLocation
 from nas.study.optuna_private import (
     PARAMS,
+    PARTS_OF_TRIALS,
     STUDIES,
     STUDY_SYSTEM_ATTRIBUTES,
     SYSTEM_ATTRIBUTES,
+    TRIALS,
     USER_ATTRIBUTES,
     StudyStorage,
     storage_of,
     study_id_of,
     trial_id_of,
 )
-from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors
+from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors, stored_name
 
 _LOCK_POLL = 0.01  # seconds
 _STUCK = 60.0  # seconds after which the process that has the lock is not waited for any more
@@ -52,8 +54,15 @@ _CLAIMS = "nas:claims"  # the system attribute of a study
 class Database:
     """An open study that other processes may have open too; see `open_database`."""
 
-    def __init__(self, storage: RDBStorage, study: optuna.Study, lock: FileLock | None) -> None:
+    def __init__(
+        self,
+        storage: RDBStorage,
+        study: optuna.Study,
+        lock: FileLock | None,
+        file: OpenFile | None = None,
+    ) -> None:
         self.study = study  # reads incrementally: trials that ended are read once
+        self.file = file  # of an SQLite study
         self._rdb = storage
         self._storage = storage_of(study)
         self._lock = lock
@@ -64,10 +73,14 @@ class Database:
         """A block whose writes to the study are seen all at once, or not at all.
 
         Inside another one it is part of that one.
+
+        Raises:
+            StudyGone: the study's file was removed or replaced.
         """
         if self._connection is not None:
             yield self._connection
             return
+        self._check_file()
         before = self._rdb.scoped_session
         with self._rdb.engine.begin() as connection:
             session = scoped_session(
@@ -88,8 +101,10 @@ class Database:
         without it, and its own claim fails when it is revived.
 
         Raises:
+            StudyGone: the study's file was removed or replaced.
             KeyboardInterrupt: a signal came while another process had it.
         """
+        self._check_file()  # or the lock is made anew, with its folder
         with held(self._lock, _STUCK), self.transaction() as connection:
             if self._lock is not None:
                 claims = self._claims(connection)
@@ -101,6 +116,10 @@ class Database:
             row = sqlalchemy.select(STUDIES).where(STUDIES.c.study_id == study_id_of(self.study))
             connection.execute(row.with_for_update())
             yield
+
+    def _check_file(self) -> None:
+        if self.file is not None:
+            self.file.check()
 
     def _claims(self, connection: sqlalchemy.Connection) -> str | None:
         """How many claims have written in an SQLite study, as text; None before the first."""
@@ -124,7 +143,8 @@ class Database:
             connection.execute(STUDY_SYSTEM_ATTRIBUTES.insert().values(row))
         else:
             update = STUDY_SYSTEM_ATTRIBUTES.update().where(self._of_claims)
-            connection.execute(update.values(value_json=str(int(before) + 1)))
+            count = int(before) + 1 if before.isdecimal() else 1
+            connection.execute(update.values(value_json=str(count)))
 
     @property
     def _of_claims(self) -> sqlalchemy.ColumnElement[bool]:
@@ -298,38 +318,49 @@ def _new(before: dict[Any, Any], after: dict[Any, Any]) -> list[tuple[Any, Any]]
 
 
 @contextmanager
-def open_database(location: StudyLocation) -> Iterator[Database]:
+def open_database(location: StudyLocation, file: OpenFile | None = None) -> Iterator[Database]:
     """The study at this place, made now if there is none, for as long as a search needs it.
 
     An SQLite file is in WAL mode meanwhile, which takes a third off every write and lets others
     read; afterwards it is one file again, unless others still have it open.
 
+    Args:
+        location: of the study.
+        file: what an SQLite study must still be; None: whatever is there.
+
     Raises:
         StudyError: the place cannot be used.
+        StudyGone: the file is another one, or there is none.
         KeyboardInterrupt: a signal came while another process was waited for.
     """
+    if file is not None:
+        file.check()
     location.check()
     path = location.path
     lock = FileLock(location.lock_file) if location.lock_file else None
     # Of several at once the first one makes the tables, and the others find them.
     with storage_errors(location), held(lock):
         if path is not None:
+            path.touch(mode=0o644)  # the only place where the file is made
             _set_journal_mode(path, "WAL", patience=0.5)
         storage = _sqlite(location) if path is not None else _server(location)
         study = optuna.create_study(
-            study_name=location.name,
+            study_name=stored_name(location, storage) or location.name,
             storage=get_storage(storage),
             direction="maximize",
             load_if_exists=True,
         )
+        file = OpenFile.at(path) if path is not None else None
     try:
-        yield Database(storage, study, lock)
+        yield Database(storage, study, lock, file)
     finally:
         storage.remove_session()
         storage.engine.dispose()
-        if lock is not None and path is not None:
-            with suppress(Timeout), lock.acquire(timeout=signals.LOOK):
-                _set_journal_mode(path, "DELETE")
+        if lock is not None and path is not None and file is not None:
+            with suppress(StudyGone, Timeout):
+                file.check()
+                with lock.acquire(timeout=signals.LOOK):
+                    _set_journal_mode(path, "DELETE")
 
 
 @contextmanager
@@ -360,14 +391,19 @@ def held(lock: FileLock | None, patience: float = math.inf) -> Iterator[None]:
 
 def _set_journal_mode(path: Path, mode: str, *, patience: float = 0) -> None:
     """Changes how an SQLite file keeps its changes, unless others are at it or it cannot."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=patience)) as database:
+    place = f"{path.absolute().as_uri()}?mode=rw"
+    with (
+        suppress(sqlite3.Error),
+        closing(sqlite3.connect(place, timeout=patience, uri=True)) as database,
+    ):
         database.execute(f"PRAGMA journal_mode={mode}")
 
 
 def _sqlite(location: StudyLocation) -> StudyStorage:
     storage = StudyStorage(
-        location.url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}}
+        location.engine_url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}}
     )
+    _remove_leftovers(storage.engine)
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")
     def without_waiting_for_the_disk(connection: sqlite3.Connection, record: object) -> None:
@@ -377,6 +413,16 @@ def _sqlite(location: StudyLocation) -> StudyStorage:
 
     storage.engine.dispose()  # the next connection is a new one
     return storage
+
+
+def _remove_leftovers(engine: sqlalchemy.Engine) -> None:
+    """Removes the rows of deleted trials whose ids SQLite gives away again."""
+    newest = sqlalchemy.select(sqlalchemy.func.coalesce(sqlalchemy.func.max(TRIALS.c.trial_id), 0))
+    with engine.begin() as connection:
+        for table in PARTS_OF_TRIALS:
+            left = table.c.trial_id > newest.scalar_subquery()
+            if connection.execute(sqlalchemy.select(table.c.trial_id).where(left).limit(1)).first():
+                connection.execute(table.delete().where(left))
 
 
 def _server(location: StudyLocation) -> StudyStorage:

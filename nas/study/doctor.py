@@ -25,9 +25,10 @@ from nas.study.database import open_database
 from nas.study.disks import warning_for
 from nas.study.location import StudyError, StudyLocation
 from nas.study.optuna_private import TRIALS, trial_id_of
+from nas.study.outcomes import outcome_of
 from nas.study.presets import queue_again
 from nas.study.processes import is_alive
-from nas.study.records import DIED, QUEUED_AGAIN, Outcome
+from nas.study.records import DAMAGED, DIED, QUEUED_AGAIN, Outcome
 from nas.study.storage import (
     PACKAGES,
     first_line,
@@ -128,7 +129,7 @@ def look_at_storage(location: StudyLocation) -> Finding:
 
 
 def _server(location: StudyLocation) -> str:
-    engine = sqlalchemy.create_engine(location.url)
+    engine = sqlalchemy.create_engine(location.engine_url)
     try:
         with engine.connect() as connection:
             version = connection.dialect.server_version_info or ()
@@ -159,6 +160,10 @@ def look_at_study(
         yield Finding("study", False, str(error))
         return
     yield whole
+    if study.doubts:
+        damaged = any((trial.reason or "").startswith(DAMAGED) for trial in study.trials)
+        said = f"{study.doubts}; each counts as its state there says, a damaged one as failed"
+        yield Finding("database", not damaged, said)
     running = sum(t.state is TrialState.RUNNING for t in trials) - len(orphans)
     said = f"{study.trained} designs trained, {running} in training"
     if repair and orphans:
@@ -198,7 +203,7 @@ def _orphans(
     running = [trial for trial in trials if trial.state is TrialState.RUNNING]
     if not running:
         return []
-    engine = sqlalchemy.create_engine(location.url)
+    engine = sqlalchemy.create_engine(location.engine_url)
     try:
         with engine.connect() as connection:
             study_id = connection.execute(
@@ -233,7 +238,7 @@ def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> int:
 
 
 def _look_at_checkpoints(trials: Sequence[FrozenTrial], folder: Path, *, repair: bool) -> Finding:
-    done = {t.user_attrs.get("key") for t in trials if _counts(t)}
+    done = {t.user_attrs.get("key") for t in trials if (o := outcome_of(t)) and o.counts}
     wanted = {
         checkpoint_name(t.user_attrs["key"])
         for t in trials
@@ -255,8 +260,3 @@ def _look_at_checkpoints(trials: Sequence[FrozenTrial], folder: Path, *, repair:
             "checkpoints", False, f"{len(left)} of no use, {size}; --repair removes them"
         )
     return Finding("checkpoints", True, f"{len(files)}, each to go on from")
-
-
-def _counts(trial: FrozenTrial) -> bool:
-    outcome = trial.user_attrs.get("outcome")
-    return trial.state.is_finished() and outcome is not None and Outcome(outcome).counts

@@ -4,9 +4,12 @@ import os
 import re
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+_LONGEST_NAME = 100  # characters; files, folders and reports are called like the study
+_LONGEST_FILE = 240  # bytes; SQLite and its lock add to it, and 255 is the most there is
 
 
 class StudyError(ValueError):
@@ -17,55 +20,58 @@ class NoStudy(StudyError):
     """There is no study at a place, or it is only being made."""
 
 
+class StudyGone(sqlite3.OperationalError):
+    """The file of an open study is not at its path any more; the message says what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyLocation:
     """One study in one database."""
 
     name: str
-    url: str  # SQLAlchemy's
     path: Path | None  # the file of an SQLite database
+    storage: str | None = None  # a URL; None: the file is the study, and is called like it
 
     @classmethod
     def at(cls, name: str, *, studies_dir: Path, storage: str | None = None) -> "StudyLocation":
         """The study's place: its own SQLite file in `studies_dir`, or the database of a URL.
 
         Raises:
-            StudyError: the name cannot be a file name, or the URL is of no lasting database.
+            StudyError: the name or the URL cannot be used, or is of no lasting database.
         """
+        if len(name) > _LONGEST_NAME:
+            raise StudyError(
+                f"--study: expected a name of at most {_LONGEST_NAME} characters, got one of "
+                f"{len(name)}, {name[:20]!r}...; take a shorter one"
+            )
         if storage is not None:
-            if re.fullmatch(r"sqlite(?:\+\w+)?://(/?|/:memory:)(\?.*)?", storage):
-                raise StudyError(
-                    f"--storage: expected a database that stays, such as sqlite:///studies/my.db, "
-                    f"got {storage!r}, which is kept in memory"
-                )
-            if re.match(r"[^/]*://[^:/]*:[^@]*@.*@", storage):  # drivers would print half of it
-                raise StudyError(
-                    "--storage: expected one '@' in a URL, before the host, and %40 for others, "
-                    f"got {cls(name, storage, None)}"
-                )
-            sqlite_file = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+).*", storage)
-            return cls(name, storage, Path(sqlite_file[1]) if sqlite_file else None)
-        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", name):
+            if not name.isprintable() or not name.strip():
+                raise StudyError(f"--study: expected a name that can be printed, got {name!r}")
+            return cls(name, _file_of(storage), storage)
+        if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
             raise StudyError(
                 "--study: expected a name of letters, digits, '.', '_' and '-', such as "
                 f"my-study, got {name!r}"
             )
-        if re.search(r"[?%#]", str(studies_dir)):  # these mean something in a URL
-            raise StudyError(
-                f"--studies-dir: expected a path without '?', '%' and '#', got {studies_dir}"
-            )
-        path = studies_dir / f"{name}.db"
-        return cls(name, f"sqlite:///{path}", path)
+        return cls(name, studies_dir / f"{name}.db")
+
+    @property
+    def url(self) -> str:
+        """The database as SQLAlchemy and Optuna take it, with the password if there is one."""
+        if self.storage is not None:
+            return self.storage
+        return _sqlite_url(str(self.path))
+
+    @property
+    def engine_url(self) -> str:
+        """The same, but an SQLite file that is not there is not made whenever it is connected."""
+        if self.path is None:
+            return self.url
+        return _sqlite_url(self.path.absolute().as_uri(), mode="rw", uri="true")
 
     def __str__(self) -> str:
         """The file, or the URL without its password."""
-        if self.path is not None:
-            return str(self.path)
-        if "://" in self.url:
-            hidden = re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", self.url)
-        else:  # of a slip of the finger
-            hidden = re.sub(r".*@", "***@", self.url)
-        return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*", r"\1***", hidden)
+        return str(self.path) if self.path is not None else without_secrets(self.url)
 
     def check(self) -> None:
         """Makes the directory of an SQLite file and checks that a study can be written there.
@@ -75,13 +81,23 @@ class StudyLocation:
         """
         if self.path is None:
             return
-        check_directory("--studies-dir", self.path.parent)
-        if self.path.exists():
+        option = "--studies-dir" if self.storage is None else "--storage"
+        check_directory(option, self.path.parent)
+        if os.path.lexists(self.path):
             self.check_is_study()
             if not os.access(self.path, os.W_OK):
                 raise StudyError(
                     f"{self.path}: expected a study that can be written, got one that cannot"
                 )
+        assert self.lock_file is not None
+        try:
+            with suppress(FileNotFoundError):
+                os.close(os.open(self.lock_file, os.O_RDWR | os.O_NONBLOCK))
+        except OSError as error:
+            raise StudyError(
+                f"{self.lock_file}: expected the lock file of {self.path}, got one that cannot be "
+                f"opened ({error.strerror}); remove it while no search runs"
+            ) from error
 
     @property
     def lock_file(self) -> Path | None:
@@ -96,9 +112,14 @@ class StudyLocation:
         """
         if self.path is None:
             return
+        if not self.path.is_file():
+            raise StudyError(
+                f"{self.path}: expected a study in an SQLite database, got no regular file; choose "
+                "another name with --study"
+            )
         try:
             with closing(
-                sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)
+                sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
             ) as db:
                 tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
         except sqlite3.Error as error:
@@ -114,6 +135,107 @@ class StudyLocation:
                 f"{self.path}: expected a study in an SQLite database, got a database of another "
                 "program; choose another name with --study"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """The file of an open study. One that was removed or replaced could be written for ever."""
+
+    path: Path
+    device: int
+    inode: int
+
+    @classmethod
+    def at(cls, path: Path) -> "OpenFile":
+        """The file that is there now.
+
+        Raises:
+            OSError: there is none.
+        """
+        status = path.stat()
+        return cls(path, status.st_dev, status.st_ino)
+
+    def check(self) -> None:
+        """Checks that it still is the file at its path.
+
+        Raises:
+            StudyGone: it is not.
+        """
+        try:
+            now = OpenFile.at(self.path)
+        except OSError as error:
+            raise StudyGone(
+                f"{self.path}: expected the study's file where it was, got none ({error.strerror})"
+                ": it was removed or moved in between; put it back, and the same command continues"
+            ) from error
+        if now != self:
+            raise StudyGone(
+                f"{self.path}: expected the study's file as it was opened, got another one in its "
+                "place; the same command goes on with that one"
+            )
+
+
+def without_secrets(url: str) -> str:
+    """A URL of a database without its password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        read, shown = make_url(url), url
+        if read.password is not None:
+            # Of one with an '@' that is not written as %40 SQLAlchemy itself would show a part.
+            shown = f"{read.drivername}://{read.username}:***@{url.rpartition('@')[2]}"
+    except (ArgumentError, ValueError):  # of a slip of the finger
+        shown = re.sub(r".*@", "***@", url)
+    return re.sub(r"(?i)([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*", r"\1***", shown)
+
+
+def _file_of(storage: str) -> Path | None:
+    """The file of an SQLite URL, as SQLAlchemy reads it; None for a server's.
+
+    Raises:
+        StudyError: no study can be kept there.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    def refused(expected: str, why: str = "") -> StudyError:
+        return StudyError(f"--storage: expected {expected}, got {without_secrets(storage)}{why}")
+
+    try:
+        url = make_url(storage)
+        dialect = url.get_dialect()
+    except (ArgumentError, ValueError) as error:
+        # Other messages may hold a part of the password.
+        why = f": {error}" if isinstance(error, NoSuchModuleError) else ""
+        raise refused("a database URL such as sqlite:///studies/my.db", why) from error
+    if dialect.is_async:
+        raise refused(f"a driver that is not asynchronous, such as {url.get_backend_name()}://")
+    if url.get_backend_name() != "sqlite":
+        if url.password is not None and storage.count("@") > 1:  # drivers would print half of it
+            raise refused("one '@' in a URL, before the host, and %40 for others")
+        return None
+    plain = "a file such as sqlite:///studies/my.db (sqlite://// before a path from the root)"
+    file, mode = url.database or ":memory:", url.query.get("mode")
+    if file == ":memory:" or file.startswith("file::memory:") or mode == "memory":
+        raise refused(
+            "a database that stays, such as sqlite:///studies/my.db", ", which is kept in memory"
+        )
+    if dialect.driver != "pysqlite":
+        raise refused(f"{plain}, without a driver")
+    if url.host or url.username or url.port or url.query or file.startswith("file:"):
+        raise refused(f"{plain} and nothing else")
+    path = Path(file)
+    if "\0" in file or len(os.fsencode(path.name)) > _LONGEST_FILE:
+        raise refused(f"a file name of at most {_LONGEST_FILE} bytes")
+    return path
+
+
+def _sqlite_url(database: str, **query: str) -> str:
+    from sqlalchemy import URL
+
+    url = URL.create("sqlite", database=database, query=query)
+    return url.render_as_string(hide_password=False)
 
 
 def check_directory(option: str, directory: Path) -> None:

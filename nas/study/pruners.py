@@ -70,7 +70,7 @@ class _Came:
         if trial.state is TrialState.FAIL:
             return
         for rung in self.by_rung.keys() & trial.intermediate_values.keys():
-            size = 0 if self.size is None else trial.user_attrs[self.size]
+            size = 0 if self.size is None else trial.user_attrs.get(self.size, math.inf)
             self.by_rung[rung].append((trial.number, size, trial.intermediate_values[rung]))
 
     def copy(self) -> "_Came":

@@ -19,6 +19,10 @@ from nas.training.config import precision_of
 INTERRUPTED = "interrupted"
 DIED = "the process died"
 NOBODY = "nobody trains it, and it says no design"
+CHANGED = "changed in the database"
+DAMAGED = "damaged in the database"
+FOREIGN = "written by another version of nas"
+"""How reasons begin of trials that are not as this version leaves them."""
 QUEUED_AGAIN = (INTERRUPTED, DIED)
 """Reasons of failed trials after which the same design is the next trial."""
 
@@ -184,6 +188,17 @@ class StudyRecord:
     def interrupted(self) -> int:
         """How many of the failed trials were only interrupted, and their designs queued again."""
         return sum(t.reason in QUEUED_AGAIN for t in self.trials)
+
+    @property
+    def doubts(self) -> str | None:
+        """Which trials are not as nas has left them, in one line; None where all are."""
+        odd = (CHANGED, DAMAGED, FOREIGN)
+        found = [t for t in self.trials if (t.reason or "").startswith(odd)]
+        if not found:
+            return None
+        others = ", ".join(str(t.number) for t in found[1:])
+        more = f"; and others: {others}" if others else ""
+        return f"study {self.name}, trial {found[0].number}: {found[0].reason}{more}"
 
     @property
     def trained(self) -> int:

@@ -230,7 +230,8 @@ class SearchRequest:
             StudyError: its name cannot be a file name.
         """
         subject = folder_name(self.data_dir) if dataset == OWN_FOLDER else dataset
-        return self._at(self.study or default_study_name(subject, self.max_parameters))
+        default = default_study_name(subject, self.max_parameters)
+        return self._at(default if self.study is None else self.study)
 
     def location_before(self) -> StudyLocation:
         """Where the study of an own folder lay when all those of one budget had one name."""
@@ -256,6 +257,7 @@ class SearchRequest:
         errors = []
         for name in names:
             if name not in DATASETS:
+                self.location_for(name)
                 return  # a person's own folder: known once it is read
             try:
                 self.space_for(DATASETS[name].input)

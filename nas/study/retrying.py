@@ -8,6 +8,7 @@ from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from nas.runtime import signals
 from nas.study.database import Database
+from nas.study.location import StudyGone
 from nas.study.observer import Observer
 from nas.study.plan import SearchFailed
 from nas.study.storage import STORAGE_ERRORS, first_line
@@ -85,7 +86,7 @@ class Retrying:
         """Whether it is a matter of time; a file that is damaged or full stays so."""
         chain: BaseException | None = error
         while chain is not None:
-            if isinstance(chain, (DataError, IntegrityError, ProgrammingError)):
+            if isinstance(chain, (DataError, IntegrityError, ProgrammingError, StudyGone)):
                 return False
             if self._database.is_file and "locked" in str(chain):
                 return True

@@ -1,7 +1,8 @@
 """The search: opens the study and the images, and has designs trained until there are enough."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from nas.runtime.verdicts import read_verdict
 from nas.study.continuing import of_search
 from nas.study.crew import Crew
 from nas.study.database import open_database
-from nas.study.location import StudyLocation
+from nas.study.location import OpenFile, StudyGone, StudyLocation
 from nas.study.observer import Observer, Opening
 from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.processes import worker_name
@@ -112,7 +113,12 @@ def _say_what_is_known_of(device: torch.device, observer: Observer) -> None:
 
 
 def search_alone(
-    request: SearchRequest, observer: Observer, *, command: str | None = None, noted: bool = False
+    request: SearchRequest,
+    observer: Observer,
+    *,
+    command: str | None = None,
+    noted: bool = False,
+    file: OpenFile | None = None,
 ) -> SearchResult:
     """`run_search` in this process alone.
 
@@ -121,6 +127,7 @@ def search_alone(
         observer: hears what happens.
         command: see there.
         noted: whether the study keeps a line about it; not for one of several workers.
+        file: of an SQLite study, for one of several workers.
     """
     subject = subject_of(request, observer)
     dataset, location = subject.dataset, subject.location
@@ -129,7 +136,7 @@ def search_alone(
     def said_of_training(values: Mapping[str, Value]) -> Mapping[str, Value]:
         return real_values(tuned(config, values, task_of(dataset))) if subject.choices else {}
 
-    with worker_name() as name, open_database(location) as database:
+    with _file_must_stay(), worker_name() as name, open_database(location, file) as database:
         observer.named(name)
         search = _noted(request, command, name) if noted else None
         begun = subject.begin(database, device, search)
@@ -139,6 +146,8 @@ def search_alone(
             if device.type == "cpu" and found.trained < begun.trials and noted:
                 expected = subject.trial_seconds(config.precision)
             _say_what_is_known_of(device, observer)
+            if noted and found.doubts:
+                observer.warned(found.doubts)
             observer.opened(
                 Opening(
                     found,
@@ -189,11 +198,22 @@ def search_alone(
             ending = worker.run()
             study = study_record(database.study, location)
             return SearchResult(study, location, ending, worker.newly_trained, begun.trials)
+        except StudyGone:
+            raise
         except STORAGE_ERRORS as error:
             raise SearchFailed(
                 f"{location}: the study can no longer be read or written: {first_line(error)}; "
                 "what it holds is kept, and the same command continues"
             ) from error
+
+
+@contextmanager
+def _file_must_stay() -> Iterator[None]:
+    """A block that ends as a failed search where the study's file is gone."""
+    try:
+        yield
+    except StudyGone as error:
+        raise SearchFailed(str(error)) from error
 
 
 def _unended(study: StudyRecord) -> bool:
@@ -210,8 +230,9 @@ def _search_with_crew(
     )  # or refuse, before anything is read
     subject = subject_of(request, observer)
     location, device = subject.location, find_device(request.device)
-    with worker_name() as name:
+    with _file_must_stay(), worker_name() as name:
         with open_database(location) as database:
+            file = database.file
             search = {**_noted(request, command, name), "workers": request.workers}
             begun = subject.begin(database, device, search)
         found, trials = begun.study, begun.trials
@@ -223,6 +244,8 @@ def _search_with_crew(
         if device.type == "cpu" and found.trained < trials:
             expected = subject.trial_seconds(begun.config.precision)
         _say_what_is_known_of(device, observer)
+        if found.doubts:
+            observer.warned(found.doubts)
         observer.opened(
             Opening(
                 found,
@@ -236,10 +259,12 @@ def _search_with_crew(
             )
         )
         told = frozenset(t.number for t in found.trials if t.outcome is not None)
-        crew = Crew(request, observer, told)
+        crew = Crew(request, observer, told, file)
         ending = None
         if found.trained < trials or _unended(found):
             ending = crew.run()
+        if file is not None:
+            file.check()
         study = read_study(location)
         if study.trained >= trials:
             ending = SearchEnding.DONE

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.study.outcomes import outcome_of, reason_of
 from nas.study.records import QUEUED_AGAIN, Outcome
 
 _REJECTED = (Outcome.OVER_BUDGET, Outcome.DUPLICATE)
@@ -40,11 +41,11 @@ class Tally:
         if trial.state is TrialState.WAITING:
             self.waiting = True
             return
-        if attributes.get("reason") in QUEUED_AGAIN:
+        if reason_of(trial) in QUEUED_AGAIN:
             return
-        outcome = Outcome(attributes["outcome"]) if "outcome" in attributes else None
+        outcome = outcome_of(trial)
         if outcome not in _REJECTED and "key" in attributes:
-            self.seen.add(attributes["key"])
+            self.seen.add(str(attributes["key"]))
         if outcome is None:
             self.running += trial.state is TrialState.RUNNING
             self.proposed += trial.state is TrialState.RUNNING
@@ -58,7 +59,7 @@ class Tally:
         if outcome.counts:
             self.failures.clear()
         else:
-            self.failures.append(f"trial {trial.number}: {outcome}: {attributes.get('reason')}")
+            self.failures.append(f"trial {trial.number}: {outcome}: {reason_of(trial)}")
 
     def copy(self) -> "Tally":
         """One of its own, to count on."""

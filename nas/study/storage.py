@@ -10,37 +10,36 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from nas.runtime import signals
 from nas.shapes import check_fields
 from nas.study.designs import architecture_of
-from nas.study.location import NoStudy, StudyError, StudyLocation
-from nas.study.optuna_private import WRITTEN_LAST, StudyStorage
+from nas.study.location import NoStudy, StudyError, StudyGone, StudyLocation
+from nas.study.optuna_private import STUDIES, WRITTEN_LAST, Damaged, StudyStorage
+from nas.study.outcomes import outcome_of, reason_of
 from nas.study.processes import is_alive
-from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord, UnreadableStudy
+from nas.study.records import (
+    FOREIGN,
+    Outcome,
+    StudyRecord,
+    StudySettings,
+    TrialRecord,
+    UnreadableStudy,
+)
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.study.test_log import readings_of
 from nas.training.tuning import REAL_VALUES
 
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
 PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
-
-STATES = {
-    Outcome.TRAINED: TrialState.COMPLETE,
-    Outcome.STOPPED_EARLY: TrialState.PRUNED,
-    Outcome.OVER_BUDGET: TrialState.PRUNED,
-    Outcome.DUPLICATE: TrialState.PRUNED,
-    Outcome.DIVERGED: TrialState.PRUNED,
-    Outcome.OUT_OF_MEMORY: TrialState.FAIL,
-    Outcome.FAILED: TrialState.FAIL,
-}
-"""The state of a trial that ended this way."""
 
 
 def begin_search(
@@ -116,7 +115,7 @@ def kept_settings(
     Raises:
         StudyError: another version made it.
     """
-    attributes = study.user_attrs
+    attributes = _attributes(study, location)
     if "settings" not in attributes:
         return None
     empty = not study.get_trials(deepcopy=False)
@@ -130,9 +129,11 @@ def open_existing(location: StudyLocation) -> optuna.Study:
     Raises:
         StudyError: there is none, or it cannot be read.
     """
-    _check_exists(location)
     with storage_errors(location):
-        return _load(location, _storage(location))
+        _check_exists(location)
+        study = _load(location, _storage(location))
+        _attributes(study, location)
+        return study
 
 
 def read_study(location: StudyLocation) -> StudyRecord:
@@ -171,7 +172,9 @@ def read_any_study(location: StudyLocation) -> StudyRecord | UnreadableStudy:
             return UnreadableStudy(
                 name=location.name,
                 reason=str(error.__cause__ or error),
-                attributes=study.user_attrs,
+                attributes={
+                    n: v for n, v in study.user_attrs.items() if not isinstance(v, Damaged)
+                },
                 trials=trials,
             )
 
@@ -179,8 +182,8 @@ def read_any_study(location: StudyLocation) -> StudyRecord | UnreadableStudy:
 @contextmanager
 def _opened(location: StudyLocation) -> Iterator[optuna.Study]:
     """The study, until the block ends."""
-    _check_exists(location)
     with storage_errors(location):
+        _check_exists(location)
         storage = _storage(location)
         try:
             yield _load(location, storage)
@@ -199,13 +202,41 @@ def _check_exists(location: StudyLocation) -> None:
 
 
 def _load(location: StudyLocation, storage: StudyStorage) -> optuna.Study:
-    names = [study.study_name for study in storage.get_all_studies()]
-    if location.name not in names:
+    name = stored_name(location, storage)
+    if name is None:
+        names = ", ".join(map(repr, _names(storage)))
         raise NoStudy(
             f"{location}: expected a study named {location.name!r}, "
-            f"got {', '.join(map(repr, names)) or 'no study'}; name one with --study"
+            f"got {names or 'no study'}; name one with --study"
         )
-    return optuna.load_study(study_name=location.name, storage=storage)
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def stored_name(location: StudyLocation, storage: RDBStorage) -> str | None:
+    """What Optuna calls the study at this place; None where it is not made yet.
+
+    A file in --studies-dir is the one study in it, also when it was copied or renamed.
+
+    Raises:
+        StudyError: there are several in the file, and none is called like it.
+    """
+    names = _names(storage)
+    if location.name in names:
+        return location.name
+    if location.storage is not None or not names:
+        return None
+    if len(names) > 1:
+        raise StudyError(
+            f"{location}: expected one study in the file, or one named {location.name!r}, got "
+            f"{', '.join(map(repr, names))}; give --storage {location.url} with --study"
+        )
+    return names[0]
+
+
+def _names(storage: RDBStorage) -> list[str]:
+    with storage.engine.connect() as connection:
+        query = sqlalchemy.select(STUDIES.c.study_name).order_by(STUDIES.c.study_id)
+        return list(connection.execute(query).scalars())
 
 
 def study_record(
@@ -221,7 +252,7 @@ def study_record(
     Raises:
         StudyError: it was not made by nas.
     """
-    attributes = study.user_attrs
+    attributes = _attributes(study, location)
     settings = _settings(study, location)
     try:
         record = StudyRecord(
@@ -250,26 +281,27 @@ def trained_in(study: optuna.Study) -> int:
 
 
 def _trial_records(study: optuna.Study) -> tuple[TrialRecord, ...]:
-    """All trials; of one that another version of nas wrote otherwise, number and accuracy."""
     records = []
     for trial in study.get_trials(deepcopy=False):
         signals.check()
-        try:
-            record = trial_record(trial)
-            _check_trial(record)
-            records.append(record)
-        except (ValueError, TypeError, KeyError) as error:
-            records.append(
-                TrialRecord(
-                    number=trial.number,
-                    outcome=None,
-                    val_accuracy=_share(
-                        trial.value if trial.state is TrialState.COMPLETE else None
-                    ),
-                    reason=f"written by another version of nas: {error}",
-                )
-            )
+        records.append(readable_record(trial))
     return tuple(records)
+
+
+def readable_record(trial: FrozenTrial) -> TrialRecord:
+    """A trial; of one that another version of nas wrote otherwise, number and accuracy."""
+    try:
+        record = trial_record(trial)
+        _check_trial(record)
+        return record
+    except (ValueError, TypeError, KeyError) as error:
+        return TrialRecord(
+            number=trial.number,
+            outcome=None,
+            val_accuracy=_share(trial.value if trial.state is TrialState.COMPLETE else None),
+            finished=trial.datetime_complete,
+            reason=f"{FOREIGN}: {error}",
+        )
 
 
 def _check_trial(record: TrialRecord) -> None:
@@ -288,10 +320,15 @@ def _share(value: float | None) -> float | None:
 
 
 def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
-    """One trial of a study, as plain values; with its number in the database, if it is a copy."""
+    """One trial of a study, as plain values; with its number in the database, if it is a copy.
+
+    Raises:
+        ValueError: another version of nas wrote it, or another program; or a TypeError or KeyError.
+    """
     attributes = trial.user_attrs
-    ended = trial.state.is_finished() and "outcome" in attributes
-    outcome = Outcome(attributes["outcome"]) if ended else None
+    outcome = outcome_of(trial)
+    if outcome is None and trial.state.is_finished() and "outcome" in attributes:
+        raise ValueError(f"outcome {attributes['outcome']!r} with the value {trial.value}")
     # What began again may have come less far than before; later epochs count no more.
     epochs = attributes.get("epochs", math.inf)
     curve = tuple(sorted(p for p in trial.intermediate_values.items() if p[0] <= epochs))
@@ -315,8 +352,24 @@ def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
         retries=attributes.get("retries", 0),
         preset=attributes.get("preset"),
         training={name: attributes[name] for name in REAL_VALUES if name in attributes},
-        reason=attributes.get("reason"),
+        reason=reason_of(trial),
     )
+
+
+def _attributes(study: optuna.Study, location: StudyLocation) -> Mapping[str, Any]:
+    """The user attributes of a study.
+
+    Raises:
+        StudyError: one is damaged.
+    """
+    attributes: Mapping[str, Any] = study.user_attrs
+    for name, value in attributes.items():
+        if isinstance(value, Damaged):
+            raise StudyError(
+                f"{location}: expected a study that can be read, got one whose attribute {name!r} "
+                f"is damaged ({value.text[-40:]!r} at its end); go back to a copy of it"
+            )
+    return attributes
 
 
 def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
@@ -335,7 +388,7 @@ def _settings(study: optuna.Study, location: StudyLocation) -> StudySettings:
 def _storage(location: StudyLocation) -> StudyStorage:
     """A complete database, to be read; Optuna would complete another one."""
     connect = {"timeout": SQLITE_TIMEOUT} if location.path is not None else {}
-    engine = sqlalchemy.create_engine(location.url, connect_args=connect)
+    engine = sqlalchemy.create_engine(location.engine_url, connect_args=connect)
     try:
         with engine.connect() as connection:
             tables = sqlalchemy.inspect(connection)
@@ -348,7 +401,7 @@ def _storage(location: StudyLocation) -> StudyStorage:
     finally:
         engine.dispose()
     return StudyStorage(
-        location.url, engine_kwargs={"connect_args": connect}, skip_table_creation=True
+        location.engine_url, engine_kwargs={"connect_args": connect}, skip_table_creation=True
     )
 
 
@@ -368,13 +421,18 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
     """Turns what opening a storage raises into one line that says what to do."""
     try:
         yield
-    except StudyError:
+    except (StudyError, StudyGone):
         raise
-    except (NoSuchModuleError, ArgumentError, ImportError, ValueError) as error:  # as a port, say
+    except (ArgumentError, ImportError) as error:  # no such driver, say
         reason = first_line(error).replace(location.url, str(location))
         raise StudyError(
             f"--storage: expected a database URL such as sqlite:///studies/my.db, "
             f"got {location}: {reason}"
+        ) from error
+    except (LookupError, ValueError) as error:  # of SQLAlchemy, Optuna or JSON at damaged rows
+        raise StudyError(
+            f"{location}: expected a study that can be read, got a damaged one "
+            f"({first_line(error)}); go back to a copy of it"
         ) from error
     except (*STORAGE_ERRORS, RuntimeError, OSError) as error:
         raise StudyError(

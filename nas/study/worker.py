@@ -17,13 +17,14 @@ from nas.study.database import Database
 from nas.study.heart import Heart
 from nas.study.mirror import Mirror
 from nas.study.observer import Observer
+from nas.study.outcomes import STATES
 from nas.study.ownership import TrialLost
 from nas.study.plan import Plan, SearchEnding, SearchFailed
 from nas.study.presets import queue_again
 from nas.study.records import INTERRUPTED, Outcome, TrialRecord
 from nas.study.request import GRACE
 from nas.study.retrying import Retrying
-from nas.study.storage import STATES, STORAGE_ERRORS, trial_record
+from nas.study.storage import STORAGE_ERRORS, readable_record, trial_record
 from nas.training.loop import Ending, EpochResult, TrainingResult
 from nas.training.resuming import EpochCheckpoint
 
@@ -74,9 +75,10 @@ class Worker:
             # After a claim that failed the copy may hold a trial that the database does not.
             step = self._retrying(self._claims.next, self._renew_mirror)
             for trial in self._claims.ended_elsewhere():
-                if trial.number not in self._told and "outcome" in trial.user_attrs:
+                found = readable_record(trial)
+                if trial.number not in self._told and found.outcome is not None:
                     self._told.add(trial.number)
-                    self._observer.ended_elsewhere(trial_record(trial))
+                    self._observer.ended_elsewhere(found)
             if isinstance(step, SearchEnding):
                 return step
             if isinstance(step, Wait):

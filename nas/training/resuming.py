@@ -35,10 +35,20 @@ class EpochCheckpoint:
         identity: what a run that goes on from it must share, as plain values.
         least: seconds of training before the first one, and between two; more where writing one
             takes over a twentieth of that.
+        parents: whether the folders above the file's own are made, too; without, what was moved
+            away while a run trained is not made anew.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], *, least: float = _LEAST) -> None:
+    def __init__(
+        self,
+        path: Path,
+        identity: Mapping[str, Any],
+        *,
+        least: float = _LEAST,
+        parents: bool = True,
+    ) -> None:
         self.path = path
+        self._parents = parents
         self.error: OSError | None = None  # why the last one could not be written
         self._identity = dict(identity)
         self._least = least
@@ -75,7 +85,7 @@ class EpochCheckpoint:
             return
         self.error = None
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=self._parents, exist_ok=True)
             save_checkpoint(self.path, {"identity": self._identity, "run": run.state()})
         except OSError as error:
             self.error = error

@@ -19,6 +19,8 @@ ORDER = (
     "numbers",
     "shapes",
     "errors",
+    "values",
+    "packages",
     "architecture",
     "counting",
     "space",

@@ -14,7 +14,7 @@ from nas.study.location import StudyError, StudyLocation
 from nas.study.request import check_device_name, checkpoints_folder
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
-    from nas.study.doctor import Finding
+    from nas.study.surroundings import Finding
 
 SUMMARY = "check versions, device, data, storage and a study, one line each"
 
@@ -47,17 +47,8 @@ def run(options: argparse.Namespace) -> int:
     location = StudyLocation.at(
         options.study or "doctor", studies_dir=options.studies_dir, storage=options.storage
     )
-    import optuna
-
-    from nas.study.storage import read_study
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    dataset = options.dataset
-    if options.study is not None and dataset == "auto":
-        with suppress(StudyError):  # which is one of the findings
-            dataset = read_study(location).settings.dataset
     findings = []
-    for finding in _findings(options, dataset, location):
+    for finding in _findings(options, location):
         signals.check()
         findings.append(finding)
         if not options.json:
@@ -68,22 +59,46 @@ def run(options: argparse.Namespace) -> int:
     return 0 if all(finding.good for finding in findings) else 1
 
 
-def _findings(
-    options: argparse.Namespace, dataset: str, location: StudyLocation
-) -> "Iterator[Finding]":
-    from nas.study import doctor
+def _findings(options: argparse.Namespace, location: StudyLocation) -> "Iterator[Finding]":
+    from nas.study import surroundings
 
-    yield doctor.look_at_versions()
-    yield doctor.look_at_devices()
-    if options.device is not None:
+    def check_device() -> "Iterator[Finding]":
         from nas.runtime.devices import open_device
-        from nas.study.device_check import check_device
+        from nas.study import device_check
 
-        yield from check_device(open_device(options.device))
-    yield doctor.look_at_data(dataset, options.data_dir)
-    yield doctor.look_at_storage(location)
-    if options.study is not None:
-        folder = checkpoints_folder(options.studies_dir, location)
-        yield from doctor.look_at_study(
-            location, folder, grace=options.grace, repair=options.repair
-        )
+        return device_check.check_device(open_device(options.device))
+
+    def look_at_data() -> "Iterator[Finding]":
+        yield surroundings.look_at_data(_dataset(options, location), options.data_dir)
+
+    def look_at_storage() -> "Iterator[Finding]":
+        import optuna
+
+        from nas.study import doctor
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        yield doctor.look_at_storage(location)
+        if options.study is not None:
+            folder = checkpoints_folder(options.studies_dir, location)
+            yield from doctor.look_at_study(
+                location, folder, grace=options.grace, repair=options.repair
+            )
+
+    yield surroundings.look_at_versions()
+    yield from surroundings.look_at_packages()
+    yield from surroundings.looked_at("device", surroundings.look_at_devices)
+    if options.device is not None:
+        yield from surroundings.looked_at("training", check_device)
+    yield from surroundings.looked_at("data", look_at_data)
+    yield from surroundings.looked_at("storage", look_at_storage)
+
+
+def _dataset(options: argparse.Namespace, location: StudyLocation) -> str:
+    """The dataset to look for: that which is asked for, else that of the study."""
+    dataset: str = options.dataset
+    if options.study is not None and dataset == "auto":
+        from nas.study.storage import read_study
+
+        with suppress(StudyError):  # which is one of the findings
+            dataset = read_study(location).settings.dataset
+    return dataset

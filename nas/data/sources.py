@@ -16,6 +16,8 @@ from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
 from nas.data.decode import Decoded, Shape
 from nas.data.levels import DEEPEST
 from nas.data.split import TEST_SHARE, Purpose, draw
+from nas.packages import importing
+from nas.values import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +110,10 @@ def check_name(name: str) -> None:
         DataError: there is none.
     """
     if name not in DATASET_NAMES:
-        raise DataError(f"expected one of the datasets {', '.join(DATASET_NAMES)}, got {name!r}")
+        raise DataError(
+            f"expected one of the datasets {', '.join(DATASET_NAMES)}, got {name!r}"
+            + did_you_mean(name, DATASET_NAMES)
+        )
 
 
 def _torchvision(name: str, data_dir: Path) -> Source:
@@ -192,7 +197,8 @@ def _digits(split_seed: int) -> Source:
     info = DATASETS["digits"]
 
     def read(test: bool) -> Part:
-        from sklearn.datasets import load_digits
+        with importing():
+            from sklearn.datasets import load_digits
 
         bunch = load_digits()
         pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]

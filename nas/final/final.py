@@ -33,7 +33,7 @@ from nas.study.location import StudyError, StudyLocation, check_directory
 from nas.study.processes import worker_name
 from nas.study.records import StudyRecord
 from nas.study.storage import read_study, storage_errors, versions
-from nas.study.team import posts_for
+from nas.study.team import check_is_no_import, posts_for
 from nas.study.test_log import begin_reading, check_unread, end_reading
 
 __all__ = ["FinalFailed", "FinalObserver", "FinalResult", "run_final"]

@@ -22,7 +22,9 @@ class StudyLocation:
     path: Path | None  # the file of an SQLite database
 
     @classmethod
-    def at(cls, name: str, *, studies_dir: Path, storage: str | None = None) -> "StudyLocation":
+    def at(
+        cls, name: str, *, studies_dir: Path | str, storage: str | None = None
+    ) -> "StudyLocation":
         """The study's place: its own SQLite file in `studies_dir`, or the database of a URL.
 
         Raises:
@@ -50,7 +52,7 @@ class StudyLocation:
             raise StudyError(
                 f"--studies-dir: expected a path without '?', '%' and '#', got {studies_dir}"
             )
-        path = studies_dir / f"{name}.db"
+        path = Path(studies_dir) / f"{name}.db"
         return cls(name, f"sqlite:///{path}", path)
 
     def __str__(self) -> str:

@@ -1,6 +1,5 @@
 """Where studies lie: opening, creating and reading them, with errors a person can act on."""
 
-import importlib.metadata
 import math
 import platform
 import sqlite3
@@ -17,6 +16,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from nas import packages
 from nas.runtime import signals
 from nas.shapes import check_fields
 from nas.study.designs import architecture_of
@@ -29,7 +29,6 @@ from nas.study.test_log import readings_of
 from nas.training.tuning import REAL_VALUES
 
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
-PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
 
 STATES = {
     Outcome.TRAINED: TrialState.COMPLETE,
@@ -391,5 +390,4 @@ def _other_studies(directory: Path) -> str:
 
 def versions() -> dict[str, str]:
     """Python's version and those of the packages that decide results."""
-    packages = {package: importlib.metadata.version(package) for package in PACKAGES}
-    return {"python": platform.python_version(), **packages}
+    return {"python": platform.python_version(), **packages.versions()}

@@ -124,13 +124,10 @@ def test_excess_is_a_share_of_the_limit() -> None:
 
 @pytest.mark.parametrize("value", [0, -5])
 def test_limit_below_1_is_refused(value: int) -> None:
-    with pytest.raises(
-        ValueError, match=rf"^max_parameters must be a whole number of at least 1, got {value}$"
-    ):
+    said = f"must be a whole number of at least 1, got {value}$"
+    with pytest.raises(ValueError, match=rf"^max_parameters {said}"):
         Limits(max_parameters=value)
-    with pytest.raises(
-        ValueError, match=rf"^max_mult_adds must be a whole number of at least 1, got {value}$"
-    ):
+    with pytest.raises(ValueError, match=rf"^max_mult_adds {said}"):
         Limits(max_parameters=1, max_mult_adds=value)
 
 

@@ -101,6 +101,7 @@ def run_final(
         OSError: the folder of the runs cannot be written.
         KeyboardInterrupt: on Ctrl-C or SIGTERM.
     """
+    check_is_no_import()
     observer = observer or FinalObserver()
     location = StudyLocation.at(
         request.study, studies_dir=request.studies_dir, storage=request.storage

@@ -42,6 +42,7 @@ ENTRIES = {
     "count.py",
     "doctor.py",
     "predict.py",
+    "studies.py",
     "train.py",
     "dashboard/__main__.py",
     "final/__main__.py",

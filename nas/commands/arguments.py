@@ -177,11 +177,16 @@ def add_study_options(parser: argparse._ActionsContainer, *, study_required: boo
     add_storage_options(parser)
 
 
-def add_storage_options(parser: argparse._ActionsContainer) -> None:
-    """The options that say where studies lie."""
+def add_studies_dir_option(parser: argparse._ActionsContainer) -> None:
+    """The option that says in which folder studies lie."""
     parser.add_argument(
         "--studies-dir", type=path, default=Path("studies"), metavar="DIR", help="where studies lie"
     )
+
+
+def add_storage_options(parser: argparse._ActionsContainer) -> None:
+    """The options that say where studies lie."""
+    add_studies_dir_option(parser)
     parser.add_argument(
         "--storage",
         metavar="URL",

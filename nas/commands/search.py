@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.commands.words import outcome_counts
-from nas.numbers import millions, percent
+from nas.numbers import millions, percent, plural
 from nas.runtime import signals
 from nas.study.fronts import ACCURACY
 from nas.study.location import check_directory
@@ -158,8 +158,8 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         progress.close()
         print(
-            f"interrupted: {progress.trained} of {request.trials} designs trained; the same "
-            "command continues",
+            f"interrupted: {progress.trained} of {plural(request.trials, 'design')} trained; "
+            "the same command continues",
             file=sys.stderr,
         )
         return signals.INTERRUPTED
@@ -231,13 +231,13 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         )
     elif result.ending == "timeout":
         lines.append(
-            f"Time is up: {study.trained} of {request.trials} designs trained; the same command "
-            "continues."
+            f"Time is up: {study.trained} of {plural(request.trials, 'design')} trained; the "
+            "same command continues."
         )
     elif not result.newly_trained:
         lines.append(
-            f"Nothing left to do: the study holds {study.trained} trained designs, "
-            f"{request.trials} were asked for. A larger --trials goes on."
+            f"Nothing left to do: the study holds {plural(study.trained, 'trained design')}, "
+            f"{request.trials} asked for. A larger --trials goes on."
         )
     lines += [*_ranking(study), ""]
     if len(request.objectives) > 1 and study.ranking:

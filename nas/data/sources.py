@@ -16,6 +16,7 @@ from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
 from nas.data.decode import Decoded, Shape
 from nas.data.levels import DEEPEST
 from nas.data.split import TEST_SHARE, Purpose, draw
+from nas.numbers import plural
 from nas.packages import importing
 from nas.values import did_you_mean
 
@@ -144,8 +145,9 @@ def _cifar10_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Sour
     notes = listed.notes
     if (len(listed.train), len(listed.test)) != (info.train_images, info.test_images):
         notes += (
-            f"{data_dir} holds {len(listed.train):,} training and {len(listed.test):,} test "
-            f"images, not CIFAR-10's {info.train_images:,} and {info.test_images:,}",
+            f"{data_dir} holds {len(listed.train):,} training and "
+            f"{plural(len(listed.test), 'test image')}, not CIFAR-10's {info.train_images:,} "
+            f"and {info.test_images:,}",
         )
     return Source(
         name="cifar10",

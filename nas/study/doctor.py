@@ -11,6 +11,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.files import left_unfinished, remove_unfinished
+from nas.numbers import plural
 from nas.study import ownership
 from nas.study.database import open_database
 from nas.study.disks import warning_for
@@ -81,7 +82,7 @@ def look_at_study(
         return
     yield whole
     running = sum(t.state is TrialState.RUNNING for t in trials) - len(orphans)
-    said = f"{study.trained} designs trained, {running} in training"
+    said = f"{plural(study.trained, 'design')} trained, {running} in training"
     if repair and orphans:
         with storage_errors(location):
             ended = _end(location, orphans)

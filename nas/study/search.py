@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from nas.numbers import plural
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, open_device
 from nas.runtime.sharing import lock_of
@@ -231,7 +232,7 @@ def _search_with_crew(
                 found,
                 location,
                 subject.dataset.test_images,
-                f"{device_name(device)}, {request.workers} workers",
+                f"{device_name(device)}, {plural(request.workers, 'worker')}",
                 str(begun.precision),
                 expected,
                 request.workers,

@@ -180,7 +180,7 @@ def _follow(
                         '`if __name__ == "__main__":`, which workers need, since each imports the '
                         "program; got one that begins it on import; add that line, or take "
                         "workers=1"
-                    )
+                    ) from None
                 listener.ended(number, None if code in expected else _end_in_words(code))
             else:
                 listener.hear(number, *said)

@@ -87,14 +87,14 @@ def flaw(requirement: Requirement) -> str | None:
     """What is wrong with a package, with what to do; None if it has the version and is imported."""
     found = installed(requirement.name)
     if found is not None and not requirement.allows(found):
-        came = f"got version {found}"
-        return _line(requirement, came)
+        wanted = f"{requirement.name}{requirement.bounds}"
+        return f"{requirement.name}: expected {wanted}, got {found}; pip install '{wanted}'"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             importlib.import_module(requirement.module)
     except Exception as error:  # importing runs its code, which may raise anything
-        return _line(requirement, _came(error))
+        return broken_package(error) or _line(requirement, _came(error))
     return None
 
 
@@ -108,13 +108,19 @@ def broken_package(error: BaseException) -> str | None:
         return None
     missing = ((error.name if isinstance(error, ImportError) else "") or "").partition(".")[0]
     foreign = [module for module in _imported(error.__traceback__) if module not in _OWN]
-    package = foreign[0] if foreign else missing  # the outermost is what nas imports
+    known = {requirement.module: requirement for requirement in requirements()}
+    needed = [module for module in (*foreign, missing) if module in known]
+    # The innermost package that nas needs is broken, or something that it brings along.
+    package = needed[-1] if needed else [*foreign, missing][0]
     if missing in sys.stdlib_module_names:  # as lzma, where Python was built without
         package = missing
+    if not package and isinstance(error, ImportError):
+        return (
+            f"expected packages that can be imported, {_came(error)}; nas doctor says which fails"
+        )
     if package in _OWN:
         return None
-    known = [requirement for requirement in requirements() if requirement.module == package]
-    return _line(known[0] if known else Requirement(package, "", False), _came(error))
+    return _line(known.get(package) or Requirement(package, "", False), _came(error))
 
 
 @contextmanager

@@ -131,14 +131,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     parser, commands = make_parser()
+    known = commands.get(arguments[0]) if arguments else None
+    if known is not None:  # before what is required is asked for, which may be misspelled
+        _check_options(known, arguments[1:])
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        command = commands[options.command]
-        close = did_you_mean(unknown[0].partition("=")[0], command._option_string_actions)
-        command.error(f"unknown: {shlex.join(unknown)}{close}")
+        commands[options.command].error(f"unknown: {shlex.join(unknown)}")
     signals.check()  # commands load for seconds
     status: int = _COMMANDS[options.command].run(options)
     return status
+
+
+def _check_options(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    options = command._option_string_actions
+    for i, argument in enumerate(arguments):
+        name = argument.partition("=")[0]
+        if argument == "--":
+            return
+        if name.startswith("--") and name not in options:
+            command.error(f"unknown: {shlex.join(arguments[i:])}{did_you_mean(name, options)}")
 
 
 def _drop_output() -> None:

@@ -27,6 +27,7 @@ from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord, 
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.study.test_log import readings_of
 from nas.training.tuning import REAL_VALUES
+from nas.values import did_you_mean
 
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
 
@@ -187,8 +188,7 @@ def _opened(location: StudyLocation) -> Iterator[optuna.Study]:
 def _check_exists(location: StudyLocation) -> None:
     if location.path is not None and not location.path.is_file():
         raise StudyError(
-            f"{location.path}: expected a study, got no such file; "
-            f"{_other_studies(location.path.parent)}"
+            f"{location.path}: expected a study, got no such file; {_other_studies(location.path)}"
         )
     location.check_is_study()
 
@@ -199,6 +199,7 @@ def _load(location: StudyLocation, storage: StudyStorage) -> optuna.Study:
         raise StudyError(
             f"{location}: expected a study named {location.name!r}, "
             f"got {', '.join(map(repr, names)) or 'no study'}; name one with --study"
+            + did_you_mean(location.name, names)
         )
     return optuna.load_study(study_name=location.name, storage=storage)
 
@@ -381,10 +382,11 @@ def first_line(error: BaseException) -> str:
     ).splitlines()[0]
 
 
-def _other_studies(directory: Path) -> str:
-    names = sorted(path.stem for path in directory.glob("*.db")) if directory.is_dir() else []
+def _other_studies(path: Path) -> str:
+    folder = path.parent
+    names = sorted(other.stem for other in folder.glob("*.db")) if folder.is_dir() else []
     if names:
-        return f"studies there: {', '.join(names)}"
+        return f"studies there: {', '.join(names)}{did_you_mean(path.stem, names)}"
     return "run a search first"
 
 

@@ -14,7 +14,7 @@ from nas import packages
 from nas.data.catalogue import DATASETS, DataError
 from nas.numbers import plural
 
-_OLDEST_PYTHON = (3, 11)
+OLDEST_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Finding:
 def look_at_versions() -> Finding:
     """Python and the packages that decide results."""
     found = [f"{name} {version}" for name, version in packages.versions().items()]
-    good = sys.version_info >= _OLDEST_PYTHON
-    needed = "" if good else "; needs Python 3.11 or later"
+    good = sys.version_info >= OLDEST_PYTHON
+    needed = "" if good else f"; needs Python {'.'.join(map(str, OLDEST_PYTHON))} or later"
     return Finding(
         "versions", good, f"Python {platform.python_version()}, {', '.join(found)}{needed}"
     )

@@ -174,9 +174,8 @@ def test_paths_may_be_texts(tmp_path: Path) -> None:
     file = tmp_path / "space.toml"
     file.write_text("stages = 2\n")
     assert nas.load_space(str(file), INPUT) == nas.load_space(file, INPUT)
-    digits = nas.load_dataset(
-        "digits", str(tmp_path), subset=np.float32(0.5), split_seed=np.int64(1)
-    )  # type: ignore[arg-type]
+    scalars: dict[str, Any] = {"subset": np.float32(0.5), "split_seed": np.int64(1)}
+    digits = nas.load_dataset("digits", str(tmp_path), **scalars)
     assert (type(digits.subset), type(digits.split_seed)) == (float, int)
 
 

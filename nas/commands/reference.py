@@ -22,7 +22,8 @@ Made from the commands' own options by `python -m nas.commands.reference`;
 
 `nas COMMAND` and `python -m nas.COMMAND` are the same. Results go to stdout, progress and notes to
 stderr. Exit status: 0 done; 1 the run failed, the answer is no, or a package that nas needs cannot
-be imported (`nas doctor` finds which); 2 bad usage or bad input, said in one line; 130 after Ctrl-C.
+be imported (`nas doctor` finds which); 2 bad usage or bad input, said in one line; 130 after
+Ctrl-C.
 Options are typed with their whole names. `nas --version` prints the version.
 """
 _DEFAULT = re.compile(r" \(default: (.*)\)$")  # in a help text

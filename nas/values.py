@@ -132,8 +132,7 @@ def several(name: str, values: object, of: str = "values") -> tuple[object, ...]
     if isinstance(values, tuple | list):
         return tuple(values)
     if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
-        came = f"the text {values!r}" if isinstance(values, str) else repr(values)
-        raise RequestError(f"{name} must be a list of {of}, got {came}")
+        raise RequestError(f"{name} must be a list of {of}, got {values!r}")
     return tuple(values)
 
 

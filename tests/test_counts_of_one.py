@@ -12,37 +12,11 @@ from nas.numbers import plural
 from nas.report.words import duration as duration_in_reports
 from tests.conftest import TINY_SPACE
 
-NOUNS = [
-    "architecture",
-    "channel",
-    "class",
-    "curve",
-    "design",
-    "epoch",
-    "file",
-    "folder",
-    "image",
-    "input",
-    "label",
-    "layer",
-    "model",
-    "network",
-    "package",
-    "picture",
-    "proposal",
-    "row",
-    "run",
-    "search",
-    "seed",
-    "stage",
-    "study",
-    "test",
-    "trial",
-    "worker",
-    "parameter",
-    "mult-add",
-]
-PLURALS = "|".join(re.escape(plural(2, n, {"class": "classes"}.get(n))[2:]) for n in NOUNS)
+NOUNS = """
+    architecture channel curve design epoch file folder image input label layer model network
+    package picture proposal row run search seed stage study test trial worker parameter mult-add
+"""
+PLURALS = "|".join(["classes", *(plural(2, noun)[2:] for noun in NOUNS.split())])
 WRONG = re.compile(rf"(?<![\d.,x/-])1 (?:\w+ )?(?:{PLURALS})\b(?! of)")
 
 

@@ -131,8 +131,8 @@ def test_lists_of_other_libraries_become_plain() -> None:
 @pytest.mark.parametrize(
     ("what", "changes", "said"),
     [
-        ("search", {"enqueue": "resnet20"}, "enqueue must be a list of names, got the text"),
-        ("search", {"tune": "lr"}, "tune must be a list of names, got the text 'lr'"),
+        ("search", {"enqueue": "resnet20"}, "enqueue must be a list of names, got 'resnet20'"),
+        ("search", {"tune": "lr"}, "tune must be a list of names, got 'lr'"),
         ("search", {"study": 5}, "study must be a text, got 5"),
         ("search", {"data_dir": 5}, "data_dir must be a path, got 5"),
         ("search", {"sampler": "gpp"}, "sampler must be one of .*; did you mean gp?"),

@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from nas.numbers import plural
+from nas.values import LARGEST, flag, several, whole
+
 STEM_KERNEL = 3
 MAX_BLOCKS = 1000  # of a stage; ResNet-1202, the deepest in use, has 200
 
@@ -33,10 +36,11 @@ class ImageInput:
 
     def __post_init__(self) -> None:
         for name in ("channels", "height", "width", "classes"):
-            _check_count(name, getattr(self, name))
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
 
     def __str__(self) -> str:
-        return f"{self.channels}x{self.height}x{self.width}, {self.classes} classes"
+        size = f"{self.channels}x{self.height}x{self.width}"
+        return f"{size}, {plural(self.classes, 'class', 'classes')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,32 +62,31 @@ class Architecture:
     shortcut_norm: bool = True  # BN after a projection
 
     def __post_init__(self) -> None:
-        stages = len(_as_tuple("blocks", self.blocks))
+        lists = {
+            name: several(name, getattr(self, name), "whole numbers, one per stage")
+            for name in ("blocks", "channels", "kernels", "shortcut_kernels", "strides")
+        }
+        stages = len(lists["blocks"])
         if stages == 0:
             raise ValueError("blocks must name at least one stage, got an empty list")
-        if len(_as_tuple("strides", self.strides)) == 0:
-            object.__setattr__(self, "strides", (1,) + (2,) * (stages - 1))
-        for name in ("blocks", "channels", "kernels", "shortcut_kernels", "strides"):
-            values = _as_tuple(name, getattr(self, name))
+        lists["strides"] = lists["strides"] or (1,) + (2,) * (stages - 1)
+        for name, given in lists.items():
+            most = MAX_BLOCKS if name == "blocks" else LARGEST
+            values = tuple(whole(name, value, most=most) for value in given)
             if len(values) != stages:
                 raise ValueError(
                     f"{name} must have one value per stage: {stages} as in "
                     f"blocks={_joined(self.blocks)}, got {len(values)} ({_joined(values)})"
                 )
             for value in values:
-                _check_count(name, value)
                 if name.endswith("kernels") and value % 2 == 0:
                     raise ValueError(f"{name} must be odd, such as 1, 3 or 5, got {value}")
             object.__setattr__(self, name, values)
-        if max(self.blocks) > MAX_BLOCKS:
-            raise ValueError(f"blocks must be at most {MAX_BLOCKS}, got {max(self.blocks)}")
-        _check_count("pool", self.pool)
-        if type(self.stem_channels) is int and self.stem_channels == 0:
-            object.__setattr__(self, "stem_channels", self.channels[0])
-        _check_count("stem_channels", self.stem_channels)
+        object.__setattr__(self, "pool", whole("pool", self.pool))
+        stem_channels = whole("stem_channels", self.stem_channels, 0) or self.channels[0]
+        object.__setattr__(self, "stem_channels", stem_channels)
         for name in ("stem_bias", "shortcut_norm"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+            object.__setattr__(self, name, flag(name, getattr(self, name)))
 
     @property
     def stages(self) -> int:
@@ -183,17 +186,6 @@ def head_size(architecture: Architecture, input: ImageInput) -> tuple[int, int]:
             f"{height}x{width} for {input.height}x{input.width} images, got {architecture.pool}"
         )
     return height // architecture.pool, width // architecture.pool
-
-
-def _as_tuple(name: str, values: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ValueError(f"{name} must be a list with one whole number per stage, got {values!r}")
-    return tuple(values)
-
-
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def _joined(values: Sequence[int]) -> str:

@@ -93,7 +93,7 @@ def left_unfinished(folder: Path, *patterns: str) -> Iterator[Path]:
         except OSError:
             continue
         try:
-            if path.match(_UNFINISHED) or time.time() - os.fstat(lock).st_mtime > _OLD:
+            if path.match(_UNFINISHED) or abs(time.time() - os.fstat(lock).st_mtime) > _OLD:
                 yield path
         finally:
             os.close(lock)

@@ -36,6 +36,11 @@ def plural(number: int, noun: str, several: str | None = None) -> str:
     return f"{whole(number)} {noun if number == 1 else several or noun + 's'}"
 
 
+def are(number: int) -> str:
+    """The verb after a count."""
+    return "is" if number == 1 else "are"
+
+
 def times(count: int) -> str:
     """How often: once, twice, 3 times."""
     return {1: "once", 2: "twice"}.get(count, f"{count} times")

@@ -8,18 +8,23 @@ design, the walk over all designs within a limit and a draw among them exact and
 import random
 import tomllib
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nas.architecture import MAX_BLOCKS, Architecture, ImageInput
 from nas.counting import Count, count
+from nas.numbers import plural
+from nas.values import LARGEST, did_you_mean, several, whole
 
 Choices = tuple[int, ...]  # ascending, distinct
 
 MAX_CHOICES = 10_000  # of a range
 _REMEMBERED = 100_000  # costs, of about 200 bytes
-MAX_STAGES = 16  # each halves the map: enough for images of 65,536 pixels
+_MOST = {
+    "blocks": MAX_BLOCKS,
+    "stages": 16,  # each halves the map: enough for images of 65,536 pixels
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +32,7 @@ class Limits:
     """What a design may cost at most.
 
     Raises:
-        ValueError: a limit is below 1.
+        ValueError: a limit is no whole number, or below 1.
     """
 
     max_parameters: int
@@ -35,9 +40,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("max_parameters", "max_mult_adds"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole(name, getattr(self, name)))
 
     def excess(self, cost: Count) -> dict[str, float]:
         """Per limit: how far the cost is above it, as a share of the limit; fits when <= 0."""
@@ -92,13 +96,12 @@ class SearchSpace:
     def __post_init__(self) -> None:
         for name in ("stages", "pool"):
             object.__setattr__(self, name, _checked_choices(name, getattr(self, name)))
-        if self.stages[-1] > MAX_STAGES:
-            raise ValueError(f"stages must be at most {MAX_STAGES}, got {self.stages[-1]}")
         for name in ("blocks", "channels", "kernels", "shortcut_kernels"):
-            per_stage = tuple(_checked_choices(name, choices) for choices in getattr(self, name))
+            lists = several(name, getattr(self, name), "choices, one per stage")
+            per_stage = tuple(_checked_choices(name, choices) for choices in lists)
             if len(per_stage) < self.stages[-1]:
                 raise ValueError(
-                    f"{name} must have choices for each of {self.stages[-1]} stages, "
+                    f"{name} must have choices for each of {plural(self.stages[-1], 'stage')}, "
                     f"got {len(per_stage)}"
                 )
             object.__setattr__(self, name, per_stage)
@@ -106,8 +109,9 @@ class SearchSpace:
             if not self._pools(stages):
                 side = _last_side(self.input, stages)
                 raise ValueError(
-                    f"pool must have a choice in 1..{side}, since the last map after {stages} "
-                    f"stages is {side} pixels wide, got {list(self.pool)}"
+                    f"pool must have a choice in 1..{side}, since the last map after "
+                    f"{plural(stages, 'stage')} is {plural(side, 'pixel')} wide, "
+                    f"got {list(self.pool)}"
                 )
         object.__setattr__(self, "_variables", {n: self._variables_of(n) for n in self.stages})
 
@@ -254,12 +258,13 @@ def default_space(input: ImageInput, stages: Choices = ()) -> SearchSpace:
     stages are few). Small images get narrow stages: they hold little, and wide ones would only cost
     time. P is the whole last map or half of it.
     """
+    stages = _checked_choices("stages", stages) if len(stages) else ()
     side = min(input.height, input.width)
     tiny = side < 16
     if not stages:
         smallest = 2 if tiny else 4
         stages = tuple(
-            n for n in range(1, MAX_STAGES + 1) if smallest <= _last_side(input, n) <= 8
+            n for n in range(1, _MOST["stages"] + 1) if smallest <= _last_side(input, n) <= 8
         ) or (1,)
     last_sides = [_last_side(input, n) for n in stages]
     width, widest, step = (32, 256, 8) if tiny else (128, 512, 16)
@@ -281,7 +286,7 @@ _ONCE = ("stages", "pool")
 _RANGE_KEYS = {"low", "high", "step"}
 
 
-def load_space(path: Path, input: ImageInput) -> SearchSpace:
+def load_space(path: Path | str, input: ImageInput) -> SearchSpace:
     """The space of a TOML file; what the file leaves out stays as in `default_space`.
 
     A value is a number, a list of numbers, or a range ``{low = 16, high = 128, step = 16}``. For
@@ -293,13 +298,14 @@ def load_space(path: Path, input: ImageInput) -> SearchSpace:
         OSError: the file cannot be read.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected a TOML file, got: {error}") from error
     unknown = sorted(set(table) - {*_PER_STAGE, *_ONCE})
     if unknown:
         raise ValueError(
             f"{path}: expected the keys {', '.join((*_ONCE, *_PER_STAGE))}, got {unknown[0]!r}"
+            + did_you_mean(unknown[0], (*_ONCE, *_PER_STAGE))
         )
     try:
         return space_from_table(table, input)
@@ -314,8 +320,6 @@ def space_from_table(table: Mapping[str, object], input: ImageInput) -> SearchSp
         ValueError: it is no valid space.
     """
     stages = _parsed_choices("stages", table["stages"]) if "stages" in table else ()
-    if stages and stages[-1] > MAX_STAGES:
-        raise ValueError(f"stages must be at most {MAX_STAGES}, got {stages[-1]}")
     space = default_space(input, stages)
 
     def per_stage(name: str, default: tuple[Choices, ...]) -> tuple[Choices, ...]:
@@ -349,9 +353,11 @@ def _parsed_choices(name: str, value: object) -> Choices:
                 f"{name} must be a range like {{low = 16, high = 128, step = 16}}, "
                 f"got the keys {sorted(value)}"
             )
-        low, high, step = value["low"], value["high"], value.get("step", 1)
-        if not all(isinstance(v, int) and not isinstance(v, bool) for v in (low, high, step)):
-            raise ValueError(f"{name} must be a range of whole numbers, got {value}")
+        try:
+            low, high = (whole(name, value[end], -LARGEST) for end in ("low", "high"))
+            step = whole(name, value.get("step", 1), -LARGEST)
+        except ValueError as error:
+            raise ValueError(f"{name} must be a range of whole numbers, got {value}") from error
         if step < 1 or low > high:
             raise ValueError(
                 f"{name} must be a range with low <= high and step >= 1, got an empty range "
@@ -366,15 +372,12 @@ def _parsed_choices(name: str, value: object) -> Choices:
     return _checked_choices(name, value if isinstance(value, list) else [value])
 
 
-def _checked_choices(name: str, values: Sequence[object]) -> Choices:
+def _checked_choices(name: str, values: object) -> Choices:
     checked = []
-    for value in values:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be whole numbers of at least 1, got {value!r}")
+    for given in several(name, values, "choices"):
+        value = whole(name, given, most=_MOST.get(name, LARGEST))
         if name.endswith("kernels") and value % 2 == 0:
             raise ValueError(f"{name} must be odd, such as 1, 3 or 5, got {value}")
-        if name == "blocks" and value > MAX_BLOCKS:
-            raise ValueError(f"blocks must be at most {MAX_BLOCKS}, got {value}")
         checked.append(value)
     if not checked:
         raise ValueError(f"{name} must have at least one choice, got an empty list")

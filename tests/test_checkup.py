@@ -11,7 +11,7 @@ import torch
 from nas.commands import main
 from nas.runtime.verdicts import Verdict, read_verdict, write_verdict
 from nas.study.device_check import check_device
-from nas.study.doctor import Finding
+from nas.study.surroundings import Finding
 from nas.training.backend import Backend
 from nas.training.checkup import Checkup
 from nas.training.graphs import CudaGraphs, cuda_graphs

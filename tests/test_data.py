@@ -482,9 +482,9 @@ def test_broken_images_are_named(tmp_path: Path, content: bytes | str) -> None:
 def test_arguments_out_of_range_are_refused(tmp_path: Path) -> None:
     assert "got 'cifar'" in error_of("cifar", tmp_path)
     for subset in (0.0, -1.0, 1.1, float("nan")):
-        with pytest.raises(DataError, match="subset above 0"):
+        with pytest.raises(DataError, match="subset must be above 0"):
             load_dataset("digits", tmp_path, subset=subset)
-    with pytest.raises(DataError, match="split seed"):
+    with pytest.raises(DataError, match="split_seed must be"):
         load_dataset("digits", tmp_path, split_seed=-1)
     with pytest.raises(DataError, match="'auto'"):
         load_test("auto", tmp_path)

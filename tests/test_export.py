@@ -261,7 +261,7 @@ def test_other_pixels_are_refused(exported: Path) -> None:
         model.logits(torch.zeros(1, 3, 40, 53))
     with pytest.raises(ValueError, match=r"uint8 images of 3x40x53, got .* \(1, 3, 53, 40\)"):
         model.logits(torch.zeros(1, 3, 53, 40, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="top must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="top must be a whole number of at least 1, got 0"):
         model.predict([], top=0)
 
 
@@ -334,7 +334,7 @@ def named_weights(content: bytes) -> Callable[[Path], None]:
         (describe(architecture={"blocks": [1]}), "got a damaged one .*TypeError"),
         (describe(mean=[0.5, None, 0.5]), "got a damaged one .*TypeError"),
         (describe(classes=["cat", "dog"]), "got a damaged one .*classes must be 3 names, got 2"),
-        (describe(classes=["cat", "dog", 3]), "got a damaged one .*classes must be names, got 3"),
+        (describe(classes=["cat", "dog", 3]), "got a damaged one .*classes must be a text, got 3"),
     ],
 )
 def test_a_damaged_model_is_refused_in_one_line(

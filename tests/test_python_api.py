@@ -1,9 +1,15 @@
 """The same from Python: every public name, and a search with its typed result."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 import nas
 from tests.conftest import RequestOf
+from tests.waiting import PATIENCE
 
 
 def test_every_public_name_is_there() -> None:
@@ -22,3 +28,56 @@ def test_a_search_and_its_report(request_of: RequestOf, tmp_path: Path) -> None:
     assert nas.count_parameters(best.architecture, digits.input) == best.parameters
     assert nas.read_study(result.location) == result.study
     assert nas.write_report(result.study, tmp_path / "reports").is_file()
+
+
+SCRIPT = """
+from pathlib import Path
+
+import nas
+
+print("begun", flush=True)
+request = nas.SearchRequest(
+    max_parameters=5_000_000, trials=2, dataset="digits", epochs=1, subset=0.2,
+    space=Path("tiny.toml"), workers=2,
+)
+{start}
+"""
+
+
+@pytest.mark.parametrize("name", ["run_search", "run_final"])
+def test_workers_of_a_program_without_the_guard_are_refused(
+    tmp_path: Path, tiny_space: Path, request_of: RequestOf, name: str
+) -> None:
+    asked = "request"
+    if name == "run_final":
+        nas.run_search(request_of(trials=2))
+        asked = "nas.FinalRequest(study='digits-5M', workers=2, epochs=1, top=1, seeds=2)"
+    (tmp_path / "program.py").write_text(SCRIPT.format(start=f"nas.{name}({asked})"))
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(nas.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert done.stdout.count("begun") <= 3  # the program, and each worker once
+    assert done.stderr.count("Traceback") == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("nas.errors.RequestError: expected a program that begins its work under")
+    assert 'if __name__ == "__main__"' in last
+
+
+def test_workers_of_a_program_with_the_guard_work(tmp_path: Path, tiny_space: Path) -> None:
+    start = 'if __name__ == "__main__":\n    print(nas.run_search(request).study.trained)'
+    (tmp_path / "program.py").write_text(SCRIPT.format(start=start))
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(nas.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2"), done.stderr

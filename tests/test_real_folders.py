@@ -189,7 +189,7 @@ def test_images_in_no_class_folder_are_counted() -> None:
     root = write_parts()
     photo(1).save(root / "train/lonely.png")
     (note,) = load_dataset("folder", root).notes
-    assert "1 images in photos are ignored: they lie in no class folder" in note
+    assert "1 image in photos is ignored, in no class folder, such as" in note
     assert "train/lonely.png" in note
 
 

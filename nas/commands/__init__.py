@@ -7,15 +7,17 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from nas.commands import count, dashboard, doctor, final, predict, report, search, train
+from nas.commands import count, dashboard, doctor, final, predict, report, search, studies, train
 from nas.commands.words import in_one_line
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
 from nas.export.spec import ModelError
+from nas.packages import PackageError, importing, version
 from nas.runtime import signals
 from nas.study.location import StudyError
+from nas.values import choices, did_you_mean
 
 _COMMANDS = {
     "search": search,
@@ -25,12 +27,20 @@ _COMMANDS = {
     "predict": predict,
     "report": report,
     "dashboard": dashboard,
+    "studies": studies,
     "doctor": doctor,
 }
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports bad usage in one line."""
+    """Takes options by their whole names, and reports bad usage in one line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"expected {choices(value, action.choices)}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {in_one_line(message)}; see {self.prog} --help\n")
@@ -56,6 +66,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argume
         prog="nas",
         description="Finds the most accurate residual network that fits a parameter budget.",
     )
+    parser.add_argument("--version", action="version", version=f"nas {version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in _COMMANDS.items():
         summary = module.SUMMARY
@@ -73,13 +84,15 @@ def make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argume
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status.
 
-    0 done; 1 the run failed or the answer is no; 2 bad usage or bad input; 130 on Ctrl-C.
+    0 done; 1 the run failed, a package cannot be imported, or the answer is no; 2 bad usage or bad
+    input; 130 on Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with signals.listening():
             try:
-                status = _run(arguments)
+                with importing():
+                    status = _run(arguments)
             finally:  # one that came late, or is behind an error: of a connection it ended, say
                 signals.check()
         return status
@@ -90,6 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for note in getattr(error, "__notes__", ()):  # such as each setting that differs
             print(in_one_line(note), file=sys.stderr)
         return 2
+    except PackageError as error:
+        print("error:", in_one_line(error), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return signals.INTERRUPTED
@@ -111,9 +127,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     parser, commands = make_parser()
+    known = commands.get(arguments[0]) if arguments else None
+    if known is not None:  # before what is required is asked for, which may be misspelled
+        _check_options(known, arguments[1:])
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         commands[options.command].error(f"unknown: {shlex.join(unknown)}")
     signals.check()  # commands load for seconds
     status: int = _COMMANDS[options.command].run(options)
     return status
+
+
+def _check_options(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    options = command._option_string_actions
+    for i, argument in enumerate(arguments):
+        name = argument.partition("=")[0]
+        if argument == "--":
+            return
+        if name.startswith("--") and name not in options:
+            command.error(f"unknown: {shlex.join(arguments[i:])}{did_you_mean(name, options)}")

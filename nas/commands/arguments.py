@@ -3,20 +3,25 @@
 import argparse
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
+from nas import values
 from nas.architecture import ImageInput
 from nas.data.catalogue import DATASET_NAMES
+from nas.errors import RequestError
 from nas.runtime.precision import AUTO, PRECISIONS
 from nas.study.location import without_secrets
 from nas.study.request import DATA_DIR, GRACE, SearchRequest
 
+T = TypeVar("T")
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _COUNT = re.compile(r"(\d[\d_]{0,29}(?:\.\d{1,30})?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
 _AS_SEARCHED = " (default: as the last search of --study)"
-_LARGEST = 10**18  # beyond it is a slip of the finger
 
 
 def large_number(text: str) -> int:
@@ -55,36 +60,25 @@ def trials(text: str) -> Trials:
 def _count(text: str, example: str) -> int:
     match = _COUNT.fullmatch(text.strip())
     value = Fraction(match[1].replace("_", "")) * _UNITS[match[2].lower()] if match else Fraction()
-    if not 1 <= value <= _LARGEST or value.denominator != 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a positive whole number such as {example}, got {text!r}"
-        )
-    return int(value)
+    whole = int(value) if value.denominator == 1 else None
+    return _checked(values.whole, whole, f"a positive whole number such as {example}", text)
 
 
 def seed(text: str) -> int:
     """A whole number from 0 on."""
-    if not re.fullmatch(r"\d{1,18}", text):
-        raise argparse.ArgumentTypeError(f"expected a whole number such as 0 or 42, got {text!r}")
-    return int(text)
+    value = int(text) if re.fullmatch(r"\d{1,30}", text) else None
+    return _checked(values.seed, value, "a whole number such as 0 or 42", text)
 
 
 def share(text: str) -> float:
     """A number above 0 and at most 1."""
-    value = _number(text)
-    if value is None or not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a share above 0 and at most 1, such as 0.1, got {text!r}"
-        )
-    return value
+    expected = "a share above 0 and at most 1, such as 0.1"
+    return _checked(values.share, _number(text), expected, text)
 
 
 def seconds(text: str) -> float:
     """A duration above 0, in seconds."""
-    value = _number(text)
-    if value is None or not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, such as 3600, got {text!r}")
-    return value
+    return _checked(values.duration, _number(text), "seconds above 0, such as 3600", text)
 
 
 def port(text: str) -> int:
@@ -96,7 +90,7 @@ def port(text: str) -> int:
 
 def whole_numbers(text: str) -> tuple[int, ...]:
     """Whole numbers with commas between, such as 2,1,1,1."""
-    if not re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*)*", text):
+    if not re.fullmatch(r"\s*\d{1,18}\s*(,\s*\d{1,18}\s*)*", text):
         raise argparse.ArgumentTypeError(
             f"expected whole numbers with commas between, such as 2,1,1,1, got {text!r}"
         )
@@ -131,10 +125,7 @@ def image_input(shape: tuple[int, int, int], classes: int) -> ImageInput:
 
 def real(text: str) -> float:
     """A finite number."""
-    value = _number(text)
-    if value is None or not abs(value) < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number such as 0.1, got {text!r}")
-    return value
+    return _checked(values.real, _number(text), "a number such as 0.1", text)
 
 
 def path(text: str) -> Path:
@@ -233,11 +224,16 @@ def add_study_options(parser: argparse._ActionsContainer, *, study_required: boo
     add_storage_options(parser)
 
 
-def add_storage_options(parser: argparse._ActionsContainer) -> None:
-    """The options that say where studies lie."""
+def add_studies_dir_option(parser: argparse._ActionsContainer) -> None:
+    """The option that says in which folder studies lie."""
     parser.add_argument(
         "--studies-dir", type=path, default=Path("studies"), metavar="DIR", help="where studies lie"
     )
+
+
+def add_storage_options(parser: argparse._ActionsContainer) -> None:
+    """The options that say where studies lie."""
+    add_studies_dir_option(parser)
     parser.add_argument(
         "--storage",
         metavar="URL",
@@ -321,6 +317,14 @@ def command_line(command: str, options: argparse.Namespace) -> str:
             said = without_secrets(value) if name == "storage" else value
             words += [option, str(said)]
     return shlex.join(words)
+
+
+def _checked(check: Callable[[str, object], T], value: object, expected: str, text: str) -> T:
+    """What a check of `nas.values` gives for what was read from a text."""
+    try:
+        return check("", value)
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from error
 
 
 def _number(text: str) -> float | None:

@@ -8,6 +8,7 @@ from nas.architecture import Architecture, ImageInput
 from nas.commands import arguments, design
 from nas.counting import Count, Layer, count, layer_table
 from nas.errors import RequestError
+from nas.numbers import plural
 from nas.space import Limits
 
 SUMMARY = "count the parameters and mult-adds of one design"
@@ -78,12 +79,12 @@ def _fits(options: argparse.Namespace, cost: Count) -> bool | None:
 def _verdict(options: argparse.Namespace, cost: Count) -> str:
     verdicts = []
     for limit, value, called in (
-        (options.budget, cost.parameters, "parameters"),
-        (options.max_mult_adds, cost.mult_adds, "mult-adds"),
+        (options.budget, cost.parameters, "parameter"),
+        (options.max_mult_adds, cost.mult_adds, "mult-add"),
     ):
         if limit is not None:
             side = "fits" if value <= limit else "over"
-            verdicts.append(f"{side}: {value:,} of {limit:,} {called} ({value / limit:.1%})")
+            verdicts.append(f"{side}: {value:,} of {plural(limit, called)} ({value / limit:.1%})")
     return "\n".join(verdicts)
 
 

@@ -4,6 +4,7 @@ import argparse
 
 from nas.architecture import PRESETS, Architecture
 from nas.commands import arguments
+from nas.values import choices
 
 _PER_STAGE = ("blocks", "channels", "kernels", "shortcut_kernels", "strides")
 
@@ -47,9 +48,7 @@ def design_of(options: argparse.Namespace) -> Architecture:
                 f"got {' and '.join(given_fields(options)[:2])}"
             )
         if options.preset not in PRESETS:
-            raise ValueError(
-                f"--preset: expected one of {', '.join(PRESETS)}, got {options.preset!r}"
-            )
+            raise ValueError(f"--preset: expected {choices(options.preset, PRESETS)}")
         return PRESETS[options.preset]
     missing = [n for n in ("blocks", "channels", "pool") if n not in given]
     if missing:

@@ -15,7 +15,7 @@ from nas.study.request import check_device_name, checkpoints_folder
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
     from nas.study.continuing import DataOptions
-    from nas.study.doctor import Finding
+    from nas.study.surroundings import Finding
 
 SUMMARY = "check versions, device, data, storage and a study, one line each"
 
@@ -50,9 +50,6 @@ def run(options: argparse.Namespace) -> int:
         studies_dir=options.studies_dir,
         storage=options.storage,
     )
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     findings = []
     for finding in _findings(options, location):
         signals.check()
@@ -66,31 +63,47 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _findings(options: argparse.Namespace, location: StudyLocation) -> "Iterator[Finding]":
-    from nas.study import doctor
+    from nas.study import surroundings
 
-    yield doctor.look_at_versions()
-    yield doctor.look_at_devices()
-    if options.device is not None:
+    def check_device() -> "Iterator[Finding]":
         from nas.runtime.devices import open_device
-        from nas.study.device_check import check_device
+        from nas.study import device_check
 
-        yield from check_device(open_device(options.device))
-    data = _data_options(options, location)
-    yield doctor.look_at_data(data.dataset, data.data_dir)
-    yield doctor.look_at_storage(location)
-    if options.study is not None:
-        folder = checkpoints_folder(options.studies_dir, location)
-        yield from doctor.look_at_study(
-            location, folder, grace=options.grace, repair=options.repair
-        )
+        return device_check.check_device(open_device(options.device))
+
+    def look_at_data() -> "Iterator[Finding]":
+        data = _data_options(options, location)
+        yield surroundings.look_at_data(data.dataset, data.data_dir)
+
+    def look_at_storage() -> "Iterator[Finding]":
+        import optuna
+
+        from nas.study import doctor
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        yield doctor.look_at_storage(location)
+        if options.study is not None:
+            folder = checkpoints_folder(options.studies_dir, location)
+            yield from doctor.look_at_study(
+                location, folder, grace=options.grace, repair=options.repair
+            )
+
+    yield surroundings.look_at_versions()
+    yield from surroundings.look_at_packages()
+    yield from surroundings.looked_at("device", surroundings.look_at_devices)
+    if options.device is not None:
+        yield from surroundings.looked_at("training", check_device)
+    yield from surroundings.looked_at("data", look_at_data)
+    yield from surroundings.looked_at("storage", look_at_storage)
 
 
 def _data_options(options: argparse.Namespace, location: StudyLocation) -> "DataOptions":
     from nas.study.continuing import data_options
-    from nas.study.storage import read_study
 
     study = None
     if options.study is not None:
+        from nas.study.storage import read_study
+
         with suppress(StudyError):  # which is one of the findings
             study = read_study(location)
     return data_options(study, dataset=options.dataset, data_dir=options.data_dir)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.final.request import PARTS, TRAIN, FinalRequest
-from nas.numbers import percent, times
+from nas.numbers import percent, plural, times
 from nas.runtime import signals
 from nas.training.config import RECIPES
 
@@ -178,8 +178,9 @@ def _text(result: "FinalResult", report: str) -> str:
     share = f"{chosen.parameters / record.max_parameters:.1%}"
     lines += [
         f"model   {chosen.name}, seed {exported.seed}: {percent(exported.accuracy.value)} of "
-        f"{record.test_images:,} test images (95% interval {words.interval(exported.accuracy)}), "
-        f"{chosen.parameters:,} parameters ({share} of the budget)",
+        f"{plural(record.test_images, 'test image')} (95% interval "
+        f"{words.interval(exported.accuracy)}), {chosen.parameters:,} parameters ({share} of the "
+        "budget)",
         f"test    images read {times(record.readings)} in this study",
         f"files   {result.folder}: model.safetensors, model.onnx, architecture.json, metrics.json, "
         "README.md, mistakes/, runs/",

@@ -49,9 +49,9 @@ class FinalProgress(FinalObserver):
         designs = list(dict.fromkeys(run.name for run in runs))
         seeds = sorted({run.seed for run in runs})
         self.say(
-            f"study {study.name}: {len(designs)} designs ({', '.join(designs)}) with seeds "
-            f"{', '.join(map(str, seeds))}, {plural(epochs, 'epoch')} each, "
-            f"in {precision} on {device}"
+            f"study {study.name}: {plural(len(designs), 'design')} ({', '.join(designs)}) with "
+            f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, "
+            f"{plural(epochs, 'epoch')} each, in {precision} on {device}"
         )
 
     def run_started(self, run: Run, epochs_done: int) -> None:
@@ -92,11 +92,11 @@ class FinalProgress(FinalObserver):
 
     def more_runs(self, runs: Sequence[Run]) -> None:
         """Says that the tested networks are trained on more images."""
-        self.say(f"{len(runs)} runs on the training and validation images")
+        self.say(f"{plural(len(runs), 'run')} on the training and validation images")
 
     def testing(self, images: int) -> None:
         """Says that the test images are read now."""
-        self.say(f"reading the {images:,} test images")
+        self.say(f"reading the {plural(images, 'test image')}")
 
     def worker_failed(self, reason: str) -> None:
         """Says which worker is gone."""

@@ -53,10 +53,11 @@ class Progress(Observer):
         limits = settings.limits
         self.console.print(
             f"{settings.dataset}: {settings.train_images:,} training, "
-            f"{settings.validation_images:,} validation, {opening.test_images:,} test images "
-            f"(unread), {settings.input}\n"
-            f"study {study.name} in {opening.location}: {study.trained} of {self.trials} "
-            f"designs trained, at most {limits.max_parameters:,} parameters"
+            f"{settings.validation_images:,} validation, "
+            f"{plural(opening.test_images, 'test image')} (unread), {settings.input}\n"
+            f"study {study.name} in {opening.location}: {study.trained} of "
+            f"{plural(self.trials, 'design')} trained, at most "
+            f"{limits.max_parameters:,} parameters"
             + (f" and {limits.max_mult_adds:,} mult-adds" if limits.max_mult_adds else "")
             + f", {plural(self.epochs, 'epoch')} each, in {opening.precision} on {opening.device}",
             markup=False,

@@ -13,7 +13,7 @@ from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.commands.words import outcome_counts
 from nas.errors import RequestError
-from nas.numbers import millions, percent
+from nas.numbers import millions, percent, plural
 from nas.runtime import signals
 from nas.study.fronts import ACCURACY
 from nas.study.location import NoStudy, StudyLocation, check_directory
@@ -145,8 +145,8 @@ def run(options: argparse.Namespace) -> int:
         if progress.location is not None:
             again = _continuing(progress.location.name, request)
         print(
-            f"interrupted: {progress.trained} of {progress.trials} designs trained; {again} "
-            "continues",
+            f"interrupted: {progress.trained} of {plural(progress.trials, 'design')} trained; "
+            f"{again} continues",
             file=sys.stderr,
         )
         return signals.INTERRUPTED
@@ -251,13 +251,13 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         )
     elif result.ending == "timeout":
         lines.append(
-            f"Time is up: {study.trained} of {result.trials} designs trained; "
+            f"Time is up: {study.trained} of {plural(result.trials, 'design')} trained; "
             f"{_continuing(study.name, request)} continues."
         )
     elif not result.newly_trained:
         lines.append(
-            f"Nothing left to do: the study holds {study.trained} trained designs, "
-            f"{result.trials} were asked for. More: --trials +20, or another number."
+            f"Nothing left to do: the study holds {plural(study.trained, 'trained design')}, "
+            f"{result.trials} asked for. More: --trials +20, or another number."
         )
     lines += [*_ranking(study), ""]
     if len(request.objectives) > 1 and study.ranking:

@@ -13,7 +13,7 @@ from nas.commands import arguments, design
 from nas.commands.words import in_one_line
 from nas.counting import count
 from nas.errors import RequestError
-from nas.numbers import millions, percent
+from nas.numbers import millions, percent, plural
 from nas.runtime import signals
 from nas.runtime.precision import AUTO, Precision
 from nas.study.continuing import DataOptions, data_options
@@ -150,8 +150,8 @@ def run(options: argparse.Namespace) -> int:
         print(
             f"{architecture}: {cost.parameters:,} parameters, {millions(cost.mult_adds)} "
             f"mult-adds; {dataset.name}: {len(dataset.train):,} training and "
-            f"{len(dataset.validation):,} validation images; {config.epochs} epochs in "
-            f"{precision} on {device}; in {folder}",
+            f"{plural(len(dataset.validation), 'validation image')}; "
+            f"{plural(config.epochs, 'epoch')} in {precision} on {device}; in {folder}",
             file=sys.stderr,
         )
         for result in done:

@@ -26,7 +26,8 @@ def in_one_line(message: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Rough and short: 42 s, 3 min, 1 h 20 min, 3 days."""
+    """Rough and short: 42 s, 3 min, 1 h 20 min, 3 days; 0 s where a clock was set back."""
+    seconds = max(0.0, seconds)
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

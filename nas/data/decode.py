@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from nas.data.catalogue import DataError
 from nas.data.levels import DEEP_GRAY, DEEPEST, bits_in_use, has_deep_colour, levels_of
 from nas.data.opening import map_files, open_image, plain
+from nas.numbers import plural
 
 LARGEST_SIDE = 64  # pixels; larger images are made smaller
 _GRAY_MODES = frozenset({"1", "L", "LA", "La"}) | DEEP_GRAY
@@ -141,14 +142,18 @@ def decode_suited(paths: Sequence[str]) -> Decoded:
 
 
 def broken_in_words(
-    paths: Sequence[str | os.PathLike[str]], broken: Mapping[int, str], called: str = "files"
+    paths: Sequence[str | os.PathLike[str]], broken: Mapping[int, str], of: str | None = None
 ) -> str:
-    """``2 of 90 files that are no readable images: a.jpg (truncated), b.png (empty)``."""
+    """``2 of 90 files that are no readable images: a.jpg (truncated), b.png (empty)``.
+
+    `of` is what takes the place of `90 files`.
+    """
+    of = of or plural(len(paths), "file")
+    what = "that are no readable images" if len(paths) > 1 else "that is no readable image"
     named = [f"{plain(paths[i])} ({reason})" for i, reason in list(broken.items())[:_NAMED]]
     more = len(broken) - len(named)
     return (
-        f"{len(broken):,} of {len(paths):,} {called} that are no readable images: "
-        f"{', '.join(named)}{f' and {more:,} more' if more else ''}"
+        f"{len(broken):,} of {of} {what}: {', '.join(named)}{f' and {more:,} more' if more else ''}"
     )
 
 

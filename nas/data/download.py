@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from nas.data.catalogue import DATASETS, DataError
 from nas.files import remove_unfinished, temporary_folder
+from nas.packages import PackageError, broken_package, importing
 from nas.runtime import signals
 
 PROBE_SECONDS = 6.0  # until a server that does not answer is given up, name look-up included
@@ -111,12 +112,9 @@ def _open(name: str, data_dir: Path, *, train: bool) -> Any:
         return _dataset(name, data_dir, train=train, download=False)
     except RuntimeError:
         raise
-    except ModuleNotFoundError as error:
-        raise DataError(
-            f"expected {error.name} to be installed, which reads {DATASETS[name].title}: "
-            f"pip install {error.name}"
-        ) from error
     except Exception as error:  # unpickling damaged files can raise anything
+        if broken := broken_package(error):  # SciPy reads SVHN
+            raise PackageError(broken) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"expected the files of {DATASETS[name].title} in {data_dir}, got damaged ones "
@@ -166,7 +164,8 @@ def _dataset(name: str, data_dir: Path, *, train: bool, download: bool) -> Any:
 
 
 def _class(name: str) -> Any:
-    from torchvision import datasets
+    with importing():
+        from torchvision import datasets
 
     return {
         "cifar10": datasets.CIFAR10,

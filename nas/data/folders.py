@@ -25,6 +25,7 @@ from nas.data.listing import (
 )
 from nas.data.opening import leads_nowhere, plain
 from nas.data.split import TEST_SHARE, Purpose, draw
+from nas.numbers import are, plural
 
 TRAIN_AND_VALIDATE = ("train", "validate")
 TRAIN_VALIDATE_TEST = (*TRAIN_AND_VALIDATE, "test")
@@ -124,7 +125,8 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
         files, test = files.where(~drawn), files.where(drawn)
         stems = (f"train-split{split_seed}", f"test-split{split_seed}")
         notes.append(
-            f"{data_dir} has no test part: {len(test)} of its {len(drawn)} images are held back"
+            f"{data_dir} has no test part: {len(test)} of its {plural(len(drawn), 'image')} "
+            f"{are(len(test))} held back"
         )
     unused = sorted({"val", "valid", "validation"} & set(class_folders(data_dir)))
     if has_parts and unused:
@@ -203,7 +205,7 @@ def _check_test_classes(data_dir: Path, train: Sequence[str], test: Sequence[str
     instead = f"move {data_dir}/test out of {data_dir}, and a part of train/ is held back instead"
     if not set(train) & set(test):
         loose = len(loose_images(data_dir / "test"))
-        came = f"{loose:,} images in no class folder" if loose else "none of them"
+        came = f"{plural(loose, 'image')} in no class folder" if loose else "none of them"
         raise DataError(
             f"{expected} {came}: images without a class cannot be tested on, but nas predict says "
             f"what is on them; {instead}"
@@ -255,18 +257,19 @@ def _notes_on_files(
     notes = []
     if nested:
         notes.append(
-            f"{len(nested):,} of {images:,} images in {data_dir} lie in folders inside a class "
-            f"folder, such as {plain(os.path.dirname(nested[0]))}: they count to that class"
+            f"{len(nested):,} of {plural(images, 'image')} in {data_dir} lie in folders inside "
+            f"a class folder, such as {plain(os.path.dirname(nested[0]))}: they count to that class"
         )
     if loose := [path for path in ignored if is_image_name(path)]:
         notes.append(
-            f"{len(loose):,} images in {data_dir} are ignored: they lie in no class folder, such "
-            f"as {plain(loose[0])}"
+            f"{plural(len(loose), 'image')} in {data_dir} {are(len(loose))} ignored, in no class "
+            f"folder, such as {plain(loose[0])}"
         )
     if others := [path for path in ignored if not is_image_name(path)]:
         endings = sorted({os.path.splitext(path)[1].lower() or "none" for path in others})
         notes.append(
-            f"{len(others):,} files in {data_dir} are ignored: their names do not end as images "
+            f"{plural(len(others), 'file')} in {data_dir} {are(len(others))} ignored, whose names "
+            "do not end as those of images "
             f"({plain(', '.join(endings[:5]))}{', ...' if len(endings) > 5 else ''})"
         )
     return notes

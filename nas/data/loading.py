@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nas import values
 from nas.architecture import ImageInput
 from nas.data import download
 from nas.data.catalogue import DataError
@@ -21,6 +22,7 @@ from nas.data.sources import Part, Source, open_auto, open_source
 from nas.data.split import Purpose, draw, validation_share
 from nas.data.twins import digests_of, first_of_each, of_two_classes
 from nas.data.types import ImageDataset, Images, TestPart
+from nas.errors import RequestError
 from nas.numbers import plural
 
 _CHUNK = 4096  # images counted at a time: NumPy counts 8-byte copies of the pixels
@@ -28,7 +30,7 @@ _CHUNK = 4096  # images counted at a time: NumPy counts 8-byte copies of the pix
 
 def load_dataset(
     name: str,
-    data_dir: Path,
+    data_dir: Path | str,
     *,
     split_seed: int = 0,
     subset: float = 1.0,
@@ -55,10 +57,11 @@ def load_dataset(
     Raises:
         DataError: the dataset is not there, cannot be downloaded or cannot be used.
     """
-    if not 0 < subset <= 1:
-        raise DataError(f"expected a subset above 0 and up to 1, got {subset}: use 1 for all")
-    if split_seed < 0:
-        raise DataError(f"expected a split seed of at least 0, got {split_seed}: use 0, 1, 2, ...")
+    try:
+        subset, split_seed = values.share("subset", subset), values.seed("split_seed", split_seed)
+    except RequestError as error:
+        raise DataError(str(error)) from error
+    data_dir = Path(data_dir)
 
     def load(source: Source) -> ImageDataset:
         return _load(source, split_seed, subset, drop_duplicates)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.twins import of_two_classes
-from nas.numbers import percent, plural, whole
+from nas.numbers import are, percent, plural, whole
 
 # Largest class over smallest from which the classes are called unbalanced: with two classes always
 # giving the same answer is then right for 3 of 4 images. SVHN has 2.98.
@@ -35,8 +35,9 @@ def note_on_balance(
         return []
     share = float(np.mean(validating_N == most))
     return [
-        f"the classes are unbalanced: {counts[most]:,} training images of {classes[most]}, "
-        f"{counts[least]:,} of {classes[least]}. Always answering {classes[most]} would reach "
+        f"the classes are unbalanced: {plural(int(counts[most]), 'training image')} of "
+        f"{classes[most]}, {counts[least]:,} of {classes[least]}. Always answering {classes[most]} "
+        "would reach "
         f"{percent(share)} validation accuracy, so a high accuracy can hide errors on rare classes"
     ]
 
@@ -46,8 +47,9 @@ def note_on_subset(subset: float, images: int, classes: int) -> list[str]:
     if images >= FEW * classes:
         return []
     return [
-        f"a subset of {subset:g} leaves {images:,} training images for {classes} classes, "
-        f"fewer than {FEW} for each: accuracies will say little"
+        f"a subset of {subset:g} leaves {plural(images, 'training image')} for "
+        f"{plural(classes, 'class', 'classes')}, fewer than {FEW} for each: accuracies will say "
+        "little"
     ]
 
 
@@ -59,8 +61,8 @@ def note_on_contrast(pixels_NCHW: NDArray[np.uint8]) -> list[str]:
     if not flat:
         return []
     return [
-        f"{flat:,} of {len(contrast_N):,} training images are of one colour, or within {FLAT} of "
-        "256 levels of it: look whether they were saved as they should be"
+        f"{flat:,} of {plural(len(contrast_N), 'training image')} {are(flat)} of one colour, or "
+        f"within {FLAT} of 256 levels of it: look whether they were saved as they should be"
     ]
 
 
@@ -79,12 +81,14 @@ def note_on_twins(
         return []
     known = int(np.isin(first_N[validating_N], first_N[~validating_N]).sum())
     doubtful = int(of_two_classes(first_N, labels_N).sum())
-    said = [f"{repeated:,} of {plural(len(first_N), 'training image')} have the pixels of another"]
+    have = "has" if repeated == 1 else "have"
+    images = plural(len(first_N), "training image")
+    said = [f"{repeated:,} of {images} {have} the pixels of another"]
     if known:
         said.append(
-            f"{known:,} of {plural(int(validating_N.sum()), 'validation image')} are trained on "
-            "too, so that the validation accuracy is partly memory"
+            f"{known:,} of {plural(int(validating_N.sum()), 'validation image')} "
+            f"{are(known)} trained on too, so that the validation accuracy is partly memory"
         )
     if doubtful:
-        said.append(f"{whole(doubtful)} are in two classes at once")
+        said.append(f"{whole(doubtful)} {are(doubtful)} in two classes at once")
     return [f"{'; '.join(said)}: --drop-duplicates keeps one of each"]

@@ -13,6 +13,7 @@ from nas.data.catalogue import DataError
 from nas.data.decode import Decoded, Shape, broken_in_words, decode_readable, decode_suited
 from nas.data.folders import TRAIN_AND_VALIDATE, ClassFolders, Files, check_counts
 from nas.data.listing import readable
+from nas.numbers import plural
 
 _TEST = ("test",)
 
@@ -72,8 +73,8 @@ def _without_broken(
     """The files that could be read, with a note about the others."""
     if not decoded.broken:
         return files, decoded
-    called = f"{called} files in {folders.data_dir}"
-    broken = broken_in_words(files.paths, decoded.broken, called)
+    files_in = plural(len(files.paths), f"{called} file") + f" in {folders.data_dir}"
+    broken = broken_in_words(files.paths, decoded.broken, files_in)
     if not skip_broken:
         raise DataError(
             f"expected images, got {broken}: repair or remove them, or leave them out "

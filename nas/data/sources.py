@@ -16,6 +16,9 @@ from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
 from nas.data.decode import Decoded, Shape
 from nas.data.levels import DEEPEST
 from nas.data.split import TEST_SHARE, Purpose, draw
+from nas.numbers import plural
+from nas.packages import importing
+from nas.values import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +111,10 @@ def check_name(name: str) -> None:
         DataError: there is none.
     """
     if name not in DATASET_NAMES:
-        raise DataError(f"expected one of the datasets {', '.join(DATASET_NAMES)}, got {name!r}")
+        raise DataError(
+            f"expected one of the datasets {', '.join(DATASET_NAMES)}, got {name!r}"
+            + did_you_mean(name, DATASET_NAMES)
+        )
 
 
 def _torchvision(name: str, data_dir: Path) -> Source:
@@ -139,8 +145,9 @@ def _cifar10_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Sour
     notes = listed.notes
     if (len(listed.train), len(listed.test)) != (info.train_images, info.test_images):
         notes += (
-            f"{data_dir} holds {len(listed.train):,} training and {len(listed.test):,} test "
-            f"images, not CIFAR-10's {info.train_images:,} and {info.test_images:,}",
+            f"{data_dir} holds {len(listed.train):,} training and "
+            f"{plural(len(listed.test), 'test image')}, not CIFAR-10's {info.train_images:,} "
+            f"and {info.test_images:,}",
         )
     return Source(
         name="cifar10",
@@ -192,7 +199,8 @@ def _digits(split_seed: int) -> Source:
     info = DATASETS["digits"]
 
     def read(test: bool) -> Part:
-        from sklearn.datasets import load_digits
+        with importing():
+            from sklearn.datasets import load_digits
 
         bunch = load_digits()
         pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nas.architecture import ImageInput
 from nas.errors import RequestError
+from nas.numbers import plural
 from nas.runtime.devices import is_out_of_memory
 
 
@@ -32,7 +33,7 @@ class Images:
             )
         if labels.dtype != torch.int64 or labels.shape != pixels.shape[:1]:
             raise ValueError(
-                f"labels_N must be int64, one for each of {len(pixels)} images, "
+                f"labels_N must be int64, one for each of {plural(len(pixels), 'image')}, "
                 f"got {labels.dtype} {labels.shape}"
             )
 
@@ -90,10 +91,12 @@ class ImageDataset:
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.input.classes:
-            raise ValueError(f"classes must be {self.input.classes} names, got {len(self.classes)}")
+            raise ValueError(
+                f"classes must be {plural(self.input.classes, 'name')}, got {len(self.classes)}"
+            )
         if not len(self.mean) == len(self.std) == self.input.channels:
             raise ValueError(
-                f"mean and std must have {self.input.channels} values, "
+                f"mean and std must have {plural(self.input.channels, 'value')}, "
                 f"got {len(self.mean)} and {len(self.std)}"
             )
         if min(self.std) <= 0:

@@ -24,6 +24,7 @@ from nas.runtime.arithmetic import arithmetic
 from nas.runtime.devices import find_device
 from nas.runtime.precision import Precision
 from nas.training.batches import Normalize
+from nas.values import whole
 
 _BATCH = 256  # images in the network at a time
 _REMEDY = "export the model again, or copy its whole folder"
@@ -100,10 +101,9 @@ class Classifier:
 
         Raises:
             DataError: a file is no readable image.
-            ValueError: `top` is less than 1.
+            ValueError: `top` is no whole number of at least 1.
         """
-        if top < 1:
-            raise ValueError(f"top must be at least 1, got {top}")
+        top = whole("top", top)
         given = [paths] if isinstance(paths, str | os.PathLike) else paths
         names = [str(path) for path in given]
         shape = Shape(self.input.channels, self.input.height, self.input.width, bits=self.spec.bits)

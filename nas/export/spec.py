@@ -4,13 +4,14 @@ Whoever has this description and the weights can compute the same logits without
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nas.architecture import Architecture, ImageInput, head_size
 from nas.counting import count_parameters
+from nas.numbers import plural
+from nas.values import real, several, text, whole
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "architecture.json"
@@ -47,18 +48,17 @@ class ModelSpec:
             raise ValueError(f"input must have 1 channel (gray) or 3 (RGB), got {channels}")
         head_size(self.architecture, self.input)
         if len(self.classes) != self.input.classes:
-            raise ValueError(f"classes must be {self.input.classes} names, got {len(self.classes)}")
-        for name in self.classes:
-            if not isinstance(name, str):
-                raise ValueError(f"classes must be names, got {name!r}")
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if len(values) != channels or not all(map(math.isfinite, values)):
-                raise ValueError(f"{name} must be {channels} finite numbers, got {values}")
-        if min(self.std) <= 0:
-            raise ValueError(f"std must be above 0, got {self.std}")
-        if not isinstance(self.bits, int) or not 8 <= self.bits <= 16:
-            raise ValueError(f"bits must be 8 to 16, got {self.bits}")
+            expected = plural(self.input.classes, "name")
+            raise ValueError(f"classes must be {expected}, got {len(self.classes)}")
+        classes = tuple(text("classes", name) for name in self.classes)
+        object.__setattr__(self, "classes", classes)
+        for name, above in (("mean", None), ("std", 0)):
+            given = several(name, getattr(self, name), "numbers, one per channel")
+            values = tuple(real(name, value, above=above) for value in given)
+            if len(values) != channels:
+                raise ValueError(f"{name} must have a number per channel, got {list(values)}")
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, "bits", whole("bits", self.bits, 8, 16))
 
     @property
     def preparation(self) -> str:

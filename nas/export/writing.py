@@ -15,7 +15,7 @@ from nas.model import ResNet
 
 
 def write_model(
-    folder: Path, network: ResNet, spec: ModelSpec, *, metrics: Mapping[str, Any], card: str
+    folder: Path | str, network: ResNet, spec: ModelSpec, *, metrics: Mapping[str, Any], card: str
 ) -> None:
     """Writes the five files of a model; those of an older one are replaced, other files stay.
 
@@ -52,6 +52,7 @@ def write_model(
         CARD: card.encode("utf-8", "backslashreplace"),
         DESCRIPTION: _a_line_each(description).encode(),
     }
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     replacing_all({folder / name: content for name, content in contents.items()})
 

@@ -11,7 +11,7 @@ from nas.data.catalogue import DATASETS
 from nas.final import words
 from nas.final.records import FinalDesign, FinalRecord, Measured
 from nas.final.request import ALL
-from nas.numbers import percent, points, times, whole
+from nas.numbers import percent, plural, points, times, whole
 
 _LICENCES = {
     "cifar10": "no licence is stated by its authors (Krizhevsky 2009, University of Toronto)",
@@ -38,9 +38,9 @@ def model_card(record: FinalRecord) -> str:
         f"the budget was {whole(record.max_parameters)} parameters.",
         "",
         f"**Test accuracy {percent(exported.accuracy.value)}** (95% interval "
-        f"{words.interval(exported.accuracy)}) of this network on {whole(record.test_images)} test "
-        f"images. The design's mean over {words.seeds(record)} is "
-        f"{percent(chosen.test.mean.value)}{spread} (95% interval "
+        f"{words.interval(exported.accuracy)}) of this network on "
+        f"{plural(record.test_images, 'test image')}. The design's mean over "
+        f"{words.seeds(record)} is {percent(chosen.test.mean.value)}{spread} (95% interval "
         f"{words.interval(chosen.test.mean)}).",
         "",
         _reading(record),
@@ -66,7 +66,7 @@ def model_card(record: FinalRecord) -> str:
         "",
         "## Data",
         "",
-        f"{title}: {whole(record.train_images)} images to train on"
+        f"{title}: {plural(record.train_images, 'image')} to train on"
         + (f" ({100 * record.subset:.4g}% of those there are)" if record.subset < 1 else "")
         + (", the validation images among them" if record.on == ALL else "")
         + f", {whole(record.validation_images)} to choose by, {whole(record.test_images)} to test "

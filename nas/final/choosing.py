@@ -14,6 +14,7 @@ from nas.final.references import DATASET, PUBLISHED
 from nas.final.request import FinalRequest
 from nas.final.runs import RunResult
 from nas.final.statistics import Correct, cannot_be_told_apart
+from nas.numbers import plural
 from nas.study.records import StudyRecord, TrialRecord
 
 
@@ -41,7 +42,7 @@ def entries_of(study: StudyRecord, request: FinalRequest) -> list[Entry]:
     if not finalists:
         raise RequestError(
             f"--study: expected a study with a design trained to the end, got {study.name} with "
-            f"none in {len(study.trials)} trials; search on"
+            f"none in {plural(len(study.trials), 'trial')}; search on"
         )
     for name in request.baselines:
         try:

@@ -11,6 +11,7 @@ from nas.data.types import ImageDataset
 from nas.errors import RequestError
 from nas.final.request import FinalRequest
 from nas.final.runs import Run, RunFolder, RunObserver, RunResult, part_of, train_runs
+from nas.numbers import are, plural
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
 from nas.runtime.precision import Precision
@@ -181,7 +182,8 @@ def train_all(
     results = [result for run in runs if (result := final.folder(run).result()) is not None]
     if len(results) < len(runs):
         why = "; ".join(failures) or "their files were removed meanwhile"
-        raise FinalFailed(f"{len(runs) - len(results)} runs are not done: {why}")
+        missing = len(runs) - len(results)
+        raise FinalFailed(f"{plural(missing, 'run')} {are(missing)} not done: {why}")
     return results
 
 

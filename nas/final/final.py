@@ -36,7 +36,7 @@ from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation, c
 from nas.study.processes import worker_name
 from nas.study.records import StudyRecord
 from nas.study.storage import read_study, storage_errors, versions
-from nas.study.team import posts_for
+from nas.study.team import check_is_no_import, posts_for
 from nas.study.test_log import begin_reading, check_unread, end_reading
 
 __all__ = ["FinalFailed", "FinalObserver", "FinalResult", "run_final"]
@@ -104,6 +104,7 @@ def run_final(
         OSError: the folder of the runs cannot be written.
         KeyboardInterrupt: on Ctrl-C or SIGTERM.
     """
+    check_is_no_import()
     observer = observer or FinalObserver()
     location = StudyLocation.at(
         request.study, studies_dir=request.studies_dir, storage=request.storage

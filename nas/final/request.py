@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,45 @@ from nas.runtime.precision import AUTO, Precision, check_precision_name
 from nas.study.location import StudyLocation
 from nas.study.request import check_device_name, folder_of
 from nas.training.config import RECIPES
+from nas.values import (
+    Check,
+    choices,
+    flag,
+    keep_plain,
+    names,
+    or_none,
+    path,
+    share,
+    text,
+    whole,
+)
 
 FINAL = "final"  # the folder of the exported model, among the files of a study
 TRAIN = "train"
 ALL = "train+validation"
 PARTS = (TRAIN, ALL)
 """What the chosen design's networks, those that are tested, are trained on."""
+
+_CHECKS: Mapping[str, Check] = {
+    "study": text,
+    "storage": or_none(text),
+    "studies_dir": path,
+    "data_dir": or_none(path),
+    "skip_broken": or_none(flag),
+    "drop_duplicates": or_none(flag),
+    "subset": share,
+    "top": whole,
+    "seeds": whole,
+    "recipe": text,
+    "epochs": or_none(whole),
+    "on": text,
+    "baselines": names,
+    "again": flag,
+    "device": text,
+    "precision": text,
+    "workers": whole,
+    "per_gpu": whole,
+}
 
 
 def final_folder(studies_dir: Path, location: StudyLocation) -> Path:
@@ -55,27 +88,14 @@ class FinalRequest:
     per_gpu: int = 1  # of them, at most, on one GPU
 
     def __post_init__(self) -> None:
-        for name in ("top", "seeds", "epochs", "workers", "per_gpu"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise RequestError(f"{name} must be a whole number from 1 on, got {value!r}")
-        for name in ("data_dir", "studies_dir"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
-        if not 0 < self.subset <= 1:
-            raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")
-        if isinstance(self.baselines, str):
-            raise RequestError(
-                f"baselines must be a list of names, got the text {self.baselines!r}"
-            )
-        object.__setattr__(self, "baselines", tuple(dict.fromkeys(self.baselines)))
+        keep_plain(self, _CHECKS)
         for value, known, option in (
             (self.recipe, tuple(RECIPES), "--recipe"),
             (self.on, PARTS, "--on"),
             *((name, tuple(PRESETS), "--baseline") for name in self.baselines),
         ):
             if value not in known:
-                raise RequestError(f"{option}: expected one of {', '.join(known)}, got {value!r}")
+                raise RequestError(f"{option}: expected {choices(value, known)}")
         check_device_name(self.device)
         check_precision_name(self.precision)
 

@@ -2,7 +2,7 @@
 
 from nas.final.records import FinalDesign, FinalRecord, Gain
 from nas.final.statistics import Estimate
-from nas.numbers import percent_range, points
+from nas.numbers import percent_range, plural, points
 
 
 def interval(estimate: Estimate) -> str:
@@ -12,7 +12,13 @@ def interval(estimate: Estimate) -> str:
 
 def seeds(record: FinalRecord) -> str:
     """How many runs each design had."""
-    return "one seed" if len(record.seeds) == 1 else f"{len(record.seeds)} seeds"
+    return plural(len(record.seeds), "seed")
+
+
+def epochs(record: FinalRecord) -> str:
+    """How long each run was."""
+    number = record.recipe.get("epochs")
+    return plural(number, "epoch") if isinstance(number, int) else "? epochs"
 
 
 def choice(record: FinalRecord) -> str:

@@ -12,7 +12,7 @@ from html import escape
 
 from nas.architecture import Architecture, ImageInput, head_size, stage_sizes
 from nas.counting import Count, layer_table
-from nas.numbers import plural, whole
+from nas.numbers import plural
 
 _HEIGHT = 170.0  # of a map as high as the image
 _LEAST_HEIGHT = 5.0
@@ -163,7 +163,7 @@ def _columns(a: Architecture, input: ImageInput) -> Iterator[_Column]:
     yield _Column(pooled, None, [box(a.channels[-1], height)])
     features = a.channels[-1] * height * width
     yield _Column(
-        ("head", f"{whole(features)} inputs", plural(input.classes, "class", "classes")),
+        ("head", plural(features, "input"), plural(input.classes, "class", "classes")),
         shares["head"],
         [(10.0, 60.0)],
     )

@@ -8,7 +8,7 @@ import pandas as pd
 from nas.final import words as final_words
 from nas.final.records import FinalDesign, FinalRecord, Measured
 from nas.final.request import ALL
-from nas.numbers import percent, points, whole
+from nas.numbers import percent, plural, points, whole
 from nas.report import words
 from nas.report.markup import Column, section, table
 from nas.study.records import StudyRecord
@@ -94,10 +94,10 @@ def summary(record: FinalRecord) -> str:
     accuracy = record.exported.accuracy
     return (
         f"The design of {record.chosen.name} was chosen by mean validation accuracy over "
-        f"{final_words.seeds(record)} of {record.recipe['epochs']} epochs (recipe "
-        f"{record.recipe_name}, {record.precision}). Its exported network gets "
-        f"{percent(accuracy.value)} of {whole(record.test_images)} test images right (95% interval "
-        f"{final_words.interval(accuracy)})."
+        f"{final_words.seeds(record)} of {final_words.epochs(record)} "
+        f"(recipe {record.recipe_name}, {record.precision}). Its exported network gets "
+        f"{percent(accuracy.value)} of {plural(record.test_images, 'test image')} right (95% "
+        f"interval {final_words.interval(accuracy)})."
         + (" It was trained on the validation images, too." if record.on == ALL else "")
     )
 

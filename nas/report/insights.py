@@ -15,6 +15,8 @@ from nas.counting import count, layer_table
 from nas.final.records import Exported, FinalDesign, FinalRecord
 from nas.final.references import DATASET, LITERATURE, PUBLISHED
 from nas.final.statistics import wilson_interval
+from nas.final.words import epochs as epochs_in_words
+from nas.final.words import seeds as seeds_in_words
 from nas.report.drawing import parts
 from nas.report.tables import UNFINISHED, outcome_name, typed_frame
 from nas.study.importances import LETTERS, Importance, Importances, letter
@@ -79,7 +81,7 @@ def progress_table(study: StudyRecord) -> pd.DataFrame:
         best = max(best, trial.val_accuracy)
         last = {
             "number": trial.number,
-            "elapsed": _moment(trial.finished) - min(starts),
+            "elapsed": max(0.0, _moment(trial.finished) - min(starts)),  # clocks may be set back
             "worked": worked,
             "incumbent": best,
         }
@@ -329,8 +331,7 @@ def _published(study: StudyRecord) -> list[dict[str, object]]:
 
 
 def _measured(final: FinalRecord) -> list[dict[str, object]]:
-    seeds = "one seed" if len(final.seeds) == 1 else f"mean of {len(final.seeds)} seeds"
-    epochs = final.recipe.get("epochs", "?")
+    seeds = ("mean of " if len(final.seeds) > 1 else "") + seeds_in_words(final)
 
     def row(design: FinalDesign, name: str) -> dict[str, object] | None:
         if design.test is None:
@@ -343,7 +344,7 @@ def _measured(final: FinalRecord) -> list[dict[str, object]]:
             "accuracy": mean.value,
             "low": mean.low,
             "high": mean.high,
-            "source": f"recipe {final.recipe_name}, {epochs} epochs, {seeds}",
+            "source": f"recipe {final.recipe_name}, {epochs_in_words(final)}, {seeds}",
         }
 
     rows = [row(final.chosen, f"{final.chosen.name}, chosen")]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from nas.numbers import whole
+from nas.numbers import plural, whole
 from nas.runtime import signals
 
 MISSING = "–"  # noqa: RUF001  an en dash, as tables show what is not known
@@ -58,7 +58,7 @@ def table(
         ranked = "val_accuracy" in frame.columns
         note = (
             f'<p class="caption">The {"best" if ranked else "first"} {whole(MOST_ROWS)} of '
-            f"{whole(len(frame))} rows; nas report --csv FILE writes all trials.</p>"
+            f"{plural(len(frame), 'row')}; nas report --csv FILE writes all trials.</p>"
         )
         if ranked:
             ranking = frame["val_accuracy"].sort_values(ascending=False, kind="stable")

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from nas.final.records import FinalRecord, Mistake
+from nas.numbers import are, plural
 
 _SIDE = 96  # pixels, at most; larger pictures are made smaller
 _LARGEST_FILE = 20_000_000  # bytes
@@ -50,7 +51,8 @@ def pictures_of(final: FinalRecord, folder: Path | None) -> Pictures:
         return Pictures(nothing, "the folder of the exported model holds another final training")
     urls = tuple(_url(folder, mistake) for mistake in mistakes)
     missing = sum(url is None for url in urls)
-    why = f"{missing} of {len(urls)} pictures are not in the model's folder" if missing else None
+    images = plural(len(urls), "picture")
+    why = f"{missing} of {images} {are(missing)} not in the model's folder" if missing else None
     return Pictures(urls, why)
 
 

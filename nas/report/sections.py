@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from nas.final.records import FinalRecord
-from nas.numbers import millions, percent, percent_range, plural, whole
+from nas.numbers import are, millions, percent, percent_range, plural, whole
 from nas.report import charts, insights, words
 from nas.report.document import Plot
 from nas.report.drawing import draw
@@ -256,7 +256,7 @@ def design_section(study: StudyRecord, final: FinalRecord | None = None) -> str:
         '<div class="scroll" tabindex="0" role="region" aria-label="Picture, scrolls">'
         f"{picture}</div></figure><h3>Where its parameters and mult-adds sit</h3>"
         f"{table(shares, share_columns, caption='Stem, stages and head')}"
-        f"<details><summary>{whole(len(layers))} layers</summary>"
+        f"<details><summary>{plural(len(layers), 'layer')}</summary>"
         f"{table(layers, layer_columns, caption='Layers')}</details>",
     )
 
@@ -337,8 +337,8 @@ def _left_out(choices: pd.DataFrame, shown: pd.DataFrame) -> str:
     if len(shown) == len(choices):
         return ""
     return (
-        f"{whole(len(shown))} of {whole(len(choices))} designs are shown: the best "
-        f"{whole(_MOST_DESIGNS // 5)}, and every so many of the others."
+        f"{whole(len(shown))} of {plural(len(choices), 'design')} {are(len(shown))} shown: the "
+        f"best {whole(_MOST_DESIGNS // 5)}, and every so many of the others."
     )
 
 

@@ -6,7 +6,7 @@ from statistics import median
 
 from nas.architecture import Architecture
 from nas.final.statistics import Interval, difference_interval, wilson_interval
-from nas.numbers import millions, percent, plural, times, whole
+from nas.numbers import are, millions, percent, plural, times, whole
 from nas.report.tables import UNFINISHED, last_epoch
 from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 
@@ -14,7 +14,8 @@ _SIZES = {"parameters": "parameters", "mult_adds": "mult-adds"}
 
 
 def duration(seconds: float) -> str:
-    """A time span, to about two significant parts."""
+    """A time span, to about two significant parts; 0 where a clock was set back meanwhile."""
+    seconds = max(0.0, seconds)
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -62,16 +63,17 @@ def design_in_words(architecture: Architecture) -> str:
         if projected
         else "no projection shortcut (K has no effect)"
     )
-    stages = "1 stage" if a.stages == 1 else f"{a.stages} stages"
     text = (
-        f"{stages} (N) of {listed(a.blocks)} {'block' if set(a.blocks) == {1} else 'blocks'} (B) "
+        f"{plural(a.stages, 'stage')} (N) of {listed(a.blocks)} "
+        f"{'block' if set(a.blocks) == {1} else 'blocks'} (B) "
         f"with {listed(a.channels)} channels (C); "
         f"{_kernels(a.kernels)} kernels (F); {shortcuts}; average pool {a.pool}x{a.pool} (P)"
     )
     if a.strides != (1,) + (2,) * (a.stages - 1):
         text += f"; strides {listed(a.strides)}"
     if a.stem_channels != a.channels[0] or a.stem_bias:
-        text += f"; stem of {a.stem_channels} channels{' with bias' if a.stem_bias else ''}"
+        text += f"; stem of {plural(a.stem_channels, 'channel')}"
+        text += " with bias" if a.stem_bias else ""
     if not a.shortcut_norm:
         text += "; shortcuts without BN"
     return text
@@ -83,7 +85,7 @@ def asked(study: StudyRecord) -> str:
     limit = f"at most {whole(s.limits.max_parameters)} parameters"
     if s.limits.max_mult_adds is not None:
         limit += f" and {millions(s.limits.max_mult_adds)} mult-adds"
-    part = f"{whole(s.train_images)} training images" if s.subset == 1 else subset_in_words(study)
+    part = plural(s.train_images, "training image") if s.subset == 1 else subset_in_words(study)
     trained = {0: "none was", 1: "1 was"}.get(study.trained, f"{whole(study.trained)} were")
     return (
         f"The most accurate residual network for {s.dataset} with {limit}. Designs train for up to "
@@ -194,7 +196,7 @@ def caution(study: StudyRecord) -> str | None:
     if study.incumbent is None:
         return None
     tries = len(study.ranking)
-    images = f"the {whole(study.settings.validation_images)} validation images"
+    images = f"the {plural(study.settings.validation_images, 'validation image')}"
     chosen = (
         f"it is the best of {whole(tries)} designs on {images}, and choosing the best also "
         "chooses good luck, so it is optimistic; the interval does not correct for that choice"
@@ -306,8 +308,8 @@ def curves_shown(study: StudyRecord, shown: int) -> str:
     if shown == measured:
         return ""
     return (
-        f" Of {whole(measured)} curves {whole(shown)} are drawn: those of the best designs, and "
-        "others taken evenly over the search."
+        f" Of {plural(measured, 'curve')} {whole(shown)} {are(shown)} drawn: those of the best "
+        "designs, and others taken evenly over the search."
     )
 
 

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from nas.errors import RequestError
+from nas.values import choices
 
 
 class Precision(StrEnum):
@@ -24,4 +25,4 @@ def check_precision_name(name: str) -> None:
         RequestError: it is none.
     """
     if name not in PRECISIONS:
-        raise RequestError(f"--precision: expected one of {', '.join(PRECISIONS)}, got {name!r}")
+        raise RequestError(f"--precision: expected {choices(name, PRECISIONS)}")

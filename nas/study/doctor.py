@@ -1,25 +1,17 @@
-"""Whether a search could run here, and what is left in a study by workers that are gone."""
+"""Whether studies can be kept here, and what is left in one by workers that are gone."""
 
 import copy
-import importlib.metadata
-import platform
 import shutil
 import sqlite3
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy
-import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.data.catalogue import DATASETS, DataError
-from nas.data.download import lies_in
-from nas.data.sources import open_source
 from nas.files import left_unfinished, remove_unfinished
-from nas.runtime.devices import device_name, find_device, open_device
+from nas.numbers import plural
 from nas.study import ownership
 from nas.study.database import open_database
 from nas.study.disks import warning_for
@@ -29,81 +21,11 @@ from nas.study.outcomes import outcome_of
 from nas.study.presets import queue_again
 from nas.study.processes import is_alive
 from nas.study.records import DAMAGED, DIED, QUEUED_AGAIN, Outcome
-from nas.study.storage import (
-    PACKAGES,
-    first_line,
-    read_study,
-    read_trials,
-    storage_errors,
-)
+from nas.study.storage import read_study, read_trials, storage_errors
+from nas.study.surroundings import Finding
 from nas.study.trainer import checkpoint_name
 
-_OLDEST_PYTHON = (3, 11)
 _ROOM = 10**9  # bytes that should be free beside a study
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    good: bool
-    verdict: str  # one line: what is there, and what to do if it is not good
-
-
-def look_at_versions() -> Finding:
-    """Python and the packages that decide results."""
-    try:
-        found = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
-    except importlib.metadata.PackageNotFoundError as error:
-        return Finding("versions", False, f"{error.name} is missing; pip install nas again")
-    good = sys.version_info >= _OLDEST_PYTHON
-    needed = "" if good else "; needs Python 3.11 or later"
-    return Finding(
-        "versions", good, f"Python {platform.python_version()}, {', '.join(found)}{needed}"
-    )
-
-
-def look_at_devices() -> Finding:
-    """The GPUs, each tried with a small product; or the CPU."""
-    if not torch.cuda.is_available():
-        cpu = device_name(find_device("cpu"))
-        if shutil.which("nvidia-smi"):
-            return Finding(
-                "device",
-                False,
-                f"torch {torch.__version__} cannot use this machine's GPU and trains on {cpu}; "
-                "compare the driver's CUDA version (nvidia-smi) with torch's",
-            )
-        return Finding("device", True, f"no GPU; trains on {cpu}")
-    names = []
-    for i in range(torch.cuda.device_count()):
-        try:
-            device = open_device(f"cuda:{i}")
-            ones = torch.ones(16, 16, device=device)
-            works = bool(((ones @ ones) == 16).all())
-            free = torch.cuda.mem_get_info(device)[0]
-        except RuntimeError as error:
-            return Finding("device", False, f"cuda:{i} does not work: {first_line(error)}")
-        if not works:
-            return Finding("device", False, f"cuda:{i} computes wrong results; do not use it")
-        names.append(f"{device_name(device)} ({free / 2**30:.0f} GiB free)")
-    return Finding("device", True, ", ".join(names))
-
-
-def look_at_data(dataset: str, data_dir: Path) -> Finding:
-    """Whether a dataset can be had; reads no image and downloads nothing."""
-    name = "cifar10" if dataset == "auto" else dataset
-    if name == "digits":
-        return Finding("data", True, "the digits come with scikit-learn")
-    if name in DATASETS and not lies_in(name, data_dir):
-        otherwise = ", or takes the digits if that fails" if dataset == "auto" else ""
-        return Finding("data", True, f"{name} is not in {data_dir}; a search loads it{otherwise}")
-    try:
-        source = open_source(name, data_dir, split_seed=0)
-    except DataError as error:
-        return Finding("data", False, str(error))
-    return Finding("data", True, f"{source.name} in {data_dir}, {len(source.classes)} classes")
 
 
 def look_at_storage(location: StudyLocation) -> Finding:
@@ -165,7 +87,7 @@ def look_at_study(
         said = f"{study.doubts}; each counts as its state there says, a damaged one as failed"
         yield Finding("database", not damaged, said)
     running = sum(t.state is TrialState.RUNNING for t in trials) - len(orphans)
-    said = f"{study.trained} designs trained, {running} in training"
+    said = f"{plural(study.trained, 'design')} trained, {running} in training"
     if repair and orphans:
         with storage_errors(location):
             ended = _end(location, orphans)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from nas.counting import count
 from nas.space import Limits, SearchSpace
+from nas.values import did_you_mean
 
 ACCURACY = "val_accuracy"
 SIZES = ("parameters", "mult_adds")
@@ -28,7 +29,7 @@ def check_objectives(objectives: Sequence[str]) -> tuple[str, ...]:
     if found[:1] != (ACCURACY,) or len(found) > 2 or not set(found[1:]) <= set(SIZES):
         raise ValueError(
             f"expected {ACCURACY}, or {' or '.join(f'{ACCURACY},{size}' for size in SIZES)}, "
-            f"got {','.join(map(str, found))!r}"
+            f"got {','.join(map(str, found))!r}{did_you_mean(found[-1] if found else '', SIZES)}"
         )
     return found
 

@@ -33,7 +33,9 @@ class StudyLocation:
     storage: str | None = None  # a URL; None: the file is the study, and is called like it
 
     @classmethod
-    def at(cls, name: str, *, studies_dir: Path, storage: str | None = None) -> "StudyLocation":
+    def at(
+        cls, name: str, *, studies_dir: Path | str, storage: str | None = None
+    ) -> "StudyLocation":
         """The study's place: its own SQLite file in `studies_dir`, or the database of a URL.
 
         Raises:
@@ -53,7 +55,7 @@ class StudyLocation:
                 "--study: expected a name of letters, digits, '.', '_' and '-', such as "
                 f"my-study, got {name!r}"
             )
-        return cls(name, studies_dir / f"{name}.db")
+        return cls(name, Path(studies_dir) / f"{name}.db")
 
     @property
     def url(self) -> str:

@@ -1,9 +1,10 @@
 """What a search is asked to do, checked in milliseconds before anything heavy is imported."""
 
-import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from nas.architecture import PRESETS, Architecture, ImageInput
@@ -15,6 +16,22 @@ from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.study.fronts import ACCURACY, check_objectives
 from nas.study.location import StudyLocation, default_study_name
 from nas.training.tuning import check_names
+from nas.values import (
+    Check,
+    choices,
+    duration,
+    flag,
+    keep_plain,
+    names,
+    one_of,
+    or_none,
+    path,
+    real,
+    seed,
+    share,
+    text,
+    whole,
+)
 
 SAMPLERS = ("gp", "tpe", "random")
 PRUNERS = ("rungs", "median", "halving", "none")
@@ -24,6 +41,40 @@ DATA_DIR = Path("data")
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 GRACE = 60.0  # seconds without a sign of life after which a worker's trial is taken over
 _PRUNERS_OF_FRONTS = ("rungs", "none")
+
+
+def _space(name: str, value: object) -> Path | SearchSpace | None:
+    return value if value is None or isinstance(value, SearchSpace) else path(name, value)
+
+
+_CHECKS: Mapping[str, Check] = {
+    "max_parameters": whole,
+    "trials": whole,
+    "additional": flag,
+    "max_mult_adds": or_none(whole),
+    "dataset": partial(one_of, known=DATASET_NAMES),
+    "data_dir": path,
+    "study": or_none(text),
+    "storage": or_none(text),
+    "studies_dir": path,
+    "epochs": or_none(whole),
+    "subset": share,
+    "skip_broken": flag,
+    "drop_duplicates": flag,
+    "space": _space,
+    "objectives": names,
+    "sampler": partial(one_of, known=SAMPLERS),
+    "pruner": partial(one_of, known=PRUNERS),
+    "tune": names,
+    "enqueue": names,
+    "seed": seed,
+    "device": text,
+    "precision": text,
+    "timeout": or_none(duration),
+    "workers": whole,
+    "per_gpu": whole,
+    "grace": partial(real, least=5),  # SQLite's clock counts whole seconds
+}
 
 
 def check_device_name(name: str) -> None:
@@ -97,21 +148,7 @@ class SearchRequest:
     grace: float = GRACE  # seconds
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("max_parameters", 1),
-            ("trials", 1),
-            ("max_mult_adds", 1),
-            ("epochs", 1),
-            ("workers", 1),
-            ("per_gpu", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise RequestError(f"{name} must be a whole number from {least} on, got {value!r}")
-        for name in ("data_dir", "studies_dir", "space"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, SearchSpace):
-                object.__setattr__(self, name, Path(value))
+        keep_plain(self, _CHECKS)
         try:
             object.__setattr__(self, "tune", check_names(self.tune))
         except ValueError as error:
@@ -130,31 +167,11 @@ class SearchRequest:
                 f"--objectives: expected --pruner {' or '.join(_PRUNERS_OF_FRONTS)} with a front, "
                 f"since others judge small designs by large ones, got {self.pruner!r}"
             )
-        object.__setattr__(self, "enqueue", tuple(dict.fromkeys(self.enqueue)))
         for name in self.enqueue:
             if name not in PRESETS:
-                raise RequestError(
-                    f"--enqueue: expected some of {', '.join(PRESETS)}, got {name!r}"
-                )
+                raise RequestError(f"--enqueue: expected {choices(name, PRESETS)}")
         check_device_name(self.device)
         check_precision_name(self.precision)
-        if not 0 < self.subset <= 1:
-            raise RequestError(f"subset must be above 0 and at most 1, got {self.subset}")
-        if self.timeout is not None and not 0 < self.timeout < math.inf:
-            raise RequestError(f"timeout must be above 0 seconds, got {self.timeout}")
-        if not 5 <= self.grace < math.inf:  # SQLite's clock counts whole seconds
-            raise RequestError(f"grace must be at least 5 seconds, got {self.grace}")
-        if self.seed < 0:
-            raise RequestError(f"seed must be at least 0, got {self.seed}")
-        for name, known in (
-            ("dataset", DATASET_NAMES),
-            ("sampler", SAMPLERS),
-            ("pruner", PRUNERS),
-        ):
-            if getattr(self, name) not in known:
-                raise RequestError(
-                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
-                )
 
     @property
     def limits(self) -> Limits:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from nas.numbers import plural
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, open_device
 from nas.runtime.sharing import lock_of
@@ -30,7 +31,7 @@ from nas.study.storage import (
     study_record,
 )
 from nas.study.subject import subject_of
-from nas.study.team import posts_for
+from nas.study.team import check_is_no_import, posts_for
 from nas.study.trainer import make_checkpoints, make_trainer
 from nas.study.worker import Worker
 from nas.training.loop import task_of
@@ -77,12 +78,14 @@ def run_search(
         The study, whose `incumbent` is the best design within the limits.
 
     Raises:
-        RequestError: no design can be within the limits, or the space or device cannot be used.
+        RequestError: no design can be within the limits, or the space or device cannot be used; or
+            several workers need ``if __name__ == "__main__"`` in the program.
         DataError: the dataset cannot be had.
         StudyError: the study cannot be used, or was made with other settings.
         SearchFailed: training fails again and again, or the database does.
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the trial that ran is queued again.
     """
+    check_is_no_import()
     observer = observer or Observer()
     with signals.listening():
         if request.workers == 1:
@@ -252,7 +255,7 @@ def _search_with_crew(
                 location,
                 trials,
                 subject.dataset.test_images,
-                f"{device_name(device)}, {request.workers} workers",
+                f"{device_name(device)}, {plural(request.workers, 'worker')}",
                 str(begun.precision),
                 expected,
                 request.workers,

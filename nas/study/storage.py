@@ -1,6 +1,5 @@
 """Where studies lie: opening, creating and reading them, with errors a person can act on."""
 
-import importlib.metadata
 import math
 import platform
 import sqlite3
@@ -19,6 +18,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from nas import packages
 from nas.runtime import signals
 from nas.shapes import check_fields
 from nas.study.designs import architecture_of
@@ -37,9 +37,9 @@ from nas.study.records import (
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.study.test_log import readings_of
 from nas.training.tuning import REAL_VALUES
+from nas.values import did_you_mean
 
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
-PACKAGES = ("nas", "torch", "torchvision", "optuna", "sqlalchemy", "numpy")
 
 
 def begin_search(
@@ -195,8 +195,7 @@ def _opened(location: StudyLocation) -> Iterator[optuna.Study]:
 def _check_exists(location: StudyLocation) -> None:
     if location.path is not None and not location.path.is_file():
         raise NoStudy(
-            f"{location.path}: expected a study, got no such file; "
-            f"{_other_studies(location.path.parent)}"
+            f"{location.path}: expected a study, got no such file; {_other_studies(location.path)}"
         )
     location.check_is_study()
 
@@ -208,6 +207,7 @@ def _load(location: StudyLocation, storage: StudyStorage) -> optuna.Study:
         raise NoStudy(
             f"{location}: expected a study named {location.name!r}, "
             f"got {names or 'no study'}; name one with --study"
+            + did_you_mean(location.name, _names(storage))
         )
     return optuna.load_study(study_name=name, storage=storage)
 
@@ -450,14 +450,14 @@ def first_line(error: BaseException) -> str:
     ).splitlines()[0]
 
 
-def _other_studies(directory: Path) -> str:
-    names = sorted(path.stem for path in directory.glob("*.db")) if directory.is_dir() else []
+def _other_studies(path: Path) -> str:
+    folder = path.parent
+    names = sorted(other.stem for other in folder.glob("*.db")) if folder.is_dir() else []
     if names:
-        return f"studies there: {', '.join(names)}"
+        return f"studies there: {', '.join(names)}{did_you_mean(path.stem, names)}"
     return "run a search first"
 
 
 def versions() -> dict[str, str]:
     """Python's version and those of the packages that decide results."""
-    packages = {package: importlib.metadata.version(package) for package in PACKAGES}
-    return {"python": platform.python_version(), **packages}
+    return {"python": platform.python_version(), **packages.versions()}

@@ -28,6 +28,19 @@ _PATIENCE = 60.0  # seconds that workers have to end after a signal
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+_UNGUARDED = 70  # exit status of a worker whose program begins the same command again
+
+
+def check_is_no_import() -> None:
+    """Ends a worker in which a program's main module begins a command when it is imported.
+
+    A spawned process imports that module before it is told what to do. Its parent, which knows the
+    status, says what is wrong; a traceback of each worker would hide that.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(_UNGUARDED)
+
+
 @dataclass(frozen=True, slots=True)
 class Post:
     """Where one worker works."""
@@ -115,6 +128,7 @@ def run_team(
         listener: hears the workers.
 
     Raises:
+        RequestError: the program's main module begins the work again when a worker imports it.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, once the workers have ended.
     """
     with _started(work, tasks, posts) as workers:
@@ -160,6 +174,13 @@ def _follow(
                 code = process.exitcode
                 assert code is not None
                 signals.check()  # the worker may have had the same
+                if code == _UNGUARDED:
+                    raise RequestError(
+                        "expected a program that begins its work under "
+                        '`if __name__ == "__main__":`, which workers need, since each imports the '
+                        "program; got one that begins it on import; add that line, or take "
+                        "workers=1"
+                    ) from None
                 listener.ended(number, None if code in expected else _end_in_words(code))
             else:
                 listener.hear(number, *said)

@@ -127,7 +127,7 @@ def _read_before(readings: Sequence[TestReading], what_for: str = "") -> str:
 def _may_be_read_now(reading: TestReading) -> bool:
     """Whether the process that began it may still be at it; one of another machine for an hour."""
     age = datetime.now().astimezone() - datetime.fromisoformat(reading.began)
-    return is_alive(reading.worker) and (is_here(reading.worker) or age < _PATIENCE)
+    return is_alive(reading.worker) and (is_here(reading.worker) or abs(age) < _PATIENCE)
 
 
 def _write(study: optuna.Study, readings: Sequence[TestReading]) -> None:

@@ -1,14 +1,15 @@
 """Recipes as data: everything that decides a run besides the design, the images and the seed."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from types import MappingProxyType
 
 from nas.architecture import ImageInput
 from nas.runtime.precision import Precision
+from nas.values import Check, choices, flag, keep_plain, or_none, real, several, whole
 
 
 class Optimizer(StrEnum):
@@ -56,6 +57,25 @@ def _plain(value: object) -> object:
     return value.value if isinstance(value, StrEnum) else value
 
 
+_BELOW_1 = partial(real, least=0, below=1)
+_CHECKS: Mapping[str, Check] = {
+    "epochs": whole,
+    "batch_size": whole,
+    "lr": partial(real, above=0),
+    "momentum": _BELOW_1,
+    "weight_decay": partial(real, least=0),
+    "decay_all": flag,
+    "warmup": _BELOW_1,
+    "label_smoothing": _BELOW_1,
+    "crop_padding": whole,
+    "cutout_size": whole,
+    "mix_alpha": partial(real, above=0),
+    "ema": or_none(partial(real, above=0, below=1)),
+    "ema_at_end": flag,
+    "zero_last_gamma": flag,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
     """One recipe.
@@ -93,28 +113,18 @@ class TrainingConfig:
             ("precision", Precision),
         ):
             object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
-        object.__setattr__(self, "milestones", tuple(self.milestones))
-        object.__setattr__(
-            self, "augment", tuple(_member("augment", Augment, a) for a in self.augment)
-        )
+        keep_plain(self, _CHECKS)
+        augment = several("augment", self.augment, "names")
+        object.__setattr__(self, "augment", tuple(_member("augment", Augment, a) for a in augment))
+        milestones = several("milestones", self.milestones, "shares")
+        shares = tuple(real("milestones", milestone) for milestone in milestones)
+        object.__setattr__(self, "milestones", shares)
         checks: tuple[tuple[str, bool, str], ...] = (
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("lr", 0 < self.lr < math.inf, "above 0"),
-            ("momentum", 0 <= self.momentum < 1, "in 0..1, below 1"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),
-            ("warmup", 0 <= self.warmup < 1, "in 0..1, below 1"),
             (
                 "milestones",
-                all(0 < m < 1 for m in self.milestones)
-                and list(self.milestones) == sorted(self.milestones),
+                all(0 < m < 1 for m in shares) and list(shares) == sorted(shares),
                 "ascending, between 0 and 1",
             ),
-            ("label_smoothing", 0 <= self.label_smoothing < 1, "in 0..1, below 1"),
-            ("crop_padding", self.crop_padding >= 1, "at least 1"),
-            ("cutout_size", self.cutout_size >= 1, "at least 1"),
-            ("mix_alpha", 0 < self.mix_alpha < math.inf, "above 0"),
-            ("ema", self.ema is None or 0 < self.ema < 1, "between 0 and 1"),
             (
                 "momentum",
                 self.momentum > 0 or self.optimizer is not Optimizer.NESTEROV,
@@ -319,7 +329,7 @@ def _member(name: str, kind: type[StrEnum], value: object) -> StrEnum:
     try:
         return kind(str(value))
     except ValueError:
-        raise ValueError(f"{name} must be one of {', '.join(kind)}, got {value!r}") from None
+        raise ValueError(f"{name} must be {choices(value, kind)}") from None
 
 
 def _shown(value: object) -> object:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nas import values
 from nas.data.types import ImageDataset, Images
 from nas.model import ResNet
 from nas.runtime import signals
@@ -122,7 +123,7 @@ class Run:
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model
         self.config = config
-        self.seed = seed
+        self.seed = seed = values.seed("seed", seed)
         self.history: list[EpochResult] = []
         self._dataset = dataset
         self._device = device

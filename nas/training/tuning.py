@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from nas.architecture import Architecture
 from nas.training.config import Augment, Optimizer, Task, TrainingConfig
+from nas.values import choices
 
 TUNABLE = ("lr", "optimizer", "batch-size", "augment")
 """What may be tuned, as a person calls it."""
@@ -82,7 +83,7 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
     given = list(names)
     for name in given:
         if name not in TUNABLE:
-            raise ValueError(f"expected some of {', '.join(TUNABLE)}, got {name!r}")
+            raise ValueError(f"expected {choices(name, TUNABLE)}")
     return tuple(name for name in TUNABLE if name in given)
 
 

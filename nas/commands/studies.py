@@ -1,0 +1,87 @@
+"""`nas studies`: what lies in the folder of studies."""
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.commands import arguments
+from nas.commands.words import in_one_line, printable
+from nas.numbers import percent
+from nas.runtime import signals
+from nas.study.listing import ListedStudy, OtherFile, list_studies
+from nas.study.location import short_count
+
+SUMMARY = "list the studies of a folder"
+
+_STATES = {True: "finished", False: "unfinished", None: "-"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `nas studies`."""
+    arguments.add_studies_dir_option(parser)
+    arguments.add_json_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints a row per study; files that are none are named on stderr."""
+    studies: list[ListedStudy] = []
+    others: list[OtherFile] = []
+    for found in list_studies(options.studies_dir):
+        signals.check()
+        if isinstance(found, ListedStudy):
+            studies.append(found)
+        else:
+            others.append(found)
+            print("note:", in_one_line(f"{found.path}: {found.reason}"), file=sys.stderr)
+    if options.json:
+        print(json.dumps(_document(options.studies_dir, studies, others), indent=2))
+    elif studies:
+        print(_table(studies))
+    else:
+        where = shlex.quote(str(options.studies_dir))
+        print(printable(f"no studies in {where}; nas search begins one"))
+    return 0
+
+
+def _document(
+    folder: Path, studies: Sequence[ListedStudy], others: Sequence[OtherFile]
+) -> dict[str, object]:
+    return {
+        "studies_dir": str(folder),
+        "studies": [
+            {
+                **dataclasses.asdict(study),
+                "path": str(study.path),
+                "changed": study.changed.isoformat(timespec="seconds"),
+                "finished": study.finished,
+            }
+            for study in studies
+        ],
+        "others": [{"path": str(other.path), "reason": other.reason} for other in others],
+    }
+
+
+def _table(studies: Sequence[ListedStudy]) -> str:
+    rows = [("study", "dataset", "budget", "mult-adds", "designs", "best", "state", "changed")]
+    for study in studies:
+        limit = study.max_mult_adds
+        of = "" if study.asked is None else f" of {study.asked}"
+        rows.append(
+            (
+                printable(study.name),
+                printable(study.dataset),
+                short_count(study.max_parameters),
+                "-" if limit is None else short_count(limit),
+                f"{study.trained}{of}",
+                percent(study.best_val_accuracy),
+                _STATES[study.finished],
+                f"{study.changed:%Y-%m-%d %H:%M}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)

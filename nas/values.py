@@ -1,0 +1,185 @@
+"""Values as they are given, checked and made plain, with the same bounds in Python and in commands.
+
+NumPy's and torch's scalars are taken like Python's own numbers. What comes back is plain, so that
+JSON keeps it. A bool is no number.
+"""
+
+import operator
+import os
+from collections.abc import Callable, Iterable, Mapping, Set
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, SupportsFloat, SupportsIndex
+
+from nas.errors import RequestError
+
+Check = Callable[[str, Any], object]
+"""From a name and a value to the plain value."""
+
+LARGEST = 10**18  # of a whole number: beyond it is a slip of the finger
+
+
+def whole(name: str, value: object, least: int = 1, most: int = LARGEST) -> int:
+    """A whole number in `least..most`.
+
+    Raises:
+        RequestError: it is none; the message begins with the name.
+    """
+    if type(value) is int and least <= value <= most:
+        return value
+    try:
+        if _is_flag(value) or not isinstance(value, SupportsIndex):
+            raise TypeError
+        number = operator.index(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's, of a tensor of several
+        raise RequestError(
+            f"{name} must be a whole number of at least {least}, got {value!r}"
+        ) from error
+    if not least <= number <= most:
+        bound = f"least {least}" if number < least else f"most {most}"
+        raise RequestError(f"{name} must be a whole number of at {bound}, got {number}")
+    return number
+
+
+def real(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> float:
+    """A finite number within the bounds that are given.
+
+    Raises:
+        RequestError: it is none; the message begins with the name.
+    """
+    bounds = (("above", above), ("at least", least), ("below", below), ("at most", most))
+    words = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+    try:
+        if _is_flag(value) or not isinstance(value, SupportsFloat):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        expected = f"a number {words}".rstrip()
+        raise RequestError(f"{name} must be {expected}, got {value!r}") from error
+    if not (
+        abs(number) < float("inf")
+        and (above is None or number > above)
+        and (least is None or number >= least)
+        and (below is None or number < below)
+        and (most is None or number <= most)
+    ):
+        raise RequestError(f"{name} must be {words or 'a finite number'}, got {number}")
+    return number
+
+
+def seed(name: str, value: object) -> int:
+    """A whole number from 0 on. Raises as `whole`."""
+    return whole(name, value, 0)
+
+
+def share(name: str, value: object) -> float:
+    """A number above 0 and at most 1. Raises as `real`."""
+    return real(name, value, above=0, most=1)
+
+
+def duration(name: str, value: object) -> float:
+    """Seconds, above 0. Raises as `real`."""
+    return real(name, value, above=0)
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    if not _is_flag(value):
+        raise RequestError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def text(name: str, value: object) -> str:
+    """A text, without a type of its own.
+
+    Raises:
+        RequestError: it is none.
+    """
+    if not isinstance(value, str):
+        raise RequestError(f"{name} must be a text, got {value!r}")
+    return str(value)
+
+
+def path(name: str, value: object) -> Path:
+    """A path, also from a text.
+
+    Raises:
+        RequestError: it is none.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise RequestError(f"{name} must be a path, got {value!r}")
+    return Path(value)
+
+
+def several(name: str, values: object, of: str = "values") -> tuple[object, ...]:
+    """The members of a list, a tuple or an array; in a text or a mapping nobody meant its parts.
+
+    Raises:
+        RequestError: it is no list.
+    """
+    if isinstance(values, tuple | list):
+        return tuple(values)
+    if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
+        raise RequestError(f"{name} must be a list of {of}, got {values!r}")
+    return tuple(values)
+
+
+def names(name: str, values: object) -> tuple[str, ...]:
+    """Texts, each once, in their order.
+
+    Raises:
+        RequestError: it is no list of texts.
+    """
+    return tuple(dict.fromkeys(text(name, value) for value in several(name, values, "names")))
+
+
+def one_of(name: str, value: object, known: Iterable[str]) -> str:
+    """A text that is one of the known ones.
+
+    Raises:
+        RequestError: it is another; the message names those that are known, and a close one.
+    """
+    known = tuple(known)
+    if not isinstance(value, str) or value not in known:
+        raise RequestError(f"{name} must be {choices(value, known)}")
+    return str(value)
+
+
+def choices(value: object, known: Iterable[object]) -> str:
+    """What is expected and came, where a value is none of those that are known."""
+    words = tuple(map(str, known))
+    return f"one of {', '.join(words)}, got {value!r}{did_you_mean(value, words)}"
+
+
+def did_you_mean(value: object, known: Iterable[str]) -> str:
+    """The close one of the known words to add to a message; empty where none is close."""
+    found = get_close_matches(str(value), tuple(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def or_none(check: Check) -> Check:
+    """The check of a value that may also be None."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def keep_plain(record: object, checks: Mapping[str, Check]) -> None:
+    """Puts what the checks give back into the fields of a frozen dataclass that is being made."""
+    for name, check in checks.items():
+        object.__setattr__(record, name, check(name, getattr(record, name)))
+
+
+def _is_flag(value: object) -> bool:
+    """Whether it is a bool; those of NumPy and torch are known by their dtype."""
+    return "bool" in str(getattr(value, "dtype", type(value).__name__))

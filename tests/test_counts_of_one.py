@@ -1,0 +1,66 @@
+"""A count of one is followed by a singular, whatever prints it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nas.commands import main
+from nas.commands.words import duration
+from nas.data.decode import broken_in_words
+from nas.numbers import plural
+from nas.report.words import duration as duration_in_reports
+from tests.conftest import TINY_SPACE
+
+NOUNS = """
+    architecture channel curve design epoch file folder image input label layer model network
+    package picture proposal row run search seed stage study test trial worker parameter mult-add
+"""
+PLURALS = "|".join(["classes", *(plural(2, noun)[2:] for noun in NOUNS.split())])
+WRONG = re.compile(rf"(?<![\d.,x/-])1 (?:\w+ )?(?:{PLURALS})\b(?! of)")
+
+
+def test_the_pattern_finds_what_it_is_for() -> None:
+    for text in ("1 files", "in 1 epochs", "1 test images", "1 mult-adds", "1 classes"):
+        assert WRONG.search(text), text
+    for text in ("1 file", "11 files", "0.1 epochs", "1,001 images", "2.1 parameters", "1 epoch"):
+        assert not WRONG.search(text), text
+
+
+def test_commands_on_a_study_of_one_design(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(TINY_SPACE)
+    search = "search --budget 5M --dataset digits --epochs 1 --trials 1 --subset 0.2 --seed 1"
+    for line, status in (
+        (f"{search} --space tiny.toml", 0),
+        (f"{search} --space tiny.toml", 0),
+        ("studies", 0),
+        ("doctor --study digits-5M", 0),
+        ("train --study digits-5M --epochs 1", 0),
+        ("final --study digits-5M --top 1 --seeds 1 --epochs 1 --on train+validation", 0),
+        ("report --study digits-5M", 0),
+        ("count --blocks 1 --channels 1 --pool 8 --image 1x8x8 --classes 1 --budget 1", 1),
+        ("count --blocks 1 --channels 1 --pool 8 --image 1x8x8 --classes 1 --max-mult-adds 1", 1),
+    ):
+        assert main(line.split()) == status, capsys.readouterr().err
+        captured = capsys.readouterr()
+        assert not WRONG.findall(captured.out + captured.err), line
+    page = re.sub(r"(?s)<(style|script).*?</\1>", "", Path("reports/digits-5M.html").read_text())
+    assert not WRONG.findall(re.sub(r"<[^>]*>", " ", page))
+    card = Path("studies/digits-5M/final/README.md").read_text()
+    assert not WRONG.findall(card)
+
+
+def test_files_that_are_no_images() -> None:
+    one = broken_in_words(["a.png"], {0: "empty"})
+    assert one == "1 of 1 file that is no readable image: a.png (empty)"
+    two = broken_in_words(["a.png", "b.png"], {1: "empty"})
+    assert two == "1 of 2 files that are no readable images: b.png (empty)"
+
+
+@pytest.mark.parametrize("words", [duration, duration_in_reports])
+def test_no_duration_is_negative(words: object) -> None:
+    assert callable(words)
+    assert words(-3600.1) in ("0 s", "0.0 s")

@@ -213,18 +213,21 @@ def test_what_stdout_cannot_encode_is_written_as_python_would(env: dict[str, str
 
 @pytest.mark.slow
 def test_names_in_japanese_from_search_to_prediction() -> None:
-    env = ENCODINGS[0]
-    data = str(write("train", {CAT: 10, DOG: 10}))
+    write("train", {CAT: 10, DOG: 10})
     write("test", {CAT: 3, DOG: 3})
-    images = ("--dataset", "folder", "--data-dir", data)
-    printed(("search", "--budget", "5M", *images, *FAST, "--study", CAT), **env)
-    found = ("--study", CAT)
-    printed(("doctor", *found, "--data-dir", data), **env)
-    printed(("report", *found), **env)
-    printed(("train", *found, "--data-dir", data, "--out", DOG), **env)
-    printed(("final", *found, "--data-dir", data, *FINAL[3:]), **env)
-    output = printed(("predict", f"studies/{CAT}/final", data), **env)
-    assert r"\u732b" in output
+    data = ("--data-dir", "photos")
+    reports, study = ("--reports-dir", DOG), ("--study", "pets")
+    search = ("search", "--budget", "5M", "--dataset", "folder", *data, *FAST, *study, *reports)
+    commands = (
+        search,
+        ("doctor", *study, *data),
+        ("report", *study, *reports),
+        ("train", *study, *data, "--out", DOG),
+        ("final", *study, *data, *reports, *FINAL[3:5], "--epochs", "1", "--seeds", "1"),
+        ("predict", "studies/pets/final", "photos"),
+    )
+    told = [printed(words, **ENCODINGS[0]) for words in commands]
+    assert [index for index, text in enumerate(told) if r"\u72ac" in text] == [0, 2, 3, 4, 5]
 
 
 def test_a_name_that_is_no_text_is_shown_as_far_as_it_is() -> None:

@@ -517,6 +517,18 @@ def test_a_search_goes_on_after_a_trial_was_deleted(
     assert all(t["note"]["body"] for t in detail["trials"])
 
 
+def test_rows_that_are_missing_or_left_over_change_nothing() -> None:
+    before = study_of("v")
+    change(
+        f"DELETE FROM trial_params WHERE {SECOND} AND param_name = 'pool'",
+        "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (99, 'key', 'x')",
+        "INSERT INTO trial_params (trial_id, param_name, param_value) VALUES (5, 'pool', 4)",
+    )
+    assert study_of("v") == before
+    assert search("--study", "v", trials=5) == 0
+    assert study_of("v").trained == 5
+
+
 def test_a_running_trial_without_its_values_is_ended(capsys: Capture) -> None:
     change(
         f"UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE {SECOND}",

@@ -16,7 +16,7 @@ from nas.data.catalogue import DataError
 from nas.errors import RequestError
 from nas.export.spec import ModelError
 from nas.runtime import signals
-from nas.study.location import StudyError
+from nas.study.location import StudyError, StudyGone
 
 _COMMANDS = {
     "search": search,
@@ -90,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RequestError, StudyError, DataError, ModelError) as error:
         print("error:", in_one_line(error), file=sys.stderr)
         return 2
+    except StudyGone as error:
+        print("error:", in_one_line(error), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return signals.INTERRUPTED

@@ -16,7 +16,7 @@ from nas.errors import RequestError
 from nas.export.spec import ModelError
 from nas.packages import PackageError, importing, version
 from nas.runtime import signals
-from nas.study.location import StudyError
+from nas.study.location import StudyError, StudyGone
 from nas.values import choices, did_you_mean
 
 _COMMANDS = {
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for note in getattr(error, "__notes__", ()):  # such as each setting that differs
             print(in_one_line(note), file=sys.stderr)
         return 2
-    except PackageError as error:
+    except (PackageError, StudyGone) as error:
         print("error:", in_one_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:

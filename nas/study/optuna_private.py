@@ -89,7 +89,7 @@ def _loaded(text: str) -> Any:
         return Damaged(text)
 
 
-_DAMAGE = (LookupError, ValueError, TypeError, AssertionError)
+_DAMAGE = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 """What Optuna, SQLAlchemy or JSON raise at rows that none of them has written."""
 _FEW = 100  # trials whose rows are looked up one by one
 
@@ -196,9 +196,9 @@ def _of(study_id: int) -> Any:
 
 def _damaged(trial_id: int, number: object, error: Exception) -> FrozenTrial:
     """A trial whose rows cannot be read: one that failed, and says why."""
-    what = (str(error).splitlines() or [type(error).__name__])[0]
+    what = (str(error).splitlines() or ["a value that Optuna does not write"])[0]
     return FrozenTrial(
-        number=number if isinstance(number, int) else trial_id,
+        number=number if isinstance(number, int) else trial_id - 1,
         trial_id=trial_id,
         state=TrialState.FAIL,
         value=None,

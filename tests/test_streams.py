@@ -128,6 +128,17 @@ def test_other_commands_end_as_they_do_when_seen(words: tuple[str, ...], status:
     assert unseen(words, CLOSED) == status
 
 
+def test_no_more_is_predicted_than_somebody_reads() -> None:
+    write_model("cat", "dog")
+    many = Path("many")
+    many.mkdir()
+    for number in range(300):  # more than are read at once
+        (many / f"{number:03}.png").write_bytes(Path("photos/tiny.png").read_bytes())
+    (many / "last.png").write_text("no image")
+    assert unseen(("predict", "model", "many"), ">/dev/null") == 1
+    assert unseen(("predict", "model", "many"), "") == 0
+
+
 def test_errors_go_nowhere_where_stderr_is_closed() -> None:
     assert unseen(("count", "--preset", "none"), ">out 2>&-") == 2
     assert unseen((*COUNT, "--nonsense"), ">>out 2>&-") == 2

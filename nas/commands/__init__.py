@@ -4,6 +4,7 @@ Nothing heavy is imported before a command needs it, so that help and `count` an
 """
 
 import argparse
+import itertools
 import os
 import shlex
 import sys
@@ -149,7 +150,9 @@ def _check_options(command: argparse.ArgumentParser, arguments: Sequence[str]) -
         if argument == "--":
             return
         if name.startswith("--") and name not in options:
-            command.error(f"unknown: {shlex.join(arguments[i:])}{did_you_mean(name, options)}")
+            values = itertools.takewhile(lambda word: word[:1] != "-", arguments[i + 1 :])
+            unknown = shlex.join([argument, *values])  # no more: others may hold a password
+            command.error(f"unknown: {unknown}{did_you_mean(name, options)}")
 
 
 def _drop_output() -> None:

@@ -48,6 +48,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {in_one_line(message)}; see {self.prog} --help\n")
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"nas {version()}")
+        parser.exit()
+
+
 class _HelpFormatter(argparse.HelpFormatter):
     """Adds the default to an option's help where there is one to tell."""
 
@@ -68,7 +76,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argume
         prog="nas",
         description="Finds the most accurate residual network that fits a parameter budget.",
     )
-    parser.add_argument("--version", action="version", version=f"nas {version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and end")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in _COMMANDS.items():
         summary = module.SUMMARY

@@ -129,7 +129,9 @@ def faults(study: StudyRecord, trials: int, ends: list[int], watch: Watch) -> li
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--processes", type=int, default=16)
     parser.add_argument("--each", type=int, default=20, help="trials asked for per process")
     parser.add_argument("--storage", help="a database server instead of SQLite")

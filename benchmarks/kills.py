@@ -113,7 +113,9 @@ def faults(request: SearchRequest, study: StudyRecord, ends: list[int], killed: 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stop", action="store_true", help="stop and revive instead of killing")

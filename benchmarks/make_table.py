@@ -149,7 +149,9 @@ def versions() -> dict[str, str]:
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--budget", type=float, default=5e6, help="most parameters of a design")

@@ -224,7 +224,7 @@ def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1_000], metavar="N")
     parser.add_argument("--more", type=int, default=30, metavar="N", help="trials measured")

@@ -168,7 +168,9 @@ def read_curves(path: Path, score: str) -> NDArray[np.float64]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--curves", type=Path, required=True, metavar="FILE.csv")
     parser.add_argument("--score", choices=SCORES, nargs="+", default=["judged"])
     parser.add_argument("--pruners", nargs="+", metavar="NAME", help="of the table (default: all)")

@@ -65,7 +65,7 @@ def measure(location: StudyLocation, reports: Path) -> tuple[float, float, float
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     parser.add_argument("--trials", type=int, nargs="+", default=list(GOALS), metavar="N")
     parser.add_argument("--epochs", type=int, default=20, metavar="N", help="of every trial")

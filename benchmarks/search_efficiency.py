@@ -192,7 +192,7 @@ def missed(
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Regret of search methods on a table of real trainings."
+        allow_abbrev=False, description="Regret of search methods on a table of real trainings."
     )
     parser.add_argument("--table", type=Path, required=True, metavar="FILE.csv")
     parser.add_argument(

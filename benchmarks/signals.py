@@ -252,7 +252,9 @@ def measure(
 
 def main(argv: Sequence[str] | None = None) -> int:
     names = [case.name for case in CASES]
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="of each case")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments")
     parser.add_argument("--case", choices=names, help="one alone (default: all)")

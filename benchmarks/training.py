@@ -467,7 +467,9 @@ def cifar10(data_dir: Path, device: torch.device) -> ImageDataset:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Images per second of three training loops.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description="Images per second of three training loops."
+    )
     parser.add_argument(
         "--presets",
         nargs="+",

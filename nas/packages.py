@@ -4,7 +4,6 @@ Needs the standard library alone, since any of the others may be the broken one.
 """
 
 import importlib
-import importlib.metadata
 import re
 import sys
 import tomllib
@@ -64,12 +63,14 @@ def versions() -> dict[str, str]:
 
 def requirements() -> list[Requirement]:
     """What nas needs, as it is declared; the packages of its extras last."""
+    from importlib import metadata  # slow to load, and not needed where all is well
+
     project = _project()
     if project:
         needed = project["dependencies"]
         optional = [r for extra in project["optional-dependencies"].values() for r in extra]
     else:
-        declared = (importlib.metadata.requires("nas") if installed("nas") else None) or []
+        declared = (metadata.requires("nas") if installed("nas") else None) or []
         optional = [r for r in declared if "extra ==" in r]
         needed = [r for r in declared if r not in optional]
     return [*_parsed(needed, optional=False), *_parsed(optional, optional=True)]
@@ -77,9 +78,11 @@ def requirements() -> list[Requirement]:
 
 def installed(name: str) -> str | None:
     """The version of a package; None if it is not there."""
+    from importlib import metadata
+
     try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
         return None
 
 

@@ -7,7 +7,6 @@ JSON keeps it. A bool is no number.
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Set
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -165,6 +164,8 @@ def choices(value: object, known: Iterable[object]) -> str:
 
 def did_you_mean(value: object, known: Iterable[str]) -> str:
     """The close one of the known words to add to a message; empty where none is close."""
+    from difflib import get_close_matches  # which a command without a slip need not load
+
     found = get_close_matches(str(value), tuple(known), n=1)
     return f"; did you mean {found[0]}?" if found else ""
 

@@ -119,7 +119,7 @@ def test_json_is_one_document_that_adds_up(capsys: Capture, name: str) -> None:
         ("5e6", 0, "fits: 4,977,226 of 5,000,000 parameters (99.5%)"),
         ("4977226", 0, "fits: 4,977,226 of 4,977,226 parameters (100.0%)"),
         ("4977225", 1, "over: 4,977,226 of 4,977,225 parameters (100.0%)"),
-        ("1", 1, "over: 4,977,226 of 1 parameters"),
+        ("1", 1, "over: 4,977,226 of 1 parameter "),
     ],
 )
 def test_budget_gives_a_verdict(capsys: Capture, budget: str, status: int, verdict: str) -> None:

@@ -1,14 +1,18 @@
 """A count of one is followed by a singular, whatever prints it."""
 
+import dataclasses
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+import nas
 from nas.commands import main
 from nas.commands.words import duration
 from nas.data.decode import broken_in_words
 from nas.numbers import plural
+from nas.report.insights import progress_table
 from nas.report.words import duration as duration_in_reports
 from tests.conftest import TINY_SPACE
 
@@ -64,3 +68,13 @@ def test_files_that_are_no_images() -> None:
 def test_no_duration_is_negative(words: object) -> None:
     assert callable(words)
     assert words(-3600.1) in ("0 s", "0.0 s")
+
+
+def test_a_clock_that_was_set_back_makes_no_time_negative() -> None:
+    example = Path(nas.__file__).parent.parent / "studies"
+    study = nas.read_study(nas.StudyLocation.at("digits-example", studies_dir=example))
+    trial = study.ranking[0]
+    assert trial.started is not None
+    early = trial.started - timedelta(seconds=3600.1)
+    alone = dataclasses.replace(study, trials=(dataclasses.replace(trial, finished=early),))
+    assert progress_table(alone)["elapsed"].tolist() == [0.0]

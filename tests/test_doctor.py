@@ -16,6 +16,8 @@ from nas.study.storage import read_study
 from tests.conftest import RequestOf
 from tests.test_recovery import abandon_all, small_disk
 
+FOUND = ["versions", "packages", "extras", "device", "data", "storage"]
+
 
 def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
     """The exit status, and by name a finding's mark and verdict."""
@@ -32,7 +34,7 @@ def test_a_place_where_all_is_well(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, found = doctor(capsys, "--dataset", "digits")
-    assert (status, list(found)) == (0, ["versions", "device", "data", "storage"])
+    assert (status, list(found)) == (0, FOUND)
     assert "torch" in found["versions"]
     assert "studies can be written" in found["storage"]
     assert list(tmp_path.iterdir()) == []

@@ -159,7 +159,7 @@ def test_a_budget_that_is_no_count_is_refused(
         (["--storage", "nonsense"], "--storage: expected a database URL"),
         (["--storage", "nosuch://x/y"], "--storage: expected a database URL"),
         (["--space", "missing.toml"], "--space: expected a TOML file, got missing.toml"),
-        (["--trail", "8"], "unknown: --trail 8; see nas search --help"),
+        (["--trail", "8"], "unknown: --trail 8; did you mean --trials?; see nas search --help"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -443,3 +443,46 @@ def test_the_module_and_the_script_are_the_same_command(command: str) -> None:
     for program in ([script, command], [sys.executable, "-m", f"nas.{command}"]):
         done = subprocess.run([*program, "--help"], text=True, capture_output=True, check=True)
         assert done.stdout.startswith(f"usage: nas {command} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serch", "--budget", "5M"], "got 'serch'; did you mean search?"),
+        (["search", "--budgt", "5M"], "unknown: --budgt 5M; did you mean --budget?"),
+        (
+            ["search", "--budget", "5M", "--time", "20"],
+            "unknown: --time 20; did you mean --timeout?",
+        ),
+        (["search", "--budget", "5M", "--trial=2"], "unknown: --trial=2; did you mean --trials?"),
+        (["search", "--budget", "5M", "--dataset", "cifar"], "'cifar'; did you mean cifar10?"),
+        (["search", "--budget", "5M", "--enqueue", "resnet21"], "did you mean resnet20?"),
+        (["count", "--preset", "resnet-18"], "'resnet-18'; did you mean resnet18?"),
+        (["count", "--chanels", "8"], "unknown: --chanels 8; did you mean --channels?"),
+        (["train", "--preset", "resnet20", "--recipe", "fst"], "got 'fst'; did you mean fast?"),
+        (["final", "--study", "some", "--seed", "3"], "unknown: --seed 3; did you mean --seeds?"),
+        (["predict", "model", "a.png", "--tpo", "3"], "unknown: --tpo 3; did you mean --top?"),
+        (["report", "--stduy", "some"], "unknown: --stduy some; did you mean --study?"),
+        (["dashboard", "--study", "some", "--no-brows"], "did you mean --no-browser?"),
+        (["doctor", "--repare"], "unknown: --repare; did you mean --repair?"),
+        (["studies", "--studies", "x"], "unknown: --studies x; did you mean --studies-dir?"),
+    ],
+)
+def test_a_slip_of_the_finger_is_answered_with_what_was_meant(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert said in error_of(capsys, main(arguments))
+
+
+def test_a_study_that_is_called_otherwise_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("studies").mkdir()
+    for name in ("digits-5M", "flowers"):
+        Path(f"studies/{name}.db").touch()
+    said = error_of(capsys, main(["report", "--study", "digits-50M"]))
+    assert "studies there: digits-5M, flowers; did you mean digits-5M?" in said
+
+
+def test_what_follows_an_unknown_option_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "postgresql+psycopg://someone:hush4711@127.0.0.1:9/none"
+    said = error_of(capsys, main(["search", "--budgt", "5M", "--storage", url]))
+    assert "hush4711" not in said

@@ -134,7 +134,7 @@ def test_trains_a_design_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
         (["--lr", "fast"], "--lr: expected a number"),
         (["--augment", "mixup,blur"], "got 'blur'"),
         (["--augment", "mixup,cutmix"], "one of mixup and cutmix"),
-        (["--ema", "2"], "ema must be between 0 and 1"),
+        (["--ema", "2"], "ema must be above 0 and below 1"),
         (["--recipe", "secret"], "'secret'"),
         (["--optimizer", "lion"], "'lion'"),
         (["--preset", "resnet20"], "expected --preset or the fields of a design"),

@@ -4,6 +4,7 @@ Nothing heavy is imported before a command needs it, so that help and `count` an
 """
 
 import argparse
+import itertools
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {in_one_line(message)}; see {self.prog} --help\n")
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"nas {version()}")
+        parser.exit()
+
+
 class _HelpFormatter(argparse.HelpFormatter):
     """Adds the default to an option's help where there is one to tell."""
 
@@ -66,7 +75,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argume
         prog="nas",
         description="Finds the most accurate residual network that fits a parameter budget.",
     )
-    parser.add_argument("--version", action="version", version=f"nas {version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and end")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in _COMMANDS.items():
         summary = module.SUMMARY
@@ -145,4 +154,6 @@ def _check_options(command: argparse.ArgumentParser, arguments: Sequence[str]) -
         if argument == "--":
             return
         if name.startswith("--") and name not in options:
-            command.error(f"unknown: {shlex.join(arguments[i:])}{did_you_mean(name, options)}")
+            values = itertools.takewhile(lambda word: word[:1] != "-", arguments[i + 1 :])
+            unknown = shlex.join([argument, *values])  # no more: others may hold a password
+            command.error(f"unknown: {unknown}{did_you_mean(name, options)}")

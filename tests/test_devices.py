@@ -21,6 +21,7 @@ from nas.final.final import FinalFailed, FinalObserver, run_final
 from nas.final.request import FinalRequest
 from nas.final.runs import RunObserver
 from nas.runtime.devices import find_device, is_out_of_memory, open_device
+from nas.study.crew import _Task as _SearchTask
 from nas.study.location import StudyLocation
 from nas.study.plan import SearchFailed
 from nas.study.request import SearchRequest
@@ -144,9 +145,9 @@ def test_a_final_training_tells_torch_the_index(
     assert index_of(lambda: run_final(same)) == 1
 
 
-def search_on_one_gpu(request: SearchRequest, say: Say) -> None:
+def search_on_one_gpu(task: _SearchTask, say: Say) -> None:
     """In a worker's process: searches until torch is told a GPU, and says which."""
-    _say_index(lambda: search_alone(request, Observer()), say)
+    _say_index(lambda: search_alone(task.request, Observer()), say)
 
 
 def train_on_one_gpu(task: _Task, say: Say) -> None:

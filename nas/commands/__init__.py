@@ -148,7 +148,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _check_options(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-    options = command._option_string_actions
+    options = {name for action in command._actions for name in action.option_strings}
     for i, argument in enumerate(arguments):
         name = argument.partition("=")[0]
         if argument == "--":

@@ -300,7 +300,7 @@ def test_bfloat16_without_instructions_is_refused_in_one_line(
     assert "--precision: expected one of auto, float32, bfloat16, got 'float16'" in said
     assert all(name in said for name in (AUTO, *Precision))
     for request in (request_of, FinalRequest):
-        with pytest.raises(RequestError, match=r"one of auto, float32, bfloat16, got 'float16'$"):
+        with pytest.raises(RequestError, match=r"one of auto, float32, bfloat16, got 'float16'; did you mean bfloat16"):
             request(study="x", precision="float16")
 
 
@@ -333,7 +333,7 @@ def test_a_run_goes_on_in_its_precision_only(
 ) -> None:
     train = [*TRAIN, *SHORT, "--out", "run"]
     assert main([*train, "--precision", first]) == 0
-    assert f"1 epochs in {first} on cpu" in capsys.readouterr().err
+    assert f"1 epoch in {first} on cpu" in capsys.readouterr().err
     said = error_of(capsys, *train, "--precision", then, "--resume")
     assert f"precision {first} before, {then} now" in said
 

@@ -448,7 +448,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     write_class(tmp_path / "two", 3)
     (tmp_path / "two/readme.txt").write_text("no image")
     (note,) = [n for n in load_dataset("folder", tmp_path).notes if "ignored" in n]
-    assert "1 files" in note
+    assert "1 file in" in note
     assert ".txt" in note
     (tmp_path / "file").write_text("")
     assert "got the file" in error_of("folder", tmp_path / "file")

@@ -218,5 +218,5 @@ def test_presets_that_cannot_be_trained_are_refused_at_the_start(
 def test_an_unknown_preset_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "--budget", "5M", "--enqueue", "resnet20", "resnet99"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: --enqueue: expected some of resnet18, resnet10, ")
+    assert line.startswith("error: --enqueue: expected one of resnet18, resnet10, ")
     assert line.endswith("got 'resnet99'")

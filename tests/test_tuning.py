@@ -64,7 +64,7 @@ def test_every_value_of_every_choice_is_a_recipe_of_its_own(recipe: str, task: T
 
 def test_names_are_known_and_in_one_order() -> None:
     assert check_names(["augment", "lr", "lr"]) == ("lr", "augment")
-    with pytest.raises(ValueError, match=r"expected some of lr, optimizer.*got 'lx'"):
+    with pytest.raises(ValueError, match=r"expected one of lr, optimizer.*got 'lx'"):
         check_names(["lx"])
     with pytest.raises(ValueError, match="got 'rate'"):
         tuned(fast(CIFAR), {"rate": 1}, CIFAR)
@@ -212,7 +212,7 @@ def test_the_option(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tiny_space.parent)
-    with pytest.raises(RequestError, match="--tune: expected some of"):
+    with pytest.raises(RequestError, match="--tune: expected one of"):
         request_of(tune=("batch_size",))
     plain = ["search", "--budget", "5M", "--dataset", "digits"]
     assert main([*plain, "--tune", "lr,,augment"]) == 2

@@ -56,6 +56,7 @@ def load_dataset(
 
     Raises:
         DataError: the dataset is not there, cannot be downloaded or cannot be used.
+        PackageError: a package that reads it cannot be imported.
     """
     try:
         subset, split_seed = values.share("subset", subset), values.seed("split_seed", split_seed)

@@ -390,7 +390,7 @@ class TestTestedNetwork:
             assert "true cat, predicted dog at 97%" in page
         (folder / "mistakes" / "0.png").write_bytes(b"no picture")
         assert self.images(final_record(), folder) == []
-        assert "1 of 1 pictures are not" in render(read_record(final_record()), folder)
+        assert "1 of 1 picture is not" in render(read_record(final_record()), folder)
 
     def test_pictures_of_another_final_training_are_not_shown(self, folder: Path) -> None:
         later = final_record(read="2026-11-02T10:00:00+00:00")

@@ -209,7 +209,7 @@ def test_no_error_prints_the_password_of_a_url(
         ("channels = []", "channels must have at least one choice"),
         ("channels = {low = 64, high = 16}", "empty range"),
         ("channels = {low = 1, high = 1000000000}", "at most 10,000 choices"),
-        ("blocks = [1, 2000]", "blocks must be at most 1000"),
+        ("blocks = [1, 2000]", "blocks must be a whole number of at most 1000"),
         ("stages = 2\npool = 8", "pool must have a choice in 1..4"),
         ("stages = 2\nblocks = [[1], [2], [3]]", "one list per stage"),
         ("stages = ", "expected a TOML file"),

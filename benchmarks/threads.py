@@ -1,4 +1,4 @@
-"""How threads wait: asleep (OMP_WAIT_POLICY=passive, as commands set it) or busy (OpenMP's default).
+"""How threads wait: asleep (OMP_WAIT_POLICY=passive, as in commands), or busy as OpenMP has it.
 
 Each round trains two small networks on random images in a process of its own, once with each
 policy, alone and then beside busy loops, one for each core. Threads that wait busily for one that
@@ -51,11 +51,12 @@ print(batch * steps / (time.perf_counter() - begun))
 """
 
 
-def speed(network: str, policy: str) -> float:
+def speed(network: str, *, asleep: bool) -> float:
     """Images per second."""
+    policy = {"OMP_WAIT_POLICY": "passive"} if asleep else {}
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, repr(NETWORKS[network])],
-        env={**os.environ, "OMP_WAIT_POLICY": policy},
+        env={k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | policy,
         text=True,
         stdout=subprocess.PIPE,
         check=True,
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for network in NETWORKS:
             with busy_loops(beside):
                 pairs = [
-                    (speed(network, "passive"), speed(network, "active"))
+                    (speed(network, asleep=True), speed(network, asleep=False))
                     for _ in range(options.rounds)
                 ]
             asleep, busy = (median(values) for values in zip(*pairs, strict=True))

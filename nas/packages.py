@@ -19,7 +19,12 @@ from typing import Any
 _PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"  # of a checkout
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^]]*\])?\s*\(?([^;)]*)\)?(?:.*\bextra\b.*)?")
 _BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
-_MODULES = {"pillow": "PIL", "scikit-learn": "sklearn"}  # others are imported under their names
+_MODULES = {  # what is imported of them, where it is not the whole package under its name
+    "pillow": "PIL.Image",
+    "plotly": "plotly.graph_objects",
+    "scikit-learn": "sklearn.datasets",
+    "scipy": "scipy.optimize",
+}
 _DECISIVE = ("torch", "torchvision", "optuna", "sqlalchemy", "numpy")
 _OWN = ("nas", "__main__", "")
 
@@ -96,7 +101,7 @@ def flaw(requirement: Requirement) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             importlib.import_module(requirement.module)
-    except Exception as error:  # importing runs its code, which may raise anything
+    except (Exception, SystemExit) as error:  # importing runs its code, which may raise anything
         return broken_package(error) or _line(requirement, _came(error))
     return None
 
@@ -111,7 +116,7 @@ def broken_package(error: BaseException) -> str | None:
         return None
     missing = ((error.name if isinstance(error, ImportError) else "") or "").partition(".")[0]
     foreign = [module for module in _imported(error.__traceback__) if module not in _OWN]
-    known = {requirement.module: requirement for requirement in requirements()}
+    known = {requirement.module.partition(".")[0]: requirement for requirement in requirements()}
     needed = [module for module in (*foreign, missing) if module in known]
     # The innermost package that nas needs is broken, or something that it brings along.
     package = needed[-1] if needed else [*foreign, missing][0]
@@ -135,7 +140,7 @@ def importing() -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if (broken := broken_package(error)) is None:
             raise
         raise PackageError(broken) from error

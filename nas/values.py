@@ -112,14 +112,17 @@ def text(name: str, value: object) -> str:
 
 
 def path(name: str, value: object) -> Path:
-    """A path, also from a text.
+    """A path, also from a text; with the home folder in the place of ``~``.
 
     Raises:
         RequestError: it is none.
     """
     if not isinstance(value, str | os.PathLike):
         raise RequestError(f"{name} must be a path, got {value!r}")
-    return Path(value)
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise RequestError(f"{name} must be a path, got {str(value)!r}: {error}") from error
 
 
 def several(name: str, values: object, of: str = "values") -> tuple[object, ...]:

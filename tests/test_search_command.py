@@ -465,6 +465,14 @@ def test_the_module_and_the_script_are_the_same_command(command: str) -> None:
         (["report", "--stduy", "some"], "unknown: --stduy some; did you mean --study?"),
         (["dashboard", "--study", "some", "--no-brows"], "did you mean --no-browser?"),
         (["doctor", "--repare"], "unknown: --repare; did you mean --repair?"),
+        (
+            ["report", "--storge=postgresql://me:hush@host/db"],
+            "'--storge=postgresql://me:***@host/db'; did you",
+        ),
+        (
+            ["report", "--storge", "postgresql://me:hush@host/db"],
+            "--storge 'postgresql://me:***@host/db'; did",
+        ),
         (["studies", "--studies", "x"], "unknown: --studies x; did you mean --studies-dir?"),
     ],
 )

@@ -16,6 +16,7 @@ from nas.commands import main
 from nas.final.final import FinalFailed, FinalObserver, run_final
 from nas.final.request import FinalRequest
 from nas.study.database import open_database
+from nas.study.listing import ListedStudy, list_studies
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, StudyRecord
 from nas.study.request import SearchRequest
@@ -60,7 +61,7 @@ def folder(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path
 
 
-def search(*options: str, trials: int) -> int:
+def search(*options: str, trials: int | str) -> int:
     return main(["search", *FAST, "--trials", str(trials), *options])
 
 
@@ -350,6 +351,8 @@ def test_a_url_is_read_as_sqlalchemy_reads_it(capsys: Capture, url: str) -> None
         "sqlite:///file:st/f.db?uri=true",
         "sqlite:///file:st/f.db?mode=memory&cache=shared&uri=true",
         "sqlite:///st/f.db?timeout=5",
+        "sqlite:///st/f?g.db",
+        "sqlite:///~/st/f.db",
         "sqlite://st/f.db",
         "sqlite+aiosqlite:///st/f.db",
         "sqlite+nodriver:///st/f.db",
@@ -459,7 +462,7 @@ def test_a_row_that_was_changed_takes_nothing_but_its_trial(
     assert search("--study", "v", trials=5) == 0
     assert "NOTE: study v, trial 1: " in capsys.readouterr().err
     study = study_of("v")
-    assert study.trained == (4 if kind == "wrong type" else 5)
+    assert study.trained == 5
     assert [t for t in study.trials[:4] if t.number != 1] == others
 
 
@@ -497,19 +500,19 @@ def test_a_trial_that_was_set_back_is_trained_again(state: str) -> None:
     assert (study.trained, len(study.trials), study.doubts) == (4, 4, None)
 
 
-@pytest.mark.parametrize("number", [3, 1, 0])
-def test_a_search_goes_on_after_a_trial_was_deleted(
-    capsys: Capture, tmp_path: Path, number: int
+@pytest.mark.parametrize("numbers", [(3,), (1,), (0,), (0, 1)], ids=str)
+def test_a_search_goes_on_after_trials_were_deleted(
+    capsys: Capture, tmp_path: Path, numbers: tuple[int, ...]
 ) -> None:
-    change(f"DELETE FROM trials WHERE number = {number}")
-    left = [t for t in range(4) if t != number]
+    change(*(f"DELETE FROM trials WHERE number = {number}" for number in numbers))
+    left = [t for t in range(4) if t not in numbers]
     assert [t.number for t in study_of("v").trials] == left
     assert search("--study", "v", trials=5) == 0
     study = study_of("v")
     assert study.trained == 5
-    numbers = [t.number for t in study.trials]
-    assert numbers == sorted(set(numbers))
-    assert numbers[:3] == left
+    found = [t.number for t in study.trials]
+    assert found == sorted(set(found))
+    assert found[: len(left)] == left
     assert main(["doctor", "--dataset", "digits", "--study", "v"]) == 0
     with served(StudyLocation.at("v", studies_dir=Path("studies")), tmp_path) as dashboard:
         detail = dashboard.detail()
@@ -517,6 +520,33 @@ def test_a_search_goes_on_after_a_trial_was_deleted(
     assert study.incumbent is not None
     assert best["number"] == study.incumbent.number
     assert all(t["note"]["body"] for t in detail["trials"])
+
+
+def test_a_trial_of_another_version_counts_alike_for_all() -> None:
+    attribute = f"{SECOND} AND key = 'parameters'"
+    change(f"UPDATE trial_user_attributes SET value_json = '\"x\"' WHERE {attribute}")
+    before = study_of("v").trained
+    assert search("--study", "v", trials="+1") == 0
+    assert study_of("v").trained == before + 1
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "UPDATE trials SET state = 'FAIL' WHERE number = 1",
+        "UPDATE trials SET state = 'PRUNED' WHERE number = 1",
+        f"UPDATE trial_user_attributes SET value_json = '\"t' WHERE {SECOND} AND key = 'outcome'",
+        f"UPDATE trial_values SET value = 'many' WHERE {SECOND}",
+    ],
+)
+def test_the_list_of_studies_counts_as_the_study_does(row: str) -> None:
+    change(row)
+    (listed,) = list_studies(Path("studies"))
+    study = study_of("v")
+    assert isinstance(listed, ListedStudy)
+    assert study.incumbent is not None
+    assert listed.trained == study.trained
+    assert listed.best_val_accuracy == study.incumbent.val_accuracy
 
 
 def test_rows_that_are_missing_or_left_over_change_nothing() -> None:

@@ -17,7 +17,7 @@ from nas.errors import RequestError
 from nas.export.spec import ModelError
 from nas.packages import PackageError, importing, version
 from nas.runtime import signals
-from nas.study.location import StudyError, StudyGone
+from nas.study.location import StudyError, StudyGone, without_secrets
 from nas.values import choices, did_you_mean
 
 _COMMANDS = {
@@ -155,5 +155,14 @@ def _check_options(command: argparse.ArgumentParser, arguments: Sequence[str]) -
             return
         if name.startswith("--") and name not in options:
             values = itertools.takewhile(lambda word: word[:1] != "-", arguments[i + 1 :])
-            unknown = shlex.join([argument, *values])  # no more: others may hold a password
+            words = [argument, *values]  # no more: others may hold a password
+            unknown = shlex.join(map(_without_secrets, words))
             command.error(f"unknown: {unknown}{did_you_mean(name, options)}")
+
+
+def _without_secrets(word: str) -> str:
+    """A word of a command line, of which a URL may hold a password."""
+    if "://" not in word:
+        return word
+    option, equals, url = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{without_secrets(url)}"

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(_document(options.studies_dir, studies, others), indent=2))
     elif studies:
         print(_table(studies))
-    else:
+    elif not others:
         where = shlex.quote(str(options.studies_dir))
         print(printable(f"no studies in {where}; nas search begins one"))
     return 0

@@ -225,7 +225,7 @@ class Claims:
         else:
             assert queued is not None, "Optuna pops only trials that wait"
             self._database.change(trial_id, queued, content)
-        return trial_id, self._database.number(trial_id, content.number)
+        return trial_id, self._database.number(trial_id)
 
     def _gone(self) -> list[FrozenTrial]:
         """The trials that run, but whose worker is gone; to be read only."""
@@ -299,7 +299,7 @@ class Claims:
         if not self._database.take_over(trial_id, trial, taken):
             return None
         self._ended_elsewhere += self._mirror.refresh()
-        number = self._database.number(trial_id, trial.number)
+        number = self._database.number(trial_id)
         return Proposal(here, self._mirror.trial(here), trial_id, number, candidate, retries)
 
     def _id_in_database(self, trial: FrozenTrial) -> int:

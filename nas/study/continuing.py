@@ -50,6 +50,8 @@ def continued(study: StudyRecord, given: Mapping[str, Any]) -> SearchRequest:
     """
     settings, last = study.settings, _last(study)
     kept: dict[str, Any] = {"study": study.name, **dataclasses.asdict(settings.limits)}
+    if given.get("dataset") == "auto" and settings.dataset in ("cifar10", "digits"):
+        given = {name: value for name, value in given.items() if name != "dataset"}
     if given.get("dataset", settings.dataset) == settings.dataset:
         data = data_options(study, **{name: given.get(name) for name in _OF_DATA})
         kept |= {

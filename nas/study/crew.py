@@ -164,4 +164,5 @@ def _work(task: _Task, say: Say) -> None:
         say("ending", search_alone(task.request, _Relay(say), file=task.file).ending)
     except (RequestError, StudyError, DataError, SearchFailed) as error:
         if not isinstance(error.__cause__, StudyGone):  # the parent says that once for all
-            say("failure", f"failed: {error}")
+            reason = "; ".join([str(error), *getattr(error, "__notes__", ())])
+            say("failure", f"failed: {reason}")

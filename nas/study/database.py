@@ -189,15 +189,11 @@ class Database:
                 ownership.begin(connection, trial_id)
         return trial_id
 
-    def number(self, trial_id: int, expected: int) -> int:
-        """The number of a trial; known without a query when it is the expected one."""
-        with suppress(KeyError):  # which Optuna raises for a number that there is not
-            found = self._storage.get_trial_id_from_study_id_trial_number(
-                study_id_of(self.study), expected
-            )
-            if found == trial_id:
-                return expected
-        return self._storage.get_trial_number_from_id(trial_id)
+    def number(self, trial_id: int) -> int:
+        """The number of a trial in the database, which a copy of the study may count otherwise."""
+        number = sqlalchemy.select(TRIALS.c.number).where(TRIALS.c.trial_id == trial_id)
+        with self.transaction() as connection:
+            return int(connection.execute(number).scalar_one())
 
     def change(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> None:
         """Writes what is new of a trial, all at once."""

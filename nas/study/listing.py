@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from nas.study.location import StudyError
-from nas.study.records import Outcome
+from nas.study.records import Outcome, ended_as
 from nas.study.settings import settings_from_json
 from nas.values import whole
 
-_OUTCOMES = """
-    SELECT outcome.value_json, COUNT(*), MAX(result.value)
+_TRIALS = """
+    SELECT trials.state, outcome.value_json, result.value
     FROM trials
-    JOIN trial_user_attributes AS outcome USING (trial_id)
-    LEFT JOIN trial_values AS result
-        ON result.trial_id = trials.trial_id AND result.value BETWEEN 0 AND 1
-    WHERE study_id = ? AND outcome.key = 'outcome' AND state NOT IN ('RUNNING', 'WAITING')
-    GROUP BY outcome.value_json
+    LEFT JOIN trial_user_attributes AS outcome
+        ON outcome.trial_id = trials.trial_id AND outcome.key = 'outcome'
+    LEFT JOIN trial_values AS result ON result.trial_id = trials.trial_id
+    WHERE study_id = ?
 """
 
 
@@ -104,18 +103,18 @@ def _study(
     rows = database.execute(
         "SELECT key, value_json FROM study_user_attributes WHERE study_id = ?", (study_id,)
     )
-    attributes: dict[str, Any] = {key: json.loads(value) for key, value in rows}
+    attributes: dict[str, Any] = {key: _loaded(value) for key, value in rows}
     if "settings" not in attributes:
         return OtherFile(path, f"expected a study made by nas, got {name!r} without its settings")
     settings = settings_from_json(attributes["settings"])
-    found = {
-        Outcome(json.loads(outcome)): (number, best)
-        for outcome, number, best in database.execute(_OUTCOMES, (study_id,))
-    }
+    ended = [
+        (ended_as(state, _loaded(outcome), value), value)
+        for state, outcome, value in database.execute(_TRIALS, (study_id,))
+    ]
     asked = [
         whole("trials", search["trials"])
         for search in attributes.get("searches", ())
-        if "trials" in search
+        if isinstance(search, dict) and "trials" in search
     ]
     return ListedStudy(
         name=name,
@@ -124,9 +123,9 @@ def _study(
         dataset=settings.dataset,
         max_parameters=settings.limits.max_parameters,
         max_mult_adds=settings.limits.max_mult_adds,
-        trained=sum(number for outcome, (number, _) in found.items() if outcome.counts),
+        trained=sum(outcome.counts for outcome, _ in ended if outcome is not None),
         asked=max(asked, default=None),
-        best_val_accuracy=found.get(Outcome.TRAINED, (0, None))[1],
+        best_val_accuracy=max((v for o, v in ended if o is Outcome.TRAINED), default=None),
     )
 
 
@@ -134,3 +133,11 @@ def _changed(path: Path) -> float:
     """When a study was last written, in seconds since the epoch; its newest rows lie in the log."""
     log = path.with_name(f"{path.name}-wal")
     return max(file.stat().st_mtime for file in (path, log) if file.exists())
+
+
+def _loaded(text: str | None) -> Any:
+    """What an attribute holds; None where it is cut or missing."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return None

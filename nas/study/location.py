@@ -225,7 +225,8 @@ def _file_of(storage: str) -> Path | None:
         )
     if dialect.driver != "pysqlite":
         raise refused(f"{plain}, without a driver")
-    if url.host or url.username or url.port or url.query or file.startswith("file:"):
+    other = url.host or url.username or url.port or "?" in storage or file.startswith("file:")
+    if other or file.startswith("~"):  # which would be a folder of that name
         raise refused(f"{plain} and nothing else")
     path = Path(file)
     if "\0" in file or len(os.fsencode(path.name)) > _LONGEST_FILE:

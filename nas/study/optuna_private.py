@@ -29,7 +29,7 @@ def _table(name: str, *columns: str) -> sqlalchemy.TableClause:
 STUDIES = _table("studies", "study_id", "study_name")
 STUDY_USER_ATTRIBUTES = _table("study_user_attributes", "study_id", "key", "value_json")
 STUDY_SYSTEM_ATTRIBUTES = _table("study_system_attributes", "study_id", "key", "value_json")
-TRIALS = _table("trials", "trial_id", "study_id", "state")
+TRIALS = _table("trials", "trial_id", "study_id", "number", "state")
 PARAMS = _table("trial_params", "trial_id", "param_name", "param_value", "distribution_json")
 USER_ATTRIBUTES = _table("trial_user_attributes", "trial_id", "key", "value_json")
 SYSTEM_ATTRIBUTES = _table("trial_system_attributes", "trial_id", "key", "value_json")

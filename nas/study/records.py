@@ -43,6 +43,41 @@ class Outcome(StrEnum):
         """Whether such a trial is one of the designs that `--trials` asks for."""
         return self in (Outcome.TRAINED, Outcome.STOPPED_EARLY)
 
+    @property
+    def state(self) -> str:
+        """The name of Optuna's state of a trial that ended this way."""
+        if self is Outcome.TRAINED:
+            return "COMPLETE"
+        return "FAIL" if self in (Outcome.OUT_OF_MEMORY, Outcome.FAILED) else "PRUNED"
+
+
+_CHANGED_TO = {
+    "COMPLETE": Outcome.TRAINED,
+    "PRUNED": Outcome.STOPPED_EARLY,
+    "FAIL": Outcome.FAILED,
+}
+
+
+def ended_as(state: str, said: object, value: object) -> Outcome | None:
+    """How a trial ended, as a database says it in two places: Optuna's state and our outcome.
+
+    The state has the last word, since that is what people change: to FAIL, to be rid of a trial.
+
+    Args:
+        state: the name of Optuna's.
+        said: the attribute `outcome`.
+        value: of the trial.
+
+    Returns:
+        The outcome; None while it has not ended, or where it does not say.
+    """
+    outcome = next((outcome for outcome in Outcome if outcome == said), None)
+    if outcome is None or state not in _CHANGED_TO:
+        return None
+    if state == "COMPLETE" and not (isinstance(value, int | float) and 0 <= value <= 1):
+        return None  # not an accuracy
+    return outcome if outcome.state == state else _CHANGED_TO[state]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySettings:

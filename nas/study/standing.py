@@ -4,8 +4,9 @@ from dataclasses import dataclass, field, replace
 
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.outcomes import outcome_of, reason_of
+from nas.study.outcomes import reason_of
 from nas.study.records import QUEUED_AGAIN, Outcome
+from nas.study.storage import readable_record
 
 _REJECTED = (Outcome.OVER_BUDGET, Outcome.DUPLICATE)
 
@@ -43,7 +44,7 @@ class Tally:
             return
         if reason_of(trial) in QUEUED_AGAIN:
             return
-        outcome = outcome_of(trial)
+        outcome = readable_record(trial).outcome
         if outcome not in _REJECTED and "key" in attributes:
             self.seen.add(str(attributes["key"]))
         if outcome is None:

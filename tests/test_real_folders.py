@@ -154,6 +154,21 @@ def test_parts_of_other_names_are_not_taken_for_classes(capsys: Capture) -> None
     assert "called like parts (seg_test, seg_train)" in error_line(capsys, SEARCH)
 
 
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "validation", "TEST")])
+def test_parts_without_class_folders_are_not_taken_for_classes(
+    capsys: Capture, names: tuple[str, ...]
+) -> None:
+    write("", dict.fromkeys(names, 5))
+    line = error_line(capsys, SEARCH)
+    assert f"called like parts ({', '.join(sorted(names))}) with images in no class folder" in line
+    assert "photos/train/cat" in line
+
+
+def test_classes_may_be_called_a_little_like_parts() -> None:
+    root = write("", {"train-station": 5, "test tube": 5})
+    assert load_dataset("folder", root).classes == ("test tube", "train-station")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("name", ["train/cat/closed", "train/cat/00.png"])
 def test_what_may_not_be_read_stops_a_search(capsys: Capture, name: str) -> None:
@@ -173,11 +188,18 @@ def test_what_may_not_be_read_stops_a_search(capsys: Capture, name: str) -> None
 # Beside the classes
 
 
+OF_SYSTEMS = (
+    "__MACOSX @eaDir @tmp @Recycle @Recently-Snapshot #recycle #snapshot lost+found RECYCLER "
+    "$RECYCLE.BIN FOUND.000 __pycache__ .ipynb_checkpoints"
+)
+
+
 def test_folders_and_files_of_systems_are_no_classes() -> None:
     root = write_parts()
     for part in ("train", "test"):
-        for name in ("__MACOSX", "@eaDir", "lost+found", ".ipynb_checkpoints", "$RECYCLE.BIN"):
+        for name in OF_SYSTEMS.split():
             (root / part / name).mkdir()
+            photo(1).save(root / part / name / "thrown-away.png")
         for name in ("Thumbs.db", ".DS_Store"):
             (root / part / name).write_bytes(b"")
     data = load_dataset("folder", root)

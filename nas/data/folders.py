@@ -107,10 +107,10 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
     folders = class_folders(train_root)
     classes = tuple(folders)
     _check_classes(data_dir, classes)
+    if not has_parts:
+        _check_no_parts(data_dir, [name for names in folders.values() for name in names])
     listed = _list_part(data_dir, part, folders)
     files, nested, ignored = listed.files, listed.nested, listed.ignored
-    if not has_parts and len(nested) == len(files):
-        _check_no_parts(data_dir, classes)
     notes = []
     if has_test:
         test_folders = class_folders(test_root)
@@ -187,13 +187,27 @@ def check_counts(root: Path, classes: Sequence[str], files: Files, uses: tuple[s
             )
 
 
-def _check_no_parts(data_dir: Path, classes: Sequence[str]) -> None:
-    """Refuses folders with names of parts, whose own folders must be the classes."""
-    if all(map(_NAME_OF_PART.search, classes)):
+def _check_no_parts(data_dir: Path, names: Sequence[str]) -> None:
+    """Refuses folders with names of parts: what lies in them are no images of one class.
+
+    With images right in them only whole names count, so that `train-station` may be a class.
+    """
+    if not all(map(_NAME_OF_PART.search, names)):
+        return
+    came = (
+        f"expected one folder of images per class in {data_dir}, got folders that are called like "
+        f"parts ({', '.join(names)})"
+    )
+    if any(loose_images(data_dir / name) for name in names):
+        if all(map(_NAME_OF_PART.fullmatch, names)):
+            raise DataError(
+                f"{came} with images in no class folder: put the training images of each class "
+                f"into a folder such as {data_dir}/train/cat"
+            )
+    elif any(class_folders(data_dir / name) for name in names):
         raise DataError(
-            f"expected one folder of images per class in {data_dir}, got folders that are called "
-            f"like parts ({', '.join(classes)}): call them train and test, or give --data-dir the "
-            "folder whose own folders are the classes"
+            f"{came}: call them train and test, or give --data-dir the folder whose own folders "
+            "are the classes"
         )
 
 

@@ -1,6 +1,7 @@
 """Which files in a folder are images: the same for training and for prediction."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,11 @@ from nas.runtime import signals
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 )
-# Folders that systems and archives put beside a person's own, in lower case.
-_OF_SYSTEMS = frozenset(
-    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
+# Folders that systems and archives put beside a person's own.
+_OF_SYSTEMS = re.compile(
+    r"__macosx|__pycache__|@eadir|@tmp|@recently-snapshot|#snapshot|[@#]recycle|recycler"
+    r"|\$recycle\.bin|lost\+found|found\.\d{3}|system volume information",
+    re.IGNORECASE,
 )
 
 
@@ -35,7 +38,7 @@ def is_image_name(name: str) -> bool:
 
 def is_entered(name: str) -> bool:
     """Whether a folder of this name is looked into: none that is hidden or of the system."""
-    return not name.startswith(".") and name.lower() not in _OF_SYSTEMS
+    return not name.startswith(".") and not _OF_SYSTEMS.fullmatch(name)
 
 
 def list_images(folder: str | Path, on_error: Callable[[OSError], None]) -> Listing:

@@ -84,6 +84,45 @@ def test_folders_that_are_links_to_nowhere_are_refused(capsys: Capture, name: st
     assert f"photos/{name}: expected a folder" in error_line(capsys, SEARCH)
 
 
+def test_links_in_a_class_that_lead_nowhere_are_named_whatever_they_are_called(
+    capsys: Capture,
+) -> None:
+    root = write_parts()
+    (root / "train/cat/more").symlink_to("/nowhere/more")
+    line = error_line(capsys, SEARCH)
+    assert "1 of 21 training files in photos" in line
+    assert "train/cat/more (a link that leads nowhere)" in line
+    (note,) = load_dataset("folder", root, skip_broken=True).notes
+    assert note.startswith("left out: 1 of 21 training files")
+    write_model()
+    files, (error,) = predicted(capsys, root / "train", status=1)
+    assert len(files) == 20
+    assert "train/cat/more" in error
+
+
+@pytest.mark.parametrize("part", ["", "train"])
+@pytest.mark.parametrize("target", ["..", "../../..", "../dog", "."])
+def test_links_to_other_classes_and_to_folders_above_are_not_followed(
+    part: str, target: str
+) -> None:
+    root = write(part, {"cat": 10, "dog": 5})
+    Path("beside").mkdir()
+    photo(9).save("beside/another.png")
+    before = load_dataset("folder", root)
+    (root / part / "cat/all").symlink_to(target)
+    after = load_dataset("folder", root)
+    assert (after.digest, after.notes) == (before.digest, before.notes)
+
+
+@pytest.mark.parametrize("link", ["train/kitty", "test/cat"])
+def test_two_classes_that_are_one_folder_are_refused(capsys: Capture, link: str) -> None:
+    root = write_parts()
+    (root / "test/cat").rename(root / "test/kitty")
+    (root / link).symlink_to("../train/cat")
+    line = error_line(capsys, SEARCH)
+    assert f"called both photos/train/cat and photos/{link}: remove the link" in line
+
+
 def test_what_is_no_file_is_not_waited_for() -> None:
     root = write_parts()
     os.mkfifo(root / "train/cat/pipe.png")
@@ -226,6 +265,21 @@ def test_a_test_part_without_classes_is_no_reason_to_remove_one(capsys: Capture)
     assert "remove" not in line
     (root / "test").rename("unlabelled")
     assert load_dataset("folder", root).test_images == 2
+
+
+@pytest.mark.parametrize("name", [".hidden", "@eaDir", None])
+def test_an_empty_test_part_is_called_empty(capsys: Capture, name: str | None) -> None:
+    root = write("train", {"cat": 5, "dog": 5})
+    (root / "test" / (name or "")).mkdir(parents=True)
+    line = error_line(capsys, SEARCH)
+    assert "in photos/test, got an empty folder: remove it, and a part of train/ is held" in line
+
+
+def test_a_test_part_of_other_files_is_not_to_be_removed(capsys: Capture) -> None:
+    root = write("train", {"cat": 5, "dog": 5})
+    (root / "test").mkdir()
+    (root / "test/labels.csv").write_text("0,cat")
+    assert "got no images: move photos/test out of photos" in error_line(capsys, SEARCH)
 
 
 def test_both_forms_of_an_accent_are_one_class() -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from nas.data.listing import (
     EXTENSIONS,
     class_folders,
     dead_links,
+    identity,
+    is_entered,
     is_image_name,
     list_images,
     loose_images,
@@ -109,14 +112,19 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
     _check_classes(data_dir, classes)
     if not has_parts:
         _check_no_parts(data_dir, [name for names in folders.values() for name in names])
-    listed = _list_part(data_dir, part, folders)
+    test_folders = class_folders(test_root) if has_test else {}
+    parts = ((train_root, folders), (test_root, test_folders))
+    elsewhere = _identities(
+        [root / name for root, found in parts for names in found.values() for name in names],
+        above=[train_root, test_root, data_dir, *data_dir.resolve().parents],
+    )
+    listed = _list_part(data_dir, part, folders, elsewhere)
     files, nested, ignored = listed.files, listed.nested, listed.ignored
     notes = []
     if has_test:
-        test_folders = class_folders(test_root)
         _check_test_classes(data_dir, classes, tuple(test_folders))
         check_counts(train_root, classes, files, TRAIN_AND_VALIDATE)
-        listed = _list_part(data_dir, "test", test_folders)
+        listed = _list_part(data_dir, "test", test_folders, elsewhere)
         test, nested, ignored = listed.files, nested + listed.nested, ignored + listed.ignored
         stems = ("train", "test")
     else:
@@ -211,14 +219,41 @@ def _check_no_parts(data_dir: Path, names: Sequence[str]) -> None:
         )
 
 
+def _identities(folders: Sequence[Path], *, above: Sequence[Path]) -> frozenset[tuple[int, int]]:
+    """The identities of class folders and of those above them.
+
+    Raises:
+        DataError: two class folders are one, by a link.
+    """
+    known: dict[tuple[int, int], Path] = {}
+    for folder in folders:
+        with readable(folder):
+            other = known.setdefault(identity(folder), folder)
+        if other is not folder:
+            raise DataError(
+                f"expected a folder for each class, got one that is called both {plain(other)} and "
+                f"{plain(folder)}: remove the link"
+            )
+    for folder in above:
+        with suppress(OSError):  # it need not be readable itself
+            known.setdefault(identity(folder), folder)
+    return frozenset(known)
+
+
 def _check_test_classes(data_dir: Path, train: Sequence[str], test: Sequence[str]) -> None:
     """Refuses a test part with other classes than the training part's."""
     if train == test:
         return
     expected = f"expected the classes of {data_dir}/train in {data_dir}/test, got"
     instead = f"move {data_dir}/test out of {data_dir}, and a part of train/ is held back instead"
+    loose = len(loose_images(data_dir / "test"))
+    if not test and not loose:
+        if any(map(is_entered, os.listdir(data_dir / "test"))):
+            raise DataError(f"{expected} no images: {instead}")
+        raise DataError(
+            f"{expected} an empty folder: remove it, and a part of train/ is held back instead"
+        )
     if not set(train) & set(test):
-        loose = len(loose_images(data_dir / "test"))
         came = f"{plural(loose, 'image')} in no class folder" if loose else "none of them"
         raise DataError(
             f"{expected} {came}: images without a class cannot be tested on, but nas predict says "
@@ -233,8 +268,17 @@ def _check_test_classes(data_dir: Path, train: Sequence[str], test: Sequence[str
     )
 
 
-def _list_part(data_dir: Path, part: str, folders: Mapping[str, Sequence[str]]) -> _Listed:
-    """The image files of one part, whose classes lie in these folders."""
+def _list_part(
+    data_dir: Path,
+    part: str,
+    folders: Mapping[str, Sequence[str]],
+    elsewhere: frozenset[tuple[int, int]],
+) -> _Listed:
+    """The image files of one part, whose classes lie in these folders.
+
+    Links from one class folder to another or to a folder above are not followed: `elsewhere` has
+    the identities of all.
+    """
     root = data_dir / part
     paths: list[str] = []
     nested: list[str] = []
@@ -245,7 +289,7 @@ def _list_part(data_dir: Path, part: str, folders: Mapping[str, Sequence[str]]) 
         for name in names:
             relative = f"{part}/{name}" if part else name
             with readable(data_dir / relative):
-                found = list_images(data_dir / relative, _raise)
+                found = list_images(data_dir / relative, _raise, elsewhere)
             paths += [f"{relative}/{image}" for image in found.images]
             nested += [f"{relative}/{image}" for image in found.images if "/" in image]
             ignored += [f"{relative}/{other}" for other in found.others]

@@ -41,15 +41,31 @@ def is_entered(name: str) -> bool:
     return not name.startswith(".") and not _OF_SYSTEMS.fullmatch(name)
 
 
-def list_images(folder: str | Path, on_error: Callable[[OSError], None]) -> Listing:
+def identity(path: str | Path) -> tuple[int, int]:
+    """What all paths to one folder have in common: its device and its number there.
+
+    Raises:
+        OSError: it is not there, or the system does not let us look.
+    """
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def list_images(
+    folder: str | Path,
+    on_error: Callable[[OSError], None],
+    elsewhere: frozenset[tuple[int, int]] = frozenset(),
+) -> Listing:
     """The files in a folder and in the folders below; links are followed, each folder read once.
 
     Whatever bears the name of an image is listed, and be it a pipe or a link that leads nowhere:
-    who opens it says what is wrong.
+    who opens it says what is wrong. So is any link that leads nowhere, which may have been a folder
+    of images.
 
     Args:
         folder: where to look.
         on_error: is told of each folder that cannot be read; it may raise.
+        elsewhere: identities of folders that are not entered from this one.
 
     Raises:
         KeyboardInterrupt: a signal came.
@@ -60,11 +76,11 @@ def list_images(folder: str | Path, on_error: Callable[[OSError], None]) -> List
 
     def is_new(path: str) -> bool:
         try:
-            status = os.stat(path)
+            found = identity(path)
         except OSError:
             return True  # reading it will say why
-        known = (status.st_dev, status.st_ino) in seen
-        seen.add((status.st_dev, status.st_ino))
+        known = found in seen or found in elsewhere
+        seen.add(found)
         return not known
 
     is_new(os.fspath(folder))
@@ -79,7 +95,8 @@ def list_images(folder: str | Path, on_error: Callable[[OSError], None]) -> List
         prefix = "" if inside == os.curdir else f"{inside}/"
         for name in names:
             if not name.startswith("."):
-                (images if is_image_name(name) else others).append(prefix + name)
+                is_image = is_image_name(name) or leads_nowhere(os.path.join(place, name))
+                (images if is_image else others).append(prefix + name)
     return Listing(tuple(sorted(images)), tuple(sorted(others)))
 
 

@@ -1,4 +1,4 @@
-"""What must hold of the folders in a data folder, before the files in them are listed."""
+"""What must hold of the folders in a data folder, before an image in them is opened."""
 
 import os
 import re

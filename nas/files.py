@@ -72,6 +72,14 @@ def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
         yield folder
 
 
+def cache_home() -> Path | None:
+    """The folder of the user's caches, by the XDG specification; None where no home is known."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification ignores relative paths; a "~" stays where no home is known.
+    path = given if os.path.isabs(given) else os.path.expanduser("~/.cache")
+    return Path(path) if os.path.isabs(path) else None
+
+
 def remove_unfinished(folder: Path) -> None:
     """Removes what killed writers have left in a folder; files of living ones stay."""
     for path in left_unfinished(folder):

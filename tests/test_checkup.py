@@ -111,6 +111,18 @@ def test_a_verdict_is_kept_for_a_gpu_a_driver_and_a_torch(
     assert read_verdict(GPU) == verdict
 
 
+@pytest.mark.parametrize("given", ["~/.cache", "relative"])
+def test_a_cache_folder_that_is_not_absolute_is_ignored(
+    cuda: CudaDouble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    write_verdict(GPU, Verdict(good=True, capture=True, checked="2026-01-02"))
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert (tmp_path / "home/.cache/nas/devices.json").is_file()
+
+
 def test_steps_are_not_captured_where_that_was_found_wrong(cuda: CudaDouble) -> None:
     assert cuda_graphs(GPU) is not None
     write_verdict(GPU, Verdict(good=False, capture=False, checked="2026-01-02"))

@@ -118,6 +118,41 @@ def test_colour_that_uses_some_of_its_16_bits_is_refused(channels: int) -> None:
     assert not any("bits" in note for note in load_dataset("folder", Path("whole")).notes)
 
 
+def ppm(pixels_HWC: NDArray[np.uint16], highest: int, *, plain: bool) -> bytes:
+    """An RGB file whose header says that `highest` is white, in digits or in binary."""
+    height, width, _ = pixels_HWC.shape
+    header = f"{'P3' if plain else 'P6'}\n{width} {height}\n{highest}\n".encode()
+    digits = " ".join(map(str, pixels_HWC.ravel().tolist())).encode()
+    return header + (digits if plain else pixels_HWC.astype(">u2").tobytes())
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    ("bits", "highest", "good"),
+    [
+        (10, 65535, False),
+        (12, 65535, False),
+        (14, 65535, False),
+        (12, 4095, True),
+        (16, 65535, True),
+    ],
+)
+def test_colour_of_a_ppm_file_must_reach_the_level_that_it_names(
+    bits: int, highest: int, good: bool, plain: bool
+) -> None:
+    for i in range(10):
+        path = Path(f"photos/train/{'ab'[i % 2]}/{i}.ppm")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.stack([deep(3 * i + channel, bits) for channel in range(3)], axis=2)
+        path.write_bytes(ppm(pixels, highest, plain=plain))
+    if good:
+        data = load_dataset("folder", Path("photos"))
+        assert data.train.pixels_NCHW.max() == 255
+    else:
+        with pytest.raises(DataError, match=rf"which {bits} bits hold.*by {1 << (16 - bits)},"):
+            load_dataset("folder", Path("photos"))
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 70_000), (-5, 200)])
 def test_integers_that_are_no_16_bits_are_refused(
     capsys: pytest.CaptureFixture[str], low: int, high: int
@@ -142,3 +177,24 @@ def test_images_that_show_nothing_are_counted() -> None:
     Image.fromarray(noise(0, 12, 10, 3) // 64).save(root / "train/cat/01.png")
     (note,) = load_dataset("folder", root).notes
     assert note.startswith("2 of 20 training images are of one colour, or within 8 of 256 levels")
+
+
+def test_a_bright_pixel_does_not_hide_that_all_others_are_dark() -> None:
+    write_deep(12)
+    assert not any(
+        "nearly constant" in note for note in load_dataset("folder", Path("photos")).notes
+    )
+    for i, path in enumerate(sorted(Path("photos").rglob("*.png"))):
+        pixels = np.random.default_rng(i).integers(0, 1 << 12, (20, 20)).astype(np.uint16)
+        pixels[0, 0] = 65535
+        Image.fromarray(pixels).save(path)
+    (note,) = load_dataset("folder", Path("photos")).notes
+    assert note.startswith("the training images are nearly constant: 99.75% of their pixels")
+    assert "within 32 of 256 levels (0 to 31)" in note
+    for i, path in enumerate(sorted(Path("photos").rglob("*.png"))):
+        Image.fromarray(np.random.default_rng(i).integers(200, 233, (20, 20), np.uint8)).save(path)
+    assert load_dataset("folder", Path("photos")).notes == ()  # 33 levels
+    for path in Path("photos").rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(path)).clip(201, 232)).save(path)
+    (note,) = load_dataset("folder", Path("photos")).notes
+    assert "100.00% of their pixels lie within 32 of 256 levels (201 to 232)" in note

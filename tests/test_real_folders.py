@@ -84,6 +84,45 @@ def test_folders_that_are_links_to_nowhere_are_refused(capsys: Capture, name: st
     assert f"photos/{name}: expected a folder" in error_line(capsys, SEARCH)
 
 
+def test_links_in_a_class_that_lead_nowhere_are_named_whatever_they_are_called(
+    capsys: Capture,
+) -> None:
+    root = write_parts()
+    (root / "train/cat/more").symlink_to("/nowhere/more")
+    line = error_line(capsys, SEARCH)
+    assert "1 of 21 training files in photos" in line
+    assert "train/cat/more (a link that leads nowhere)" in line
+    (note,) = load_dataset("folder", root, skip_broken=True).notes
+    assert note.startswith("left out: 1 of 21 training files")
+    write_model()
+    files, (error,) = predicted(capsys, root / "train", status=1)
+    assert len(files) == 20
+    assert "train/cat/more" in error
+
+
+@pytest.mark.parametrize("part", ["", "train"])
+@pytest.mark.parametrize("target", ["..", "../../..", "../dog", "."])
+def test_links_to_other_classes_and_to_folders_above_are_not_followed(
+    part: str, target: str
+) -> None:
+    root = write(part, {"cat": 10, "dog": 5})
+    Path("beside").mkdir()
+    photo(9).save("beside/another.png")
+    before = load_dataset("folder", root)
+    (root / part / "cat/all").symlink_to(target)
+    after = load_dataset("folder", root)
+    assert (after.digest, after.notes) == (before.digest, before.notes)
+
+
+@pytest.mark.parametrize("link", ["train/kitty", "test/cat"])
+def test_two_classes_that_are_one_folder_are_refused(capsys: Capture, link: str) -> None:
+    root = write_parts()
+    (root / "test/cat").rename(root / "test/kitty")
+    (root / link).symlink_to("../train/cat")
+    line = error_line(capsys, SEARCH)
+    assert f"called both photos/train/cat and photos/{link}: remove the link" in line
+
+
 def test_what_is_no_file_is_not_waited_for() -> None:
     root = write_parts()
     os.mkfifo(root / "train/cat/pipe.png")
@@ -154,6 +193,21 @@ def test_parts_of_other_names_are_not_taken_for_classes(capsys: Capture) -> None
     assert "called like parts (seg_test, seg_train)" in error_line(capsys, SEARCH)
 
 
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "validation", "TEST")])
+def test_parts_without_class_folders_are_not_taken_for_classes(
+    capsys: Capture, names: tuple[str, ...]
+) -> None:
+    write("", dict.fromkeys(names, 5))
+    line = error_line(capsys, SEARCH)
+    assert f"called like parts ({', '.join(sorted(names))}) with images in no class folder" in line
+    assert "photos/train/cat" in line
+
+
+def test_classes_may_be_called_a_little_like_parts() -> None:
+    root = write("", {"train-station": 5, "test tube": 5})
+    assert load_dataset("folder", root).classes == ("test tube", "train-station")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("name", ["train/cat/closed", "train/cat/00.png"])
 def test_what_may_not_be_read_stops_a_search(capsys: Capture, name: str) -> None:
@@ -173,11 +227,18 @@ def test_what_may_not_be_read_stops_a_search(capsys: Capture, name: str) -> None
 # Beside the classes
 
 
+OF_SYSTEMS = (
+    "__MACOSX @eaDir @tmp @Recycle @Recently-Snapshot #recycle #snapshot lost+found RECYCLER "
+    "$RECYCLE.BIN FOUND.000 __pycache__ .ipynb_checkpoints"
+)
+
+
 def test_folders_and_files_of_systems_are_no_classes() -> None:
     root = write_parts()
     for part in ("train", "test"):
-        for name in ("__MACOSX", "@eaDir", "lost+found", ".ipynb_checkpoints", "$RECYCLE.BIN"):
+        for name in OF_SYSTEMS.split():
             (root / part / name).mkdir()
+            photo(1).save(root / part / name / "thrown-away.png")
         for name in ("Thumbs.db", ".DS_Store"):
             (root / part / name).write_bytes(b"")
     data = load_dataset("folder", root)
@@ -204,6 +265,21 @@ def test_a_test_part_without_classes_is_no_reason_to_remove_one(capsys: Capture)
     assert "remove" not in line
     (root / "test").rename("unlabelled")
     assert load_dataset("folder", root).test_images == 2
+
+
+@pytest.mark.parametrize("name", [".hidden", "@eaDir", None])
+def test_an_empty_test_part_is_called_empty(capsys: Capture, name: str | None) -> None:
+    root = write("train", {"cat": 5, "dog": 5})
+    (root / "test" / (name or "")).mkdir(parents=True)
+    line = error_line(capsys, SEARCH)
+    assert "in photos/test, got an empty folder: remove it, and a part of train/ is held" in line
+
+
+def test_a_test_part_of_other_files_is_not_to_be_removed(capsys: Capture) -> None:
+    root = write("train", {"cat": 5, "dog": 5})
+    (root / "test").mkdir()
+    (root / "test/labels.csv").write_text("0,cat")
+    assert "got no images: move photos/test out of photos" in error_line(capsys, SEARCH)
 
 
 def test_both_forms_of_an_accent_are_one_class() -> None:

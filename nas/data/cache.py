@@ -14,7 +14,7 @@ import numpy as np
 
 from nas.data.decode import Decoded
 from nas.data.opening import leads_nowhere
-from nas.files import remove_unfinished, replacing
+from nas.files import cache_home, remove_unfinished, replacing
 from nas.runtime import signals
 
 FOLDER = ".nas-cache"
@@ -70,12 +70,9 @@ def cached(data_dir: Path, stem: str, key: str, decode: Callable[[], Decoded]) -
 
 def _folders(data_dir: Path) -> Iterator[Path]:
     yield data_dir / FOLDER
-    # The XDG specification ignores relative paths; a "~" stays where no home is known.
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    home = given if os.path.isabs(given) else os.path.expanduser("~/.cache")
-    if os.path.isabs(home):
+    if home := cache_home():
         place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
-        yield Path(home) / "nas" / place
+        yield home / "nas" / place
 
 
 def _read(path: Path) -> Decoded | None:

@@ -4,8 +4,6 @@ Either `train/<class>/*` and, where there is a test part, `test/<class>/*`; or `
 """
 
 import os
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,23 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.catalogue import DataError
+from nas.data.layout import (
+    check_classes,
+    check_links,
+    check_no_parts,
+    check_test_classes,
+    identities,
+)
 from nas.data.listing import (
     EXTENSIONS,
     class_folders,
-    dead_links,
     is_image_name,
     list_images,
     loose_images,
     readable,
 )
-from nas.data.opening import leads_nowhere, plain
+from nas.data.opening import plain
 from nas.data.split import TEST_SHARE, Purpose, draw
 from nas.numbers import are, plural
 
 TRAIN_AND_VALIDATE = ("train", "validate")
 TRAIN_VALIDATE_TEST = (*TRAIN_AND_VALIDATE, "test")
-_NAME_OF_PART = re.compile(r"(?<![a-z])(train(ing)?|test(ing)?|val(id(ation)?)?)(?![a-z])", re.I)
-_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control, undecodable, ends of lines
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,20 +105,25 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
     part = "train" if has_parts else ""
     train_root = data_dir / part
     test_root = data_dir / "test" if has_test else train_root
-    _check_links(data_dir, train_root, test_root)
+    check_links(data_dir, train_root, test_root)
     folders = class_folders(train_root)
     classes = tuple(folders)
-    _check_classes(data_dir, classes)
-    listed = _list_part(data_dir, part, folders)
+    check_classes(data_dir, classes)
+    if not has_parts:
+        check_no_parts(data_dir, [name for names in folders.values() for name in names])
+    test_folders = class_folders(test_root) if has_test else {}
+    parts = ((train_root, folders), (test_root, test_folders))
+    elsewhere = identities(
+        [root / name for root, found in parts for names in found.values() for name in names],
+        above=[train_root, test_root, data_dir, *data_dir.resolve().parents],
+    )
+    listed = _list_part(data_dir, part, folders, elsewhere)
     files, nested, ignored = listed.files, listed.nested, listed.ignored
-    if not has_parts and len(nested) == len(files):
-        _check_no_parts(data_dir, classes)
     notes = []
     if has_test:
-        test_folders = class_folders(test_root)
-        _check_test_classes(data_dir, classes, tuple(test_folders))
+        check_test_classes(data_dir, classes, tuple(test_folders))
         check_counts(train_root, classes, files, TRAIN_AND_VALIDATE)
-        listed = _list_part(data_dir, "test", test_folders)
+        listed = _list_part(data_dir, "test", test_folders, elsewhere)
         test, nested, ignored = listed.files, nested + listed.nested, ignored + listed.ignored
         stems = ("train", "test")
     else:
@@ -145,35 +152,6 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
     )
 
 
-def _check_links(data_dir: Path, train_root: Path, test_root: Path) -> None:
-    """Refuses links that lead nowhere where parts and classes are looked for."""
-    dead = [data_dir / part for part in ("train", "test") if leads_nowhere(data_dir / part)]
-    dead += [root / name for root in (train_root, test_root) for name in dead_links(root)]
-    if dead:
-        raise DataError(
-            f"{plain(dead[0])}: expected a folder of images, got a link that leads nowhere: mend "
-            "or remove it"
-        )
-
-
-def _check_classes(data_dir: Path, classes: Sequence[str]) -> None:
-    remedy = f"put the images of each class into a folder such as {data_dir}/train/cat"
-    if not classes:
-        raise DataError(
-            f"expected one folder of images per class in {data_dir}, got none: {remedy}"
-        )
-    if len(classes) == 1:
-        raise DataError(
-            f"expected at least 2 class folders in {data_dir}, got only {classes[0]!r}: {remedy}"
-        )
-    for name in classes:
-        if any(unicodedata.category(letter) in _UNPRINTABLE for letter in name):
-            raise DataError(
-                f"expected class folders in {data_dir} with names of one line of text, got "
-                f"'{plain(name)}': rename that folder"
-            )
-
-
 def check_counts(root: Path, classes: Sequence[str], files: Files, uses: tuple[str, ...]) -> None:
     """Refuses a class without an image for each of these uses."""
     counts = np.bincount(files.labels_N, minlength=len(classes))
@@ -187,40 +165,17 @@ def check_counts(root: Path, classes: Sequence[str], files: Files, uses: tuple[s
             )
 
 
-def _check_no_parts(data_dir: Path, classes: Sequence[str]) -> None:
-    """Refuses folders with names of parts, whose own folders must be the classes."""
-    if all(map(_NAME_OF_PART.search, classes)):
-        raise DataError(
-            f"expected one folder of images per class in {data_dir}, got folders that are called "
-            f"like parts ({', '.join(classes)}): call them train and test, or give --data-dir the "
-            "folder whose own folders are the classes"
-        )
+def _list_part(
+    data_dir: Path,
+    part: str,
+    folders: Mapping[str, Sequence[str]],
+    elsewhere: frozenset[tuple[int, int]],
+) -> _Listed:
+    """The image files of one part, whose classes lie in these folders.
 
-
-def _check_test_classes(data_dir: Path, train: Sequence[str], test: Sequence[str]) -> None:
-    """Refuses a test part with other classes than the training part's."""
-    if train == test:
-        return
-    expected = f"expected the classes of {data_dir}/train in {data_dir}/test, got"
-    instead = f"move {data_dir}/test out of {data_dir}, and a part of train/ is held back instead"
-    if not set(train) & set(test):
-        loose = len(loose_images(data_dir / "test"))
-        came = f"{plural(loose, 'image')} in no class folder" if loose else "none of them"
-        raise DataError(
-            f"{expected} {came}: images without a class cannot be tested on, but nas predict says "
-            f"what is on them; {instead}"
-        )
-    for name in train:
-        if name not in test:
-            raise DataError(f"{expected} no {name!r}: put images of it there, or {instead}")
-    (odd, *_) = sorted(set(test) - set(train))
-    raise DataError(
-        f"{expected} {odd!r} too: put images of it into train/, or move that folder out of test/"
-    )
-
-
-def _list_part(data_dir: Path, part: str, folders: Mapping[str, Sequence[str]]) -> _Listed:
-    """The image files of one part, whose classes lie in these folders."""
+    Links from one class folder to another or to a folder above are not followed: `elsewhere` has
+    the identities of all.
+    """
     root = data_dir / part
     paths: list[str] = []
     nested: list[str] = []
@@ -231,7 +186,7 @@ def _list_part(data_dir: Path, part: str, folders: Mapping[str, Sequence[str]]) 
         for name in names:
             relative = f"{part}/{name}" if part else name
             with readable(data_dir / relative):
-                found = list_images(data_dir / relative, _raise)
+                found = list_images(data_dir / relative, _raise, elsewhere)
             paths += [f"{relative}/{image}" for image in found.images]
             nested += [f"{relative}/{image}" for image in found.images if "/" in image]
             ignored += [f"{relative}/{other}" for other in found.others]

@@ -18,7 +18,15 @@ _COLOUR = frozenset({"RGB", "RGBA", "LA"})
 
 def has_deep_colour(image: ImageFile.ImageFile) -> bool:
     """Whether Pillow reads 16 bits a channel into 8 of them; to be asked before it is decoded."""
-    return image.mode in _COLOUR and any(";16" in str(part.args) for part in image.tile[:1])
+    return image.mode in _COLOUR and any(
+        ";16" in str(part.args) or (image.format == "PPM" and _highest_of_ppm(part.args) > 255)
+        for part in image.tile[:1]
+    )
+
+
+def _highest_of_ppm(args: object) -> int:
+    """The level of white that a PPM file names; Pillow has it beside the mode, unless it is 255."""
+    return int(args[1]) if isinstance(args, tuple) else 255
 
 
 def levels_of(image: Image.Image) -> NDArray[np.int64]:
@@ -84,4 +92,7 @@ def _highest(path: str) -> int:
         if image.mode in DEEP_GRAY:
             return int(levels_of(image).max())
         without_alpha = image.convert("L" if image.mode == "LA" else "RGB")
-        return int(np.asarray(without_alpha).max()) << 8 | 0xFF  # the upper 8 bits
+        upper = int(np.asarray(without_alpha).max())
+        if image.format == "PPM":  # rounded, so that 4095 of 65535 has become 16
+            return max((upper << 8) - 1, 0)
+        return upper << 8 | 0xFF  # the upper 8 bits

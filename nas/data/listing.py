@@ -1,6 +1,7 @@
 """Which files in a folder are images: the same for training and for prediction."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,11 @@ from nas.runtime import signals
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 )
-# Folders that systems and archives put beside a person's own, in lower case.
-_OF_SYSTEMS = frozenset(
-    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
+# Folders that systems and archives put beside a person's own.
+_OF_SYSTEMS = re.compile(
+    r"__macosx|__pycache__|@eadir|@tmp|@recently-snapshot|#snapshot|[@#]recycle|recycler"
+    r"|\$recycle\.bin|lost\+found|found\.\d{3}|system volume information",
+    re.IGNORECASE,
 )
 
 
@@ -35,18 +38,34 @@ def is_image_name(name: str) -> bool:
 
 def is_entered(name: str) -> bool:
     """Whether a folder of this name is looked into: none that is hidden or of the system."""
-    return not name.startswith(".") and name.lower() not in _OF_SYSTEMS
+    return not name.startswith(".") and not _OF_SYSTEMS.fullmatch(name)
 
 
-def list_images(folder: str | Path, on_error: Callable[[OSError], None]) -> Listing:
+def identity(path: str | Path) -> tuple[int, int]:
+    """What all paths to one folder have in common: its device and its number there.
+
+    Raises:
+        OSError: it is not there, or the system does not let us look.
+    """
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def list_images(
+    folder: str | Path,
+    on_error: Callable[[OSError], None],
+    elsewhere: frozenset[tuple[int, int]] = frozenset(),
+) -> Listing:
     """The files in a folder and in the folders below; links are followed, each folder read once.
 
     Whatever bears the name of an image is listed, and be it a pipe or a link that leads nowhere:
-    who opens it says what is wrong.
+    who opens it says what is wrong. So is any link that leads nowhere, which may have been a folder
+    of images.
 
     Args:
         folder: where to look.
         on_error: is told of each folder that cannot be read; it may raise.
+        elsewhere: identities of folders that are not entered from this one.
 
     Raises:
         KeyboardInterrupt: a signal came.
@@ -57,11 +76,11 @@ def list_images(folder: str | Path, on_error: Callable[[OSError], None]) -> List
 
     def is_new(path: str) -> bool:
         try:
-            status = os.stat(path)
+            found = identity(path)
         except OSError:
             return True  # reading it will say why
-        known = (status.st_dev, status.st_ino) in seen
-        seen.add((status.st_dev, status.st_ino))
+        known = found in seen or found in elsewhere
+        seen.add(found)
         return not known
 
     is_new(os.fspath(folder))
@@ -76,7 +95,8 @@ def list_images(folder: str | Path, on_error: Callable[[OSError], None]) -> List
         prefix = "" if inside == os.curdir else f"{inside}/"
         for name in names:
             if not name.startswith("."):
-                (images if is_image_name(name) else others).append(prefix + name)
+                is_image = is_image_name(name) or leads_nowhere(os.path.join(place, name))
+                (images if is_image else others).append(prefix + name)
     return Listing(tuple(sorted(images)), tuple(sorted(others)))
 
 

@@ -17,7 +17,13 @@ from nas import values
 from nas.architecture import ImageInput
 from nas.data import download
 from nas.data.catalogue import DataError
-from nas.data.notes import note_on_balance, note_on_contrast, note_on_subset, note_on_twins
+from nas.data.notes import (
+    note_on_balance,
+    note_on_contrast,
+    note_on_levels,
+    note_on_subset,
+    note_on_twins,
+)
 from nas.data.sources import Part, Source, open_auto, open_source
 from nas.data.split import Purpose, draw, validation_share
 from nas.data.twins import digests_of, first_of_each, of_two_classes
@@ -113,11 +119,13 @@ def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool)
     share = validation_share(len(labels_N))
     validating_N = draw(labels_N, share, seed=split_seed, purpose=Purpose.VALIDATION)
     training_N = ~validating_N
-    mean, std = _mean_and_std(part.pixels_NCHW, training_N)
+    counts_CL = _level_counts(part.pixels_NCHW, training_N)
+    mean, std = _mean_and_std(counts_CL)
     notes = [
         *source.notes,
         *part.notes,
         *note_on_contrast(part.pixels_NCHW),
+        *note_on_levels(counts_CL),
         *note_on_twins(first_N, labels_N, validating_N),
         *note_on_balance(source.classes, labels_N[training_N], labels_N[validating_N]),
     ]
@@ -178,17 +186,20 @@ def _images(part: Part, chosen_N: NDArray[np.bool_]) -> Images:
     )
 
 
-def _mean_and_std(
-    pixels_NCHW: NDArray[np.uint8], chosen_N: NDArray[np.bool_]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per channel, 0..1; a channel without contrast has a standard deviation of 1."""
+def _level_counts(pixels_NCHW: NDArray[np.uint8], chosen_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many pixels of the chosen images have each of the 256 levels, per channel."""
     channels = pixels_NCHW.shape[1]
-    counts = np.zeros((channels, 256))
+    counts_CL = np.zeros((channels, 256), dtype=np.int64)
     for start in range(0, len(pixels_NCHW), _CHUNK):
         chunk = pixels_NCHW[start : start + _CHUNK][chosen_N[start : start + _CHUNK]]
         for channel in range(channels):
-            counts[channel] += np.bincount(chunk[:, channel].ravel(), minlength=256)
-    shares = counts / counts.sum(axis=1, keepdims=True)
+            counts_CL[channel] += np.bincount(chunk[:, channel].ravel(), minlength=256)
+    return counts_CL
+
+
+def _mean_and_std(counts_CL: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per channel, 0..1; a channel without contrast has a standard deviation of 1."""
+    shares = counts_CL / counts_CL.sum(axis=1, keepdims=True)
     values = np.arange(256) / 255
     mean = shares @ values
     variance = shares @ values**2 - mean**2

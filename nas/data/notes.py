@@ -1,6 +1,6 @@
 """What a reader must know of images, as notes of one sentence or two; none where all is well.
 
-Shapes: N images, C channels, H x W pixels.
+Shapes: N images, C channels, H x W pixels, L levels of a pixel.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,8 @@ UNBALANCED = 3
 FEW = 10  # training images per class, below which a subset trains on almost nothing
 
 FLAT = 8  # levels of 256 from the darkest to the brightest pixel, below which one sees nothing
+NARROW = 32  # levels of 256, as few as 16-bit images have where a bright pixel hides that 12 matter
+ALMOST_ALL = 0.99  # of all pixels
 
 
 def note_on_balance(
@@ -63,6 +65,25 @@ def note_on_contrast(pixels_NCHW: NDArray[np.uint8]) -> list[str]:
     return [
         f"{flat:,} of {plural(len(contrast_N), 'training image')} {are(flat)} of one colour, or "
         f"within {FLAT} of 256 levels of it: look whether they were saved as they should be"
+    ]
+
+
+def note_on_levels(counts_CL: NDArray[np.int64]) -> list[str]:
+    """That almost all pixels have almost the same level, whatever a few others have.
+
+    Args:
+        counts_CL: how many pixels have each of the 256 levels, per channel.
+    """
+    up_to_L = np.concatenate([[0], counts_CL.sum(axis=0).cumsum()])
+    within = up_to_L[NARROW:] - up_to_L[:-NARROW]  # by the lowest of the levels
+    low = int(within.argmax())
+    if within[low] < ALMOST_ALL * up_to_L[-1]:
+        return []
+    return [
+        f"the training images are nearly constant: {percent(within[low] / up_to_L[-1])} of their "
+        f"pixels lie within {NARROW} of 256 levels ({low} to {low + NARROW - 1}): look whether "
+        "they were saved as they should be, and whether a few odd pixels of 16-bit images keep the "
+        "others dark"
     ]
 
 

@@ -4,13 +4,12 @@ A verdict is about one model of GPU, the CUDA version of its driver, and one tor
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from nas.files import replacing
+from nas.files import cache_home, replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ def write_verdict(device: torch.device, verdict: Verdict) -> None:
     """
     path = _path()
     if path is None:
-        raise FileNotFoundError("no cache folder: neither XDG_CACHE_HOME nor HOME is set")
+        raise FileNotFoundError("no cache folder: neither XDG_CACHE_HOME nor a home is known")
     path.parent.mkdir(parents=True, exist_ok=True)
     verdicts = {**_read(), _name(device): verdict}
     document = {name: asdict(kept) for name, kept in verdicts.items()}
@@ -58,6 +57,5 @@ def _read() -> dict[str, Verdict]:
 
 
 def _path() -> Path | None:
-    home = os.environ.get("HOME")
-    cache = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else None)
-    return Path(cache) / "nas" / "devices.json" if cache else None
+    home = cache_home()
+    return home / "nas" / "devices.json" if home else None

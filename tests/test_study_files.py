@@ -105,8 +105,8 @@ def move_folder() -> None:
 GOINGS = pytest.mark.parametrize("go", [remove, replace, move_folder])
 
 
-def files_in(folder: str) -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in Path(folder).rglob("*.db*") if p.name[0] != "."}
+def files_in(folder: str, pattern: str = "*.db*") -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in Path(folder).rglob(pattern) if p.name[0] != "."}
 
 
 @GOINGS
@@ -119,7 +119,7 @@ def test_a_search_ends_in_one_line_when_its_file_is_gone(
     def in_between() -> None:
         wait_until(lambda: count("studies/v.db") > 5)
         go()
-        after.append(files_in("studies"))
+        after.append(files_in("studies", "*.db"))
 
     helper = threading.Thread(target=in_between)
     helper.start()
@@ -131,9 +131,13 @@ def test_a_search_ends_in_one_line_when_its_file_is_gone(
     assert said[-1].startswith("error: studies/v.db: expected the study's file")
     assert "Traceback" not in captured.err
     assert sum("error" in line for line in said) == 1
-    assert files_in("studies") == after[0]  # nothing is made, nothing of another is touched
+    assert files_in("studies", "*.db") == after[0]  # nothing is made, nothing of another touched
     assert Path("studies").exists() == (go is not move_folder)
     assert not Path("studies/v").exists()
+    if go is replace:  # no log of the other file is taken for one of this
+        assert study_of("v").trained == 4
+        with closing(sqlite3.connect("studies/v.db")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def count(path: str) -> int:

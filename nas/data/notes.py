@@ -112,4 +112,5 @@ def note_on_twins(
         )
     if doubtful:
         said.append(f"{whole(doubtful)} {are(doubtful)} in two classes at once")
-    return [f"{'; '.join(said)}: --drop-duplicates keeps one of each"]
+    none = ", and none of those in two classes" if doubtful else ""
+    return [f"{'; '.join(said)}: --drop-duplicates keeps one of each{none}"]

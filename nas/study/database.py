@@ -80,7 +80,7 @@ class Database:
         if self._connection is not None:
             yield self._connection
             return
-        self._check_file()
+        self.check_file()
         before = self._rdb.scoped_session
         with self._rdb.engine.begin() as connection:
             session = scoped_session(
@@ -104,7 +104,7 @@ class Database:
             StudyGone: the study's file was removed or replaced.
             KeyboardInterrupt: a signal came while another process had it.
         """
-        self._check_file()  # or the lock is made anew, with its folder
+        self.check_file()  # or the lock is made anew, with its folder
         with held(self._lock, _STUCK), self.transaction() as connection:
             if self._lock is not None:
                 claims = self._claims(connection)
@@ -117,9 +117,30 @@ class Database:
             connection.execute(row.with_for_update())
             yield
 
-    def _check_file(self) -> None:
-        if self.file is not None:
+    def check_file(self) -> None:
+        """Checks that an SQLite study is still the file at its path.
+
+        Raises:
+            StudyGone: it was removed or replaced.
+        """
+        if self.file is None:
+            return
+        try:
             self.file.check()
+        except StudyGone:
+            self._empty_log()
+            raise
+
+    def _empty_log(self) -> None:
+        """Writes what lies in the log beside the path into the file that is open, wherever it is.
+
+        A new file at the path would take the log for its own, and be damaged.
+        """
+        pool = self._rdb.engine.pool
+        if not isinstance(pool, sqlalchemy.QueuePool) or not pool.checkedin():
+            return  # a new connection would be to the new file
+        with suppress(*STORAGE_ERRORS), self._rdb.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _claims(self, connection: sqlalchemy.Connection) -> str | None:
         """How many claims have written in an SQLite study, as text; None before the first."""
@@ -347,10 +368,13 @@ def open_database(location: StudyLocation, file: OpenFile | None = None) -> Iter
             load_if_exists=True,
         )
         file = OpenFile.at(path) if path is not None else None
+    database = Database(storage, study, lock, file)
     try:
-        yield Database(storage, study, lock, file)
+        yield database
     finally:
         storage.remove_session()
+        with suppress(StudyGone):
+            database.check_file()
         storage.engine.dispose()
         if lock is not None and path is not None and file is not None:
             with suppress(StudyGone, Timeout):

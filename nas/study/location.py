@@ -52,8 +52,8 @@ class StudyLocation:
             return cls(name, _file_of(storage), storage)
         if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
             raise StudyError(
-                "--study: expected a name of letters, digits, '.', '_' and '-', such as "
-                f"my-study, got {name!r}"
+                "--study: expected a name of the letters a to z and A to Z, digits, '.', '_' and "
+                f"'-', such as my-study, got {name!r}"
             )
         return cls(name, Path(studies_dir) / f"{name}.db")
 
@@ -168,7 +168,7 @@ class OpenFile:
         except OSError as error:
             raise StudyGone(
                 f"{self.path}: expected the study's file where it was, got none ({error.strerror})"
-                ": it was removed or moved in between; put it back, and the same command continues"
+                "; put it back and the same command continues, or begins a new study without it"
             ) from error
         if now != self:
             raise StudyGone(

@@ -423,7 +423,12 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
         yield
     except (StudyError, StudyGone):
         raise
-    except (ArgumentError, ImportError) as error:  # no such driver, say
+    except ImportError as error:
+        raise StudyError(
+            f"{location}: expected an installed driver for this database, got {first_line(error)}; "
+            "install it with pip, such as 'psycopg[binary]' for PostgreSQL"
+        ) from error
+    except ArgumentError as error:
         reason = first_line(error).replace(location.url, str(location))
         raise StudyError(
             f"--storage: expected a database URL such as sqlite:///studies/my.db, "
@@ -436,8 +441,12 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
         ) from error
     except (*STORAGE_ERRORS, RuntimeError, OSError) as error:
         raise StudyError(
-            f"{location}: expected a database that can be opened, "
-            f"got {first_line(error)}; check that it is there and may be written"
+            f"{location}: expected a database that can be opened, got {first_line(error)}; "
+            + (
+                "go back to a copy of it"
+                if "malformed" in str(error)
+                else "check that it is there and may be written"
+            )
         ) from error
 
 

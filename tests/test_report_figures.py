@@ -109,6 +109,19 @@ class TestFunnel:
         trained = sum(t.outcome is Outcome.TRAINED for t in record.trials)
         assert steps.iloc[-1].to_dict()["trials"] == trained
 
+    def test_what_was_interrupted_has_not_failed(self) -> None:
+        trials = [trial(0, Outcome.FAILED, reason="interrupted"), trial(1, accuracy=0.5)]
+        record = study(*trials)
+        steps = insights.funnel_table(record)
+        assert dict(zip(steps["step"], steps["trials"], strict=True)) == {
+            "proposed": 2,
+            "interrupted": 1,
+            "trained": 1,
+        }
+        page = render(record)
+        assert "1 interrupted and queued again" in page
+        assert "1 failed" not in page
+
     def test_each_bar_begins_where_the_next_ends(self) -> None:
         steps = insights.funnel_table(mixed())
         assert dict(zip(steps["step"], steps["trials"], strict=True)) == {

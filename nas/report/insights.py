@@ -20,7 +20,7 @@ from nas.final.words import seeds as seeds_in_words
 from nas.report.drawing import parts
 from nas.report.tables import UNFINISHED, outcome_name, typed_frame
 from nas.study.importances import LETTERS, Importance, Importances, letter
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.records import INTERRUPTED, QUEUED_AGAIN, Outcome, StudyRecord, TrialRecord
 
 PROPOSED = "proposed"
 PUBLISHED_KIND = "published (test accuracy, other training)"
@@ -29,6 +29,7 @@ MEASURED_KIND = "measured here (test accuracy)"
 _STEPS = (
     Outcome.OVER_BUDGET,
     Outcome.DUPLICATE,
+    INTERRUPTED,  # and queued again
     Outcome.FAILED,
     Outcome.OUT_OF_MEMORY,
     Outcome.DIVERGED,
@@ -44,14 +45,14 @@ def funnel_table(study: StudyRecord) -> pd.DataFrame:
     The first row is all proposals; the others add up to it. `left` counts those that a step and all
     later ones hold. Steps that no trial ended in are left out, but for the last, `trained`.
     """
-    ended = {step: 0 for step in _STEPS}
+    ended: dict[Outcome | str | None, int] = dict.fromkeys(_STEPS, 0)
     for trial in study.trials:
-        ended[trial.outcome] += 1
+        ended[INTERRUPTED if trial.reason in QUEUED_AGAIN else trial.outcome] += 1
     total = left = len(study.trials)
     rows = [{"step": PROPOSED, "trials": total, "share": 1.0 if total else None, "left": total}]
     for step, trials in ended.items():
         if trials or step is Outcome.TRAINED:
-            name = UNFINISHED if step is None else outcome_name(step)
+            name = outcome_name(step) if isinstance(step, Outcome) else step or UNFINISHED
             share = trials / total if total else None
             rows.append({"step": name, "trials": trials, "share": share, "left": left})
         left -= trials

@@ -6,6 +6,7 @@ from itertools import accumulate
 import pandas as pd
 
 from nas.study.records import (
+    QUEUED_AGAIN,
     Outcome,
     StudyRecord,
     TrialRecord,
@@ -145,7 +146,9 @@ def reason_table(study: StudyRecord) -> pd.DataFrame:
     found: dict[tuple[str, str], list[int]] = {}
     for trial in study.trials:
         if trial.reason is not None:
-            found.setdefault((outcome_name(trial.outcome), trial.reason), []).append(trial.number)
+            again = trial.reason in QUEUED_AGAIN
+            outcome = "queued again" if again else outcome_name(trial.outcome)
+            found.setdefault((outcome, trial.reason), []).append(trial.number)
     return typed_frame(
         (
             {

@@ -352,7 +352,8 @@ def _sentence_of_outcomes(study: StudyRecord) -> str:
         "that repeated an earlier design": outcomes[Outcome.DUPLICATE],
         "diverged": outcomes[Outcome.DIVERGED],
         "out of memory": outcomes[Outcome.OUT_OF_MEMORY],
-        "failed": outcomes[Outcome.FAILED],
+        "failed": outcomes[Outcome.FAILED] - study.interrupted,
+        "interrupted and queued again": study.interrupted,
         f"{UNFINISHED} (running, or ended without saying)": unfinished,
     }
     parts = [f"{whole(trials)} {phrase}" for phrase, trials in phrases.items() if trials]

@@ -124,7 +124,9 @@ def test_trains_a_design_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert best["parameters"] == ranking[0]["parameters"]
     assert main([*plain, "--trial", str(ranking[1]["trial"]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == ranking[1]["parameters"]
-    assert "--trial: expected best or a number" in error_of(capsys, main([*plain, "--trial", "99"]))
+    assert "--trial: expected best or the number" in error_of(
+        capsys, main([*plain, "--trial", "99"])
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas.commands import arguments
 from nas.commands.words import in_one_line, printable
 from nas.numbers import percent
 from nas.runtime import signals
-from nas.study.listing import ListedStudy, OtherFile, list_studies
 from nas.study.location import short_count
+
+if TYPE_CHECKING:
+    from nas.study.listing import ListedStudy, OtherFile
 
 SUMMARY = "list the studies of a folder"
 
@@ -28,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints a row per study; files that are none are named on stderr."""
+    from nas.study.listing import ListedStudy, list_studies
+
     studies: list[ListedStudy] = []
     others: list[OtherFile] = []
     for found in list_studies(options.studies_dir):
@@ -48,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _document(
-    folder: Path, studies: Sequence[ListedStudy], others: Sequence[OtherFile]
+    folder: Path, studies: "Sequence[ListedStudy]", others: "Sequence[OtherFile]"
 ) -> dict[str, object]:
     return {
         "studies_dir": str(folder),
@@ -65,7 +70,7 @@ def _document(
     }
 
 
-def _table(studies: Sequence[ListedStudy]) -> str:
+def _table(studies: "Sequence[ListedStudy]") -> str:
     rows = [("study", "dataset", "budget", "mult-adds", "designs", "best", "state", "changed")]
     for study in studies:
         limit = study.max_mult_adds

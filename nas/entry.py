@@ -14,8 +14,8 @@ def run(command: str | None = None) -> NoReturn:
     threads that a signal has left behind, and print a traceback of a signal that comes meanwhile.
     """
     streams.protect()
-    # Threads that wait for each other soon sleep, instead of keeping from its processor the thread
-    # that they wait for: beside other load ten times as fast, alone as fast (benchmarks/threads.py).
+    # Threads that wait for another soon sleep, instead of keeping it from their processor: beside
+    # other load that is many times as fast, alone as fast (benchmarks/threads.py).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read once, as torch is imported
     with signals.listening():
         from nas.commands import main

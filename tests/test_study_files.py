@@ -361,7 +361,7 @@ def test_a_url_is_read_as_sqlalchemy_reads_it(capsys: Capture, url: str) -> None
         "sqlite+aiosqlite:///st/f.db",
         "sqlite+nodriver:///st/f.db",
         "postgresql+asyncpg://someone:hush@127.0.0.1:9/none",
-        "sqlite:///st/a%00b.db",
+        "sqlite:///st/a\0b.db",
         f"sqlite:///st/{'a' * 300}.db",
         "sqlite",
         "",

@@ -30,12 +30,11 @@ from nas.final.runs import Run, RunResult
 from nas.model import ResNet
 from nas.report.page import render
 from nas.study.location import StudyError, StudyLocation
-from nas.study.request import SearchRequest
 from nas.study.search import run_search
 from nas.study.storage import read_study
 from nas.training.checkpoint import load_checkpoint
 from nas.training.loop import TrainingResult, train
-from tests.conftest import TINY_SPACE
+from tests.conftest import TINY_SPACE, RequestOf
 from tests.files_kit import killed_writer, living_writer, unfinished
 from tests.waiting import PATIENCE, wait_until
 
@@ -46,19 +45,9 @@ STUDY = "digits-5M"
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study of four designs trained to the end."""
     folder = tmp_path_factory.mktemp("searched")
-    (folder / "tiny.toml").write_text(TINY_SPACE)
-    run_search(
-        SearchRequest(
-            max_parameters=5_000_000,
-            trials=4,
-            dataset="digits",
-            studies_dir=folder / "studies",
-            space=folder / "tiny.toml",
-            epochs=1,
-            subset=0.2,
-            pruner="none",
-        )
-    )
+    space = folder / "tiny.toml"
+    space.write_text(TINY_SPACE)
+    run_search(RequestOf(folder, space)(trials=4, pruner="none"))
     return folder
 
 

@@ -44,6 +44,19 @@ request = nas.SearchRequest(
 """
 
 
+def run_program(folder: Path, start: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a program in this folder that makes a request and then does what `start` says."""
+    (folder / "program.py").write_text(SCRIPT.format(start=start))
+    return subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(nas.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
 @pytest.mark.parametrize("name", ["run_search", "run_final"])
 def test_workers_of_a_program_without_the_guard_are_refused(
     tmp_path: Path, tiny_space: Path, request_of: RequestOf, name: str
@@ -52,15 +65,7 @@ def test_workers_of_a_program_without_the_guard_are_refused(
     if name == "run_final":
         nas.run_search(request_of(trials=2))
         asked = "nas.FinalRequest(study='digits-5M', workers=2, epochs=1, top=1, seeds=2)"
-    (tmp_path / "program.py").write_text(SCRIPT.format(start=f"nas.{name}({asked})"))
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(nas.__file__).parent.parent)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = run_program(tmp_path, f"nas.{name}({asked})")
     assert done.returncode == 1
     assert done.stdout.count("begun") <= 3  # the program, and each worker once
     assert done.stderr.count("Traceback") == 1
@@ -71,13 +76,5 @@ def test_workers_of_a_program_without_the_guard_are_refused(
 
 def test_workers_of_a_program_with_the_guard_work(tmp_path: Path, tiny_space: Path) -> None:
     start = 'if __name__ == "__main__":\n    print(nas.run_search(request).study.trained)'
-    (tmp_path / "program.py").write_text(SCRIPT.format(start=start))
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(nas.__file__).parent.parent)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = run_program(tmp_path, start)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2"), done.stderr

@@ -19,11 +19,10 @@ from nas.study.database import open_database
 from nas.study.listing import ListedStudy, list_studies
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, StudyRecord
-from nas.study.request import SearchRequest
 from nas.study.search import run_search
 from nas.study.storage import read_study
 from nas.training.resuming import EpochCheckpoint
-from tests.conftest import TINY_SPACE
+from tests.conftest import TINY_SPACE, RequestOf
 from tests.test_dashboard import served
 from tests.waiting import wait_until
 
@@ -36,20 +35,9 @@ Capture = pytest.CaptureFixture[str]
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the study `v` of four designs that were trained to the end."""
     folder = tmp_path_factory.mktemp("searched")
-    (folder / "tiny.toml").write_text(TINY_SPACE)
-    run_search(
-        SearchRequest(
-            max_parameters=5_000_000,
-            trials=4,
-            dataset="digits",
-            study="v",
-            studies_dir=folder / "studies",
-            space=folder / "tiny.toml",
-            epochs=1,
-            subset=0.1,
-            pruner="none",
-        )
-    )
+    space = folder / "tiny.toml"
+    space.write_text(TINY_SPACE)
+    run_search(RequestOf(folder, space)(study="v", trials=4, subset=0.1, pruner="none"))
     return folder
 
 

@@ -13,7 +13,7 @@ from nas.numbers import millions, percent, plural
 from nas.study.estimate import Pace
 from nas.study.location import StudyLocation
 from nas.study.observer import Observer, Opening
-from nas.study.records import QUEUED_AGAIN, Outcome, TrialRecord, training_in_words
+from nas.study.records import Outcome, TrialRecord, training_in_words
 from nas.study.request import SearchRequest
 from nas.training.loop import EpochResult
 
@@ -163,7 +163,7 @@ class Progress(Observer):
         outcome = trial.outcome
         assert outcome is not None
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-        self.interrupted += trial.reason in QUEUED_AGAIN
+        self.interrupted += trial.queued_again
         if outcome.counts:
             self.pace.trial_done()
         best = self.incumbent.val_accuracy if self.incumbent else None

@@ -20,7 +20,7 @@ from nas.final.words import seeds as seeds_in_words
 from nas.report.drawing import parts
 from nas.report.tables import UNFINISHED, outcome_name, typed_frame
 from nas.study.importances import LETTERS, Importance, Importances, letter
-from nas.study.records import INTERRUPTED, QUEUED_AGAIN, Outcome, StudyRecord, TrialRecord
+from nas.study.records import INTERRUPTED, Outcome, StudyRecord, TrialRecord
 
 PROPOSED = "proposed"
 PUBLISHED_KIND = "published (test accuracy, other training)"
@@ -47,7 +47,7 @@ def funnel_table(study: StudyRecord) -> pd.DataFrame:
     """
     ended: dict[Outcome | str | None, int] = dict.fromkeys(_STEPS, 0)
     for trial in study.trials:
-        ended[INTERRUPTED if trial.reason in QUEUED_AGAIN else trial.outcome] += 1
+        ended[INTERRUPTED if trial.queued_again else trial.outcome] += 1
     total = left = len(study.trials)
     rows = [{"step": PROPOSED, "trials": total, "share": 1.0 if total else None, "left": total}]
     for step, trials in ended.items():

@@ -6,7 +6,6 @@ from itertools import accumulate
 import pandas as pd
 
 from nas.study.records import (
-    QUEUED_AGAIN,
     Outcome,
     StudyRecord,
     TrialRecord,
@@ -146,8 +145,7 @@ def reason_table(study: StudyRecord) -> pd.DataFrame:
     found: dict[tuple[str, str], list[int]] = {}
     for trial in study.trials:
         if trial.reason is not None:
-            again = trial.reason in QUEUED_AGAIN
-            outcome = "queued again" if again else outcome_name(trial.outcome)
+            outcome = "queued again" if trial.queued_again else outcome_name(trial.outcome)
             found.setdefault((outcome, trial.reason), []).append(trial.number)
     return typed_frame(
         (

@@ -140,6 +140,11 @@ class TrialRecord:
             return None
         return f"{self.architecture}" + (f" ({self.preset})" if self.preset else "")
 
+    @property
+    def queued_again(self) -> bool:
+        """Whether it was only interrupted, and its design queued again."""
+        return self.reason in QUEUED_AGAIN
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestReading:
@@ -222,7 +227,7 @@ class StudyRecord:
     @property
     def interrupted(self) -> int:
         """How many of the failed trials were only interrupted, and their designs queued again."""
-        return sum(t.reason in QUEUED_AGAIN for t in self.trials)
+        return sum(t.queued_again for t in self.trials)
 
     @property
     def doubts(self) -> str | None:

@@ -1,7 +1,7 @@
 """Where the time of a training step goes: kernels by the time they take, of a thin and a wide net.
 
 After a warm-up, in which steps are captured where that works, torch's profiler records an epoch of
-20 steps of our loop with the recipe `fast`, batches and their augmentation included, validation
+40 steps of our loop with the recipe `fast`, batches and their augmentation included, validation
 left out as far as it goes (64 images)::
 
     python benchmarks/step_profile.py --presets resnet20 flexres22-2
@@ -20,7 +20,7 @@ from nas.architecture import PRESETS
 from nas.runtime.devices import open_device
 from new_designs import run_of
 
-STEPS = 20
+STEPS = 40
 
 
 def main() -> int:

@@ -254,6 +254,7 @@ def copied_slice(model: nn.Module, dataset: ImageDataset, steps: int) -> Slice:
         batch_size=COPIED_BATCH_SIZE,
         shuffle=True,
         num_workers=WORKERS,
+        multiprocessing_context="fork",  # as by default on Linux, but in a spawned process
     )
     net = model.to(device)
     criterion = nn.CrossEntropyLoss()

@@ -4,6 +4,7 @@ Shapes: N images, C channels, H x W pixels, K classes.
 """
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,25 +13,59 @@ from torch.nn import functional as F
 from nas.architecture import STEM_KERNEL, Architecture, ImageInput, head_size
 
 
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that leaves `num_batches_tracked` to the training loop.
+class FusedNorm(Protocol):
+    """Batch norm in training, addition and ReLU at once: `nas.training.fused_norms.fused_norm`."""
 
-    torch counts in every forward pass, a kernel for each norm; the count decides nothing here.
+    def __call__(
+        self,
+        x_NCHW: Tensor,
+        weight_C: Tensor,
+        bias_C: Tensor,
+        running_mean_C: Tensor,
+        running_var_C: Tensor,
+        *,
+        added_NCHW: Tensor | None,
+        relu: bool,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        """The maps; moves the running statistics."""
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm and what follows it in a residual network: an addition and a ReLU.
+
+    Leaves `num_batches_tracked` to the training loop: torch counts in every forward pass, a kernel
+    for each norm; the count decides nothing here.
     """
 
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """The normalized maps."""
-        assert self.momentum is not None  # which would be a mean over all batches, by the count
-        return F.batch_norm(
-            x_NCHW,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training,
-            self.momentum,
-            self.eps,
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float  # None would mean an average over all batches, by the count
+    fused: FusedNorm | None = None  # how whoever trains wants all of it computed at once
+
+    def forward(
+        self, x_NCHW: Tensor, added_NCHW: Tensor | None = None, *, relu: bool = False
+    ) -> Tensor:
+        """The normalized maps, with `added_NCHW`, behind a ReLU."""
+        moved = (self.running_mean, self.running_var)
+        if self.training and self.fused is not None:
+            return self.fused(
+                x_NCHW,
+                self.weight,
+                self.bias,
+                *moved,
+                added_NCHW=added_NCHW,
+                relu=relu,
+                momentum=self.momentum,
+                eps=self.eps,
+            )
+        out = F.batch_norm(
+            x_NCHW, *moved, self.weight, self.bias, self.training, self.momentum, self.eps
         )
+        if added_NCHW is not None:
+            out = out + added_NCHW
+        return F.relu(out, inplace=True) if relu else out
 
 
 class ThinningConv(nn.Conv2d):
@@ -70,6 +105,13 @@ class ConvNorm(nn.Sequential):
         if norm:
             self.norm = BatchNorm(outputs)
 
+    def forward(self, x_NCHW: Tensor, *, relu: bool = False) -> Tensor:
+        """The maps, (N, outputs, H / stride, W / stride), behind a ReLU if wanted."""
+        out: Tensor = self.conv(x_NCHW)
+        if hasattr(self, "norm"):
+            return self.norm(out, relu=relu)  # type: ignore[no-any-return]
+        return F.relu(out, inplace=True) if relu else out
+
 
 class BasicBlock(nn.Module):
     """ReLU(shortcut(x) + BN(conv(ReLU(BN(conv(x)))))), as in He et al. 2016, figure 2."""
@@ -87,9 +129,10 @@ class BasicBlock(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """The block's maps, (N, outputs, H / stride, W / stride)."""
-        out = F.relu(self.norm1(self.conv1(x_NCHW)), inplace=True)
-        out = self.norm2(self.conv2(out))
-        return F.relu(out + self.shortcut(x_NCHW), inplace=True)
+        out = self.norm1(self.conv1(x_NCHW), relu=True)
+        out = self.conv2(out)
+        maps: Tensor = self.norm2(out, self.shortcut(x_NCHW), relu=True)
+        return maps
 
 
 class ResNet(nn.Module):
@@ -131,19 +174,24 @@ class ResNet(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Logits, (N, K), of normalized images."""
-        maps = F.relu(self.stem(images_NCHW), inplace=True)
-        maps = self.stages(maps)
+        maps = self.stages(self.stem(images_NCHW, relu=True))
         pooled = F.avg_pool2d(maps, self.architecture.pool)
         logits_NK: Tensor = self.head(pooled.flatten(1))
         return logits_NK
 
+    def norms(self) -> Iterator[BatchNorm]:
+        """All norms."""
+        return (module for module in self.modules() if isinstance(module, BatchNorm))
+
+    def fuse_norms(self, fused: FusedNorm | None) -> None:
+        """Computes all norms in training with this; None: with torch's kernels."""
+        for norm in self.norms():
+            norm.fused = fused
+
     def batch_counters(self) -> list[Tensor]:
         """The count of batches that each norm has seen in training; whoever trains moves it."""
-        return [
-            norm.num_batches_tracked
-            for norm in self.modules()
-            if isinstance(norm, BatchNorm) and norm.num_batches_tracked is not None
-        ]
+        counts = (norm.num_batches_tracked for norm in self.norms())
+        return [count for count in counts if count is not None]
 
     def residual_blocks(self) -> Iterator[BasicBlock]:
         """All blocks in the order of the forward pass."""

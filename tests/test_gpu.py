@@ -16,11 +16,12 @@ from nas.runtime.verdicts import read_verdict
 from nas.study.records import Outcome
 from nas.study.search import run_search
 from nas.training import graphs
-from nas.training.backend import backend_for
+from nas.training.backend import PLAIN_NORMS, backend_for, fused_norm_on, why_not_fused
 from nas.training.checkpoint import load_checkpoint, save_checkpoint
 from nas.training.config import Optimizer, fast
 from nas.training.loop import Run, task_of
 from tests.conftest import RequestOf
+from tests.norm_kit import deviations
 from tests.training_kit import make_dataset
 
 pytestmark = [
@@ -106,14 +107,47 @@ def test_a_continued_run_stays_close_to_an_uninterrupted_one(tmp_path: Path) -> 
     assert [e.epoch for e in second.history] == [1, 2, 3, 4]
 
 
+def test_fused_norms_are_those_of_torch_and_a_step_is_repeated_exactly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert fused_norm_on(CUDA) is not None, why_not_fused(CUDA)
+    dataset = images(1024)
+    fused, again = (new_run(dataset, Optimizer.NESTEROV, "float32") for _ in range(2))
+    monkeypatch.setenv(PLAIN_NORMS, "1")
+    plain = new_run(dataset, Optimizer.NESTEROV, "float32")
+    start = flat(plain)
+    for run in (fused, again, plain):
+        run.train_epoch()
+    assert (flat(fused) - flat(plain)).norm() < 0.05 * (flat(plain) - start).norm()
+    for found, expected in zip(fused.model.buffers(), plain.model.buffers(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    assert again.history[0].train_loss == pytest.approx(fused.history[0].train_loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "shape", [(512, 64, 32, 32), (7, 24, 5, 5), (512, 4, 1, 1), (64, 136, 8, 8)]
+)
+def test_a_fused_norm_computes_what_torch_does(
+    shape: tuple[int, int, int, int], dtype: torch.dtype
+) -> None:
+    for deviation in deviations(shape, dtype, CUDA):
+        assert deviation.relative < (1e-4 if dtype == torch.float32 else 1e-2), deviation
+
+
 def test_out_of_memory_is_an_outcome_and_gives_the_memory_back(
     request_of: RequestOf, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    space = tmp_path_factory.mktemp("space") / "huge.toml"
-    space.write_text("stages = 1\nblocks = 1\nchannels = [4, 100000]\nkernels = 3\npool = 8\n")
-    result = run_search(
-        request_of(trials=2, max_parameters=10**12, space=space, device="cuda", subset=1.0)
-    )
+    space = tmp_path_factory.mktemp("space") / "wide.toml"
+    space.write_text("stages = 1\nblocks = 1\nchannels = [4, 4096]\nkernels = 1\npool = 8\n")
+    total = torch.cuda.get_device_properties(CUDA).total_memory
+    torch.cuda.set_per_process_memory_fraction(1e9 / total)  # the wide one needs more
+    try:
+        result = run_search(
+            request_of(trials=2, max_parameters=10**9, space=space, device="cuda", subset=1.0)
+        )
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
     assert result.study.outcomes[Outcome.OUT_OF_MEMORY] == 1
     assert result.study.outcomes[Outcome.TRAINED] == 1
     torch.cuda.empty_cache()

@@ -12,6 +12,7 @@ from nas.runtime.precision import Precision
 from nas.runtime.verdicts import Verdict, read_verdict, write_verdict
 from nas.study.storage import first_line
 from nas.study.surroundings import Finding
+from nas.training.backend import PLAIN_NORMS
 from nas.training.checkup import Captured, Checkup
 
 _NO_MEMORY_LEFT = 64e6  # bytes that a few small tensors and workspaces may hold
@@ -37,7 +38,9 @@ def check_device(device: torch.device, checkup: Checkup | None = None) -> Iterat
             capture = found.agree
         return _of_captured(found)
 
-    experiments = (_losses, _captured, _continued, _memory) if is_gpu else (_losses, _continued)
+    experiments = (
+        (_losses, _captured, _norms, _continued, _memory) if is_gpu else (_losses, _continued)
+    )
     speeds = (_new_design, _speed, _precisions) if is_gpu else (_precisions,)
     yield Finding("hardware", True, _hardware(device))
     for experiment in (*experiments, *speeds):
@@ -89,6 +92,25 @@ def _of_captured(found: Captured) -> Finding:
         f"8 steps captured and plain agree (weights differ by {found.difference:.1e}); resnet20 "
         f"{found.plain_rate:,.0f} images/s plain, {found.captured_rate:,.0f} captured, "
         f"{ratio:.2f} times",
+    )
+
+
+def _norms(checkup: Checkup) -> Finding:
+    found = checkup.fused()
+    if found.reason is not None:
+        return Finding("norms", True, f"torch's own kernels: {found.reason}")
+    if not found.agree:
+        return Finding(
+            "norms",
+            False,
+            f"8 steps with fused norms end {found.difference:.0%} away from torch's own: set "
+            f"{PLAIN_NORMS}=1",
+        )
+    return Finding(
+        "norms",
+        True,
+        f"fused with addition and ReLU (weights differ by {found.difference:.1e}); flexres22-2 "
+        f"trains {found.gain:.2f} times as fast",
     )
 
 

@@ -1,16 +1,23 @@
 """What a device does well, so that the loop need not ask which device it is."""
 
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+from torch.nn import functional as F
 
+from nas.model import FusedNorm
 from nas.runtime import signals
 from nas.training.graphs import Graphs, cuda_graphs, torch_version
 
 _VALUES_AT_ONCE = 4096 * 3 * 32 * 32  # of pixels, augmented together on a GPU: 50 MB in float32
 _FUSED_ADAGRAD_ON_CUDA = (2, 12)  # version of torch
+
+PLAIN_NORMS = "NAS_PLAIN_NORMS"
+"""The environment variable that leaves norms to torch's own kernels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +28,7 @@ class Backend:
     values_at_once: int = 0  # pixel values augmented together; a CPU keeps one batch in its cache
     fixed_shapes: bool = False  # evaluate in batches of the training's shape, and in no other
     fused_adagrad: bool = True  # in one kernel, which counts its steps on the device
+    fused_norm: FusedNorm | None = None  # norm, addition and ReLU at once; None: one by one
     step_begun: Callable[[], None] = lambda: None  # after each step; may wait for earlier ones
 
     def evaluation_batch(self, training_batch: int) -> int | None:
@@ -73,5 +81,46 @@ def backend_for(device: torch.device, *, heed_verdict: bool = True) -> Backend:
         values_at_once=_VALUES_AT_ONCE,
         fixed_shapes=True,
         fused_adagrad=torch_version() >= _FUSED_ADAGRAD_ON_CUDA,
+        fused_norm=fused_norm_on(device),
         step_begun=Backlog(device).step_begun,
     )
+
+
+def fused_norm_on(device: torch.device) -> FusedNorm | None:
+    """Norms fused with what follows them, where that works; None: `why_not_fused` says why."""
+    if os.environ.get(PLAIN_NORMS, "") not in ("", "0"):
+        return None
+    return _tried_fused_norm(device)[0]
+
+
+def why_not_fused(device: torch.device) -> str:
+    """Why `fused_norm_on` gives None."""
+    return _tried_fused_norm(device)[1] or f"{PLAIN_NORMS} is set"
+
+
+@lru_cache
+def _tried_fused_norm(device: torch.device) -> tuple[FusedNorm | None, str]:
+    """The kernels if they compile here and give what torch's give, or else why not.
+
+    They need Triton, which comes with torch for Linux, and that a C compiler.
+    """
+    try:
+        from nas.training.fused_norms import fused_norm
+
+        generator = torch.Generator(device).manual_seed(0)
+        x_NHWC = torch.randn(16, 8, 8, 24, generator=generator, device=device)
+        x_NCHW = x_NHWC.bfloat16().permute(0, 3, 1, 2)
+        weight_C, bias_C = torch.randn(2, 24, generator=generator, device=device)
+        found = (torch.zeros(24, device=device), torch.ones(24, device=device))
+        expected = (torch.zeros(24, device=device), torch.ones(24, device=device))
+        y_NCHW = fused_norm(
+            x_NCHW, weight_C, bias_C, *found, added_NCHW=x_NCHW, relu=True, momentum=0.1, eps=1e-5
+        )
+        wanted_NCHW = F.batch_norm(x_NCHW.float(), *expected, weight_C, bias_C, True, 0.1, 1e-5)
+        torch.testing.assert_close(
+            y_NCHW.float(), F.relu(wanted_NCHW + x_NCHW.float()), rtol=0.02, atol=0.02
+        )
+        torch.testing.assert_close(found, expected)
+    except Exception as error:  # of many kinds; torch's own kernels are always there
+        return None, f"{type(error).__name__}: {(str(error).strip() or ' ').splitlines()[0]}"
+    return fused_norm, ""

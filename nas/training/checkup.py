@@ -20,7 +20,7 @@ from nas.model import ResNet, build
 from nas.runtime.arithmetic import arithmetic, has_bfloat16
 from nas.runtime.devices import free_memory, is_out_of_memory
 from nas.runtime.precision import Precision
-from nas.training.backend import Backend, backend_for
+from nas.training.backend import Backend, backend_for, why_not_fused
 from nas.training.batches import TrainBatches
 from nas.training.checkpoint import load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig, fast
@@ -61,6 +61,20 @@ class Captured:
     difference: float  # of the weights, as a share of how far the plain steps moved them
     plain_rate: float  # images/s
     captured_rate: float
+
+    @property
+    def agree(self) -> bool:
+        """Whether both train the same network, up to the order of sums."""
+        return self.difference < 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Norms fused with addition and ReLU, beside torch's own kernels."""
+
+    reason: str | None  # why they are not
+    difference: float = 0.0  # of the weights, as in `Captured`
+    gain: float = 1.0  # of images/s
 
     @property
     def agree(self) -> bool:
@@ -140,6 +154,25 @@ class Checkup:
             plain.train_epoch().images_per_second,
             captured.train_epoch().images_per_second,
         )
+
+    def fused(self, design: Architecture = PRESETS["flexres22-2"]) -> Fused:
+        """Whether fused norms train as torch's own do, and how much faster a wide network is."""
+        fused = self._backend_of(self._device)
+        if fused.fused_norm is None:
+            return Fused(why_not_fused(self._device))
+        plain = dataclasses.replace(self._backend_of(self._device), fused_norm=None)
+        start = _weights(_model(_SMALL))
+        ended = []
+        rates = []
+        for backend in (fused, plain):
+            run = self._run(_SMALL, _COMPARED_STEPS, precision=Precision.FLOAT32, backend=backend)
+            run.train_epoch()
+            ended.append(_weights(run.model))
+            run = self._run(design, _COMPARED_STEPS, backend=backend)
+            run.train_epoch()
+            rates.append(run.train_epoch().images_per_second)
+        difference = (ended[0] - ended[1]).norm() / (ended[1] - start).norm()
+        return Fused(None, float(difference), rates[0] / rates[1])
 
     def new_design(self) -> tuple[float, float]:
         """Seconds of the first steps of a design with shapes of its own, and of the same again."""

@@ -121,6 +121,7 @@ class Run:
             keep_freed_memory()
         backend = backend or backend_for(device)
         model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.fuse_norms(backend.fused_norm)
         self.model = model
         self.config = config
         self.seed = seed = values.seed("seed", seed)

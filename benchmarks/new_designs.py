@@ -18,6 +18,7 @@ import multiprocessing
 import shlex
 import sys
 import time
+from functools import cache
 from itertools import islice
 from multiprocessing.connection import Connection
 from statistics import median
@@ -27,6 +28,7 @@ import torch
 from machine import hardware, software
 from make_table import draw_designs
 from nas.architecture import PRESETS, Architecture
+from nas.data.types import ImageDataset
 from nas.model import build
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import free_memory, open_device
@@ -43,9 +45,14 @@ Times = tuple[float, float, float]
 """Seconds of the first steps, of the same again, and images per second."""
 
 
+@cache
+def cached_images() -> ImageDataset:
+    return random_images(torch.device("cpu"))
+
+
 def run_of(design: Architecture, device: torch.device, batch_size: int, steps: int) -> Run:
     """A run whose epochs have this many steps."""
-    dataset = random_images(torch.device("cpu"))
+    dataset = cached_images()
     few = dataclasses.replace(dataset, train=first(dataset.train, steps * batch_size)).to(device)
     config = dataclasses.replace(
         fast(task_of(few)), batch_size=batch_size, precision=choose(AUTO, device).precision

@@ -209,7 +209,7 @@ def test_what_is_imported_is_declared_and_nothing_else() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
     needed = declared(project["dependencies"])
     for_tests = declared(project["optional-dependencies"]["test"])
-    assert imported("nas") == needed
+    assert imported("nas") - {"triton"} == needed  # which comes with torch, where it is needed
     assert imported("tests", "benchmarks") - needed == for_tests - NOT_IMPORTED
 
 

@@ -1,0 +1,34 @@
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nas.training.backend import PLAIN_NORMS, fused_norm_on, why_not_fused
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None,
+    reason="needs Triton, which comes with torch for Linux",
+)
+def test_a_fused_norm_is_that_of_double_precision_but_for_rounding() -> None:
+    # A process of its own: Triton looks at the variable when it is imported.
+    checked = subprocess.run(
+        [sys.executable, "-m", "tests.norm_kit"],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert checked.stdout == "all near\n", checked.stderr
+
+
+def test_where_kernels_cannot_run_torchs_own_are_taken_and_the_reason_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = torch.device("cpu")  # for which Triton has no compiler
+    assert fused_norm_on(device) is None
+    assert why_not_fused(device)
+    monkeypatch.setenv(PLAIN_NORMS, "1")
+    assert fused_norm_on(device) is None

@@ -10,11 +10,14 @@ from hypothesis import HealthCheck, settings
 
 from nas.study.location import StudyLocation
 from nas.study.request import SearchRequest
+from tests import warm
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, since tests run side by side
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a job in the background of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)  # or what tests interrupt ignores it
+
+warm.spawn_warm()
 
 # The same examples everywhere and each time, however slow the machine is.
 settings.register_profile(

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import threading
 import urllib.request
@@ -33,6 +32,7 @@ from nas.study.location import StudyLocation
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.study.search import run_search
 from nas.study.storage import open_existing, read_study
+from tests import warm
 from tests.chromium import chromium
 from tests.conftest import RequestOf, queue_design
 from tests.waiting import PATIENCE, wait_until
@@ -393,7 +393,7 @@ def test_the_command_finds_a_free_port_and_opens_the_browser(
             taken.listen()
         except OSError:
             pass  # by another program, then
-        process = subprocess.Popen(
+        process = warm.Popen[bytes](
             [sys.executable, "-m", "nas.dashboard", *study_options(result.location), *options],
             stderr=theirs,
             env={**os.environ, "BROWSER": f"{browser} %s"},

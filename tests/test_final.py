@@ -34,6 +34,7 @@ from nas.study.search import run_search
 from nas.study.storage import read_study
 from nas.training.checkpoint import load_checkpoint
 from nas.training.loop import TrainingResult, train
+from tests import warm
 from tests.conftest import TINY_SPACE, RequestOf
 from tests.files_kit import killed_writer, living_writer, unfinished
 from tests.waiting import PATIENCE, wait_until
@@ -366,7 +367,7 @@ def test_references_are_trained_alike_and_compared(
 
 
 def final(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+    return warm.Popen[str](
         [sys.executable, "-m", "nas.final", *FAST[1:], *arguments],
         text=True,
         stdout=subprocess.PIPE,

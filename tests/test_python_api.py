@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import nas
+from tests import warm
 from tests.conftest import RequestOf
 from tests.waiting import PATIENCE
 
@@ -47,11 +48,10 @@ request = nas.SearchRequest(
 def run_program(folder: Path, start: str) -> "subprocess.CompletedProcess[str]":
     """Runs a program in this folder that makes a request and then does what `start` says."""
     (folder / "program.py").write_text(SCRIPT.format(start=start))
-    return subprocess.run(
+    return warm.run(
         [sys.executable, "program.py"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(nas.__file__).parent.parent)},
-        capture_output=True,
         text=True,
         timeout=PATIENCE,
     )

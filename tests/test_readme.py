@@ -1,7 +1,6 @@
 """The README's commands and files do what it says, on the bundled digits."""
 
 import json
-import os
 import re
 import shlex
 import signal
@@ -19,6 +18,7 @@ from nas.final.records import FinalRecord
 from nas.space import load_space
 from nas.study.location import StudyLocation
 from nas.study.storage import read_study
+from tests import warm
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +56,7 @@ def test_the_example_is_what_the_readme_shows() -> None:
 
 def run(command: str, directory: Path) -> "subprocess.CompletedProcess[str]":
     words = [sys.executable, *shlex.split(command)[1:]]
-    return subprocess.run(words, cwd=directory, text=True, capture_output=True, timeout=PATIENCE)
+    return warm.run(words, cwd=directory, text=True, timeout=PATIENCE)
 
 
 def test_the_two_commands_are_there() -> None:
@@ -102,7 +102,7 @@ def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
 
 def check_dashboard(command: str, directory: Path) -> None:
     words = [sys.executable, *shlex.split(command)[1:]]
-    process = subprocess.Popen(words, cwd=directory, text=True, stderr=subprocess.PIPE)
+    process = warm.Popen[str](words, cwd=directory, text=True, stderr=subprocess.PIPE)
     try:
         assert process.stderr is not None
         address = process.stderr.readline().split()[0]
@@ -127,13 +127,7 @@ def test_the_example_space_can_be_used(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_example_program_runs(tmp_path: Path) -> None:
     (example,) = blocks("python")
-    done = subprocess.run(
-        [sys.executable, "-c", example],
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        env={**os.environ},
-    )
+    done = warm.run([sys.executable, "-c", example], cwd=tmp_path, text=True)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(
         r"B[\d,]+ C[\d,]+ F[\d,]+ K[\d,]+ P\d+ 0\.\d+ \d+\nEstimate\(.*\)\n", done.stdout

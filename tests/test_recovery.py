@@ -40,6 +40,7 @@ from nas.study.storage import read_study
 from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult, TrainingResult, train
 from nas.training.resuming import EpochCheckpoint
+from tests import warm
 from tests.conftest import RequestOf
 from tests.test_search import start_processes, trials_in
 from tests.waiting import PATIENCE, wait_until
@@ -146,7 +147,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(
     tmp_path: Path, digits: ImageDataset
 ) -> None:
     path = tmp_path / "study" / "checkpoints" / "run.pt"
-    with subprocess.Popen(
+    with warm.Popen[bytes](
         [sys.executable, "-c", _TRAINING, str(path)], stdout=subprocess.PIPE, cwd=Path.cwd()
     ) as process:
         assert process.stdout is not None

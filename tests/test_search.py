@@ -41,6 +41,7 @@ from nas.study.search import (
 from nas.study.storage import begin_search, read_study
 from nas.training.config import TrainingConfig
 from nas.training.loop import EpochResult, TrainingResult, train
+from tests import warm
 from tests.conftest import RequestOf, queue_design
 from tests.waiting import PATIENCE
 
@@ -428,7 +429,7 @@ def start_processes(
     With a pause after every epoch, in seconds, trials take their time on a fast machine too.
     """
     values = json.dumps(dataclasses.asdict(request), default=str)
-    return subprocess.Popen(
+    return warm.Popen[str](
         [sys.executable, "-c", _SEARCHES, str(count), values, str(pause)],
         text=True,
         stdout=subprocess.PIPE,

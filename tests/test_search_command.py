@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from nas.commands import main
+from tests import warm
 from tests.conftest import TINY_SPACE
 from tests.waiting import PATIENCE, wait_until
 
@@ -318,7 +319,7 @@ def test_a_study_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 def start_search(*arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "nas.search", "--budget", "5M", "--trials", "50"]
-    return subprocess.Popen(
+    return warm.Popen[str](
         [*command, *FAST, "--epochs", "200", *arguments],
         text=True,
         stdout=subprocess.PIPE,
@@ -387,7 +388,7 @@ def test_sigterm_before_the_search_has_begun_is_as_ctrl_c(tmp_path: Path) -> Non
 def test_in_a_terminal_a_panel_shows_where_the_search_stands(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nas.search", "--budget", "5M", "--trials", "3", *FAST]
     parent, child = pty.openpty()
-    process = subprocess.Popen(
+    process = warm.Popen[bytes](
         command,
         stderr=child,
         stdout=subprocess.PIPE,

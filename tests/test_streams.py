@@ -8,7 +8,9 @@ import pty
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +18,13 @@ import nas
 from nas.study.location import StudyLocation
 from nas.study.records import StudyRecord
 from nas.study.storage import read_study
+from tests import warm
 from tests.conftest import TINY_SPACE
 from tests.export_kit import make_network, make_spec, write_photos
 from tests.image_kit import write
 from tests.waiting import PATIENCE, wait_until
 
+Process = warm.Popen[bytes]
 EXAMPLE = Path(__file__).parents[1] / "studies"
 CAT, DOG = "\u732b", "\u72ac"
 FAST = ("--space", "tiny.toml", "--trials", "2", "--epochs", "2")
@@ -34,8 +38,8 @@ FINAL = (
     *("--epochs", "1", "--seeds", "1", "--top", "1"),
 )
 COUNT = ("count", "--preset", "resnet20")
-# Where stdout and stderr lead. Without a word stdout is a pipe that nobody reads.
-UNREAD, FULL, CLOSED = "2>&1", ">/dev/full 2>&1", "<&- >&- 2>&-"
+# Where stdout and stderr lead: both to a pipe that nobody reads, to a full disk, or nowhere.
+UNREAD, FULL, CLOSED = "unread", "full", "closed"
 
 
 @pytest.fixture(autouse=True)
@@ -44,30 +48,39 @@ def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("tiny.toml").write_text(TINY_SPACE)
 
 
-def start(
-    words: tuple[str, ...], *, stdout: int, stderr: int | None = None, leading: str = "", **env: str
-) -> "subprocess.Popen[bytes]":
-    """`nas` with these words, started by a shell that leads its streams elsewhere."""
-    return subprocess.Popen(
-        ["sh", "-c", f'exec "$@" {leading}', "sh", sys.executable, "-m", "nas", *words],
-        stdout=stdout,
-        stderr=stderr,
-        env={**os.environ, **env},
-    )
+def start(words: tuple[str, ...], *, closed: Sequence[int] = (), **settings: Any) -> Process:
+    """`nas` with these words."""
+    program = [sys.executable, "-m", "nas", *words]
+    return Process(program, closed=closed, **settings)
+
+
+@contextlib.contextmanager
+def unread() -> Iterator[int]:
+    """A pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
 
 
 def unseen(words: tuple[str, ...], leading: str) -> int:
     """The exit status of a command that nobody can see."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    process = start(words, stdout=writer, leading=leading)
-    os.close(writer)
+    if leading == CLOSED:
+        return start(words, closed=(0, 1, 2)).wait(PATIENCE)
+    with open("/dev/full", "w") if leading == FULL else unread() as stdout:
+        process = start(words, stdout=stdout, stderr=subprocess.STDOUT)
     return process.wait(PATIENCE)
 
 
 def printed(words: tuple[str, ...], **env: str) -> str:
     """What a command that ends well prints on stdout, which must be UTF-8."""
-    process = start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **env)
+    cold = "LC_ALL" in env  # a locale is taken before the first line of a program
+    process = (subprocess.Popen[bytes] if cold else Process)(
+        [sys.executable, "-m", "nas", *words],
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return output.decode()
@@ -133,16 +146,20 @@ def test_no_more_is_predicted_than_somebody_reads() -> None:
     many = Path("many")
     many.mkdir()
     for number in range(300):  # more than are read at once
-        (many / f"{number:03}.png").write_bytes(Path("photos/tiny.png").read_bytes())
+        (many / f"{number:03}{'-' * 60}.png").write_bytes(Path("photos/tiny.png").read_bytes())
     (many / "last.png").write_text("no image")
-    assert unseen(("predict", "model", "many"), ">/dev/null") == 1
-    assert unseen(("predict", "model", "many"), "") == 0
+    words = ("predict", "model", "many")
+    assert start(words, stdout=subprocess.DEVNULL).wait(PATIENCE) == 1
+    with unread() as pipe:
+        process = start(words, stdout=pipe)
+    assert process.wait(PATIENCE) == 0
 
 
 def test_errors_go_nowhere_where_stderr_is_closed() -> None:
-    assert unseen(("count", "--preset", "none"), ">out 2>&-") == 2
-    assert unseen((*COUNT, "--nonsense"), ">>out 2>&-") == 2
-    assert Path("out").read_bytes() == b""
+    for words in (("count", "--preset", "none"), (*COUNT, "--nonsense")):
+        with open("out", "w") as stdout:
+            assert start(words, stdout=stdout, closed=(2,)).wait(PATIENCE) == 2
+        assert Path("out").read_bytes() == b""
 
 
 def test_a_reader_may_leave_in_the_middle() -> None:
@@ -156,7 +173,8 @@ def test_a_reader_may_leave_in_the_middle() -> None:
 
 def test_a_terminal_may_go_away_in_the_middle() -> None:
     terminal, theirs = pty.openpty()
-    process = start(SEARCH, stdout=subprocess.PIPE, stderr=theirs, TERM="xterm-256color")
+    in_colour = {**os.environ, "TERM": "xterm-256color"}
+    process = start(SEARCH, stdout=subprocess.PIPE, stderr=theirs, env=in_colour)
     os.close(theirs)
     assert os.read(terminal, 1)
     os.close(terminal)
@@ -188,7 +206,9 @@ def test_a_slow_reader_gets_all_through_a_pipe_that_does_not_block() -> None:
 def test_closed_streams_leave_their_numbers_to_no_file() -> None:
     os.mkfifo("tiny.fifo")  # the search waits for what it says
     words = tuple(word.replace(".toml", ".fifo") for word in SEARCH)
-    process = start(words, stdout=subprocess.DEVNULL, leading=CLOSED)
+    process = subprocess.Popen(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", "nas", *words]
+    )
 
     def opened() -> int | None:
         assert process.poll() is None

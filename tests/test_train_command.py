@@ -19,6 +19,7 @@ from nas.model import build
 from nas.training.checkpoint import load_checkpoint
 from nas.training.config import Augment, Optimizer
 from nas.training.loop import evaluate
+from tests import warm
 from tests.conftest import TINY_SPACE
 from tests.waiting import PATIENCE, wait_until
 
@@ -203,7 +204,7 @@ def test_what_torch_cannot_train_is_one_line(capsys: pytest.CaptureFixture[str])
 
 
 def start(out: str, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+    return warm.Popen[str](
         [sys.executable, "-m", "nas.train", *RICH, "--out", out, *arguments],
         text=True,
         stdout=subprocess.PIPE,

@@ -19,6 +19,7 @@ from nas.study.request import SearchRequest
 from nas.study.search import Observer, Opening, run_search
 from nas.study.storage import read_study
 from nas.study.team import Post, posts_for
+from tests import warm
 from tests.conftest import TINY_SPACE, RequestOf
 from tests.test_search import trials_in
 from tests.waiting import PATIENCE, wait_until
@@ -61,7 +62,7 @@ LONG = ("--workers", "2", "--trials", "50", "--epochs", "400", "--pruner", "none
 def start(directory: Path, *arguments: str) -> "subprocess.Popen[str]":
     (directory / "tiny.toml").write_text(TINY_SPACE)
     plain = ["--budget", "5M", "--dataset", "digits", "--subset", "0.2", "--space", "tiny.toml"]
-    return subprocess.Popen(
+    return warm.Popen[str](
         [sys.executable, "-m", "nas.search", *plain, *arguments],
         cwd=directory,
         text=True,

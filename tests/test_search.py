@@ -99,14 +99,15 @@ def test_the_same_request_again_continues_and_then_has_nothing_left(request_of: 
 def test_stopped_and_continued_gives_what_one_run_gives(
     request_of: RequestOf, tmp_path: Path
 ) -> None:
-    whole = run_search(request_of(trials=14, studies_dir=tmp_path / "whole"))
-    for trials in (5, 9, 14):
-        parts = run_search(request_of(trials=trials, studies_dir=tmp_path / "parts"))
+    asked = {"subset": 0.05, "max_parameters": 10_000}
+    whole = run_search(request_of(**asked, trials=12, studies_dir=tmp_path / "whole"))
+    for trials in (5, 11, 12):  # the sampler learns from the eleventh on
+        parts = run_search(request_of(**asked, trials=trials, studies_dir=tmp_path / "parts"))
     assert designs(parts) == designs(whole)
     accuracies = [[t.val_accuracy for t in r.study.trials] for r in (parts, whole)]
     assert accuracies[0] == accuracies[1]
-    other = run_search(request_of(trials=14, seed=1, studies_dir=tmp_path / "other"))
-    assert designs(other) != designs(whole)
+    other = run_search(request_of(**asked, trials=3, seed=1, studies_dir=tmp_path / "other"))
+    assert designs(other) != designs(whole)[:3]
 
 
 def test_designs_over_the_budget_are_never_built(
@@ -189,7 +190,8 @@ def test_a_small_space_is_tried_whole_and_then_said_to_be_exhausted(
 def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
     request_of: RequestOf,
 ) -> None:
-    result = run_search(request_of(trials=12, epochs=4, subset=0.3))
+    asked = {"trials": 12, "epochs": 4, "subset": 0.1}
+    result = run_search(request_of(**asked))
     stopped = [t for t in result.study.trials if t.outcome is Outcome.STOPPED_EARLY]
     assert stopped
     assert result.study.trained == 12
@@ -198,9 +200,7 @@ def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
         assert trial.val_accuracy == trial.curve[-1][1]
     assert result.study.incumbent is not None
     assert result.study.incumbent.outcome is Outcome.TRAINED
-    without = run_search(
-        request_of(trials=12, epochs=4, subset=0.3, pruner="none", study="without")
-    )
+    without = run_search(request_of(**asked, pruner="none", study="without"))
     assert Outcome.STOPPED_EARLY not in without.study.outcomes
 
 
@@ -328,8 +328,8 @@ def test_a_design_queued_with_values_outside_the_space_fails_and_the_search_goes
         study.enqueue_trial({**usual, **wrong}, skip_if_exists=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Optuna's, of values out of range
-        result = run_search(request_of(trials=13))
-    assert result.study.trained == 13
+        result = run_search(request_of(trials=12))
+    assert result.study.trained == 12
     queued = result.study.trials[1:5]
     assert Outcome.FAILED in {t.outcome for t in queued}
     for trial in queued:
@@ -537,7 +537,7 @@ def test_time_over_starts_no_new_trial(request_of: RequestOf) -> None:
 
 def test_the_random_sampler_gives_other_designs(request_of: RequestOf) -> None:
     results = [
-        run_search(request_of(trials=14, sampler=name, study=name, subset=0.05))
+        run_search(request_of(trials=12, sampler=name, study=name, subset=0.05))
         for name in ("tpe", "random")
     ]
     assert designs(results[0]) != designs(results[1])

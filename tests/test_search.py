@@ -227,19 +227,18 @@ def test_the_incumbent_is_optunas_best_trial_also_among_equals(request_of: Reque
     ],
 )
 def test_a_study_made_with_other_settings_is_refused(
-    request_of: RequestOf, change: dict[str, object], said: str
+    request_of: RequestOf, one_trial: SearchResult, change: dict[str, object], said: str
 ) -> None:
-    before = run_search(request_of(trials=1))
     with pytest.raises(StudyError, match=said):
         run_search(request_of(trials=2, **change))
-    assert read_study(before.location) == before.study
+    assert read_study(one_trial.location) == one_trial.study
 
 
-def test_a_study_of_other_images_is_refused(request_of: RequestOf) -> None:
-    run_search(request_of(trials=1))
-    settings = read_study(request_of().location_for("digits")).settings
-    location = request_of().location_for("digits")
-    changed = dataclasses.replace(settings, dataset_digest="other", dataset="cifar10")
+def test_a_study_of_other_images_is_refused(one_trial: SearchResult) -> None:
+    location = one_trial.location
+    changed = dataclasses.replace(
+        one_trial.study.settings, dataset_digest="other", dataset="cifar10"
+    )
     with (
         open_database(location) as database,
         database.claim(),
@@ -319,10 +318,9 @@ def test_ctrl_c_after_the_last_epoch_keeps_the_finished_run(request_of: RequestO
 
 
 def test_a_design_queued_with_values_outside_the_space_fails_and_the_search_goes_on(
-    request_of: RequestOf,
+    request_of: RequestOf, one_trial: SearchResult
 ) -> None:
-    first = run_search(request_of(trials=1))
-    study = optuna.load_study(study_name=first.location.name, storage=first.location.url)
+    study = load(one_trial)
     usual = {"stages": 1, "blocks_1": 1, "channels_1": 6, "kernels_1": 3, "pool": 4}
     for wrong in ({"stages": 9}, {"kernels_1": 4}, {"channels_1": 5}, {"blocks_1": "many"}):
         study.enqueue_trial({**usual, **wrong}, skip_if_exists=False)

@@ -519,7 +519,7 @@ class TestAgainstTheDatabase:
         assert {i.name: pytest.approx(i.share) for i in importances(record).choices} == expected
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(studies())
 def test_any_study_has_all_sections(record: StudyRecord) -> None:
     for make in (

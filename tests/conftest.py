@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import HealthCheck, settings
 
 from nas.study.location import StudyLocation
 from nas.study.request import SearchRequest
-from nas.study.search import SearchResult, run_search
+
+if TYPE_CHECKING:  # xdist's own process, which runs no test, need not load it
+    from nas.study.search import SearchResult
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, since tests run side by side
 
@@ -80,8 +83,10 @@ class RequestOf:
 
 
 @pytest.fixture(scope="session")
-def searched_once(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+def searched_once(tmp_path_factory: pytest.TempPathFactory) -> "SearchResult":
     """A study of one trial that no test may change; `one_trial` is a copy."""
+    from nas.study.search import run_search
+
     directory = tmp_path_factory.mktemp("searched")
     space = directory / "tiny.toml"
     space.write_text(TINY_SPACE)
@@ -89,7 +94,7 @@ def searched_once(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
 
 
 @pytest.fixture
-def one_trial(request_of: RequestOf, searched_once: SearchResult) -> SearchResult:
+def one_trial(request_of: RequestOf, searched_once: "SearchResult") -> "SearchResult":
     """What `run_search(request_of(trials=1))` gives, without the search."""
     location = request_of().location_for("digits")
     assert location.path is not None

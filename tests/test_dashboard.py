@@ -374,6 +374,7 @@ def test_a_port_that_is_asked_for_and_taken_is_one_line(
 def test_the_command_finds_a_free_port_and_opens_the_browser(
     one_trial: SearchResult, tmp_path: Path, options: list[str], status: int
 ) -> None:
+    result = one_trial
     opened = tmp_path / "opened"
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
@@ -386,7 +387,7 @@ def test_the_command_finds_a_free_port_and_opens_the_browser(
         except OSError:
             pass  # by another program, then
         process = subprocess.Popen(
-            [sys.executable, "-m", "nas.dashboard", *study_options(one_trial.location), *options],
+            [sys.executable, "-m", "nas.dashboard", *study_options(result.location), *options],
             stderr=theirs,
             env={**os.environ, "BROWSER": f"{browser} %s"},
         )

@@ -78,7 +78,7 @@ def count_mult_adds(architecture: Architecture, input: ImageInput) -> int:
 def layer_table(architecture: Architecture, input: ImageInput) -> list[Layer]:
     """Every layer with weights, and the pool, in the order of the forward pass.
 
-    Its sums equal `count`. Raises as `count`.
+    Of a block the shortcut comes last. Its sums equal `count`. Raises as `count`.
     """
     return list(_layers(architecture, input))
 

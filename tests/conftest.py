@@ -1,7 +1,10 @@
 import os
+import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 import pytest
@@ -11,6 +14,9 @@ from hypothesis import HealthCheck, settings
 from nas.study.location import StudyLocation
 from nas.study.request import SearchRequest
 from tests import warm
+
+if TYPE_CHECKING:  # xdist's own process, which runs no test, need not load it
+    from nas.study.search import SearchResult
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, since tests run side by side
 
@@ -77,6 +83,28 @@ class RequestOf:
 
     def __call__(self, **changes: object) -> SearchRequest:
         return SearchRequest(**{**self._plain, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def searched_once(tmp_path_factory: pytest.TempPathFactory) -> "SearchResult":
+    """A study of one trial that no test may change; `one_trial` is a copy."""
+    from nas.study.search import run_search
+
+    directory = tmp_path_factory.mktemp("searched")
+    space = directory / "tiny.toml"
+    space.write_text(TINY_SPACE)
+    return run_search(RequestOf(directory, space)(trials=1))
+
+
+@pytest.fixture
+def one_trial(request_of: RequestOf, searched_once: "SearchResult") -> "SearchResult":
+    """What `run_search(request_of(trials=1))` gives, without the search."""
+    location = request_of().location_for("digits")
+    assert location.path is not None
+    assert searched_once.location.path is not None
+    location.path.parent.mkdir()
+    shutil.copy(searched_once.location.path, location.path)
+    return replace(searched_once, location=location)
 
 
 def queue_design(location: StudyLocation, *, blocks_1: int, channels_1: int) -> None:

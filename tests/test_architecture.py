@@ -305,7 +305,7 @@ def test_descriptions_of_one_network_have_one_key(
     assert count(architecture, IMAGES) == count(other, IMAGES)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(pairs)
 def test_keys_are_equal_exactly_when_the_networks_are(
     pair: tuple[Architecture, Architecture],
@@ -314,7 +314,7 @@ def test_keys_are_equal_exactly_when_the_networks_are(
     assert (a.key == b.key) == (network(a) == network(b))
 
 
-@settings(max_examples=100)
+@settings(max_examples=30)
 @given(designs().flatmap(lambda a: st.tuples(st.just(a), rewritten(a))), st.integers(0, 2**32))
 def test_descriptions_of_one_network_compute_one_function(
     pair: tuple[Architecture, Architecture], seed: int

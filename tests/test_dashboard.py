@@ -30,7 +30,7 @@ from nas.dashboard.server import HOST, make_dashboard
 from nas.report.page import write_report
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, StudyRecord, TrialRecord
-from nas.study.search import run_search
+from nas.study.search import SearchResult, run_search
 from nas.study.storage import open_existing, read_study
 from tests import warm
 from tests.chromium import chromium
@@ -168,30 +168,28 @@ def test_the_dashboard_says_what_the_study_says(request_of: RequestOf, tmp_path:
     assert none.status == 404
 
 
-def test_a_note_that_a_person_wrote_stays(request_of: RequestOf, tmp_path: Path) -> None:
-    result = run_search(request_of(trials=1))
-    with served(result.location, tmp_path, allow_edits=True) as dashboard:
+def test_a_note_that_a_person_wrote_stays(one_trial: SearchResult, tmp_path: Path) -> None:
+    with served(one_trial.location, tmp_path, allow_edits=True) as dashboard:
         trial = dashboard.detail()["trials"][0]
         of_study = f"/api/studies/{trial['study_id']}"
         for address in (f"{of_study}/note", f"{of_study}/{trial['trial_id']}/note"):
             note = json.dumps({"version": 1, "body": "my own words"})
             kind = {"Content-Type": "application/json"}
             assert dashboard.ask(address, "PUT", note, **kind).status == 204
-    with served(result.location, tmp_path) as dashboard:  # where none can be written
+    with served(one_trial.location, tmp_path) as dashboard:  # where none can be written
         detail = dashboard.detail()
     assert detail["note"] == {"version": 1, "body": "my own words"}
     assert detail["trials"][0]["note"] == {"version": 1, "body": "my own words"}
 
 
 def test_a_study_is_changed_only_where_that_is_allowed(
-    request_of: RequestOf, tmp_path: Path
+    one_trial: SearchResult, tmp_path: Path
 ) -> None:
-    result = run_search(request_of(trials=1))
-    assert result.location.path is not None
-    before = result.location.path.read_bytes()
+    assert one_trial.location.path is not None
+    before = one_trial.location.path.read_bytes()
     new_name = json.dumps({"study_name": "other"})
     kind = {"Content-Type": "application/json"}
-    with served(result.location, tmp_path) as dashboard:
+    with served(one_trial.location, tmp_path) as dashboard:
         study = "/api" + dashboard.path.removeprefix("/dashboard")
         number = dashboard.detail()["trials"][0]["trial_id"]
         for method, path in (
@@ -210,25 +208,24 @@ def test_a_study_is_changed_only_where_that_is_allowed(
             reason = json.loads(answer.content)["reason"]  # type: ignore[attr-defined]
             assert "nas dashboard --allow-edits" in reason
         assert dashboard.ask(study, "HEAD").status == 200
-    assert result.location.path.read_bytes() == before
-    with served(result.location, tmp_path, allow_edits=True) as dashboard:
+    assert one_trial.location.path.read_bytes() == before
+    with served(one_trial.location, tmp_path, allow_edits=True) as dashboard:
         assert dashboard.ask(f"{study}/rename", "POST", new_name, **kind).status == 201
-    assert optuna.get_all_study_names(result.location.url) == ["other"]
+    assert optuna.get_all_study_names(one_trial.location.url) == ["other"]
 
 
 def test_report_and_model_are_served_and_nothing_else(
-    request_of: RequestOf, tmp_path: Path
+    one_trial: SearchResult, tmp_path: Path
 ) -> None:
-    result = run_search(request_of(trials=1))
-    model = tmp_path / "studies" / result.study.name / "final"
+    model = tmp_path / "studies" / one_trial.study.name / "final"
     (model / "runs").mkdir(parents=True)
     (model / "metrics.json").write_text("{}")
     (model / "model.onnx").write_bytes(b"onnx")
     (model / ".lock").touch()
     (tmp_path / "studies" / "secret.txt").write_text("secret")
-    with served(result.location, tmp_path) as dashboard:
+    with served(one_trial.location, tmp_path) as dashboard:
         assert dashboard.ask("/report").status == 404
-        report = write_report(result.study, tmp_path / "reports").read_bytes()
+        report = write_report(one_trial.study, tmp_path / "reports").read_bytes()
         body = dashboard.detail()["note"]["body"]
         links = re.findall(r"\]\((/[^)]*)\)", body)
         assert links == ["/report", "/model/metrics.json", "/model/model.onnx"]
@@ -246,10 +243,9 @@ def test_report_and_model_are_served_and_nothing_else(
 
 
 def test_other_pages_in_the_same_browser_are_turned_away(
-    request_of: RequestOf, tmp_path: Path
+    one_trial: SearchResult, tmp_path: Path
 ) -> None:
-    result = run_search(request_of(trials=1))
-    with served(result.location, tmp_path, allow_edits=True) as dashboard:
+    with served(one_trial.location, tmp_path, allow_edits=True) as dashboard:
         own = f"{HOST}:{dashboard.port}"
         study = "/api" + dashboard.path.removeprefix("/dashboard")
         for path in (study, dashboard.path, "/static/bundle.js", "/report", "/"):
@@ -271,23 +267,21 @@ def test_other_pages_in_the_same_browser_are_turned_away(
 
 
 def test_a_study_of_another_program_or_version_is_shown_without_notes_of_trials(
-    request_of: RequestOf, tmp_path: Path
+    one_trial: SearchResult, tmp_path: Path
 ) -> None:
-    result = run_search(request_of(trials=1))
-    assert result.location.path is not None
-    with closing(sqlite3.connect(result.location.path)) as database, database:
+    assert one_trial.location.path is not None
+    with closing(sqlite3.connect(one_trial.location.path)) as database, database:
         database.execute("DELETE FROM study_user_attributes WHERE key = 'settings'")
-    with served(result.location, tmp_path) as dashboard:
+    with served(one_trial.location, tmp_path) as dashboard:
         detail = dashboard.detail()
     assert "expected a study made by this version of nas" in detail["note"]["body"]
     assert [trial["note"]["body"] for trial in detail["trials"]] == [""]
     assert len(detail["best_trials"]) == 1
 
 
-def test_notes_follow_a_search_that_goes_on(request_of: RequestOf) -> None:
-    result = run_search(request_of(trials=1))
-    live = LiveStudy(open_existing(result.location), result.location)
-    study = optuna.load_study(study_name=result.study.name, storage=result.location.url)
+def test_notes_follow_a_search_that_goes_on(one_trial: SearchResult) -> None:
+    live = LiveStudy(open_existing(one_trial.location), one_trial.location)
+    study = optuna.load_study(study_name=one_trial.study.name, storage=one_trial.location.url)
     assert live.trial_note(1, live.record()) == ""
     trial = study.ask()
     assert live.trial_note(1, live.record()) == "**In training**: 0 of 1 epoch done."
@@ -300,8 +294,8 @@ def test_notes_follow_a_search_that_goes_on(request_of: RequestOf) -> None:
     assert "**Found:** Nothing yet: the study has no trials." in nothing
 
 
-def test_text_from_elsewhere_means_nothing_in_a_note(request_of: RequestOf) -> None:
-    record = run_search(request_of(trials=1)).study
+def test_text_from_elsewhere_means_nothing_in_a_note(one_trial: SearchResult) -> None:
+    record = one_trial.study
     evil = f"x`` ![p](http://a.example) {EVIL}\n# h"
     study = replace(
         record,
@@ -343,8 +337,8 @@ def test_a_curve_is_a_picture_and_words(curve: tuple[tuple[int, float], ...], sa
     assert [y for _, y in heights] == sorted(ys, reverse=True)  # y grows downwards
 
 
-def test_a_design_of_another_space_and_odd_numbers_have_notes(request_of: RequestOf) -> None:
-    settings = run_search(request_of(trials=1)).study.settings
+def test_a_design_of_another_space_and_odd_numbers_have_notes(one_trial: SearchResult) -> None:
+    settings = one_trial.study.settings
     trial = TrialRecord(
         number=3,
         outcome=Outcome.STOPPED_EARLY,
@@ -367,21 +361,20 @@ def study_options(location: StudyLocation) -> list[str]:
 
 
 def test_a_port_that_is_asked_for_and_taken_is_one_line(
-    request_of: RequestOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    one_trial: SearchResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = run_search(request_of(trials=1))
-    with served(result.location, tmp_path) as dashboard:
+    with served(one_trial.location, tmp_path) as dashboard:
         port = str(dashboard.port)
-        assert main(["dashboard", *study_options(result.location), "--port", port]) == 2
+        assert main(["dashboard", *study_options(one_trial.location), "--port", port]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert errors[-1].startswith(f"error: --port: expected a free port, got {port}")
 
 
 @pytest.mark.parametrize(("options", "status"), [([], 403), (["--allow-edits"], 204)])
 def test_the_command_finds_a_free_port_and_opens_the_browser(
-    request_of: RequestOf, tmp_path: Path, options: list[str], status: int
+    one_trial: SearchResult, tmp_path: Path, options: list[str], status: int
 ) -> None:
-    result = run_search(request_of(trials=1))
+    result = one_trial
     opened = tmp_path / "opened"
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')

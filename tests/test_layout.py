@@ -1,4 +1,5 @@
 import ast
+import functools
 import json
 import os
 import re
@@ -66,9 +67,9 @@ FILES = sorted(
     for path in ROOT.rglob("*.py")
     if path != ROOT / "__init__.py"  # the top: may import anything
 )
-every_file = pytest.mark.parametrize("file", FILES)
 
 
+@functools.cache
 def tree(file: str) -> ast.Module:
     return ast.parse((ROOT / file).read_text(encoding="utf-8"), file)
 
@@ -100,36 +101,39 @@ def names_of_calls(file: str) -> Iterator[str]:
             yield ast.unparse(node.func)
 
 
-def loaded_by(module: str) -> set[str]:
-    """Which of the heavy packages are loaded once a fresh Python imported the module."""
-    code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+def loaded_by(*modules: str) -> set[str]:
+    """Which of the heavy packages are loaded once a fresh Python imported the modules."""
+    code = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     return set(json.loads(done.stdout)) & set(HEAVY)
 
 
-@every_file
-def test_every_file_has_a_place_in_the_order(file: str) -> None:
-    assert layer(file) in ORDER
+def test_every_file_has_a_place_in_the_order() -> None:
+    assert {file for file in FILES if layer(file) not in ORDER} == set()
 
 
 def test_entries_exist() -> None:
     assert set(FILES) >= ENTRIES
 
 
-@every_file
-def test_imports_go_from_right_to_left(file: str) -> None:
-    own = ORDER.index(layer(file))
-    for name in imports(file):
-        if name.partition(".")[0] == "nas":
-            imported = layer([*name.split("."), ""][1] + ".py")
-            assert imported in ORDER[: own + 1], f"{layer(file)} must not import {name}"
+def test_imports_go_from_right_to_left() -> None:
+    for file in FILES:
+        own = ORDER.index(layer(file))
+        for name in imports(file):
+            if name.partition(".")[0] == "nas":
+                imported = layer([*name.split("."), ""][1] + ".py")
+                assert imported in ORDER[: own + 1], f"{file} must not import {name}"
 
 
-@every_file
-def test_heavy_packages_stay_with_their_owners(file: str) -> None:
-    astray = {name for name in packages(file) if layer(file) not in OWNERS.get(name, ORDER)}
+def test_heavy_packages_stay_with_their_owners() -> None:
+    astray = {
+        (file, name)
+        for file in FILES
+        for name in packages(file)
+        if layer(file) not in OWNERS.get(name, ORDER)
+    }
     assert astray == set()
 
 
@@ -138,30 +142,31 @@ def test_descriptions_need_only_the_standard_library(file: str) -> None:
     assert packages(file) - {"nas"} <= sys.stdlib_module_names
 
 
-@every_file
-def test_commands_use_optuna_only_for_its_log_level(file: str) -> None:
-    if layer(file) == "commands":
-        assert {name for name in imports(file) if name.startswith("optuna")} <= {"optuna"}
+def test_commands_use_optuna_only_for_its_log_level() -> None:
+    commands = [file for file in FILES if layer(file) == "commands"]
+    assert commands
+    for file in commands:
+        assert {name for name in imports(file) if name.startswith("optuna")} <= {"optuna"}, file
         uses = {
             node.attr
             for node in ast.walk(tree(file))
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "optuna"
         }
-        assert uses <= {"logging"}
+        assert uses <= {"logging"}, file
 
 
-@every_file
-def test_only_commands_print_and_exit(file: str) -> None:
+def test_only_commands_print_and_exit() -> None:
+    ends = {"print", "sys.exit", "exit", "quit", "SystemExit", "os._exit"}
     # A second signal ends all, and a worker that must not begin ends itself.
-    if layer(file) != "commands" and file not in ("runtime/signals.py", "study/team.py"):
-        ends = {"print", "sys.exit", "exit", "quit", "SystemExit", "os._exit"}
-        assert ends.isdisjoint(names_of_calls(file))
-        assert {"sys.exit", "builtins.print"}.isdisjoint(imports(file))
+    allowed = ("runtime/signals.py", "study/team.py")
+    for file in FILES:
+        if layer(file) != "commands" and file not in allowed:
+            assert ends.isdisjoint(names_of_calls(file)), file
+            assert {"sys.exit", "builtins.print"}.isdisjoint(imports(file)), file
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
+def test_light_modules_load_nothing_heavy() -> None:
+    light = (
         "nas.commands",
         "nas.space",
         "nas.data.catalogue",
@@ -169,18 +174,14 @@ def test_only_commands_print_and_exit(file: str) -> None:
         "nas.study.location",
         "nas.study.request",
         "nas.final.request",
-    ],
-)
-def test_light_modules_load_nothing_heavy(module: str) -> None:
-    assert loaded_by(module) == set()
+    )
+    assert loaded_by(*light) == set()
 
 
 def test_a_model_is_loaded_without_what_searches_need() -> None:
-    assert loaded_by("nas.export.loading") & {"optuna", "sqlalchemy", "pandas", "plotly"} == set()
-
-
-def test_heavy_packages_would_be_seen() -> None:
-    assert "torch" in loaded_by("nas.model")
+    loaded = loaded_by("nas.export.loading")
+    assert "torch" in loaded  # so heavy packages would be seen
+    assert loaded & {"optuna", "sqlalchemy", "pandas", "plotly"} == set()
 
 
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "optuna_dashboard": "optuna-dashboard"}

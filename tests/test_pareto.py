@@ -140,8 +140,13 @@ def test_a_front_is_not_searched_with_a_pruner_that_compares_with_larger_designs
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_proposal_keeps_to_a_budget_of_its_own(sampler: str, request_of: RequestOf) -> None:
-    front = ("val_accuracy", "parameters")
-    asked = {"max_parameters": 6_000, "sampler": sampler, "objectives": front, "pruner": "none"}
+    asked = {
+        "max_parameters": 6_000,
+        "sampler": sampler,
+        "objectives": ("val_accuracy", "parameters"),
+        "pruner": "none",
+        "subset": 0.05,
+    }
     result = run_search(request_of(**asked, trials=12))
     stored = optuna.load_study(study_name=result.location.name, storage=result.location.url)
     budgets = [t.user_attrs["proposal_budget"] for t in stored.trials]
@@ -150,7 +155,7 @@ def test_each_proposal_keeps_to_a_budget_of_its_own(sampler: str, request_of: Re
     for found, budget in zip(stored.trials, budgets, strict=True):
         assert found.user_attrs["parameters"] <= budget
     assert set(result.study.outcomes) == {Outcome.TRAINED}
-    again = run_search(request_of(**asked, trials=6, study="again"))
+    run_search(request_of(**asked, trials=6, study="again"))
     again = run_search(request_of(**asked, trials=12, study="again"))
     designs = [[t.architecture for t in r.study.trials] for r in (result, again)]
     assert designs[0] == designs[1]

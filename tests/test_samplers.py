@@ -107,7 +107,7 @@ def test_the_random_sampler_draws_with_the_documented_measure() -> None:
     study = optuna.create_study(direction="maximize")
     nobody = create_trial(state=TrialState.RUNNING)
     found: Counter[str] = Counter()
-    draws = 100_000
+    draws = 20_000
     for _ in range(draws):
         params = sampler.sample_relative(study, nobody, proposals.search_space)
         found[proposals.candidate(params).key] += 1
@@ -118,25 +118,26 @@ def test_the_random_sampler_draws_with_the_documented_measure() -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_all_designs_of_a_space_are_proposed_before_one_is_repeated(sampler: str) -> None:
-    proposals = Proposals(SMALL, TIGHT)
-    fitting = {SMALL.architecture(n, v).key for n, v in SMALL.designs(TIGHT)}
+def test_no_design_is_repeated_while_others_are_left(sampler: str) -> None:
+    limits = Limits(max_parameters=1_500)
+    proposals = Proposals(SMALL, limits)
+    fitting = {SMALL.architecture(n, v).key for n, v in SMALL.designs(limits)}
     study = optuna.create_study(direction="maximize")
     study.sampler = make_sampler(sampler, seed=3, domain=proposals.domain)
     seen = []
-    for _ in range(len(fitting) // 2):
+    for _ in range(len(fitting) * 3 // 4):
         trial = study.ask()
         candidate = proposals.suggest(trial)
-        assert TIGHT.allow(candidate.cost)
+        assert limits.allow(candidate.cost)
         assert candidate.cost == count(candidate.architecture, INPUT)
         seen.append(candidate.key)
         study.tell(trial, candidate.cost.mult_adds)
-    assert len(set(seen)) == len(seen)
+    assert len(set(seen)) == len(seen) > 20
     assert set(seen) <= fitting
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1), running=st.booleans())
 def test_on_any_search_space_proposals_are_feasible_and_new(
     sampler: str, seed: int, running: bool
@@ -202,7 +203,7 @@ def test_the_default_finds_what_random_search_does_not() -> None:
     domain = Domain(search_space=MIXED, is_feasible=mixed_is_feasible)
     best: dict[str, list[float]] = {"gp": [], "random": []}
     for sampler, seed in itertools.product(best, range(4)):
-        trials = searched(sampler, 40, seed=seed, domain=domain, noise=0.1)
+        trials = searched(sampler, 30, seed=seed, domain=domain, noise=0.1)
         best[sampler].append(max(mixed_score(t.params) for t in trials))
     assert min(best["gp"]) > max(best["random"])
 

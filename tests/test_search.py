@@ -100,14 +100,15 @@ def test_the_same_request_again_continues_and_then_has_nothing_left(request_of: 
 def test_stopped_and_continued_gives_what_one_run_gives(
     request_of: RequestOf, tmp_path: Path
 ) -> None:
-    whole = run_search(request_of(trials=14, studies_dir=tmp_path / "whole"))
-    for trials in (5, 9, 14):
-        parts = run_search(request_of(trials=trials, studies_dir=tmp_path / "parts"))
+    asked = {"subset": 0.05, "max_parameters": 10_000}
+    whole = run_search(request_of(**asked, trials=12, studies_dir=tmp_path / "whole"))
+    for trials in (5, 11, 12):  # the sampler learns from the eleventh on
+        parts = run_search(request_of(**asked, trials=trials, studies_dir=tmp_path / "parts"))
     assert designs(parts) == designs(whole)
     accuracies = [[t.val_accuracy for t in r.study.trials] for r in (parts, whole)]
     assert accuracies[0] == accuracies[1]
-    other = run_search(request_of(trials=14, seed=1, studies_dir=tmp_path / "other"))
-    assert designs(other) != designs(whole)
+    other = run_search(request_of(**asked, trials=3, seed=1, studies_dir=tmp_path / "other"))
+    assert designs(other) != designs(whole)[:3]
 
 
 def test_designs_over_the_budget_are_never_built(
@@ -190,7 +191,8 @@ def test_a_small_space_is_tried_whole_and_then_said_to_be_exhausted(
 def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
     request_of: RequestOf,
 ) -> None:
-    result = run_search(request_of(trials=12, epochs=4, subset=0.3))
+    asked = {"trials": 12, "epochs": 4, "subset": 0.1}
+    result = run_search(request_of(**asked))
     stopped = [t for t in result.study.trials if t.outcome is Outcome.STOPPED_EARLY]
     assert stopped
     assert result.study.trained == 12
@@ -199,9 +201,7 @@ def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
         assert trial.val_accuracy == trial.curve[-1][1]
     assert result.study.incumbent is not None
     assert result.study.incumbent.outcome is Outcome.TRAINED
-    without = run_search(
-        request_of(trials=12, epochs=4, subset=0.3, pruner="none", study="without")
-    )
+    without = run_search(request_of(**asked, pruner="none", study="without"))
     assert Outcome.STOPPED_EARLY not in without.study.outcomes
 
 
@@ -228,19 +228,18 @@ def test_the_incumbent_is_optunas_best_trial_also_among_equals(request_of: Reque
     ],
 )
 def test_a_study_made_with_other_settings_is_refused(
-    request_of: RequestOf, change: dict[str, object], said: str
+    request_of: RequestOf, one_trial: SearchResult, change: dict[str, object], said: str
 ) -> None:
-    before = run_search(request_of(trials=1))
     with pytest.raises(StudyError, match=said):
         run_search(request_of(trials=2, **change))
-    assert read_study(before.location) == before.study
+    assert read_study(one_trial.location) == one_trial.study
 
 
-def test_a_study_of_other_images_is_refused(request_of: RequestOf) -> None:
-    run_search(request_of(trials=1))
-    settings = read_study(request_of().location_for("digits")).settings
-    location = request_of().location_for("digits")
-    changed = dataclasses.replace(settings, dataset_digest="other", dataset="cifar10")
+def test_a_study_of_other_images_is_refused(one_trial: SearchResult) -> None:
+    location = one_trial.location
+    changed = dataclasses.replace(
+        one_trial.study.settings, dataset_digest="other", dataset="cifar10"
+    )
     with (
         open_database(location) as database,
         database.claim(),
@@ -320,17 +319,16 @@ def test_ctrl_c_after_the_last_epoch_keeps_the_finished_run(request_of: RequestO
 
 
 def test_a_design_queued_with_values_outside_the_space_fails_and_the_search_goes_on(
-    request_of: RequestOf,
+    request_of: RequestOf, one_trial: SearchResult
 ) -> None:
-    first = run_search(request_of(trials=1))
-    study = optuna.load_study(study_name=first.location.name, storage=first.location.url)
+    study = load(one_trial)
     usual = {"stages": 1, "blocks_1": 1, "channels_1": 6, "kernels_1": 3, "pool": 4}
     for wrong in ({"stages": 9}, {"kernels_1": 4}, {"channels_1": 5}, {"blocks_1": "many"}):
         study.enqueue_trial({**usual, **wrong}, skip_if_exists=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Optuna's, of values out of range
-        result = run_search(request_of(trials=13))
-    assert result.study.trained == 13
+        result = run_search(request_of(trials=12))
+    assert result.study.trained == 12
     queued = result.study.trials[1:5]
     assert Outcome.FAILED in {t.outcome for t in queued}
     for trial in queued:
@@ -538,7 +536,7 @@ def test_time_over_starts_no_new_trial(request_of: RequestOf) -> None:
 
 def test_the_random_sampler_gives_other_designs(request_of: RequestOf) -> None:
     results = [
-        run_search(request_of(trials=14, sampler=name, study=name, subset=0.05))
+        run_search(request_of(trials=12, sampler=name, study=name, subset=0.05))
         for name in ("tpe", "random")
     ]
     assert designs(results[0]) != designs(results[1])

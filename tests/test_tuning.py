@@ -15,7 +15,7 @@ from nas.errors import RequestError
 from nas.report.page import render
 from nas.study.location import StudyError
 from nas.study.records import StudySettings
-from nas.study.search import SearchEnding, run_search
+from nas.study.search import SearchEnding, SearchResult, run_search
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.training.config import RECIPES, Augment, Optimizer, Task, fast
 from nas.training.tuning import (
@@ -166,11 +166,10 @@ def test_a_trial_is_trained_again_as_it_was(
     assert (found["lr"], found["optimizer"]) == (0.3, fast(DIGITS).optimizer)
 
 
-def test_a_plain_study_says_nothing_of_training(request_of: RequestOf) -> None:
-    result = run_search(request_of(trials=1))
-    assert result.study.settings.tuning == {}
-    assert result.study.trials[0].training == {}
-    assert "Tuned in it" not in render(result.study)
+def test_a_plain_study_says_nothing_of_training(one_trial: SearchResult) -> None:
+    assert one_trial.study.settings.tuning == {}
+    assert one_trial.study.trials[0].training == {}
+    assert "Tuned in it" not in render(one_trial.study)
 
 
 def test_one_design_with_all_its_trainings_is_a_space_that_ends(
@@ -184,8 +183,8 @@ def test_one_design_with_all_its_trainings_is_a_space_that_ends(
     assert len({t.training["lr"] for t in result.study.trials if t.val_accuracy}) == 5
 
 
+@pytest.mark.usefixtures("one_trial")
 def test_what_is_tuned_belongs_to_a_study(request_of: RequestOf) -> None:
-    run_search(request_of(trials=1))
     with pytest.raises(
         StudyError, match=r"rate \(--tune lr\): the study has none, this search 0.25, "
     ):
@@ -198,8 +197,8 @@ def test_what_is_tuned_belongs_to_a_study(request_of: RequestOf) -> None:
     assert run_search(request_of(trials=2, study="tuned", tune=("lr",))).newly_trained == 1
 
 
-def test_settings_of_older_studies_stay_readable(request_of: RequestOf) -> None:
-    now = run_search(request_of(trials=1)).study.settings
+def test_settings_of_older_studies_stay_readable(one_trial: SearchResult) -> None:
+    now = one_trial.study.settings
     older = {name: value for name, value in settings_to_json(now).items() if name != "tuning"}
     read: StudySettings = settings_from_json(json.loads(json.dumps(older)))
     assert differences(read, now) == []

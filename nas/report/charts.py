@@ -202,8 +202,8 @@ def slices(choices: pd.DataFrame) -> go.Figure:
         axis = {**whole_ticks(values), "nticks": 4, "tickangle": 0}
         if len(set(values)) <= _FEW_TICKS:
             axis |= {"tickvals": sorted(set(values))}
+        axis["title"] = {"text": words, "standoff": 6, "font": {"size": 11}}
         figure.update_xaxes(**axis, **place)
-        figure.update_xaxes(title={"text": words, "standoff": 6, "font": {"size": 11}}, **place)
     figure.update_yaxes(
         range=accuracy_range(choices["val_accuracy"].tolist()),
         tickformat=ACCURACY_TICKS,

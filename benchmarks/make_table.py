@@ -38,7 +38,9 @@ from nas.data.split import Purpose, draw
 from nas.data.types import ImageDataset, Images
 from nas.files import replacing
 from nas.model import build
-from nas.runtime.devices import find_device
+from nas.runtime.arithmetic import choose
+from nas.runtime.devices import open_device
+from nas.runtime.precision import AUTO
 from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.study.request import SPLIT_SEED
 from nas.study.subject import search_recipe
@@ -184,7 +186,7 @@ def command(options: argparse.Namespace) -> str:
 
 def main() -> int:
     options = parsed()
-    device = find_device(options.device)
+    device = open_device(options.device)
     dataset = load_dataset(
         options.dataset, options.data_dir, split_seed=SPLIT_SEED, subset=options.subset
     )
@@ -201,7 +203,11 @@ def main() -> int:
     )
     recipe = search_recipe(dataset, options.epochs)
     config = dataclasses.replace(
-        recipe, lr=options.lr or recipe.lr, ema=options.ema or recipe.ema, ema_at_end=True
+        recipe,
+        lr=options.lr or recipe.lr,
+        ema=options.ema or recipe.ema,
+        ema_at_end=True,
+        precision=choose(AUTO, device).precision,
     )
     if config.ema is None:
         print("error: the recipe averages no weights: give --ema, such as 0.95", file=sys.stderr)

@@ -33,6 +33,7 @@ from nas.training.schedules import rate
 from nas.training.step import TrainingStep
 
 _EVALUATION_BATCH = 64  # images: a CPU is fastest while a batch's maps stay in its cache
+_FILLED_BATCH = 512  # where all batches are to have one shape
 
 
 def task_of(dataset: ImageDataset) -> Task:
@@ -362,11 +363,12 @@ def predict(
         dataset: whose training part says how to normalize.
         normalize: that of the dataset, where it is there: a new one is copied from the host.
         batch_size: images at a time; the last batch is filled up to it, so that the model sees one
-            shape only. None: what suits a CPU, which does not mind other shapes.
+            shape only. None: what suits the device.
         precision: float32, the default, is what whoever loads the exported network computes in.
     """
     device = images.pixels_NCHW.device
     normalize = normalize or Normalize(dataset.mean, dataset.std, device)
+    batch_size = batch_size or backend_for(device).evaluation_batch(_FILLED_BATCH)
     model.eval()
     logits = []
     with torch.inference_mode(), arithmetic(device, precision):

@@ -23,7 +23,6 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import torch
@@ -117,14 +117,14 @@ CASES = (
 )
 
 
-def start(case: Case, folder: Path) -> "subprocess.Popen[str]":
+def start(case: Case, folder: Path) -> "Popen[str]":
     """The command in its folder; returns once it hears signals."""
-    process = subprocess.Popen(
+    process = Popen(
         [sys.executable, "-m", *case.arguments],
         cwd=folder,
         text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
         # One thread: on networks this small two would wait for each other, above all under load.
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         start_new_session=True,  # a terminal's Ctrl-C reaches all processes of one

@@ -26,6 +26,7 @@ from nas.report.page import write_report
 from nas.runtime import signals
 from nas.study.location import StudyLocation
 from nas.study.storage import read_study
+from tests import warm
 from tests.waiting import PATIENCE, wait_until
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -269,8 +270,9 @@ def test_a_signal_while_a_command_loads_is_one_line(tmp_path: Path, command: str
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["search --workers 2", "final"])
 def test_a_command_may_be_interrupted_at_any_moment(
-    case: str, capsys: pytest.CaptureFixture[str]
+    case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(benchmark, "Popen", warm.Popen[str])
     status = benchmark.main(["--rounds", "1", "--case", case])
     assert status == 0, capsys.readouterr().out
 

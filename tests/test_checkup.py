@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from nas.commands import main
+from nas.model import FusedNorm
 from nas.runtime.verdicts import Verdict, read_verdict, write_verdict
 from nas.study.device_check import check_device
 from nas.study.surroundings import Finding
@@ -66,6 +69,39 @@ def test_a_capture_that_fails_is_told_with_its_reason(cuda: CudaDouble) -> None:
     found = checkup_of(with_graphs).captured(DESIGN)
     assert found.reason == "RuntimeError: CUDA error: out of luck"
     assert checkup_of(lambda device: Backend()).captured(DESIGN).reason is not None
+
+
+def norm_that(adds: bool) -> FusedNorm:
+    """Norm, addition and ReLU by torch's own functions, with a planted fault or without."""
+
+    def norm(
+        x_NCHW: Tensor,
+        weight_C: Tensor,
+        bias_C: Tensor,
+        running_mean_C: Tensor,
+        running_var_C: Tensor,
+        *,
+        added_NCHW: Tensor | None,
+        relu: bool,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        out = F.batch_norm(x_NCHW, running_mean_C, running_var_C, training=True, momentum=momentum)
+        out = out * weight_C[:, None, None] + bias_C[:, None, None]
+        out = out + added_NCHW if added_NCHW is not None and adds else out
+        return out.relu() if relu else out
+
+    return norm
+
+
+def test_fused_norms_that_train_otherwise_are_found_out() -> None:
+    right = checkup_of(lambda device: Backend(fused_norm=norm_that(adds=True))).fused(DESIGN)
+    wrong = checkup_of(lambda device: Backend(fused_norm=norm_that(adds=False))).fused(DESIGN)
+    assert right.reason is None
+    assert right.agree
+    assert right.gain > 0
+    assert not wrong.agree
+    assert checkup_of(lambda device: Backend()).fused(DESIGN).reason is not None
 
 
 def test_losses_that_differ_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,5 +179,5 @@ class Broken(Checkup):
 def test_what_fails_is_a_line_and_no_end() -> None:
     found = {f.name: f for f in check_device(CPU, Broken(CPU, batch_size=4))}
     assert found["losses"] == Finding("losses", False, "failed: out of memory")
-    assert found["continued"].verdict == "failed: CUDA error: an illegal memory access"
+    assert found["resume"].verdict == "failed: CUDA error: an illegal memory access"
     assert found["precision"].good

@@ -282,9 +282,9 @@ def test_figures_become_pictures(report: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif("NAS_AXE" not in os.environ, reason="needs axe-core: NAS_AXE=.../axe.min.js")
-def test_axe_finds_nothing(other: Page, report: Path) -> None:
+def test_axe_finds_nothing(browser: Browser, report: Path) -> None:
     axe = Path(os.environ["NAS_AXE"]).read_text(encoding="utf-8")
-    page = other
+    page = browser.page()
     page.call("Page.setBypassCSP", enabled=True)
     resize(page, 375)
     page.open(report)

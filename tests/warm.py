@@ -9,6 +9,7 @@ just that takes `subprocess` itself. Processes that these programs spawn are for
 Linux only: a forked process becomes a child of the one that asked for it.
 """
 
+import atexit
 import ctypes
 import json
 import multiprocessing.util
@@ -125,6 +126,13 @@ class _Server:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # a Ctrl-C in a terminal is for its children
             )
+        atexit.register(self._stop)
+
+    def _stop(self) -> None:
+        assert self.asked is not None
+        assert self.process is not None
+        self.asked.close()
+        self.process.wait()
 
 
 server = _Server()

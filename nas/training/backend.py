@@ -14,6 +14,7 @@ from nas.runtime import signals
 from nas.training.graphs import Graphs, cuda_graphs, torch_version
 
 _VALUES_AT_ONCE = 4096 * 3 * 32 * 32  # of pixels, augmented together on a GPU: 50 MB in float32
+_EVALUATED_AT_ONCE = 512  # images on a GPU where no training says how many
 _FUSED_ADAGRAD_ON_CUDA = (2, 12)  # version of torch
 
 PLAIN_NORMS = "NAS_PLAIN_NORMS"
@@ -84,6 +85,11 @@ def backend_for(device: torch.device, *, heed_verdict: bool = True) -> Backend:
         fused_norm=fused_norm_on(device),
         step_begun=Backlog(device).step_begun,
     )
+
+
+def batch_alone(device: torch.device) -> int | None:
+    """As `Backend.evaluation_batch`, of a network that is not in training here."""
+    return _EVALUATED_AT_ONCE if device.type == "cuda" else None
 
 
 def fused_norm_on(device: torch.device) -> FusedNorm | None:

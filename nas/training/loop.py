@@ -23,7 +23,7 @@ from nas.model import ResNet
 from nas.runtime import signals
 from nas.runtime.arithmetic import arithmetic
 from nas.runtime.precision import Precision
-from nas.training.backend import Backend, backend_for
+from nas.training.backend import Backend, backend_for, batch_alone
 from nas.training.batches import Normalize, TrainBatches
 from nas.training.config import Task, TrainingConfig
 from nas.training.memory import give_back_memory, keep_freed_memory
@@ -33,7 +33,6 @@ from nas.training.schedules import rate
 from nas.training.step import TrainingStep
 
 _EVALUATION_BATCH = 64  # images: a CPU is fastest while a batch's maps stay in its cache
-_FILLED_BATCH = 512  # where all batches are to have one shape
 
 
 def task_of(dataset: ImageDataset) -> Task:
@@ -368,7 +367,7 @@ def predict(
     """
     device = images.pixels_NCHW.device
     normalize = normalize or Normalize(dataset.mean, dataset.std, device)
-    batch_size = batch_size or backend_for(device).evaluation_batch(_FILLED_BATCH)
+    batch_size = batch_size or batch_alone(device)
     model.eval()
     logits = []
     with torch.inference_mode(), arithmetic(device, precision):

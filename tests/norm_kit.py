@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SHAPES = ((8, 16, 8, 8), (3, 5, 7, 7), (300, 4, 1, 1), (4, 130, 3, 3))  # N, C, H, W
+SHAPES = ((25, 4, 16, 16), (3, 5, 7, 7), (2, 130, 3, 3))  # N, C, H, W
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def deviations(
         x_NCHW = torch.randn(shape, generator=generator).to(device, dtype)
         return x_NCHW.to(memory_format=torch.channels_last)
 
-    for relu, added in ((False, False), (True, False), (True, True)):
+    for relu, added in ((False, False), (True, False), (False, True), (True, True)):
         columns = shape[1]
         drawn = {"x": 0.5 * maps() + 3}  # whose mean is large for its deviation
         drawn |= {
@@ -89,11 +90,37 @@ def deviations(
             yield Deviation(name, shape, dtype, relu, added, float(relative))
 
 
+def check_what_is_no_number(device: torch.device) -> None:
+    """Each NaN must come out, and a single value have no deviation, as in torch."""
+    from nas.training.fused_norms import fused_norm
+
+    def normed(x_NCHW: Tensor) -> Tensor:
+        ones = torch.ones(x_NCHW.shape[1], device=device)
+        moved = [ones.clone(), ones.clone()]
+        return fused_norm(
+            x_NCHW, ones, ones, *moved, added_NCHW=None, relu=True, momentum=0.1, eps=1e-5
+        )
+
+    x_NCHW = torch.ones(4, 16, 2, 2, device=device)
+    x_NCHW[1, 3, 0, 0] = torch.nan
+    y_NCHW = normed(x_NCHW)
+    assert y_NCHW[:, 3].isnan().all()
+    assert y_NCHW.isnan().sum() == 16
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        normed(x_NCHW[:1, :, :1, :1])
+
+
 if __name__ == "__main__":
+    from nas.training import fused_norms
+
+    cpu = torch.device("cpu")
+    fused_norms._PARTS_AT_ONCE = 2  # so that parts, too, are added up in several steps
     for shape in SHAPES:
         for dtype in (torch.float32, torch.bfloat16):
-            for found in deviations(shape, dtype, torch.device("cpu")):
+            for found in deviations(shape, dtype, cpu):
                 allowed = 1e-5 if dtype == torch.float32 else 1e-2
                 if not found.relative < allowed:
                     sys.exit(str(found))
+    check_what_is_no_number(cpu)
+    fused_norms.check_on(cpu)
     print("all near")

@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 
@@ -149,6 +150,9 @@ def test_layer_table_tells_the_built_network(case: tuple[Architecture, ImageInpu
     assert [name for name in listed if ".shortcut." not in name] == [
         name for name in passed if ".shortcut." not in name
     ]
+    for first, second in pairwise(listed):  # the shortcut ends a block
+        if ".shortcut." in first and ".shortcut." not in second:
+            assert first.rpartition(".shortcut")[0] != second.rpartition(".")[0]
     for layer in (*body, head):
         module = modules[layer.name]
         assert isinstance(module, kinds[layer.kind])

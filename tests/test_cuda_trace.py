@@ -200,8 +200,7 @@ def test_evaluation_has_the_shapes_of_training_and_no_other(new_run: NewRun) -> 
     padded = evaluated(GPU.evaluation_batch(BATCH))
     assert padded.convolutions == trained
     assert padded.copies == []
-    assert evaluated(None).convolutions == trained  # in batches of 512, too
-    assert len(evaluated(64).convolutions - trained) == 8
+    assert len(evaluated(None).convolutions - trained) == 8  # in batches of another size, but one
 
 
 def test_bordered_images_are_made_once_for_all_runs(new_run: NewRun) -> None:

@@ -6,7 +6,9 @@ import sys
 import pytest
 import torch
 
+from nas.training import backend
 from nas.training.backend import PLAIN_NORMS, fused_norm_on, why_not_fused
+from tests.test_checkup import norm_that
 
 
 @pytest.mark.skipif(
@@ -24,11 +26,19 @@ def test_a_fused_norm_is_that_of_double_precision_but_for_rounding() -> None:
     assert checked.stdout == "all near\n", checked.stderr
 
 
-def test_where_kernels_cannot_run_torchs_own_are_taken_and_the_reason_is_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_where_kernels_cannot_run_torchs_own_are_taken_and_the_reason_is_kept() -> None:
     device = torch.device("cpu")  # for which Triton has no compiler
     assert fused_norm_on(device) is None
-    assert why_not_fused(device)
+    assert PLAIN_NORMS not in why_not_fused(device)
+
+
+def test_kernels_that_are_turned_off_are_not_even_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 7)
+    tried = {device: (norm_that(adds=True), "")}
+    monkeypatch.setattr(backend, "_tried", tried)
+    assert fused_norm_on(device) is tried[device][0]
+    monkeypatch.setattr(backend, "_tried", {})
     monkeypatch.setenv(PLAIN_NORMS, "1")
     assert fused_norm_on(device) is None
+    assert why_not_fused(device) == f"{PLAIN_NORMS} is set"
+    assert backend._tried == {}

@@ -21,7 +21,7 @@ from nas.training.checkpoint import load_checkpoint, save_checkpoint
 from nas.training.config import Optimizer, fast
 from nas.training.loop import Run, task_of
 from tests.conftest import RequestOf
-from tests.norm_kit import deviations
+from tests.norm_kit import check_what_is_no_number, deviations
 from tests.training_kit import make_dataset
 
 pytestmark = [
@@ -107,21 +107,20 @@ def test_a_continued_run_stays_close_to_an_uninterrupted_one(tmp_path: Path) -> 
     assert [e.epoch for e in second.history] == [1, 2, 3, 4]
 
 
-def test_fused_norms_are_those_of_torch_and_a_step_is_repeated_exactly(
+def test_a_run_with_fused_norms_is_that_with_torchs_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert fused_norm_on(CUDA) is not None, why_not_fused(CUDA)
     dataset = images(1024)
-    fused, again = (new_run(dataset, Optimizer.NESTEROV, "float32") for _ in range(2))
+    fused = new_run(dataset, Optimizer.NESTEROV, "float32")
     monkeypatch.setenv(PLAIN_NORMS, "1")
     plain = new_run(dataset, Optimizer.NESTEROV, "float32")
     start = flat(plain)
-    for run in (fused, again, plain):
+    for run in (fused, plain):
         run.train_epoch()
     assert (flat(fused) - flat(plain)).norm() < 0.05 * (flat(plain) - start).norm()
     for found, expected in zip(fused.model.buffers(), plain.model.buffers(), strict=True):
         torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
-    assert again.history[0].train_loss == pytest.approx(fused.history[0].train_loss, rel=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -131,6 +130,7 @@ def test_fused_norms_are_those_of_torch_and_a_step_is_repeated_exactly(
 def test_a_fused_norm_computes_what_torch_does(
     shape: tuple[int, int, int, int], dtype: torch.dtype
 ) -> None:
+    check_what_is_no_number(CUDA)
     for deviation in deviations(shape, dtype, CUDA):
         assert deviation.relative < (1e-4 if dtype == torch.float32 else 1e-2), deviation
 

@@ -63,9 +63,16 @@ def page(opened: Page) -> Page:
 
 
 @pytest.fixture(scope="module")
-def other(browser: Browser) -> Page:
-    """Another page, in which tests open what they look at: a new one draws much slower."""
+def second(browser: Browser) -> Page:
+    """Another page: a new one draws much slower."""
     return browser.page()
+
+
+@pytest.fixture
+def other(second: Page) -> Page:
+    """The page in which tests open what they look at, in front: others are drawn seldom."""
+    second.call("Page.bringToFront")
+    return second
 
 
 def written(page: str, directory: Path) -> Path:

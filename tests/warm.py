@@ -2,9 +2,11 @@
 
 A program of ours needs 5 to 10 s of a slow core to import torch, Optuna and the rest, and the tests
 start some hundreds. `Popen` and `run` are those of `subprocess` for `[sys.executable, "-m", module,
-...]`, `[sys.executable, "-c", code, ...]` and `[sys.executable, file, ...]`, with children that
-differ from real ones in nothing but what Python does before the first line of a program. What tests
-just that takes `subprocess` itself. Processes that these programs spawn are forked likewise.
+...]`, `[sys.executable, "-c", code, ...]` and `[sys.executable, file, ...]`. What they start is
+other in what Python does before the first line of a program: all modules are loaded, hashes have
+the seed of the process that forks, and variables that Python or a library reads once, such as
+PYTHONHASHSEED and OMP_NUM_THREADS, change nothing. What tests just that takes `subprocess` itself.
+Processes that these programs spawn are forked likewise.
 
 Linux only: a forked process becomes a child of the one that asked for it.
 """
@@ -18,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +127,6 @@ class _Server:
                 cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # a Ctrl-C in a terminal is for its children
             )
         atexit.register(self._stop)
 
@@ -132,10 +134,15 @@ class _Server:
         assert self.asked is not None
         assert self.process is not None
         self.asked.close()
-        self.process.wait()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 server = _Server()
+_one_at_a_time = threading.Lock()
 
 
 def channel() -> tuple[socket.socket, socket.socket]:
@@ -157,11 +164,12 @@ def _forked(words: list[str], files: dict[int, int], **more: Any) -> int:
     blocked = [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
     request = {"words": words, "files": list(files), "blocked": blocked, **more}
     adopt = ctypes.CDLL(None).prctl
-    # What forks it ends at once, so that it becomes a child of ours and no one else's.
-    adopt(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    try:
-        answer = server.ask(json.dumps(request).encode(), list(files.values()))
-    finally:
-        adopt(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    with _one_at_a_time:
+        # What forks it ends at once, so that it becomes a child of ours and no one else's.
+        adopt(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        try:
+            answer = server.ask(json.dumps(request).encode(), list(files.values()))
+        finally:
+            adopt(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     assert answer, "the process that forks has ended"
     return int(answer)

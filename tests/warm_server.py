@@ -1,19 +1,24 @@
 """The process behind `tests.warm`: imports everything, then forks a child for each request."""
 
+import atexit
 import fcntl
 import importlib
 import json
 import multiprocessing.process
 import os
 import pkgutil
+import random
 import runpy
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 import types
 from typing import Any, NoReturn
+
+import numpy as np
 
 import nas
 from tests import warm
@@ -62,7 +67,10 @@ def become(
     os.closerange(warm.MOST_FILES, 3 * warm.MOST_FILES)
     if session:
         os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    random.seed()
+    np.random.seed()
     os.chdir(directory)
     setattr(multiprocessing.process, "ORIGINAL_DIR", directory)  # as of a fresh import  # noqa: B010
     os.environ.clear()
@@ -97,6 +105,8 @@ def become(
     except BaseException:
         traceback.print_exc()
         status = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
     for open_stream in (sys.stdout, sys.stderr):
         if open_stream is not None:
             open_stream.flush()
@@ -116,11 +126,12 @@ def fork(request: dict[str, Any], received: list[int]) -> int:
             become(received=received, **request)
         os.write(told, str(child).encode())
         os._exit(0)
+    os.close(told)
     os.waitpid(between, 0)
-    child = int(os.read(answer, 64))
-    for file in (answer, told, *received):
+    number = os.read(answer, 64)
+    for file in (answer, *received):
         os.close(file)
-    return child
+    return int(number)
 
 
 def fork_for_this_process() -> None:
@@ -150,5 +161,6 @@ def serve(asked: socket.socket) -> NoReturn:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one in a terminal is for its children
     import_everything()
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -184,8 +184,10 @@ class Checkup:
             seconds.append(time.perf_counter() - started)
         return seconds[0], seconds[1]
 
-    def rates(self, design: Architecture = _SMALL, steps: int = 2) -> dict[Precision, float]:
+    def rates(self, design: Architecture = _SMALL) -> dict[Precision, float]:
         """Images/s in training, in each precision, whether the device has it or not."""
+        # On a CPU few, since what it has no instructions for may be 500 times slower.
+        steps = _TIMED_STEPS if self._device.type == "cuda" else 2
         rates = {}
         for precision in Precision:
             run = self._run(design, steps, precision=precision)

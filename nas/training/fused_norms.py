@@ -1,8 +1,8 @@
 """Batch norm, addition and ReLU in one pass each way, on CUDA.
 
 torch runs them as kernels of their own, which read and write whole maps: with bfloat16 they take
-more than half of a step of flexres22-2 on an H200 (benchmarks/step_profile.py). Here the forward
-pass reads a map twice and writes it once; the backward pass likewise with its gradient.
+more than half of a step of flexres22-2 on an H200 (docs/training.md). Here each direction has one
+pass for the sums over a map and one for the result.
 
 All sums are made in a fixed order, so that a step gives the same weights each time.
 
@@ -12,12 +12,15 @@ Shapes: a map (N, C, H, W) in channels_last memory is a matrix of N * H * W rows
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 # The arguments of a kernel have no types that Python knows.
 
+from functools import cache
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 _TILE = 4096  # values that a program holds at once
 _COLUMNS = (16, 32, 64)  # of a tile: few widths, since each is compiled once
@@ -92,7 +95,8 @@ def _finish_statistics(
     total, squares = _total(sums, column, columns, parts, PARTS, COLUMNS)
     origin = tl.load(x + column, mask=inside, other=0).to(tl.float32)
     distance = total / rows
-    variance = tl.maximum(squares / rows - distance * distance, 0.0)
+    variance = squares / rows - distance * distance
+    variance = tl.where(variance < 0, 0.0, variance)  # unlike a maximum this keeps NaN
     average = origin + distance
     tl.store(mean + column, average, mask=inside)
     tl.store(scale + column, 1.0 / tl.sqrt(variance + eps), mask=inside)
@@ -134,7 +138,7 @@ def _normalize(
     if ADD:
         value += tl.load(added + at, mask=there, other=0).to(tl.float32)
     if RELU:
-        value = tl.maximum(value, 0.0)
+        value = tl.where(value < 0, 0.0, value)  # NaN stays, as in torch
     tl.store(y + at, value.to(y.dtype.element_ty), mask=there)
 
 
@@ -165,7 +169,7 @@ def _sum_gradients(
     inside = column < columns
     mean_C = tl.load(mean + column, mask=inside, other=0)
     scale_C = tl.load(scale + column, mask=inside, other=0)
-    weight_C = tl.load(weight + column, mask=inside, other=0)
+    slope_C = scale_C * tl.load(weight + column, mask=inside, other=0)
     bias_C = tl.load(bias + column, mask=inside, other=0)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     products = tl.zeros((ROWS, COLUMNS), tl.float32)
@@ -173,16 +177,17 @@ def _sum_gradients(
         at, there = _tile(first + tl.arange(0, ROWS), column, rows, columns)
         gradient = tl.load(grad_y + at, mask=there, other=0).to(tl.float32)
         value = tl.load(x + at, mask=there, other=0).to(tl.float32)
-        normalized = (value - mean_C[None, :]) * scale_C[None, :]
+        distance = value - mean_C[None, :]
+        if RELU:
+            if ADD:
+                result = tl.load(y + at, mask=there, other=0).to(tl.float32)
+            else:
+                result = distance * slope_C[None, :] + bias_C[None, :]
+            gradient = tl.where(result <= 0, 0.0, gradient)
         if ADD:
-            result = tl.load(y + at, mask=there, other=0)
-            gradient = tl.where(result > 0, gradient, 0.0)
             tl.store(grad_added + at, gradient.to(grad_added.dtype.element_ty), mask=there)
-        elif RELU:
-            result = normalized * weight_C[None, :] + bias_C[None, :]
-            gradient = tl.where(result > 0, gradient, 0.0)
         total += gradient
-        products += gradient * tl.where(there, normalized, 0.0)
+        products += gradient * tl.where(there, distance * scale_C[None, :], 0.0)
     at = sums + part * 2 * columns + column
     tl.store(at, tl.sum(total, 0), mask=inside)
     tl.store(at + columns, tl.sum(products, 0), mask=inside)
@@ -230,18 +235,18 @@ def _input_gradient(
     at, there = _tile(row, column, rows, columns)
     mean_C = tl.load(mean + column, mask=inside, other=0)
     scale_C = tl.load(scale + column, mask=inside, other=0)
-    weight_C = tl.load(weight + column, mask=inside, other=0)
+    slope_C = scale_C * tl.load(weight + column, mask=inside, other=0)
     bias_C = tl.load(bias + column, mask=inside, other=0)
     average_C = tl.load(grad_bias + column, mask=inside, other=0) / rows
     product_C = tl.load(grad_weight + column, mask=inside, other=0) / rows
     gradient = tl.load(grad_y + at, mask=there, other=0).to(tl.float32)
     value = tl.load(x + at, mask=there, other=0).to(tl.float32)
-    normalized = (value - mean_C[None, :]) * scale_C[None, :]
+    distance = value - mean_C[None, :]
     if RELU:
-        result = normalized * weight_C[None, :] + bias_C[None, :]
-        gradient = tl.where(result > 0, gradient, 0.0)
-    gradient = gradient - average_C[None, :] - normalized * product_C[None, :]
-    gradient = gradient * (weight_C * scale_C)[None, :]
+        result = distance * slope_C[None, :] + bias_C[None, :]
+        gradient = tl.where(result <= 0, 0.0, gradient)
+    normalized = distance * scale_C[None, :]
+    gradient = (gradient - average_C[None, :] - normalized * product_C[None, :]) * slope_C[None, :]
     tl.store(grad_x + at, gradient.to(grad_x.dtype.element_ty), mask=there)
 
 
@@ -260,6 +265,7 @@ class _Grid:
         self.sums: dict[str, Any] = {"PARTS": _PARTS_AT_ONCE, "COLUMNS": _COLUMNS[0]}
 
 
+@cache
 def _processors(device: torch.device) -> int:
     if device.type != "cuda":  # Triton's interpreter
         return 1
@@ -314,6 +320,7 @@ class _FusedNorm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_NCHW: Tensor) -> tuple[Tensor | None, ...]:
         x, y, *of_columns = ctx.saved_tensors
         grid = _Grid(x)
@@ -376,14 +383,22 @@ def fused_norm(
         bias_C: shift.
         running_mean_C: changed in place.
         running_var_C: changed in place.
-        added_NCHW: of the shape and type of x; None, or with `relu`.
+        added_NCHW: of the shape and type of x, if anything is added.
         relu: whether negative values become 0.
         momentum: share of this batch in the running statistics.
         eps: added to the variance.
 
     Returns:
         The maps, of the shape and type of x, in channels_last memory.
+
+    Raises:
+        ValueError: there is one value per channel, which has no deviation.
     """
+    if x_NCHW.numel() == x_NCHW.shape[1]:
+        raise ValueError(  # in the words of torch
+            "Expected more than 1 value per channel when training, got input size "
+            f"{list(x_NCHW.shape)}"
+        )
     result: Tensor = _FusedNorm.apply(
         x_NCHW,
         weight_C,
@@ -396,3 +411,38 @@ def fused_norm(
         eps,
     )
     return result
+
+
+def check_on(device: torch.device) -> None:
+    """Compares a small map of bfloat16 with what torch makes of it, in both directions.
+
+    Raises:
+        AssertionError: they differ by more than rounding.
+        Exception: of many kinds, where the kernels do not compile or run.
+    """
+    generator = torch.Generator(device).manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    x, grad, added = (drawn(16, 8, 8, 24).bfloat16().permute(0, 3, 1, 2) for _ in range(3))
+    weight, bias = drawn(24), drawn(24)
+    for relu, add in ((False, False), (True, False), (True, True)):
+        ours, theirs = ([t.clone().requires_grad_() for t in (x, weight, bias)] for _ in range(2))
+        moved, expected = ([torch.zeros_like(bias), torch.ones_like(bias)] for _ in range(2))
+        y = fused_norm(
+            *ours, *moved, added_NCHW=added if add else None, relu=relu, momentum=0.1, eps=1e-5
+        )
+        own_x, own_weight, own_bias = theirs
+        mean, var = expected
+        out = F.batch_norm(own_x.float(), mean, var, own_weight, own_bias, True, 0.1, 1e-5)
+        out = out + added.float() if add else out
+        out = out * (y.detach() > 0) if relu else out  # what is 0 but for rounding may be either
+        torch.autograd.backward([y, out], [grad, grad.float()])
+        found_grads, wanted_grads = ([t.grad for t in side] for side in (ours, theirs))
+        found_all, wanted_all = [y, *moved, *found_grads], [out, *expected, *wanted_grads]
+        for found, wanted in zip(found_all, wanted_all, strict=True):
+            assert found is not None
+            assert wanted is not None
+            distance = (found.float() - wanted.float()).norm() / wanted.float().norm()
+            assert distance < 0.02, f"{float(distance):.1%} away from torch's own"

@@ -321,6 +321,7 @@ def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult
             break
     if run.judged is not run.model:
         run.model.load_state_dict(run.judged.state_dict())
+    run.model.fuse_norms(None)  # it may go elsewhere
     give_back_memory()
     seconds = time.perf_counter() - started
     return TrainingResult(ending, tuple(run.history), seconds, reason, run.not_captured)

@@ -1,7 +1,7 @@
 """Optuna Dashboard, through its own API and in Chromium: it says what the study says."""
 
-import http.client
 import contextlib
+import http.client
 import json
 import os
 import re

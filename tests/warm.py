@@ -71,7 +71,7 @@ class Popen(subprocess.Popen[AnyStr]):
 
 
 def run(
-    args: list[str], *, timeout: float | None = None, check: bool = False, **settings: Any
+    args: list[str], *, timeout: float | None = None, **settings: Any
 ) -> "subprocess.CompletedProcess[Any]":
     """As `subprocess.run` with `capture_output`."""
     settings |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -81,10 +81,7 @@ def run(
         except BaseException:
             process.kill()
             raise
-    done = subprocess.CompletedProcess(args, process.returncode, output, errors)
-    if check:
-        done.check_returncode()
-    return done
+    return subprocess.CompletedProcess(args, process.returncode, output, errors)
 
 
 def spawn_warm() -> None:

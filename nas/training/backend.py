@@ -1,6 +1,5 @@
 """What a device does well, so that the loop need not ask which device it is."""
 
-import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import torch
 from nas.model import FusedNorm
 from nas.runtime import signals
 from nas.runtime.devices import is_out_of_memory
-from nas.training.graphs import Graphs, cuda_graphs, torch_version
+from nas.training.graphs import Graphs, cuda_graphs, is_set, reason_of, torch_version
 
 _VALUES_AT_ONCE = 4096 * 3 * 32 * 32  # of pixels, augmented together on a GPU: 50 MB in float32
 _EVALUATED_AT_ONCE = 128  # images on a GPU where no training says how many
@@ -93,20 +92,16 @@ def batch_alone(device: torch.device) -> int | None:
 
 def fused_norm_on(device: torch.device) -> FusedNorm | None:
     """Norms fused with what follows them, where that works; None: `why_not_fused` says why."""
-    if _norms_are_plain():
+    if is_set(PLAIN_NORMS):
         return None
     return _tried_fused_norm(device)[0]
 
 
 def why_not_fused(device: torch.device) -> str:
     """Why `fused_norm_on` gives None."""
-    if _norms_are_plain():
+    if is_set(PLAIN_NORMS):
         return f"{PLAIN_NORMS} is set"
     return _tried_fused_norm(device)[1]
-
-
-def _norms_are_plain() -> bool:
-    return os.environ.get(PLAIN_NORMS, "") not in ("", "0")
 
 
 _tried: dict[torch.device, tuple[FusedNorm | None, str]] = {}
@@ -123,8 +118,7 @@ def _tried_fused_norm(device: torch.device) -> tuple[FusedNorm | None, str]:
 
             check_on(device)
         except Exception as error:  # of many kinds; torch's own kernels are always there
-            lines = str(error).strip().splitlines() or [""]
-            found = (None, f"{type(error).__name__}: {lines[0]}")
+            found = (None, reason_of(error))
             if is_out_of_memory(error):  # which passes
                 return found
             _tried[device] = found

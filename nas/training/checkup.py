@@ -146,11 +146,10 @@ class Checkup:
         )
         for run in (captured, plain):
             run.train_epoch()
-        moved = (_weights(plain.model) - start).norm()
-        difference = (_weights(captured.model) - _weights(plain.model)).norm() / moved
+        difference = _apart(_weights(captured.model), _weights(plain.model), start)
         return Captured(
             None if captured.captured else captured.not_captured or "graphs are turned off",
-            float(difference),
+            difference,
             plain.train_epoch().images_per_second,
             captured.train_epoch().images_per_second,
         )
@@ -171,8 +170,7 @@ class Checkup:
             run = self._run(design, _COMPARED_STEPS, backend=backend)
             run.train_epoch()
             rates.append(run.train_epoch().images_per_second)
-        difference = (ended[0] - ended[1]).norm() / (ended[1] - start).norm()
-        return Fused(None, float(difference), rates[0] / rates[1])
+        return Fused(None, _apart(ended[0], ended[1], start), rates[0] / rates[1])
 
     def new_design(self) -> tuple[float, float]:
         """Seconds of the first steps of a design with shapes of its own, and of the same again."""
@@ -232,9 +230,7 @@ class Checkup:
         second.train_epoch()
         for _ in range(2):
             whole.train_epoch()
-        moved = (_weights(whole.model) - start).norm()
-        difference = (_weights(second.model) - _weights(whole.model)).norm() / moved
-        return float(difference)
+        return _apart(_weights(second.model), _weights(whole.model), start)
 
     def _run(
         self,
@@ -290,6 +286,11 @@ def _weights(model: ResNet) -> torch.Tensor:
     """All weights in one line, on the CPU."""
     parameters: Sequence[torch.Tensor] = list(model.parameters())
     return torch.cat([p.detach().flatten().cpu() for p in parameters])
+
+
+def _apart(ended: torch.Tensor, expected: torch.Tensor, start: torch.Tensor) -> float:
+    """How far weights ended from others, as a share of how far those moved."""
+    return float((ended - expected).norm() / (expected - start).norm())
 
 
 def _images(count: int) -> ImageDataset:

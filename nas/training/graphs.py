@@ -85,8 +85,7 @@ class CudaGraphs:
                 step()
         except Exception as error:  # of many kinds; a step that runs as it is shows what matters
             torch.cuda.set_stream(current)  # which torch does not do when a capture fails
-            lines = str(error).strip().splitlines() or [""]
-            reason = f"{type(error).__name__}: {lines[0]}"
+            reason = reason_of(error)
             if torch_version() < _ALLOCATOR_RECOVERS:
                 _given_up.append(reason)
             raise CaptureError(reason) from error
@@ -116,10 +115,21 @@ def cuda_graphs(device: torch.device, *, heed_verdict: bool = True) -> CudaGraph
         device: with its index.
         heed_verdict: whether what `nas doctor` found there counts.
     """
-    if os.environ.get(OFF, "") not in ("", "0") or _given_up:
+    if is_set(OFF) or _given_up:
         return None
     verdict = read_verdict(device) if heed_verdict else None
     return None if verdict and not verdict.capture else CudaGraphs(device)
+
+
+def is_set(variable: str) -> bool:
+    """Whether an environment variable says yes."""
+    return os.environ.get(variable, "") not in ("", "0")
+
+
+def reason_of(error: Exception) -> str:
+    """The kind of an error and its first line."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def torch_version() -> tuple[int, int]:

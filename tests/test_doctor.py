@@ -1,11 +1,13 @@
 """`nas doctor` as a person meets it."""
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from nas.commands import main
 from nas.study.database import open_database
@@ -41,6 +43,25 @@ def test_a_place_where_all_is_well(
     assert main(["doctor", "--dataset", "digits", "--json"]) == 0
     assert all(finding["good"] for finding in json.loads(capsys.readouterr().out))
     assert "ok cifar10 is not in data; a search loads it" in doctor(capsys)[1]["data"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use a GPU here")
+def test_a_gpu_that_torch_cannot_use_is_a_fault_unless_it_was_hidden(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\n")
+    driver.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    status, found = doctor(capsys, "--dataset", "digits")
+    assert status == 1
+    assert "cannot use this machine's GPU" in found["device"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    status, found = doctor(capsys, "--dataset", "digits")
+    assert (status, found["device"].split()[0]) == (0, "ok")
+    assert "CUDA_VISIBLE_DEVICES" in found["device"]
 
 
 def test_what_is_wrong_is_said_in_one_line_each(

@@ -1,3 +1,4 @@
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -11,9 +12,22 @@ from nas.training.backend import PLAIN_NORMS, fused_norm_on, why_not_fused
 from tests.test_checkup import norm_that
 
 
+def release(package: str) -> tuple[int, int]:
+    """The installed one; (0, 0) if there is none."""
+    try:
+        major, minor, *_ = importlib.metadata.version(package).split(".")
+    except importlib.metadata.PackageNotFoundError:
+        return 0, 0
+    return int(major), int(minor)
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,
     reason="needs Triton, which comes with torch for Linux",
+)
+@pytest.mark.skipif(
+    release("triton") < (3, 8) and release("numpy") >= (2, 5),
+    reason="the interpreter of Triton before 3.8 needs numpy below 2.5",
 )
 def test_a_fused_norm_is_that_of_double_precision_but_for_rounding() -> None:
     # A process of its own: Triton looks at the variable when it is imported.

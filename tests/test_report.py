@@ -353,6 +353,12 @@ class TestWords:
         assert words.epochs_saved(mixed()) == EPOCHS - 2
         assert "Stopping early saved 4 of 24 epochs (17%)." in words.cost(mixed())
 
+    def test_its_tables_hold_nothing_that_utf8_cannot(self) -> None:
+        made = tables.frame_of([{"text": "a \udcff", "number": 1}, {"text": None, "number": None}])
+        assert made["text"][0] == r"a \udcff"
+        assert made["number"][0] == 1
+        assert made["text"].isna().tolist() == [False, True]
+
 
 class TestPage:
     @pytest.mark.parametrize("record", EDGES.values(), ids=EDGES.keys())

@@ -17,7 +17,7 @@ from nas.study.location import StudyError
 from nas.study.records import StudySettings
 from nas.study.search import SearchEnding, SearchResult, run_search
 from nas.study.settings import differences, settings_from_json, settings_to_json
-from nas.training.config import RECIPES, Augment, Optimizer, Task, fast
+from nas.training.config import RECIPES, Augment, Optimizer, Task, fast, precision_of
 from nas.training.tuning import (
     REAL_VALUES,
     TUNABLE,
@@ -154,7 +154,11 @@ def test_a_trial_is_trained_again_as_it_was(
     train += ["--subset", "0.1", "--json"]
     for trial in stored.trials:
         values = {name: trial.params[name] for name in names}
-        recipe = dataclasses.replace(tuned(fast(task), values, task), epochs=2)
+        recipe = dataclasses.replace(
+            tuned(fast(task), values, task),
+            epochs=2,
+            precision=precision_of(result.study.settings.recipe),
+        )
         again = ["--trial", str(trial.number), "--out", str(tmp_path / str(trial.number))]
         assert main([*train, *again]) == 0
         found = json.loads(capsys.readouterr().out)

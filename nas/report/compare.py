@@ -147,7 +147,7 @@ def _found(studies: dict[str, StudyRecord]) -> str:
         Column("test", "Test accuracy", percent),
         Column("test_interval", "95% interval", kind="text"),
     )
-    content = table(pd.DataFrame(rows), columns, caption="What was found")
+    content = table(tables.frame_of(rows), columns, caption="What was found")
     return section("Found", f"<p>{escape(verdict(*studies.values()))}</p>{content}")
 
 
@@ -216,7 +216,7 @@ def _cost(studies: dict[str, StudyRecord]) -> str:
         Column("devices", "Devices", kind="text long"),
         Column("final", "Final training", kind="text long"),
     )
-    return section("Cost", table(pd.DataFrame(rows), columns, caption="What it cost"))
+    return section("Cost", table(tables.frame_of(rows), columns, caption="What it cost"))
 
 
 def _settings(studies: dict[str, StudyRecord]) -> str:
@@ -225,9 +225,10 @@ def _settings(studies: dict[str, StudyRecord]) -> str:
     different = [n for n in names if any(a.get(n) != b.get(n) for a, b in pairwise(said))]
     if not different:
         return section("Settings that differ", "<p>None: both were made in the same way.</p>")
-    frame = pd.DataFrame(
-        [[name, *(settings.get(name) for settings in said)] for name in different],
-        columns=["setting", "first", "second"],
+    first, second = said
+    frame = tables.frame_of(
+        {"setting": name, "first": first.get(name), "second": second.get(name)}
+        for name in different
     )
     columns = (
         Column("setting", "Setting", kind="text"),

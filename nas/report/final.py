@@ -11,6 +11,7 @@ from nas.final.request import ALL
 from nas.numbers import percent, plural, points, whole
 from nas.report import words
 from nas.report.markup import Column, section, table
+from nas.report.tables import frame_of
 from nas.study.records import StudyRecord
 
 _HEADING = "Final training"
@@ -86,7 +87,7 @@ def designs_table(record: FinalRecord) -> pd.DataFrame:
         }
         for design in (*record.finalists, *record.references)
     ]
-    return pd.DataFrame(rows)
+    return frame_of(rows)
 
 
 def summary(record: FinalRecord) -> str:

@@ -329,7 +329,7 @@ def _searches(study: StudyRecord) -> str:
         Column("command", "Command", kind="text long code"),
         Column("versions", "Versions", kind="text long"),
     )
-    return table(pd.DataFrame(rows), columns, caption="Searches of the study")
+    return table(tables.frame_of(rows), columns, caption="Searches of the study")
 
 
 def _text(value: object) -> str | None:

@@ -223,4 +223,22 @@ def last_epoch(trial: TrialRecord) -> int:
 
 def typed_frame(rows: Iterable[Mapping[str, object]], dtypes: Mapping[str, str]) -> pd.DataFrame:
     """Rows as a table whose columns have the same types for any rows, none included."""
-    return pd.DataFrame(list(rows), columns=list(dtypes)).astype(dict(dtypes))
+    return frame_of(rows, list(dtypes)).astype(dict(dtypes))
+
+
+def frame_of(
+    rows: Iterable[Mapping[str, object]], columns: list[str] | None = None
+) -> pd.DataFrame:
+    r"""Rows as a table, with what UTF-8 cannot hold (from a file's name) as `\udcff`.
+
+    Where pyarrow is installed, pandas keeps text in it, which refuses anything else.
+    """
+    return pd.DataFrame(
+        [{name: _encodable(value) for name, value in row.items()} for row in rows], columns=columns
+    )
+
+
+def _encodable(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", errors="backslashreplace").decode("utf-8")

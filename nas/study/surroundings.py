@@ -3,6 +3,7 @@
 Each is looked at by what it needs itself, so that a broken package keeps no other one from view.
 """
 
+import os
 import platform
 import shutil
 import sys
@@ -71,6 +72,10 @@ def _devices() -> Finding:
 
     if not torch.cuda.is_available():
         cpu = device_name(find_device("cpu"))
+        if "CUDA_VISIBLE_DEVICES" in os.environ:  # by which a person hides them
+            return Finding(
+                "device", True, f"no GPU that CUDA_VISIBLE_DEVICES lets be seen; trains on {cpu}"
+            )
         if shutil.which("nvidia-smi"):
             return Finding(
                 "device",

@@ -4,7 +4,8 @@ Batches of 128 on a CPU (2-core Intel Xeon under other load, torch 2.15.0 on 2 t
 1.78 times (a) and 1.07 times (b), flexres22-2 1.55 times (a) and 1.31 times (b), which other load
 flatters: about 1.1 times is to be expected of an idle machine. What ours has over (b) there is that
 malloc keeps its memory, see `nas.training.memory.keep_freed_memory`. On an H200 (torch 2.11.0, 16
-cores): resnet20 6.3 times (a) and 3.6 times (b), flexres22-2 5.0 and 3.1 times (docs/training.md).
+cores) in batches of 512: resnet20 14.8 times (a) and 2.3 times (b), flexres22-2 7.4 and 1.3 times,
+resnet18 7.7 and 1.3 times (docs/training.md).
 
 - `ours`: `nas.training.loop.Run` with the recipe `pytorch-cifar`, as `nas train` runs it.
 - `(a)`: what kuangliu/pytorch-cifar's main.py does, and with it much of the field: torchvision's

@@ -17,6 +17,7 @@ from nas.architecture import ImageInput
 from nas.final.records import FinalRecord
 from nas.space import load_space
 from nas.study.location import StudyLocation
+from nas.study.records import Outcome
 from nas.study.storage import read_study
 from tests import warm
 from tests.waiting import PATIENCE
@@ -52,6 +53,23 @@ def test_the_example_is_what_the_readme_shows() -> None:
     for accuracy in (study.ranking[0].val_accuracy, final.exported.accuracy.value):
         assert f"{accuracy:.2%}" in README
         assert f"{accuracy:.2%}" in page
+
+
+def test_the_search_on_a_gpu_is_what_the_readme_says() -> None:
+    study = read_study(StudyLocation.at("cifar10-h200", studies_dir=ROOT / "studies"))
+    (reading,) = study.readings
+    final = FinalRecord.from_dict(reading.result)
+    tested, (baseline,) = final.exported.accuracy, final.references
+    assert baseline.name == "flexres22-2"
+    assert baseline.test is not None
+    for shown in (
+        f"{study.outcomes[Outcome.TRAINED]} designs trained to the end",
+        f"**{tested.value:.2%}**",
+        f"(95% interval {tested.low:.2%} to {tested.high:.2%})",
+        f"{final.chosen.name} with {final.chosen.parameters:,} parameters",
+        f"{baseline.test.mean.value:.2%} in the same training",
+    ):
+        assert shown in README.replace("\n", " ")
 
 
 def run(command: str, directory: Path) -> "subprocess.CompletedProcess[str]":

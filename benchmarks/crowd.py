@@ -33,10 +33,10 @@ import torch
 from kills import start
 from machine import load, processor, software
 from nas.dashboard.server import make_dashboard
+from nas.search.request import SearchRequest
 from nas.study.location import StudyError, StudyLocation
+from nas.study.reader import read_study
 from nas.study.records import Outcome, StudyRecord
-from nas.study.request import SearchRequest
-from nas.study.storage import read_study
 
 SPACE = """
 stages = [1, 2]

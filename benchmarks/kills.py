@@ -32,14 +32,14 @@ import torch
 
 from nas.data.loading import load_dataset
 from nas.runtime.devices import find_device
+from nas.search.candidates import candidate_of
+from nas.search.preparation import search_recipe
+from nas.search.request import SPLIT_SEED, SearchRequest
+from nas.search.run import run_search
+from nas.search.trainer import make_trainer
 from nas.study.location import StudyError
-from nas.study.proposals import candidate_of
+from nas.study.reader import read_study
 from nas.study.records import Outcome, StudyRecord, TrialRecord
-from nas.study.request import SPLIT_SEED, SearchRequest
-from nas.study.search import run_search
-from nas.study.storage import read_study
-from nas.study.subject import search_recipe
-from nas.study.trainer import make_trainer
 from signals import SPACE
 
 WORKERS = 3

@@ -40,28 +40,28 @@ import optuna
 from machine import load, processor, software
 from nas.architecture import ImageInput
 from nas.counting import Count
+from nas.runtime.liveness import worker_name
+from nas.search.candidates import Candidate, Candidates, mark_excess
+from nas.search.events import Observer
+from nas.search.plan import Plan
+from nas.search.pruners import make_pruner
+from nas.search.request import PRUNERS, SAMPLERS
+from nas.search.samplers import DomainSampler, make_sampler
+from nas.search.trainer import OnEpoch, OnStart
+from nas.search.worker import Worker
 from nas.space import Limits, default_space
-from nas.study.database import Database, open_database
+from nas.study.creation import begin_search
 from nas.study.designs import design_attributes
 from nas.study.location import StudyLocation
-from nas.study.observer import Observer
-from nas.study.plan import Plan
-from nas.study.processes import worker_name
-from nas.study.proposals import Candidate, Proposals, mark_excess
-from nas.study.pruners import make_pruner
 from nas.study.records import Outcome, StudySettings, TrialRecord
-from nas.study.request import PRUNERS, SAMPLERS
-from nas.study.samplers import DomainSampler, make_sampler
-from nas.study.storage import begin_search
-from nas.study.trainer import OnEpoch, OnStart
-from nas.study.worker import Worker
+from nas.study.store import Store, open_store
 from nas.training.loop import Ending, EpochResult, TrainingResult
 from nas.training.resuming import EpochCheckpoint
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 SPACE = default_space(CIFAR10)
 LIMITS = Limits(max_parameters=5_000_000)
-PROPOSALS = Proposals(SPACE, LIMITS)
+PROPOSALS = Candidates(SPACE, LIMITS)
 EPOCHS = 10
 MOST_MILLISECONDS = {1_000: 100.0, 10_000: 120.0}  # per trial
 MOST_START = 15.0  # seconds
@@ -85,7 +85,7 @@ def curve(cost: Count, rng: random.Random) -> list[EpochResult]:
     ]
 
 
-def fill(database: Database, trials: int, pruner: str) -> None:
+def fill(database: Store, trials: int, pruner: str) -> None:
     """Writes trials as a search would have, all of which count as trained."""
     rng = random.Random(0)
     study = optuna.create_study(
@@ -123,7 +123,7 @@ def fill(database: Database, trials: int, pruner: str) -> None:
 class Stopwatch(Observer):
     """Sums where the time of the trial at hand goes, and keeps it when the trial ends."""
 
-    def __init__(self, database: Database, opened: float) -> None:
+    def __init__(self, database: Store, opened: float) -> None:
         self.trained: list[dict[str, float]] = []  # milliseconds
         self.refused: list[float] = []
         self.start = 0.0  # seconds
@@ -204,15 +204,15 @@ def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) 
         space=SPACE.to_dict(),
         recipe={"epochs": EPOCHS},
     )
-    with open_database(location) as database, database.claim():
+    with open_store(location) as database, database.allocation_lock():
         begin_search(database.study, location, settings, search={"seed": 0})
         fill(database, trials, pruner)
     opened = time.perf_counter()
-    with worker_name() as name, open_database(location) as database:
+    with worker_name() as name, open_store(location) as database:
         stopwatch = Stopwatch(database, opened)
         plan = Plan(
             trials=trials + more,
-            proposals=PROPOSALS,
+            candidates=PROPOSALS,
             epochs=EPOCHS,
             seed=0,
             sampler=stopwatch.sampler(make_sampler(sampler, seed=0, domain=PROPOSALS.domain)),

@@ -6,7 +6,7 @@ search. Over 1,000 such draws: the share of epochs saved, how often the design t
 length (one of them, when several are) ran to its end, and how many points of accuracy the best
 design that did is below it. Accuracies are those that `fast` judges, of averaged weights, and after
 the last epoch of the weights themselves; or of one kind throughout with `--score`. The pruners are
-those of Optuna itself and of `nas.study.pruners`::
+those of Optuna itself and of `nas.search.pruners`::
 
     python benchmarks/pruning.py --curves benchmarks/tables/digits-half.csv
 
@@ -37,8 +37,8 @@ from optuna.pruners import (
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from nas.study.pruners import make_pruner
-from nas.study.request import PRUNERS
+from nas.search.pruners import make_pruner
+from nas.search.request import PRUNERS
 
 SCORES = ("judged", "raw", "ema")
 Z = NormalDist().inv_cdf(0.975)

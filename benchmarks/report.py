@@ -25,10 +25,11 @@ import optuna
 import overhead
 from machine import load, processor, software
 from nas.report.page import write_report
-from nas.study.database import open_database
+from nas.study.creation import begin_search
 from nas.study.location import StudyLocation
+from nas.study.reader import read_study
 from nas.study.records import StudySettings
-from nas.study.storage import begin_search, read_study
+from nas.study.store import open_store
 
 GOALS = {50: (6.0, 6.0), 5_000: (12.0, 30.0)}  # trials -> at most megabytes, seconds
 
@@ -49,7 +50,7 @@ def make_study(trials: int, directory: Path) -> StudyLocation:
         recipe={"epochs": overhead.EPOCHS},
     )
     search = {"seed": 0, "sampler": "random", "pruner": "rungs", "objectives": ["val_accuracy"]}
-    with open_database(location) as database, database.claim():
+    with open_store(location) as database, database.allocation_lock():
         begin_search(database.study, location, settings, search=search)
         overhead.fill(database, trials, "rungs")
     return location

@@ -18,15 +18,16 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study import samplers
-from nas.study.domain import Domain, Params
-from nas.study.proposals import Proposals
+from nas.search import samplers
+from nas.search.candidates import Candidates
+from nas.search.domain import Domain, Params
+from nas.search.scores import Scores
 from search_tables import Task
 
 POPULATION = 20  # of evolution
 TOURNAMENT = 5  # a quarter, as 25 of 100 in Real et al. 2019
 MUTATIONS = 100  # tries until one is feasible and new
-REPEATS = 20  # of the variants of TPE, as in `nas.study.samplers`
+REPEATS = 20  # of the variants of TPE, as in `nas.search.samplers`
 STARTUP = 10  # likewise; over-budget proposals count from there on
 PATIENCE = 5  # proposals per trained design, then a search has ended
 
@@ -147,7 +148,7 @@ class LocalTPE(samplers.TPE):
         study: optuna.Study,
         trial: FrozenTrial,
         domain: Domain,
-        history: samplers._History,
+        history: Scores,
     ) -> Params:
         if len(history.scores) < STARTUP:
             return super()._propose(study, trial, domain, history)
@@ -173,7 +174,7 @@ class ByWidth:
     Each stage is so many times as wide as the one before. Widths are choices of the space.
     """
 
-    def __init__(self, proposals: Proposals) -> None:
+    def __init__(self, proposals: Candidates) -> None:
         self._proposals = proposals
         self._space = proposals.space
         limit = proposals.limits.max_parameters
@@ -262,7 +263,7 @@ RESNETS = ("tpe-local", "tpe-width")  # in addition, for a space of ResNets
 ABLATIONS = ("gp-startup5", "gp-startup16", "gp-raw-scores", "gp-no-costs")
 BY_HAND = ("optuna-tpe", "optuna-tpe-told", "optuna-gp")  # propose what a table may lack
 
-_CHANGED: Mapping[str, Mapping[str, Any]] = {  # of nas.study.samplers, while a method runs
+_CHANGED: Mapping[str, Mapping[str, Any]] = {  # of nas.search.samplers, while a method runs
     "gp-startup5": {"_STARTUP": 5},
     "gp-startup16": {"_STARTUP": 16},
     "gp-raw-scores": {

@@ -23,9 +23,9 @@ from sklearn.model_selection import KFold, cross_val_predict
 
 from nas.architecture import Architecture, ImageInput
 from nas.counting import count
+from nas.search.candidates import Candidates, derived_seed
+from nas.search.domain import Params
 from nas.space import Limits, SearchSpace
-from nas.study.domain import Params
-from nas.study.proposals import Proposals, derived_seed
 from search_tables import Task, budget_of
 
 _Floats = NDArray[np.float64]
@@ -116,7 +116,7 @@ class Surrogate:
 
 def surrogate_task(recorded: Recorded, surrogate: Surrogate, budget: str | None) -> Task:
     """The table's space, with its limits and perhaps a tighter budget."""
-    open_space = Proposals(recorded.space, recorded.limits)
+    open_space = Candidates(recorded.space, recorded.limits)
     limits = recorded.limits
     if budget is not None:
         rng = random.Random(0)
@@ -124,7 +124,7 @@ def surrogate_task(recorded: Recorded, surrogate: Surrogate, budget: str | None)
         sizes = [float(open_space.candidate(params).cost.parameters) for params in drawn]
         most = round(budget_of(budget, lambda: sizes))
         limits = Limits(max_parameters=most, max_mult_adds=limits.max_mult_adds)
-    proposals = Proposals(recorded.space, limits)
+    proposals = Candidates(recorded.space, limits)
     domain = proposals.domain
     known: dict[str, float] = {}
 

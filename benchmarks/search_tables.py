@@ -15,8 +15,8 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from nas.study.domain import Domain, Params
-from nas.study.proposals import Proposals
+from nas.search.candidates import Candidates
+from nas.search.domain import Domain, Params
 
 Row = tuple[Any, ...]  # one value per choice
 
@@ -51,7 +51,7 @@ class Task:
     best: Callable[[], float]
     complete: bool
     size: str
-    proposals: Proposals | None = None
+    proposals: Candidates | None = None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from typing import Any
 import torch
 
 from nas.study.location import StudyLocation
-from nas.study.storage import read_study
+from nas.study.reader import read_study
 from nas.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,7 @@ from statistics import median
 
 from machine import load, processor, software
 from nas.study.location import StudyLocation
-from nas.study.storage import read_study
+from nas.study.reader import read_study
 
 LEAST = 1.5
 

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from nas.final.request import FinalRequest
     from nas.model import build
     from nas.report.page import write_report
+    from nas.search.request import SearchRequest
+    from nas.search.run import Observer, SearchResult, run_search
     from nas.space import Limits, SearchSpace, default_space, load_space
     from nas.study.location import StudyLocation
+    from nas.study.reader import read_study
     from nas.study.records import Outcome, StudyRecord, TrialRecord
-    from nas.study.request import SearchRequest
-    from nas.study.search import Observer, SearchResult, run_search
-    from nas.study.storage import read_study
     from nas.training.config import TrainingConfig
     from nas.training.loop import train
 
@@ -86,9 +86,9 @@ _HOMES = {
     "nas.space": ("Limits", "SearchSpace", "default_space", "load_space"),
     "nas.study.location": ("StudyLocation",),
     "nas.study.records": ("Outcome", "StudyRecord", "TrialRecord"),
-    "nas.study.request": ("SearchRequest",),
-    "nas.study.search": ("Observer", "SearchResult", "run_search"),
-    "nas.study.storage": ("read_study",),
+    "nas.search.request": ("SearchRequest",),
+    "nas.search.run": ("Observer", "SearchResult", "run_search"),
+    "nas.study.reader": ("read_study",),
     "nas.training.config": ("TrainingConfig",),
     "nas.training.loop": ("train",),
 }

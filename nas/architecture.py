@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from nas.numbers import plural
+from nas.text import plural
 from nas.values import LARGEST, flag, several, whole
 
 STEM_KERNEL = 3

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nas.architecture import MAX_BLOCKS, Architecture, ImageInput
 from nas.counting import Count, count
-from nas.numbers import plural
+from nas.text import plural
 from nas.values import LARGEST, did_you_mean, several, whole
 
 Choices = tuple[int, ...]  # ascending, distinct

@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
-from nas.study.request import SearchRequest
 from tests import warm
 
 if TYPE_CHECKING:  # xdist's own process, which runs no test, need not load it
-    from nas.study.search import SearchResult
+    from nas.search.run import SearchResult
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, since tests run side by side
 
@@ -88,7 +88,7 @@ class RequestOf:
 @pytest.fixture(scope="session")
 def searched_once(tmp_path_factory: pytest.TempPathFactory) -> "SearchResult":
     """A study of one trial that no test may change; `one_trial` is a copy."""
-    from nas.study.search import run_search
+    from nas.search.run import run_search
 
     directory = tmp_path_factory.mktemp("searched")
     space = directory / "tiny.toml"

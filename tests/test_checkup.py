@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from nas.commands import main
 from nas.model import FusedNorm
 from nas.runtime.verdicts import Verdict, read_verdict, write_verdict
-from nas.study.device_check import check_device
-from nas.study.surroundings import Finding
+from nas.search.device_check import check_device
+from nas.search.environment import Finding
 from nas.training.backend import Backend
 from nas.training.checkup import Checkup
 from nas.training.graphs import CudaGraphs, cuda_graphs

@@ -9,9 +9,9 @@ import pytest
 
 import nas
 from nas.commands import main
-from nas.study.continuing import continued, data_options
+from nas.search.continuing import continued, data_options
+from nas.search.request import SearchRequest, folder_name
 from nas.study.records import StudyRecord
-from nas.study.request import SearchRequest, folder_name
 from tests.conftest import TINY_SPACE
 from tests.export_kit import make_network, make_spec
 from tests.image_kit import photo, write, write_parts

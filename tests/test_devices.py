@@ -16,18 +16,18 @@ import torch
 import nas
 from nas.commands import main
 from nas.errors import RequestError
-from nas.final.crew import FinalRuns, _Task
 from nas.final.final import FinalFailed, FinalObserver, run_final
 from nas.final.request import FinalRequest
 from nas.final.runs import RunObserver
+from nas.final.workers import FinalRuns, _Task
 from nas.runtime.devices import find_device, is_out_of_memory, open_device
-from nas.study.crew import _Task as _SearchTask
+from nas.runtime.pool import Say
+from nas.search.plan import SearchFailed
+from nas.search.request import SearchRequest
+from nas.search.run import Observer, run_search, search_alone
+from nas.search.workers import WorkerTask
 from nas.study.location import StudyLocation
-from nas.study.plan import SearchFailed
-from nas.study.request import SearchRequest
-from nas.study.search import Observer, run_search, search_alone
-from nas.study.storage import read_study
-from nas.study.team import Say
+from nas.study.reader import read_study
 from tests.conftest import RequestOf
 
 STUDY = "digits-5M"
@@ -145,7 +145,7 @@ def test_a_final_training_tells_torch_the_index(
     assert index_of(lambda: run_final(same)) == 1
 
 
-def search_on_one_gpu(task: _SearchTask, say: Say) -> None:
+def search_on_one_gpu(task: WorkerTask, say: Say) -> None:
     """In a worker's process: searches until torch is told a GPU, and says which."""
     _say_index(lambda: search_alone(task.request, Observer()), say)
 
@@ -183,8 +183,8 @@ def test_each_worker_tells_torch_the_first_of_the_gpus_it_sees(
 
     count_gpus(monkeypatch, 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("nas.study.crew._work", search_on_one_gpu)
-    monkeypatch.setattr("nas.final.crew._work", train_on_one_gpu)
+    monkeypatch.setattr("nas.search.run._work", search_on_one_gpu)
+    monkeypatch.setattr("nas.final.workers._work", train_on_one_gpu)
     with pytest.raises(SearchFailed):
         run_search(replace(study, trials=9, workers=2, device="auto"), SearchListening())
     assert sorted(said) == ["worker 1 uses 0 of 0", "worker 2 uses 0 of 1"]

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from nas.commands import main
-from nas.study.database import open_database
-from nas.study.disks import network_file_system
+from nas.runtime.disks import network_file_system
+from nas.search.run import run_search
 from nas.study.location import StudyLocation
-from nas.study.search import run_search
-from nas.study.storage import read_study
+from nas.study.reader import read_study
+from nas.study.store import open_store
 from tests.conftest import RequestOf
 from tests.test_recovery import abandon_all, small_disk
 
@@ -139,13 +139,13 @@ def test_a_study_that_is_being_made_is_one_line_and_left_alone(
     }
     location.path.touch()
     is_one_line()
-    with open_database(location):
+    with open_store(location):
         is_one_line()  # before the search has said what it searches
     for table in ("alembic_version", "trial_values", "version_info"):  # as they are made last
         with closing(sqlite3.connect(location.path)) as database, database:
             database.execute(f"DROP TABLE {table}")
         is_one_line()
-    with open_database(location) as opened:  # a search makes what is missing
+    with open_store(location) as opened:  # a search makes what is missing
         assert opened.study.trials == []
 
 

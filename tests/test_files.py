@@ -19,8 +19,8 @@ from nas.export.writing import write_model
 from nas.files import remove_unfinished, replacing, replacing_all, temporary_folder
 from nas.report.browser import Browser, BrowserError
 from nas.report.document import write_page
-from nas.study.request import checkpoints_folder
-from nas.study.search import run_search
+from nas.search.request import checkpoints_folder
+from nas.search.run import run_search
 from nas.training.folder import RunPlan, train_in_folder
 from nas.training.resuming import EpochCheckpoint
 from tests.conftest import RequestOf

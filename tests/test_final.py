@@ -29,9 +29,9 @@ from nas.final.request import ALL, TRAIN, FinalRequest
 from nas.final.runs import Run, RunResult
 from nas.model import ResNet
 from nas.report.page import render
+from nas.search.run import run_search
 from nas.study.location import StudyError, StudyLocation
-from nas.study.search import run_search
-from nas.study.storage import read_study
+from nas.study.reader import read_study
 from nas.training.checkpoint import load_checkpoint
 from nas.training.loop import TrainingResult, train
 from tests import warm
@@ -564,7 +564,7 @@ class TestBadInput:
 def test_a_run_that_diverges_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     location = StudyLocation.at(STUDY, studies_dir=Path("studies"))
     (trial,) = read_study(location).ranking[:1]
-    monkeypatch.setattr("nas.final.crew.RECIPES", {"fast": diverging})
+    monkeypatch.setattr("nas.final.workers.RECIPES", {"fast": diverging})
     with pytest.raises(FinalFailed, match=f"trial {trial.number}, seed 1: loss not finite"):
         run_final(request_of(top=1))
     assert read_study(location).readings == ()

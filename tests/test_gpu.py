@@ -13,8 +13,8 @@ from nas.model import build
 from nas.runtime.arithmetic import has_bfloat16
 from nas.runtime.precision import Precision
 from nas.runtime.verdicts import read_verdict
+from nas.search.run import run_search
 from nas.study.records import Outcome
-from nas.study.search import run_search
 from nas.training import graphs
 from nas.training.backend import PLAIN_NORMS, backend_for, fused_norm_on, why_not_fused
 from nas.training.checkpoint import load_checkpoint, save_checkpoint

@@ -17,11 +17,12 @@ from tests.waiting import PATIENCE
 ROOT = Path(nas.__file__).parent
 ORDER = (
     "files",
-    "numbers",
+    "text",
     "shapes",
     "errors",
     "values",
     "packages",
+    "statistics",
     "architecture",
     "counting",
     "space",
@@ -31,6 +32,7 @@ ORDER = (
     "training",
     "export",
     "study",
+    "search",
     "final",
     "report",
     "dashboard",
@@ -39,7 +41,6 @@ ORDER = (
 ENTRIES = {
     "__main__.py",
     "entry.py",
-    "search.py",
     "count.py",
     "doctor.py",
     "predict.py",
@@ -48,14 +49,15 @@ ENTRIES = {
     "dashboard/__main__.py",
     "final/__main__.py",
     "report/__main__.py",
+    "search/__main__.py",
 }
 OWNERS = {
-    "torch": {"model", "runtime", "data", "training", "export", "study", "final"},
+    "torch": {"model", "runtime", "data", "training", "export", "search", "final"},
     "onnx": {"export"},
     "safetensors": {"export"},
-    "optuna": {"study", "dashboard", "commands"},  # commands: its log level only
+    "optuna": {"study", "search", "dashboard", "commands"},  # commands: its log level only
     "optuna_dashboard": {"dashboard"},
-    "sqlalchemy": {"study"},
+    "sqlalchemy": {"study", "search"},
     "pandas": {"report"},
     "plotly": {"report"},
     "argparse": {"commands"},
@@ -127,6 +129,23 @@ def test_imports_go_from_right_to_left() -> None:
                 assert imported in ORDER[: own + 1], f"{file} must not import {name}"
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {
+        file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in FILES
+    }
+    left = {
+        file: {
+            modules[name[4:]] if name[4:] in modules else modules.get(name[4:].rpartition(".")[0])
+            for name in imports(file)
+        }
+        for file in FILES
+    }
+    while leaves := [file for file, names in left.items() if not names & left.keys()]:
+        for file in leaves:
+            del left[file]
+    assert left == {}
+
+
 def test_heavy_packages_stay_with_their_owners() -> None:
     astray = {
         (file, name)
@@ -158,7 +177,7 @@ def test_commands_use_optuna_only_for_its_log_level() -> None:
 def test_only_commands_print_and_exit() -> None:
     ends = {"print", "sys.exit", "exit", "quit", "SystemExit", "os._exit"}
     # A second signal ends all, and a worker that must not begin ends itself.
-    allowed = ("runtime/signals.py", "study/team.py")
+    allowed = ("runtime/signals.py", "runtime/pool.py")
     for file in FILES:
         if layer(file) != "commands" and file not in allowed:
             assert ends.isdisjoint(names_of_calls(file)), file
@@ -172,7 +191,7 @@ def test_light_modules_load_nothing_heavy() -> None:
         "nas.data.catalogue",
         "nas.study.records",
         "nas.study.location",
-        "nas.study.request",
+        "nas.search.request",
         "nas.final.request",
     )
     assert loaded_by(*light) == set()

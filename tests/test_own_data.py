@@ -18,7 +18,7 @@ from nas.data.decode import Shape, decode
 from nas.data.loading import load_dataset, load_test
 from nas.data.types import ImageDataset
 from nas.study.location import StudyLocation
-from nas.study.storage import read_study
+from nas.study.reader import read_study
 from tests.conftest import TINY_SPACE
 from tests.image_kit import photo, write, write_parts
 

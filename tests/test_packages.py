@@ -12,7 +12,7 @@ import pytest
 
 import nas
 from nas import packages
-from nas.study.surroundings import OLDEST_PYTHON
+from nas.search.environment import OLDEST_PYTHON
 from tests.waiting import PATIENCE
 
 ROOT = Path(nas.__file__).parent.parent

@@ -15,11 +15,11 @@ from nas.counting import count
 from nas.errors import RequestError
 from nas.report import figures, tables
 from nas.report.page import render
+from nas.search.fronts import proposal_budget, proposal_limits
+from nas.search.request import SAMPLERS, SearchRequest
+from nas.search.run import run_search
 from nas.space import Limits, default_space
-from nas.study.fronts import proposal_budget, proposal_limits
 from nas.study.records import Outcome, StudyRecord
-from nas.study.request import SAMPLERS, SearchRequest
-from nas.study.search import run_search
 from tests.conftest import RequestOf
 from tests.test_report import mixed, study, trial
 

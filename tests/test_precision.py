@@ -18,11 +18,11 @@ from nas.final.request import FinalRequest
 from nas.report.page import render
 from nas.runtime.arithmetic import choose, has_bfloat16
 from nas.runtime.precision import AUTO, Precision
+from nas.search.events import Observer, Opening
+from nas.search.run import run_search
 from nas.study.location import StudyError, StudyLocation
-from nas.study.observer import Observer, Opening
+from nas.study.reader import read_study
 from nas.study.records import StudyRecord
-from nas.study.search import run_search
-from nas.study.storage import read_study
 from nas.training.loop import Run
 from tests.conftest import RequestOf
 from tests.training_kit import CPU, make_config, make_dataset, make_model

@@ -16,14 +16,14 @@ from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
 from nas.errors import RequestError
 from nas.report.page import render
+from nas.search.domain import Domain
+from nas.search.presets import queue_again
+from nas.search.request import SAMPLERS, SearchRequest
+from nas.search.run import Observer, run_search
+from nas.search.samplers import make_sampler
 from nas.space import default_space
-from nas.study.domain import Domain
-from nas.study.presets import queue_again
+from nas.study.reader import read_study
 from nas.study.records import Outcome
-from nas.study.request import SAMPLERS, SearchRequest
-from nas.study.samplers import make_sampler
-from nas.study.search import Observer, run_search
-from nas.study.storage import read_study
 from nas.training.config import Task, fast
 from nas.training.loop import EpochResult
 from nas.training.tuning import real_values

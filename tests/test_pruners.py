@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.study.pruners import RungPruner, make_pruner
-from nas.study.request import PRUNERS
+from nas.search.pruners import RungPruner, make_pruner
+from nas.search.request import PRUNERS
 
 RUNG = 3
 Direction = Literal["maximize", "minimize"]

@@ -17,8 +17,8 @@ from nas.architecture import ImageInput
 from nas.final.records import FinalRecord
 from nas.space import load_space
 from nas.study.location import StudyLocation
+from nas.study.reader import read_study
 from nas.study.records import Outcome
-from nas.study.storage import read_study
 from tests import warm
 from tests.waiting import PATIENCE
 

@@ -24,19 +24,18 @@ from optuna.pruners import NopPruner
 from optuna.storages import RDBStorage, get_storage
 from optuna.trial import TrialState
 
-import nas.study.database as database_module
+import nas.study.store as database_module
 from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.model import build
-from nas.study.database import Database, open_database
-from nas.study.heart import Heart
+from nas.search.history import History
+from nas.search.run import Observer, SearchFailed, run_search
+from nas.study.heartbeat import Heartbeat, TrialLost
 from nas.study.location import StudyLocation
-from nas.study.mirror import Mirror
-from nas.study.ownership import TrialLost
+from nas.study.reader import read_study
 from nas.study.records import DIED, INTERRUPTED, Outcome, TrialRecord
-from nas.study.search import Observer, SearchFailed, run_search
-from nas.study.storage import read_study
+from nas.study.store import Store, open_store
 from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult, TrainingResult, train
 from nas.training.resuming import EpochCheckpoint
@@ -220,20 +219,20 @@ def test_a_search_says_once_that_checkpoints_cannot_be_written(request_of: Reque
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    with open_database(StudyLocation.at("parts", studies_dir=tmp_path)) as database:
+def database(tmp_path: Path) -> Iterator[Store]:
+    with open_store(StudyLocation.at("parts", studies_dir=tmp_path)) as database:
         yield database
 
 
-def running_trial(database: Database, worker: str) -> int:
-    mirror = Mirror(database.study, NopPruner())
+def running_trial(database: Store, worker: str) -> int:
+    mirror = History(database.study, NopPruner())
     trial = mirror.study.ask()
     trial.set_user_attr("worker", worker)
     return database.add(mirror.trial(trial))
 
 
 def test_a_trial_taken_over_can_no_longer_be_written_by_its_first_worker(
-    database: Database,
+    database: Store,
 ) -> None:
     trial_id = running_trial(database, "first")
     database.report(trial_id, "first", {1: 0.1})
@@ -255,7 +254,7 @@ def test_a_trial_taken_over_can_no_longer_be_written_by_its_first_worker(
     assert (trial.value, trial.intermediate_values) == (0.5, {1: 0.1, 2: 0.25})
 
 
-def test_a_trial_that_was_ended_by_others_is_lost(database: Database) -> None:
+def test_a_trial_that_was_ended_by_others_is_lost(database: Store) -> None:
     trial_id = running_trial(database, "first")
     (before,), (after,) = database.study.trials, database.study.trials
     after.state = TrialState.FAIL
@@ -265,40 +264,40 @@ def test_a_trial_that_was_ended_by_others_is_lost(database: Database) -> None:
 
 
 def test_a_process_stopped_in_a_claim_holds_nobody_up_and_decides_nothing(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "_STUCK", 0.3)
     location = StudyLocation.at("parts", studies_dir=tmp_path)
 
     def stopped_for_long() -> None:
-        with database.claim():
+        with database.allocation_lock():
             assert len(database.study.trials) == 1  # what it decides by
-            with open_database_again(location) as other, other.claim():
+            with open_database_again(location) as other, other.allocation_lock():
                 other.study.enqueue_trial({"by": "another"})
             database.study.enqueue_trial({"by": "this"})
 
-    with database.claim():
+    with database.allocation_lock():
         database.study.enqueue_trial({"by": "this, before"})
     with pytest.raises(sqlite3.OperationalError, match="locked, by a process that was stopped"):
         stopped_for_long()
     database.renew()  # as a search does then, since what was read may have been undone
     fixed = [trial.system_attrs["fixed_params"]["by"] for trial in database.study.trials]
     assert fixed == ["this, before", "another"]
-    with database.claim():
+    with database.allocation_lock():
         database.study.enqueue_trial({"by": "this, after"})
     assert len(database.study.trials) == 3
 
 
-def open_database_again(location: StudyLocation) -> AbstractContextManager[Database]:
+def open_database_again(location: StudyLocation) -> AbstractContextManager[Store]:
     """As another process has it open, which needed no lock to open it then."""
     storage = RDBStorage(location.url)
     study = optuna.load_study(study_name=location.name, storage=get_storage(storage))
     assert location.lock_file is not None
     lock = FileLock(location.lock_file, is_singleton=False)
-    return nullcontext(Database(storage, study, lock))
+    return nullcontext(Store(storage, study, lock))
 
 
-def test_a_heart_beats_for_its_own_trial_only(database: Database, tmp_path: Path) -> None:
+def test_a_heart_beats_for_its_own_trial_only(database: Store, tmp_path: Path) -> None:
     trial_id = running_trial(database, "first")
     location = StudyLocation.at("parts", studies_dir=tmp_path)
     silence(location, 1000)
@@ -309,19 +308,19 @@ def test_a_heart_beats_for_its_own_trial_only(database: Database, tmp_path: Path
         beats.append(1)
         return database.engine
 
-    with Heart(engine, "another", grace=0.05) as heart:
+    with Heartbeat(engine, "another", grace=0.05) as heart:
         heart.trial_id = trial_id
         before = len(beats)
         wait_until(lambda: len(beats) > before + 3)
         assert database.silences()[trial_id] >= 1000
-    with Heart(lambda: database.engine, "first", grace=0.05) as heart:
+    with Heartbeat(lambda: database.engine, "first", grace=0.05) as heart:
         heart.trial_id = trial_id
         wait_until(lambda: database.silences()[trial_id] < 1000)
         assert heart._thread.is_alive()
 
 
-def test_a_worker_that_could_not_be_heard_judges_nobody(database: Database, tmp_path: Path) -> None:
-    with Heart(lambda: database.engine, "me", grace=0.6) as heart:
+def test_a_worker_that_could_not_be_heard_judges_nobody(database: Store, tmp_path: Path) -> None:
+    with Heartbeat(lambda: database.engine, "me", grace=0.6) as heart:
         wait_until(lambda: heart.may_judge)
         with changing(StudyLocation.at("parts", studies_dir=tmp_path)) as other:
             other.execute("BEGIN EXCLUSIVE")

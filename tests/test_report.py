@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from nas.architecture import Architecture, ImageInput
 from nas.counting import count
-from nas.final.statistics import wilson_interval
-from nas.numbers import millions
 from nas.report import figures, tables, words
 from nas.report.document import slug, write_page
 from nas.report.figures import plotly_js
 from nas.report.page import render, write_report
 from nas.space import Limits, default_space
+from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
+from nas.text import millions
 
 EPOCHS = 6
 STARTED = datetime(2026, 11, 1)

@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 
 from nas.commands import main
-from nas.final.statistics import wilson_interval
 from nas.report.compare import other_images, render_comparison, verdict
 from nas.report.export import study_document, trials_csv
 from nas.report.page import render
 from nas.report.tables import incumbent_by_effort, shown_curves
+from nas.statistics import wilson_interval
 from nas.study.location import StudyLocation
+from nas.study.reader import read_study
 from nas.study.records import StudyRecord
 from nas.study.settings import settings_to_json
-from nas.study.storage import read_study
 from tests.test_report import EVIL, SETTINGS, mixed, parsed, study, trial
 
 

@@ -24,13 +24,13 @@ from nas.final.records import (
     Mistake,
 )
 from nas.final.references import LITERATURE, PUBLISHED
-from nas.final.statistics import Estimate
 from nas.report import charts, figures, insights, sections
 from nas.report.compare import render_comparison
 from nas.report.page import render
-from nas.study.importances import Importances, importances, letter
+from nas.search.importances import Importances, importances, letter
+from nas.search.run import run_search
+from nas.statistics import Estimate
 from nas.study.records import Outcome, StudyRecord, TestReading
-from nas.study.search import run_search
 from tests.conftest import RequestOf
 from tests.test_report import EVIL, IMAGE, SETTINGS, mixed, parsed, studies, study, trial
 

@@ -22,12 +22,12 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from nas.architecture import ImageInput
 from nas.counting import count
+from nas.search.candidates import Candidates
+from nas.search.domain import Domain
+from nas.search.gp import Encoder, GaussianProcess, Kernel
+from nas.search.request import SAMPLERS
+from nas.search.samplers import make_sampler
 from nas.space import Limits, SearchSpace
-from nas.study.domain import Domain
-from nas.study.proposals import Proposals
-from nas.study.request import SAMPLERS
-from nas.study.samplers import make_sampler
-from nas.study.surrogate import Encoder, GaussianProcess, Kernel
 from nas.training.tuning import Choice
 
 INPUT = ImageInput(channels=1, height=8, width=8, classes=10)
@@ -102,7 +102,7 @@ def test_the_random_sampler_draws_with_the_documented_measure() -> None:
     expected = exact_measure(SMALL, TIGHT)
     assert sum(expected.values()) == pytest.approx(1)
     assert len(expected) > 20
-    proposals = Proposals(SMALL, TIGHT)
+    proposals = Candidates(SMALL, TIGHT)
     sampler = make_sampler("random", seed=1, domain=proposals.domain)
     study = optuna.create_study(direction="maximize")
     nobody = create_trial(state=TrialState.RUNNING)
@@ -120,7 +120,7 @@ def test_the_random_sampler_draws_with_the_documented_measure() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_no_design_is_repeated_while_others_are_left(sampler: str) -> None:
     limits = Limits(max_parameters=1_500)
-    proposals = Proposals(SMALL, limits)
+    proposals = Candidates(SMALL, limits)
     fitting = {SMALL.architecture(n, v).key for n, v in SMALL.designs(limits)}
     study = optuna.create_study(direction="maximize")
     study.sampler = make_sampler(sampler, seed=3, domain=proposals.domain)
@@ -291,7 +291,7 @@ def test_where_all_is_seen_or_nothing_feasible_a_proposal_still_comes() -> None:
 
 def test_neighbours_change_one_choice_and_are_feasible() -> None:
     choices = [Choice("lr_factor", (0.5, 1.0, 2.0), 1.0)]
-    proposals = Proposals(SMALL, TIGHT, choices)
+    proposals = Candidates(SMALL, TIGHT, choices)
     rng = random.Random(0)
     start = proposals.draw(TIGHT, rng)
     found = list(proposals.domain.neighbours(start, rng))
@@ -304,7 +304,7 @@ def test_neighbours_change_one_choice_and_are_feasible() -> None:
 
 
 def test_a_narrowed_domain_stays_within_the_tighter_limits() -> None:
-    proposals = Proposals(SMALL, TIGHT)
+    proposals = Candidates(SMALL, TIGHT)
     narrow = Limits(max_parameters=900)
     domain = proposals.domain_within(narrow)
     rng = random.Random(0)

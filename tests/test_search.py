@@ -19,26 +19,27 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-import nas.study.search as search_module
-import nas.study.subject as subject_module
-import nas.study.trainer as trainer_module
+import nas.search.preparation as subject_module
+import nas.search.run as search_module
+import nas.search.trainer as trainer_module
 from nas.architecture import Architecture, ImageInput
 from nas.counting import count
 from nas.data import loading, sources
 from nas.errors import RequestError
 from nas.model import ResNet
-from nas.study.database import open_database
-from nas.study.location import StudyError, StudyLocation
-from nas.study.records import Outcome, TrialRecord
-from nas.study.request import SearchRequest
-from nas.study.search import (
+from nas.search.request import SearchRequest
+from nas.search.run import (
     Observer,
     SearchEnding,
     SearchFailed,
     SearchResult,
     run_search,
 )
-from nas.study.storage import begin_search, read_study
+from nas.study.creation import begin_search
+from nas.study.location import StudyError, StudyLocation
+from nas.study.reader import read_study
+from nas.study.records import Outcome, TrialRecord
+from nas.study.store import open_store
 from nas.training.config import TrainingConfig
 from nas.training.loop import EpochResult, TrainingResult, train
 from tests import warm
@@ -241,8 +242,8 @@ def test_a_study_of_other_images_is_refused(one_trial: SearchResult) -> None:
         one_trial.study.settings, dataset_digest="other", dataset="cifar10"
     )
     with (
-        open_database(location) as database,
-        database.claim(),
+        open_store(location) as database,
+        database.allocation_lock(),
         pytest.raises(StudyError, match=r"dataset .*the study has digits, this search cifar10"),
     ):
         begin_search(database.study, location, changed, search={})
@@ -399,8 +400,8 @@ def test_a_second_search_of_the_same_study_joins_it(request_of: RequestOf) -> No
 
 _SEARCHES = """
 import json, os, sys, time, torch
-from nas.study.request import SearchRequest
-from nas.study.search import Observer, run_search
+from nas.search.request import SearchRequest
+from nas.search.run import Observer, run_search
 
 class Slow(Observer):
     def epoch_ended(self, *_):

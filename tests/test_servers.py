@@ -18,11 +18,11 @@ import sqlalchemy
 
 from nas.commands import main
 from nas.runtime import signals
-from nas.study.database import open_database
+from nas.search.retrying import Retrying
+from nas.search.run import Observer, SearchFailed, run_search
+from nas.study.reader import read_study
 from nas.study.records import Outcome, TrialRecord
-from nas.study.retrying import Retrying
-from nas.study.search import Observer, SearchFailed, run_search
-from nas.study.storage import read_study
+from nas.study.store import open_store
 from nas.training.loop import EpochResult
 from tests.conftest import RequestOf
 from tests.test_search import start_processes
@@ -229,7 +229,7 @@ def test_a_server_that_stays_away_ends_the_search_and_nothing_is_lost(
     request_of: RequestOf, postgres: Server
 ) -> None:
     location = run_search(request_of(trials=2, storage=postgres.url, study="away")).location
-    with open_database(location) as database, signals.listening():
+    with open_store(location) as database, signals.listening():
         retrying = Retrying(database, Observer(), patience=0.6)
         postgres.stop()
         with pytest.raises(SearchFailed, match=r"did not answer for 1 seconds.*the same command"):

@@ -35,11 +35,11 @@ from nas.final.runs import Run
 from nas.model import ResNet
 from nas.runtime.devices import is_out_of_memory
 from nas.runtime.sharing import GpuLock, lock_of, run_shared
-from nas.study.proposals import Candidate
+from nas.search.candidates import Candidate
+from nas.search.run import Observer, run_search
+from nas.search.trainer import make_trainer
+from nas.study.reader import trial_record
 from nas.study.records import Outcome, StudyRecord
-from nas.study.search import Observer, run_search
-from nas.study.storage import trial_record
-from nas.study.trainer import make_trainer
 from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult
 from nas.training.resuming import EpochCheckpoint
@@ -357,7 +357,7 @@ def test_a_trial_that_runs_out_of_memory_beside_others_is_tried_again_alone(
     request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "nas.study.search.lock_of", lambda device, workers: GpuLock("a") if workers > 1 else None
+        "nas.search.run.lock_of", lambda device, workers: GpuLock("a") if workers > 1 else None
     )
     request = request_of(trials=1, epochs=3, per_gpu=2)
     watching = Watching()
@@ -392,7 +392,7 @@ def test_epochs_of_an_attempt_that_came_farther_do_not_count() -> None:
 def test_a_final_run_that_runs_out_of_memory_beside_others_is_tried_again_alone(
     request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.final.crew.lock_of", lambda device, workers: GpuLock("a"))
+    monkeypatch.setattr("nas.final.workers.lock_of", lambda device, workers: GpuLock("a"))
     request = request_of(trials=1)
     run_search(request)
     final = FinalRequest(

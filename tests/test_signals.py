@@ -25,7 +25,7 @@ from nas.report.browser import Browser
 from nas.report.page import write_report
 from nas.runtime import signals
 from nas.study.location import StudyLocation
-from nas.study.storage import read_study
+from nas.study.reader import read_study
 from tests import warm
 from tests.waiting import PATIENCE, wait_until
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from nas.final.statistics import (
+from nas.statistics import (
     Correct,
     cannot_be_told_apart,
     difference,

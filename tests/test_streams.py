@@ -16,8 +16,8 @@ import pytest
 
 import nas
 from nas.study.location import StudyLocation
+from nas.study.reader import read_study
 from nas.study.records import StudyRecord
-from nas.study.storage import read_study
 from tests import warm
 from tests.conftest import TINY_SPACE
 from tests.export_kit import make_network, make_spec, write_photos

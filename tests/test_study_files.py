@@ -15,12 +15,12 @@ from sqlalchemy.engine import make_url
 from nas.commands import main
 from nas.final.final import FinalFailed, FinalObserver, run_final
 from nas.final.request import FinalRequest
-from nas.study.database import open_database
+from nas.search.run import run_search
 from nas.study.listing import ListedStudy, list_studies
 from nas.study.location import StudyLocation
+from nas.study.reader import read_study
 from nas.study.records import Outcome, StudyRecord
-from nas.study.search import run_search
-from nas.study.storage import read_study
+from nas.study.store import open_store
 from nas.training.resuming import EpochCheckpoint
 from tests.conftest import TINY_SPACE, RequestOf
 from tests.test_dashboard import served
@@ -158,10 +158,13 @@ def test_every_worker_ends_when_the_file_is_gone_and_one_line_says_so(capsys: Ca
 def test_what_a_study_wrote_before_it_was_gone_is_all_there_is(go: Callable[[], None]) -> None:
     shutil.copy("studies/v.db", "copy.db")
     location = StudyLocation.at("v", studies_dir=Path("studies"))
-    with open_database(location) as database:
+    with open_store(location) as database:
         go()
         before = files_in(".")
-        with pytest.raises(sqlite3.OperationalError, match="the study's file"), database.claim():
+        with (
+            pytest.raises(sqlite3.OperationalError, match="the study's file"),
+            database.allocation_lock(),
+        ):
             pass
         with pytest.raises(sqlite3.OperationalError, match="the study's file"):
             database.report(1, "me", {1: 0.5})

@@ -15,23 +15,23 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.architecture import ImageInput
 from nas.runtime import signals
+from nas.runtime.liveness import is_alive, worker_name
+from nas.search.candidates import Candidates, mark_excess
+from nas.search.counts import Counts
+from nas.search.history import History
+from nas.search.summaries import Summary
 from nas.space import Limits, default_space, load_space
-from nas.study.database import Database, open_database
 from nas.study.designs import design_attributes
 from nas.study.location import StudyLocation
-from nas.study.mirror import Mirror
 from nas.study.optuna_private import StudyStorage, storage_of, trial_id_of
-from nas.study.processes import is_alive, worker_name
-from nas.study.proposals import Proposals, mark_excess
-from nas.study.standing import Tally
-from nas.study.summaries import Summary
+from nas.study.store import Store, open_store
 from tests.waiting import wait_until
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
 SPACE = default_space(CIFAR10)
 LIMITS = Limits(max_parameters=5_000_000)
-PROPOSALS = Proposals(SPACE, LIMITS)
+PROPOSALS = Candidates(SPACE, LIMITS)
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def location(tmp_path: Path) -> StudyLocation:
 
 
 @pytest.fixture
-def database(location: StudyLocation) -> Iterator[Database]:
-    with open_database(location) as database:
+def database(location: StudyLocation) -> Iterator[Store]:
+    with open_store(location) as database:
         yield database
 
 
@@ -67,9 +67,9 @@ def read(location: StudyLocation) -> list[FrozenTrial]:
 
 
 def test_a_trial_comes_back_from_the_database_as_it_was_written(
-    database: Database, location: StudyLocation
+    database: Store, location: StudyLocation
 ) -> None:
-    mirror = Mirror(database.study, NopPruner())
+    mirror = History(database.study, NopPruner())
     trial = proposal(mirror.study)
     trial.set_user_attr("worker", "me")
     written = mirror.trial(trial)
@@ -92,15 +92,15 @@ def test_a_trial_comes_back_from_the_database_as_it_was_written(
     assert found.datetime_complete is not None
 
 
-def test_a_refused_trial_is_written_at_once(database: Database, location: StudyLocation) -> None:
-    mirror = Mirror(database.study, NopPruner())
+def test_a_refused_trial_is_written_at_once(database: Store, location: StudyLocation) -> None:
+    mirror = History(database.study, NopPruner())
     ended = mirror.study.tell(proposal(mirror.study), state=TrialState.PRUNED)
     database.add(ended)
     assert [content(t) for t in read(location)] == [content(ended)]
 
 
-def test_the_mirror_follows_trials_of_others(database: Database, location: StudyLocation) -> None:
-    mirror = Mirror(database.study, NopPruner())
+def test_the_mirror_follows_trials_of_others(database: Store, location: StudyLocation) -> None:
+    mirror = History(database.study, NopPruner())
     other = optuna.load_study(study_name="parts", storage=location.url)
     other.enqueue_trial({"stages": 4})
     other.enqueue_trial({"stages": 4})
@@ -120,9 +120,9 @@ def test_the_mirror_follows_trials_of_others(database: Database, location: Study
 
 
 def test_numbers_are_right_when_another_program_writes_without_a_claim(
-    database: Database, location: StudyLocation
+    database: Store, location: StudyLocation
 ) -> None:
-    mirror = Mirror(database.study, NopPruner())
+    mirror = History(database.study, NopPruner())
     mirror.refresh()
     mine = mirror.trial(proposal(mirror.study))
     other = optuna.load_study(study_name="parts", storage=location.url)
@@ -135,13 +135,11 @@ def test_numbers_are_right_when_another_program_writes_without_a_claim(
     assert sorted(map(str, params)) == sorted(str(t.params) for t in mirror.trials)
 
 
-def test_a_transaction_that_fails_leaves_nothing(
-    database: Database, location: StudyLocation
-) -> None:
-    mirror = Mirror(database.study, NopPruner())
+def test_a_transaction_that_fails_leaves_nothing(database: Store, location: StudyLocation) -> None:
+    mirror = History(database.study, NopPruner())
 
     def fail() -> None:
-        with database.claim():
+        with database.allocation_lock():
             database.add(mirror.trial(proposal(mirror.study)))
             database.study.enqueue_trial({"stages": 4})
             raise ZeroDivisionError
@@ -154,12 +152,12 @@ def test_a_transaction_that_fails_leaves_nothing(
 def test_an_interrupt_ends_the_wait_for_a_claim(location: StudyLocation) -> None:
     with (
         signals.listening(),
-        open_database(location) as one,
-        open_database(location) as other,
-        one.claim(),
+        open_store(location) as one,
+        open_store(location) as other,
+        one.allocation_lock(),
     ):
         signals.stop()
-        with pytest.raises(KeyboardInterrupt), other.claim():
+        with pytest.raises(KeyboardInterrupt), other.allocation_lock():
             pass
 
 
@@ -183,7 +181,7 @@ def test_who_is_alive() -> None:
 
 def test_a_killed_process_is_gone_before_its_parent_asks() -> None:
     code = (
-        "from nas.study.processes import *\nwith worker_name() as n: print(n, flush=True); input()"
+        "from nas.runtime.liveness import *\nwith worker_name() as n: print(n, flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -198,7 +196,7 @@ def test_a_killed_process_is_gone_before_its_parent_asks() -> None:
 def test_unseen_designs_are_found_to_the_last(tiny_space: Path) -> None:
     space = load_space(tiny_space, DIGITS)
     every = {space.architecture(*design).key for design in space.designs(LIMITS)}
-    proposals = Proposals(space, LIMITS)
+    proposals = Candidates(space, LIMITS)
     seen: set[str] = set()
     while proposals.any_unseen(seen):
         key = proposals.candidate(proposals.draw_unseen(seen, random.Random(len(seen)))).key
@@ -207,7 +205,7 @@ def test_unseen_designs_are_found_to_the_last(tiny_space: Path) -> None:
     assert seen == every
 
 
-def test_the_standing_of_a_study() -> None:
+def test_the_counts_of_a_study() -> None:
     study = optuna.create_study(direction="maximize")
     said: list[tuple[TrialState, dict[str, object]]] = [
         (TrialState.FAIL, {"key": "a", "outcome": "failed", "reason": "interrupted"}),
@@ -222,12 +220,12 @@ def test_the_standing_of_a_study() -> None:
     for state, attributes in said:
         value = 0.5 if state is TrialState.COMPLETE else None
         study.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attributes))
-    standing = Summary(Tally).of(study.trials).standing()
-    assert (standing.trained, standing.running, standing.proposed) == (2, 1, 6)
-    assert standing.waiting
-    assert standing.seen == {"a", "b", "c", "e"}
-    assert standing.rejected == 2
-    assert standing.failures == ("trial 3: failed: broken",)
+    counts = Summary(Counts).of(study.trials)
+    assert (counts.trained, counts.running, counts.proposed) == (2, 1, 6)
+    assert counts.waiting
+    assert counts.seen == {"a", "b", "c", "e"}
+    assert counts.rejected == 2
+    assert counts.failures == ["trial 3: failed: broken"]
 
 
 def test_a_study_is_read_as_optuna_reads_it(location: StudyLocation) -> None:

@@ -13,9 +13,9 @@ from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
 from nas.errors import RequestError
 from nas.report.page import render
+from nas.search.run import SearchEnding, SearchResult, run_search
 from nas.study.location import StudyError
 from nas.study.records import StudySettings
-from nas.study.search import SearchEnding, SearchResult, run_search
 from nas.study.settings import differences, settings_from_json, settings_to_json
 from nas.training.config import RECIPES, Augment, Optimizer, Task, fast, precision_of
 from nas.training.tuning import (

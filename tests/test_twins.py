@@ -16,7 +16,7 @@ from nas.data.loading import load_dataset
 from nas.data.twins import digests_of, first_of_each, of_two_classes
 from nas.data.types import ImageDataset
 from nas.study.location import StudyLocation
-from nas.study.storage import read_study
+from nas.study.reader import read_study
 from tests.conftest import TINY_SPACE
 from tests.image_kit import noise, photo, write, write_parts
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from nas.errors import RequestError
-from nas.study.estimate import Pace
+from nas.runtime.pool import Slot, slots_for
+from nas.search.estimate import Pace
+from nas.search.request import SearchRequest
+from nas.search.run import Observer, Opening, run_search
 from nas.study.location import StudyLocation
+from nas.study.reader import read_study
 from nas.study.records import Outcome, TrialRecord
-from nas.study.request import SearchRequest
-from nas.study.search import Observer, Opening, run_search
-from nas.study.storage import read_study
-from nas.study.team import Post, posts_for
 from tests import warm
 from tests.conftest import TINY_SPACE, RequestOf
 from tests.test_search import trials_in
@@ -120,8 +120,8 @@ def test_killed_workers_a_killed_parent_and_ctrl_c(tmp_path: Path) -> None:
     assert sum(t.retries for t in read_study(location).trials) == 1  # that of the killed one
 
 
-def posts_of(request: SearchRequest) -> list[Post]:
-    return posts_for(request.device, request.workers, request.per_gpu)
+def posts_of(request: SearchRequest) -> list[Slot]:
+    return slots_for(request.device, request.workers, request.per_gpu)
 
 
 @pytest.mark.slow

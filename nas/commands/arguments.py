@@ -14,8 +14,8 @@ from nas.architecture import ImageInput
 from nas.data.catalogue import DATASET_NAMES
 from nas.errors import RequestError
 from nas.runtime.precision import AUTO, PRECISIONS
+from nas.search.request import DATA_DIR, GRACE, SearchRequest
 from nas.study.location import without_secrets
-from nas.study.request import DATA_DIR, GRACE, SearchRequest
 
 T = TypeVar("T")
 

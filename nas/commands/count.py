@@ -8,8 +8,8 @@ from nas.architecture import Architecture, ImageInput
 from nas.commands import arguments, design
 from nas.counting import Count, Layer, count, layer_table
 from nas.errors import RequestError
-from nas.numbers import plural
 from nas.space import Limits
+from nas.text import plural
 
 SUMMARY = "count the parameters and mult-adds of one design"
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from nas.commands import arguments
 from nas.errors import RequestError
 from nas.runtime import signals
+from nas.search.request import check_device_name, checkpoints_folder
 from nas.study.location import StudyError, StudyLocation
-from nas.study.request import check_device_name, checkpoints_folder
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
-    from nas.study.continuing import DataOptions
-    from nas.study.surroundings import Finding
+    from nas.search.continuing import DataOptions
+    from nas.search.environment import Finding
 
 SUMMARY = "check versions, device, data, storage and a study, one line each"
 
@@ -63,22 +63,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _findings(options: argparse.Namespace, location: StudyLocation) -> "Iterator[Finding]":
-    from nas.study import surroundings
+    from nas.search import environment
 
     def check_device() -> "Iterator[Finding]":
         from nas.runtime.devices import open_device
-        from nas.study import device_check
+        from nas.search import device_check
 
         return device_check.check_device(open_device(options.device))
 
     def look_at_data() -> "Iterator[Finding]":
         data = _data_options(options, location)
-        yield surroundings.look_at_data(data.dataset, data.data_dir)
+        yield environment.look_at_data(data.dataset, data.data_dir)
 
     def look_at_storage() -> "Iterator[Finding]":
         import optuna
 
-        from nas.study import doctor
+        from nas.search import doctor
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         yield doctor.look_at_storage(location)
@@ -88,21 +88,21 @@ def _findings(options: argparse.Namespace, location: StudyLocation) -> "Iterator
                 location, folder, grace=options.grace, repair=options.repair
             )
 
-    yield surroundings.look_at_versions()
-    yield from surroundings.look_at_packages()
-    yield from surroundings.looked_at("device", surroundings.look_at_devices)
+    yield environment.look_at_versions()
+    yield from environment.look_at_packages()
+    yield from environment.looked_at("device", environment.look_at_devices)
     if options.device is not None:
-        yield from surroundings.looked_at("training", check_device)
-    yield from surroundings.looked_at("data", look_at_data)
-    yield from surroundings.looked_at("storage", look_at_storage)
+        yield from environment.looked_at("training", check_device)
+    yield from environment.looked_at("data", look_at_data)
+    yield from environment.looked_at("storage", look_at_storage)
 
 
 def _data_options(options: argparse.Namespace, location: StudyLocation) -> "DataOptions":
-    from nas.study.continuing import data_options
+    from nas.search.continuing import data_options
 
     study = None
     if options.study is not None:
-        from nas.study.storage import read_study
+        from nas.study.reader import read_study
 
         with suppress(StudyError):  # which is one of the findings
             study = read_study(location)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.final.request import PARTS, TRAIN, FinalRequest
-from nas.numbers import percent, plural, times
 from nas.runtime import signals
+from nas.text import percent, plural, times
 from nas.training.config import RECIPES
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     from nas.final.final import FinalFailed, run_final
     from nas.report.page import write_report
     from nas.study.location import StudyLocation, check_directory
-    from nas.study.storage import read_study
+    from nas.study.reader import read_study
 
     signals.check()  # one that came while these were loaded
     check_directory("--reports-dir", options.reports_dir)

@@ -16,8 +16,8 @@ from nas.final.final import FinalObserver
 from nas.final.records import FinalDesign
 from nas.final.request import TRAIN
 from nas.final.runs import Run
-from nas.numbers import percent, plural
 from nas.study.records import StudyRecord
+from nas.text import percent, plural
 from nas.training.loop import EpochResult
 
 _SLOW_EPOCH = 20  # seconds

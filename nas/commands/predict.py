@@ -16,9 +16,9 @@ from nas.data.catalogue import DataError
 from nas.errors import RequestError
 from nas.export.spec import DESCRIPTION
 from nas.final.request import FINAL
-from nas.numbers import percent
 from nas.runtime import signals, streams
-from nas.study.request import check_device_name
+from nas.search.request import check_device_name
+from nas.text import percent
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.export.loading import Classifier, Prediction

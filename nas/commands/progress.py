@@ -9,12 +9,12 @@ from rich.text import Text
 from nas.architecture import Architecture
 from nas.commands.words import duration, outcome_counts
 from nas.counting import Count
-from nas.numbers import millions, percent, plural
-from nas.study.estimate import Pace
+from nas.search.estimate import Pace
+from nas.search.events import Observer, Opening
+from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
-from nas.study.observer import Observer, Opening
 from nas.study.records import Outcome, TrialRecord, training_in_words
-from nas.study.request import SearchRequest
+from nas.text import millions, percent, plural
 from nas.training.loop import EpochResult
 
 _SLOW_EPOCH = 20  # seconds

@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
     from nas.report.document import page_path
     from nas.report.export import study_document, trials_csv
     from nas.report.pictures import PicturesError, check_browser, write_pictures
+    from nas.study.reader import read_any_study, read_study
     from nas.study.records import UnreadableStudy
-    from nas.study.storage import read_any_study, read_study
 
     if options.csv:
         report = page_path(options.reports_dir, options.study)

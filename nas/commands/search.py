@@ -13,17 +13,17 @@ from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.commands.words import outcome_counts
 from nas.errors import RequestError
-from nas.numbers import millions, percent, plural
 from nas.runtime import signals
-from nas.study.fronts import ACCURACY
+from nas.search.fronts import ACCURACY
+from nas.search.request import PRUNERS, SAMPLERS, SearchRequest
 from nas.study.location import NoStudy, StudyLocation, check_directory
 from nas.study.records import training_in_words
-from nas.study.request import PRUNERS, SAMPLERS, SearchRequest
+from nas.text import millions, percent, plural
 from nas.training.tuning import TUNABLE
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
+    from nas.search.run import SearchResult
     from nas.study.records import StudyRecord, TrialRecord
-    from nas.study.search import SearchResult
 
 SUMMARY = "find the most accurate network that fits a parameter budget"
 
@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
     from nas.commands.progress import make_progress
     from nas.final.request import final_folder
     from nas.report.page import write_report
-    from nas.study.search import SearchFailed, run_search
+    from nas.search.run import SearchFailed, run_search
 
     signals.check()  # one that came while these were loaded
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the progress says it all
@@ -186,8 +186,8 @@ def _request(options: argparse.Namespace) -> SearchRequest:
         location = StudyLocation.at(
             options.study, studies_dir=options.studies_dir, storage=options.storage
         )
-        from nas.study.continuing import continued
-        from nas.study.storage import read_study
+        from nas.search.continuing import continued
+        from nas.study.reader import read_study
 
         try:
             return continued(read_study(location), given)

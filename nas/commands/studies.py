@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from nas.commands import arguments
 from nas.commands.words import in_one_line, printable
-from nas.numbers import percent
 from nas.runtime import signals
 from nas.study.location import short_count
+from nas.text import percent
 
 if TYPE_CHECKING:
     from nas.study.listing import ListedStudy, OtherFile

@@ -13,12 +13,12 @@ from nas.commands import arguments, design
 from nas.commands.words import in_one_line
 from nas.counting import count
 from nas.errors import RequestError
-from nas.numbers import millions, percent, plural
 from nas.runtime import signals
 from nas.runtime.precision import AUTO, Precision
-from nas.study.continuing import DataOptions, data_options
+from nas.search.continuing import DataOptions, data_options
+from nas.search.request import check_device_name
 from nas.study.location import StudyLocation
-from nas.study.request import check_device_name
+from nas.text import millions, percent, plural
 from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig
 from nas.training.tuning import REAL_VALUES, tuned, with_augment
 
@@ -259,7 +259,7 @@ def _from_study(options: argparse.Namespace) -> _Subject:
     location = StudyLocation.at(
         options.study, studies_dir=options.studies_dir, storage=options.storage
     )
-    from nas.study.storage import read_study
+    from nas.study.reader import read_study
 
     study = read_study(location)
     if study.doubts:

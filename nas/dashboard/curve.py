@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from nas.numbers import percent
+from nas.text import percent
 
 _WIDTH, _HEIGHT = 420, 150  # pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 408, 12, 122  # of the plot in the picture

@@ -9,8 +9,8 @@ from nas.dashboard import notes
 from nas.dashboard.curve import curve_svg
 from nas.study.location import OpenFile, StudyError, StudyLocation
 from nas.study.optuna_private import study_id_of
+from nas.study.reader import readable_record, study_record
 from nas.study.records import StudyRecord, TrialRecord
-from nas.study.storage import readable_record, study_record
 
 
 class LiveStudy:

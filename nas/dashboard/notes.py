@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 
 from nas.dashboard.curve import curve_in_words
-from nas.final.statistics import wilson_interval
-from nas.numbers import millions, percent, percent_range, plural, times, whole
 from nas.report import words
 from nas.report.final import last_final, summary
 from nas.report.tables import last_epoch
+from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord, training_in_words
+from nas.text import millions, percent, percent_range, plural, times, whole
 
 _LONGEST = 500  # characters of a text from elsewhere
 

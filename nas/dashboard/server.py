@@ -16,10 +16,10 @@ from nas.dashboard.notes import code, study_note
 from nas.dashboard.pages import Files, guarded
 from nas.report.document import page_path
 from nas.runtime import signals
+from nas.search.request import folder_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.optuna_private import storage_of
-from nas.study.request import folder_of
-from nas.study.storage import open_existing
+from nas.study.reader import open_existing
 
 HOST = "127.0.0.1"  # the dashboard has no authentication
 

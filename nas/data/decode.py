@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from nas.data.catalogue import DataError
 from nas.data.levels import DEEP_GRAY, DEEPEST, bits_in_use, has_deep_colour, levels_of
 from nas.data.opening import map_files, open_image, plain
-from nas.numbers import plural
+from nas.text import plural
 
 LARGEST_SIDE = 64  # pixels; larger images are made smaller
 _GRAY_MODES = frozenset({"1", "L", "LA", "La"}) | DEEP_GRAY

@@ -29,7 +29,7 @@ from nas.data.listing import (
 )
 from nas.data.opening import plain
 from nas.data.split import TEST_SHARE, Purpose, draw
-from nas.numbers import are, plural
+from nas.text import are, plural
 
 TRAIN_AND_VALIDATE = ("train", "validate")
 TRAIN_VALIDATE_TEST = (*TRAIN_AND_VALIDATE, "test")

@@ -17,7 +17,7 @@ from nas.data.listing import (
     readable,
 )
 from nas.data.opening import leads_nowhere, plain
-from nas.numbers import plural
+from nas.text import plural
 
 _NAME_OF_PART = re.compile(r"(?<![a-z])(train(ing)?|test(ing)?|val(id(ation)?)?)(?![a-z])", re.I)
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control, undecodable, ends of lines

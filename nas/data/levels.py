@@ -8,7 +8,7 @@ from PIL import Image, ImageFile
 
 from nas.data.catalogue import DataError
 from nas.data.opening import map_files, open_image, plain
-from nas.numbers import plural
+from nas.text import plural
 
 DEEPEST = 16  # bits of a channel
 DEEP_GRAY = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})  # Pillow's modes

@@ -29,7 +29,7 @@ from nas.data.split import Purpose, draw, validation_share
 from nas.data.twins import digests_of, first_of_each, of_two_classes
 from nas.data.types import ImageDataset, Images, TestPart
 from nas.errors import RequestError
-from nas.numbers import plural
+from nas.text import plural
 
 _CHUNK = 4096  # images counted at a time: NumPy counts 8-byte copies of the pixels
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.data.twins import of_two_classes
-from nas.numbers import are, percent, plural, whole
+from nas.text import are, percent, plural, whole
 
 # Largest class over smallest from which the classes are called unbalanced: with two classes always
 # giving the same answer is then right for 3 of 4 images. SVHN has 2.98.

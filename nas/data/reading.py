@@ -13,7 +13,7 @@ from nas.data.catalogue import DataError
 from nas.data.decode import Decoded, Shape, broken_in_words, decode_readable, decode_suited
 from nas.data.folders import TRAIN_AND_VALIDATE, ClassFolders, Files, check_counts
 from nas.data.listing import readable
-from nas.numbers import plural
+from nas.text import plural
 
 _TEST = ("test",)
 

@@ -16,8 +16,8 @@ from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
 from nas.data.decode import Decoded, Shape
 from nas.data.levels import DEEPEST
 from nas.data.split import TEST_SHARE, Purpose, draw
-from nas.numbers import plural
 from nas.packages import importing
+from nas.text import plural
 from nas.values import did_you_mean
 
 

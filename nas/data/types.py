@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nas.architecture import ImageInput
 from nas.errors import RequestError
-from nas.numbers import plural
 from nas.runtime.devices import is_out_of_memory
+from nas.text import plural
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from nas.architecture import Architecture, ImageInput, head_size
 from nas.counting import count_parameters
-from nas.numbers import plural
+from nas.text import plural
 from nas.values import real, several, text, whole
 
 WEIGHTS = "model.safetensors"

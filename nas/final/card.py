@@ -11,7 +11,7 @@ from nas.data.catalogue import DATASETS
 from nas.final import words
 from nas.final.records import FinalDesign, FinalRecord, Measured
 from nas.final.request import ALL
-from nas.numbers import percent, plural, points, times, whole
+from nas.text import percent, plural, points, times, whole
 
 _LICENCES = {
     "cifar10": "no licence is stated by its authors (Krizhevsky 2009, University of Toronto)",

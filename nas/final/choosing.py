@@ -13,9 +13,9 @@ from nas.final.records import FinalDesign, Measured
 from nas.final.references import DATASET, PUBLISHED
 from nas.final.request import FinalRequest
 from nas.final.runs import RunResult
-from nas.final.statistics import Correct, cannot_be_told_apart
-from nas.numbers import plural
+from nas.statistics import Correct, cannot_be_told_apart
 from nas.study.records import StudyRecord, TrialRecord
+from nas.text import plural
 
 
 @dataclass(frozen=True, slots=True)

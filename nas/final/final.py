@@ -19,25 +19,27 @@ from nas.export.writing import write_model
 from nas.files import remove_unfinished, replacing
 from nas.final.card import model_card
 from nas.final.choosing import Entry, designs_of, entries_of, ranked, seeds_of
-from nas.final.crew import FinalFailed, FinalRuns, train_all
 from nas.final.records import FinalDesign, FinalRecord, Gain, Measured
 from nas.final.request import ALL, TRAIN, FinalRequest, final_folder
 from nas.final.runs import Run, RunObserver, RunResult, networks_digest
-from nas.final.statistics import difference
 from nas.final.testing import MISTAKES, Tested, exported_record, mistake_pictures, test_once
+from nas.final.workers import FinalFailed, FinalRuns, train_all
 from nas.model import ResNet
 from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose
 from nas.runtime.devices import device_name, find_device, open_device
+from nas.runtime.liveness import worker_name
+from nas.runtime.pool import check_is_no_import, slots_for
 from nas.runtime.precision import Precision
-from nas.study.continuing import DataOptions, data_options
-from nas.study.database import held, open_database
+from nas.search.continuing import DataOptions, data_options
+from nas.statistics import difference
+from nas.study.creation import versions
 from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation, check_directory
-from nas.study.processes import worker_name
+from nas.study.reader import read_study
 from nas.study.records import StudyRecord
-from nas.study.storage import read_study, storage_errors, versions
-from nas.study.team import check_is_no_import, posts_for
-from nas.study.test_log import begin_reading, check_unread, end_reading
+from nas.study.storage import storage_errors
+from nas.study.store import held, open_store
+from nas.study.test_access import begin_reading, check_unread, end_reading
 
 __all__ = ["FinalFailed", "FinalObserver", "FinalResult", "run_final"]
 
@@ -110,7 +112,7 @@ def run_final(
         request.study, studies_dir=request.studies_dir, storage=request.storage
     )
     study = read_study(location)
-    posts_for(request.device, request.workers, request.per_gpu)  # or refuse
+    slots_for(request.device, request.workers, request.per_gpu)  # or refuse
     precision = choose(request.precision, find_device(request.device))
     folder = final_folder(request.studies_dir, location)
     data = data_options(
@@ -316,8 +318,8 @@ class _Final:
         number = _best_run(runs[finalists[0].name], self._labels_I, self._request.on)
         exported = networks[finalists[0].name][number]
         digest = networks_digest([n.state_dict() for found in networks.values() for n in found])
-        with worker_name() as worker, open_database(self._location) as database:
-            with storage_errors(self._location), database.claim():
+        with worker_name() as worker, open_store(self._location) as database:
+            with storage_errors(self._location), database.allocation_lock():
                 reading = begin_reading(
                     database.study,
                     plan=self._plan,
@@ -335,7 +337,7 @@ class _Final:
             )
             self._export(exported, record)
             self._write_pictures(look, record)
-            with storage_errors(self._location), database.claim():
+            with storage_errors(self._location), database.allocation_lock():
                 end_reading(database.study, reading, record.to_dict())
         return record
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas.architecture import Architecture, ImageInput
-from nas.final.statistics import (
+from nas.runtime.precision import Precision
+from nas.shapes import check_fields
+from nas.statistics import (
     Correct,
     Estimate,
     mean_accuracy,
     standard_deviation,
 )
-from nas.runtime.precision import Precision
-from nas.shapes import check_fields
 from nas.training.config import precision_of
 
 

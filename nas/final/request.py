@@ -9,8 +9,8 @@ from pathlib import Path
 from nas.architecture import PRESETS
 from nas.errors import RequestError
 from nas.runtime.precision import AUTO, Precision, check_precision_name
+from nas.search.request import check_device_name, folder_of
 from nas.study.location import StudyLocation
-from nas.study.request import check_device_name, folder_of
 from nas.training.config import RECIPES
 from nas.values import (
     Check,

@@ -16,10 +16,10 @@ from nas.data.loading import load_test
 from nas.data.twins import digests_of, first_of_each
 from nas.data.types import ImageDataset, Images
 from nas.final.records import ClassResult, Exported, Mistake
-from nas.final.statistics import Correct, Estimate, wilson_interval
 from nas.model import ResNet
-from nas.numbers import percent, plural
-from nas.study.continuing import DataOptions
+from nas.search.continuing import DataOptions
+from nas.statistics import Correct, Estimate, wilson_interval
+from nas.text import percent, plural
 from nas.training.loop import predict
 
 MISTAKES = "mistakes"  # the folder of their pictures

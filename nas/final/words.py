@@ -1,8 +1,8 @@
 """A final training in words: sentences that its card, its report and the terminal share."""
 
 from nas.final.records import FinalDesign, FinalRecord, Gain
-from nas.final.statistics import Estimate
-from nas.numbers import percent_range, plural, points
+from nas.statistics import Estimate
+from nas.text import percent_range, plural, points
 
 
 def interval(estimate: Estimate) -> str:

@@ -13,7 +13,6 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from nas.numbers import whole
 from nas.report.figures import (
     ACCURACY_TICKS,
     BLUE,
@@ -27,7 +26,8 @@ from nas.report.figures import (
     whole_ticks,
 )
 from nas.report.insights import PROPOSED
-from nas.study.importances import LETTERS
+from nas.search.importances import LETTERS
+from nas.text import whole
 
 _GRID = "rgba(128,128,128,.25)"
 _TEXT = "#767c86"

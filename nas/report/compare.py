@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from nas.final.statistics import difference_interval
-from nas.numbers import millions, percent, percent_range, points, whole
 from nas.report import figures, tables, words
 from nas.report.document import Plot, document, write_page
 from nas.report.final import chosen_in_words, cost, last_final
 from nas.report.markup import Column, section, table
+from nas.statistics import difference_interval
 from nas.study.records import Outcome, StudyRecord
 from nas.study.settings import flat, settings_to_json
+from nas.text import millions, percent, percent_range, points, whole
 
 # Accuracies that differ in one of these are not of the same images.
 _IMAGES = {

@@ -12,7 +12,7 @@ from html import escape
 
 from nas.architecture import Architecture, ImageInput, head_size, stage_sizes
 from nas.counting import Count, layer_table
-from nas.numbers import plural
+from nas.text import plural
 
 _HEIGHT = 170.0  # of a map as high as the image
 _LEAST_HEIGHT = 5.0

@@ -14,10 +14,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from nas.numbers import percent, whole
 from nas.report.tables import outcome_name
 from nas.runtime import signals
 from nas.study.records import Outcome
+from nas.text import percent, whole
 
 TRAINED = outcome_name(Outcome.TRAINED)
 STOPPED = outcome_name(Outcome.STOPPED_EARLY)

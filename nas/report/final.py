@@ -8,11 +8,11 @@ import pandas as pd
 from nas.final import words as final_words
 from nas.final.records import FinalDesign, FinalRecord, Measured
 from nas.final.request import ALL
-from nas.numbers import percent, plural, points, whole
 from nas.report import words
 from nas.report.markup import Column, section, table
 from nas.report.tables import frame_of
 from nas.study.records import StudyRecord
+from nas.text import percent, plural, points, whole
 
 _HEADING = "Final training"
 

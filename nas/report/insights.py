@@ -14,12 +14,12 @@ from nas.architecture import PRESETS
 from nas.counting import count, layer_table
 from nas.final.records import Exported, FinalDesign, FinalRecord
 from nas.final.references import DATASET, LITERATURE, PUBLISHED
-from nas.final.statistics import wilson_interval
 from nas.final.words import epochs as epochs_in_words
 from nas.final.words import seeds as seeds_in_words
 from nas.report.drawing import parts
 from nas.report.tables import UNFINISHED, outcome_name, typed_frame
-from nas.study.importances import LETTERS, Importance, Importances, letter
+from nas.search.importances import LETTERS, Importance, Importances, letter
+from nas.statistics import wilson_interval
 from nas.study.records import INTERRUPTED, Outcome, StudyRecord, TrialRecord
 
 PROPOSED = "proposed"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from nas.numbers import plural, whole
 from nas.runtime import signals
+from nas.text import plural, whole
 
 MISSING = "–"  # noqa: RUF001  an en dash, as tables show what is not known
 MOST_ROWS = 1_000  # of a table; more are no longer read, and make a page slow

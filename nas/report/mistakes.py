@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from nas.final.records import FinalRecord, Mistake
-from nas.numbers import are, plural
+from nas.text import are, plural
 
 _SIDE = 96  # pixels, at most; larger pictures are made smaller
 _LARGEST_FILE = 20_000_000  # bytes

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from nas.numbers import millions, percent, percent_range, plural, whole
 from nas.report import figures, insights, sections, tables, words
 from nas.report.document import Plot, document, write_page
 from nas.report.final import chosen_in_words, final_section, last_final
@@ -16,6 +15,7 @@ from nas.report.final import cost as final_cost
 from nas.report.markup import MISSING, Column, facts, section, table
 from nas.report.unreadable import render_unreadable
 from nas.study.records import Outcome, StudyRecord, UnreadableStudy
+from nas.text import millions, percent, percent_range, plural, whole
 
 
 def _integer(value: Any) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from nas.files import replacing
-from nas.numbers import percent, whole
 from nas.report import figures
 from nas.report.document import Plot, document, encoded
 from nas.report.markup import Column, facts, table
 from nas.report.markup import section as page_section
+from nas.text import percent, whole
 from nas.training.loop import EpochResult
 
 

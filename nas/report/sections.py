@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from nas.final.records import FinalRecord
-from nas.numbers import are, millions, percent, percent_range, plural, whole
 from nas.report import charts, insights, words
 from nas.report.document import Plot
 from nas.report.drawing import draw
@@ -16,8 +15,9 @@ from nas.report.figures import figure_json
 from nas.report.final import chosen_in_words
 from nas.report.markup import Column, section, table
 from nas.report.mistakes import gallery, pictures_of, sureness
-from nas.study.importances import LETTERS, Importances, importances
+from nas.search.importances import LETTERS, Importances, importances
 from nas.study.records import StudyRecord
+from nas.text import are, millions, percent, percent_range, plural, whole
 
 TOO_FEW = 20  # designs trained to the end, for importances to be shown at all
 ENOUGH = 50  # for them to be read: the best tenth has five then, as Optuna advises

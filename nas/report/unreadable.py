@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from html import escape
 
-from nas.numbers import millions, percent, plural, whole
 from nas.report import figures, tables
 from nas.report.document import Plot, document
 from nas.report.markup import Column, facts, section, table
 from nas.study.records import UnreadableStudy
+from nas.text import millions, percent, plural, whole
 
 
 def render_unreadable(study: UnreadableStudy) -> str:

@@ -5,10 +5,10 @@ from itertools import pairwise
 from statistics import median
 
 from nas.architecture import Architecture
-from nas.final.statistics import Interval, difference_interval, wilson_interval
-from nas.numbers import are, millions, percent, plural, times, whole
 from nas.report.tables import UNFINISHED, last_epoch
+from nas.statistics import Interval, difference_interval, wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
+from nas.text import are, millions, percent, plural, times, whole
 
 _SIZES = {"parameters": "parameters", "mult_adds": "mult-adds"}
 

@@ -148,13 +148,13 @@ class TrialRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestReading:
-    """One time that the test set was read, see `nas.study.test_log`."""
+    """One time that the test set was read, see `nas.study.test_access`."""
 
     began: str  # ISO 8601, with the time zone
     plan: str  # digest of what was asked
     networks: str  # digest of the weights that were tested
     command: str | None = None
-    worker: str | None = None  # who reads, see nas.study.processes
+    worker: str | None = None  # who reads, see nas.runtime.liveness
     ended: str | None = None  # None: cut off, or going on
     result: Mapping[str, Any] = field(default_factory=dict)  # nas.final.records.FinalRecord
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from nas.architecture import Architecture
 from nas.counting import Count
+from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
 from nas.study.records import StudyRecord, TrialRecord
-from nas.study.request import SearchRequest
 from nas.training.loop import EpochResult
 
 

@@ -1,30 +1,34 @@
 """Several searches of one study on this machine, each a process, followed as one.
 
 The parent makes the study, starts the workers and hands on what they say; it trains nothing. A
-worker is a search like any other: what it trains is decided in claims (`nas.study.claims`), so the
+worker is a search like any other: the scheduler decides what it trains, so the
 parent need not share anything out, and a worker that dies is like any process that does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nas.architecture import Architecture
-from nas.counting import Count
-from nas.data.catalogue import DataError
-from nas.errors import RequestError
-from nas.study.location import OpenFile, StudyError, StudyGone
-from nas.study.observer import Observer
-from nas.study.plan import SearchEnding, SearchFailed
-from nas.study.records import TrialRecord
-from nas.study.request import SearchRequest
-from nas.study.team import Say, posts_for, run_team
-from nas.training.loop import EpochResult
+from nas.runtime.pool import Say, run_workers, slots_for
+from nas.search.events import Observer
+from nas.search.plan import SearchEnding
+from nas.search.request import SearchRequest
+from nas.study.location import OpenFile
 
 
-class Crew:
+@dataclass(frozen=True, slots=True)
+class WorkerTask:
+    """What one worker is to do."""
+
+    request: SearchRequest
+    file: OpenFile | None
+
+
+class Workers:
     """The workers of one search.
 
     Args:
+        work: what each does in its process.
         request: of the search.
         observer: hears of all of them as if they were one.
         told: numbers of ended trials that the observer knows.
@@ -33,12 +37,14 @@ class Crew:
 
     def __init__(
         self,
+        work: Callable[[WorkerTask, Say], None],
         request: SearchRequest,
         observer: Observer,
         told: frozenset[int],
         file: OpenFile | None,
     ) -> None:
         self.newly_trained = 0
+        self._work = work
         self._request = request
         self._file = file
         self._observer = observer
@@ -59,10 +65,10 @@ class Crew:
             KeyboardInterrupt: on Ctrl-C or SIGTERM, once the workers have ended.
         """
         request = self._request
-        posts = posts_for(request.device, request.workers, request.per_gpu)
-        requests = [replace(request, workers=1, device=post.device) for post in posts]
-        tasks = [_Task(one, self._file) for one in requests]
-        run_team(_work, tasks, posts, self)
+        slots = slots_for(request.device, request.workers, request.per_gpu)
+        requests = [replace(request, workers=1, device=slot.device) for slot in slots]
+        tasks = [WorkerTask(one, self._file) for one in requests]
+        run_workers(self._work, tasks, slots, self)
         best = (SearchEnding.DONE, SearchEnding.EXHAUSTED, SearchEnding.TIMEOUT)
         return next((ending for ending in best if ending in self._endings), None)
 
@@ -105,64 +111,3 @@ class Crew:
         reason = f"worker {number + 1} {reason}"
         self._failures.append(reason)
         self._observer.worker_failed(reason)
-
-
-class _Relay(Observer):
-    """Sends what a search says to the parent."""
-
-    def __init__(self, say: Say) -> None:
-        self.say = say
-
-    def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
-        self.say("trial_started", number, architecture, cost)
-
-    def trial_continued(self, number: int, epochs: int) -> None:
-        self.say("trial_continued", number, epochs)
-
-    def epoch_ended(self, number: int, result: EpochResult) -> None:
-        self.say("epoch_ended", number, result)
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        self.say("trial_ended", trial)
-
-    def trial_lost(self, number: int) -> None:
-        self.say("trial_lost", number)
-
-    def ended_elsewhere(self, trial: TrialRecord) -> None:
-        self.say("ended_elsewhere", trial)
-
-    def checkpoint_failed(self, reason: str) -> None:
-        self.say("checkpoint_failed", reason)
-
-    def capture_failed(self, reason: str) -> None:
-        self.say("capture_failed", reason)
-
-    def database_gone(self, reason: str, patience: float) -> None:
-        self.say("database_gone", reason, patience)
-
-    def database_back(self) -> None:
-        self.say("database_back")
-
-    def named(self, name: str) -> None:
-        self.say("name", name)
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    request: SearchRequest
-    file: OpenFile | None
-
-
-def _work(task: _Task, say: Say) -> None:
-    """What a worker's process does."""
-    import optuna
-
-    from nas.study.search import search_alone  # which starts crews
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        say("ending", search_alone(task.request, _Relay(say), file=task.file).ending)
-    except (RequestError, StudyError, DataError, SearchFailed) as error:
-        if not isinstance(error.__cause__, StudyGone):  # the parent says that once for all
-            reason = "; ".join([str(error), *getattr(error, "__notes__", ())])
-            say("failure", f"failed: {reason}")

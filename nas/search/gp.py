@@ -25,7 +25,7 @@ _ABSENT = 0.5  # where a variable lies that a design does not have
 # from extremes.
 _RELEVANCE = (-0.5, 1.5)  # 1 / length scale squared, of columns in 0..1
 _NOISE = (-4.0, 1.5)  # variance of a score's noise, as a share of the variance of scores
-_STEPS = 10  # of the optimizer; more change proposals little
+_STEPS = 10  # of the optimizer; more change candidates little
 
 
 class Encoder:

@@ -1,32 +1,28 @@
-"""A study's database as a search uses it: one claim at a time, each step one transaction.
+"""A study's database as a search uses it: one process decides at a time, in transactions.
 
 Optuna commits every attribute on its own. Here all that belongs together is one transaction: the
 Optuna calls between are the usual ones, on a session that joins it.
 """
 
 import copy
-import json
 import math
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import optuna
 import sqlalchemy
 from filelock import FileLock, Timeout
-from optuna.distributions import distribution_to_json
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from nas.runtime import signals
-from nas.study import ownership
+from nas.study import heartbeat
 from nas.study.location import OpenFile, StudyGone, StudyLocation
 from nas.study.optuna_private import (
-    PARAMS,
     PARTS_OF_TRIALS,
     STUDIES,
     STUDY_SYSTEM_ATTRIBUTES,
@@ -38,6 +34,7 @@ from nas.study.optuna_private import (
     study_id_of,
     trial_id_of,
 )
+from nas.study.rows import insert_attributes, insert_params, write_changes
 from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors, stored_name
 
 _LOCK_POLL = 0.01  # seconds
@@ -45,14 +42,14 @@ _STUCK = 60.0  # seconds after which the process that has the lock is not waited
 _CREATIONS = 20  # attempts to make the tables of a server that others are making, too
 
 
-# A process that is stopped (SIGSTOP, a machine that sleeps) in a claim loses it after this time.
+# A process that is stopped (SIGSTOP, a machine that sleeps) with the lock loses it after this time.
 _AWAKE = sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 
-_CLAIMS = "nas:claims"  # the system attribute of a study
+_ALLOCATIONS = "nas:claims"  # the system attribute of a study
 
 
-class Database:
-    """An open study that other processes may have open too; see `open_database`."""
+class Store:
+    """An open study that other processes may have open too; see `open_store`."""
 
     def __init__(
         self,
@@ -94,11 +91,11 @@ class Database:
                 session.remove()  # which fails where the connection is gone
 
     @contextmanager
-    def claim(self) -> Iterator[None]:
+    def allocation_lock(self) -> Iterator[None]:
         """A transaction that only one process at a time may have, to decide what to train.
 
         A process that is stopped in one (SIGSTOP) holds the others up for a minute; then they go on
-        without it, and its own claim fails when it is revived.
+        without it, and its own transaction fails when it is revived.
 
         Raises:
             StudyGone: the study's file was removed or replaced.
@@ -107,9 +104,9 @@ class Database:
         self.check_file()  # or the lock is made anew, with its folder
         with held(self._lock, _STUCK), self.transaction() as connection:
             if self._lock is not None:
-                claims = self._claims(connection)
+                before = self._allocations(connection)
                 yield
-                self._count_claim(connection, claims)
+                self._count_allocation(connection, before)
                 return
             if connection.dialect.name == "postgresql":  # one that is stopped stops no other
                 connection.execute(_AWAKE)
@@ -142,35 +139,35 @@ class Database:
         with suppress(*STORAGE_ERRORS), self._rdb.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _claims(self, connection: sqlalchemy.Connection) -> str | None:
-        """How many claims have written in an SQLite study, as text; None before the first."""
-        count = sqlalchemy.select(STUDY_SYSTEM_ATTRIBUTES.c.value_json).where(self._of_claims)
+    def _allocations(self, connection: sqlalchemy.Connection) -> str | None:
+        """How many transactions under the lock have written, as text; None before the first."""
+        count = sqlalchemy.select(STUDY_SYSTEM_ATTRIBUTES.c.value_json).where(self._of_allocations)
         return connection.execute(count).scalar()
 
-    def _count_claim(self, connection: sqlalchemy.Connection, before: str | None) -> None:
-        """Counts a claim that wrote something, if none has written since it began.
+    def _count_allocation(self, connection: sqlalchemy.Connection, before: str | None) -> None:
+        """Counts a transaction under the lock that wrote, if no other has since it began.
 
         Raises:
-            sqlite3.OperationalError: one has: this process was stopped in its claim.
+            sqlite3.OperationalError: one has: this process was stopped in its transaction.
         """
         file = connection.connection.dbapi_connection
         if not isinstance(file, sqlite3.Connection) or not file.in_transaction:
             return
         # The first write of the transaction has locked the file, so this is the last word.
-        if self._claims(connection) != before:
+        if self._allocations(connection) != before:
             raise sqlite3.OperationalError("the study was locked, by a process that was stopped")
         if before is None:
-            row = {"study_id": study_id_of(self.study), "key": _CLAIMS, "value_json": "1"}
+            row = {"study_id": study_id_of(self.study), "key": _ALLOCATIONS, "value_json": "1"}
             connection.execute(STUDY_SYSTEM_ATTRIBUTES.insert().values(row))
         else:
-            update = STUDY_SYSTEM_ATTRIBUTES.update().where(self._of_claims)
+            update = STUDY_SYSTEM_ATTRIBUTES.update().where(self._of_allocations)
             count = int(before) + 1 if before.isdecimal() else 1
             connection.execute(update.values(value_json=str(count)))
 
     @property
-    def _of_claims(self) -> sqlalchemy.ColumnElement[bool]:
+    def _of_allocations(self) -> sqlalchemy.ColumnElement[bool]:
         attribute = STUDY_SYSTEM_ATTRIBUTES.c
-        return (attribute.study_id == study_id_of(self.study)) & (attribute.key == _CLAIMS)
+        return (attribute.study_id == study_id_of(self.study)) & (attribute.key == _ALLOCATIONS)
 
     def renew(self) -> None:
         """Connects again, and forgets what was read: it may have been undone."""
@@ -199,15 +196,15 @@ class Database:
         """
         with self.transaction() as connection:
             trial_id = self._storage.create_new_trial(study_id_of(self.study))
-            _insert_params(connection, trial_id, trial)
-            _insert_attributes(connection, USER_ATTRIBUTES, trial_id, trial.user_attrs)
-            _insert_attributes(connection, SYSTEM_ATTRIBUTES, trial_id, trial.system_attrs)
+            insert_params(connection, trial_id, trial)
+            insert_attributes(connection, USER_ATTRIBUTES, trial_id, trial.user_attrs)
+            insert_attributes(connection, SYSTEM_ATTRIBUTES, trial_id, trial.system_attrs)
             for step, value in trial.intermediate_values.items():
                 self._storage.set_trial_intermediate_value(trial_id, step, value)
             if trial.state.is_finished():
                 self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
             else:
-                ownership.begin(connection, trial_id)
+                heartbeat.begin(connection, trial_id)
         return trial_id
 
     def number(self, trial_id: int) -> int:
@@ -226,11 +223,11 @@ class Database:
             ):
                 old, new = getattr(before, name), getattr(after, name)
                 added = {key: new[key] for key in new.keys() - old.keys()}
-                _insert_attributes(connection, table, trial_id, added)
+                insert_attributes(connection, table, trial_id, added)
                 setattr(before, name, {**old, **added})
             write_changes(self._storage, trial_id, before, after)
             if before.state is TrialState.WAITING and after.state is TrialState.RUNNING:
-                ownership.begin(connection, trial_id)
+                heartbeat.begin(connection, trial_id)
 
     def report(self, trial_id: int, worker: str, accuracies: Mapping[int, float]) -> None:
         """Writes the accuracies after epochs, by number, of a trial that is this worker's.
@@ -239,7 +236,7 @@ class Database:
             TrialLost: it is not any more.
         """
         with self.transaction() as connection:
-            if ownership.hold(connection, trial_id, worker):
+            if heartbeat.hold(connection, trial_id, worker):
                 for epoch, val_accuracy in accuracies.items():
                     self._storage.set_trial_intermediate_value(trial_id, epoch, val_accuracy)
 
@@ -250,7 +247,7 @@ class Database:
             TrialLost: it is not any more.
         """
         with self.transaction() as connection:
-            if ownership.hold(connection, trial_id, worker):
+            if heartbeat.hold(connection, trial_id, worker):
                 self.change(trial_id, before, after)
 
     def take_over(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> bool:
@@ -260,12 +257,12 @@ class Database:
             Whether it was written; if not, its worker has ended it in this moment.
         """
         with self.transaction() as connection:
-            worker = before.user_attrs.get(ownership.WORKER)
-            if not ownership.take(connection, trial_id, worker):
+            worker = before.user_attrs.get(heartbeat.WORKER)
+            if not heartbeat.take(connection, trial_id, worker):
                 return False
             self.change(trial_id, before, after)
             if after.state.is_finished():
-                ownership.forget(connection, trial_id)
+                heartbeat.forget(connection, trial_id)
             return True
 
     def silences(self) -> Mapping[int, float]:
@@ -274,68 +271,16 @@ class Database:
         One that never gave any, of an older version or of another program, gives its first now.
         """
         with self.transaction() as connection:
-            known = ownership.silences(connection, study_id_of(self.study))
+            known = heartbeat.silences(connection, study_id_of(self.study))
             running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             unknown = [trial_id_of(t) for t in running if trial_id_of(t) not in known]
             for trial_id in unknown:
-                ownership.begin(connection, trial_id)
+                heartbeat.begin(connection, trial_id)
             return {**known, **dict.fromkeys(unknown, 0.0)}
 
 
-def _insert_params(connection: sqlalchemy.Connection, trial_id: int, trial: FrozenTrial) -> None:
-    rows = [
-        {
-            "trial_id": trial_id,
-            "param_name": name,
-            "param_value": distribution.to_internal_repr(trial.params[name]),
-            "distribution_json": distribution_to_json(distribution),
-        }
-        for name, distribution in trial.distributions.items()
-    ]
-    if rows:
-        connection.execute(PARAMS.insert(), rows)
-
-
-def _insert_attributes(
-    connection: sqlalchemy.Connection,
-    table: sqlalchemy.TableClause,
-    trial_id: int,
-    attributes: Mapping[str, object],
-) -> None:
-    rows = [
-        {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
-        for key, value in attributes.items()
-    ]
-    if rows:
-        connection.execute(table.insert(), rows)
-
-
-def write_changes(
-    storage: BaseStorage, trial_id: int, before: FrozenTrial, after: FrozenTrial
-) -> None:
-    """Brings a trial of a storage, which has not ended, from one content to a later one."""
-    if before.state is TrialState.WAITING and after.state is not TrialState.WAITING:
-        storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-    for name, distribution in after.distributions.items():
-        if name not in before.params:
-            value = distribution.to_internal_repr(after.params[name])
-            storage.set_trial_param(trial_id, name, value, distribution)
-    for name, value in _new(before.user_attrs, after.user_attrs):
-        storage.set_trial_user_attr(trial_id, name, value)
-    for name, value in _new(before.system_attrs, after.system_attrs):
-        storage.set_trial_system_attr(trial_id, name, value)
-    for step, value in _new(before.intermediate_values, after.intermediate_values):
-        storage.set_trial_intermediate_value(trial_id, step, value)
-    if after.state.is_finished():
-        storage.set_trial_state_values(trial_id, after.state, after.values)
-
-
-def _new(before: dict[Any, Any], after: dict[Any, Any]) -> list[tuple[Any, Any]]:
-    return [(key, value) for key, value in after.items() if before.get(key) != value]
-
-
 @contextmanager
-def open_database(location: StudyLocation, file: OpenFile | None = None) -> Iterator[Database]:
+def open_store(location: StudyLocation, file: OpenFile | None = None) -> Iterator[Store]:
     """The study at this place, made now if there is none, for as long as a search needs it.
 
     An SQLite file is in WAL mode meanwhile, which takes a third off every write and lets others
@@ -368,13 +313,13 @@ def open_database(location: StudyLocation, file: OpenFile | None = None) -> Iter
             load_if_exists=True,
         )
         file = OpenFile.at(path) if path is not None else None
-    database = Database(storage, study, lock, file)
+    store = Store(storage, study, lock, file)
     try:
-        yield database
+        yield store
     finally:
         storage.remove_session()
         with suppress(StudyGone):
-            database.check_file()
+            store.check_file()
         storage.engine.dispose()
         if lock is not None and path is not None and file is not None:
             with suppress(StudyGone, Timeout):

@@ -13,8 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 from nas.architecture import Architecture
 from nas.counting import Count, count
+from nas.search.domain import Domain, Params
 from nas.space import Choices, Limits, SearchSpace
-from nas.study.domain import Domain, Params
 from nas.study.optuna_private import CONSTRAINTS, trial_id_of
 from nas.training.tuning import Choice, Value, trial_key
 
@@ -32,7 +32,7 @@ class Candidate:
     key: str  # equal for candidates that train the same network in the same way
 
 
-class Proposals:
+class Candidates:
     """Everything a search may propose, as an Optuna search space and as designs.
 
     The parameters of an Optuna trial are `stages`, the variables of the space for that N, and the

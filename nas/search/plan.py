@@ -7,10 +7,10 @@ from enum import StrEnum
 from optuna.pruners import BasePruner
 
 from nas.architecture import Architecture
-from nas.study.fronts import ACCURACY
-from nas.study.proposals import Candidate, Proposals
-from nas.study.samplers import DomainSampler
-from nas.study.trainer import Trainer
+from nas.search.candidates import Candidate, Candidates
+from nas.search.fronts import ACCURACY
+from nas.search.samplers import DomainSampler
+from nas.search.trainer import Trainer
 from nas.training.resuming import EpochCheckpoint
 from nas.training.tuning import Value
 
@@ -32,10 +32,10 @@ class Plan:
     """What a worker is to do; the same for all workers on a study but for seed and device."""
 
     trials: int  # designs trained in the study, by all
-    proposals: Proposals
+    candidates: Candidates
     epochs: int  # of a full run
     seed: int
-    sampler: DomainSampler  # of the domain of `proposals`; seeded anew for every proposal
+    sampler: DomainSampler  # of the domain of `candidates`; seeded anew for every proposal
     pruner: BasePruner
     train: Trainer
     checkpoint: Callable[[Candidate], EpochCheckpoint | None] = lambda candidate: None

@@ -12,8 +12,8 @@ from nas.counting import count
 from nas.data.catalogue import DATASET_NAMES, DATASETS
 from nas.errors import RequestError
 from nas.runtime.precision import AUTO, check_precision_name
+from nas.search.fronts import ACCURACY, check_objectives
 from nas.space import Limits, SearchSpace, default_space, load_space
-from nas.study.fronts import ACCURACY, check_objectives
 from nas.study.location import StudyLocation, default_study_name
 from nas.training.tuning import check_names
 from nas.values import (

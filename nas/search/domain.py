@@ -34,7 +34,7 @@ class Domain:
         active: the variables of a proposal with these values, for spaces where one choice opens
             others; it may raise KeyError when a value that decides this is missing.
         is_feasible: whether a proposal is within the limits.
-        key: equal for proposals that are the same thing.
+        key: equal for candidates that are the same thing.
         cost: one or several positive numbers, such as parameters, that are known before a trial and
             may explain its score.
         draw: a random feasible proposal; without it, each variable is drawn uniformly until a
@@ -74,7 +74,7 @@ class Domain:
         return next(filter(self.is_feasible, tries), None)
 
     def neighbours(self, params: Params, rng: random.Random) -> Iterator[Params]:
-        """Feasible proposals in which one choice is another, and what hangs on it is random."""
+        """Feasible candidates in which one choice is another, and what hangs on it is random."""
         for name, value in params.items():
             for other in _others(self.search_space[name], value, rng):
                 proposal = self.completed({**params, name: other}, rng)
@@ -83,7 +83,7 @@ class Domain:
 
     @cached_property
     def pool(self) -> tuple[Params, ...]:
-        """Random feasible proposals, always the same ones."""
+        """Random feasible candidates, always the same ones."""
         rng = random.Random(_POOL_SEED)
         pool: list[Params] = []
         while len(pool) < _POOL and (params := self.sample(rng)) is not None:

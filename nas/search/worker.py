@@ -1,6 +1,6 @@
 """One search's trials, one after another, on a study that others may work on at the same time.
 
-What to do next is decided in a claim, see `nas.study.claims`; training happens outside; then the
+The scheduler decides what is next, under the allocation lock; training happens outside; then the
 trial's outcome is written.
 """
 
@@ -12,19 +12,19 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from nas.runtime import signals
 from nas.runtime.devices import is_out_of_memory
-from nas.study.claims import Claims, Proposal, Wait
-from nas.study.database import Database
-from nas.study.heart import Heart
-from nas.study.mirror import Mirror
-from nas.study.observer import Observer
+from nas.search.events import Observer
+from nas.search.history import History
+from nas.search.plan import Plan, SearchEnding, SearchFailed
+from nas.search.presets import queue_again
+from nas.search.request import GRACE
+from nas.search.retrying import Retrying
+from nas.search.scheduler import RunningTrial, Scheduler, Wait
+from nas.study.heartbeat import Heartbeat, TrialLost
 from nas.study.outcomes import STATES
-from nas.study.ownership import TrialLost
-from nas.study.plan import Plan, SearchEnding, SearchFailed
-from nas.study.presets import queue_again
+from nas.study.reader import readable_record, trial_record
 from nas.study.records import INTERRUPTED, Outcome, TrialRecord
-from nas.study.request import GRACE
-from nas.study.retrying import Retrying
-from nas.study.storage import STORAGE_ERRORS, readable_record, trial_record
+from nas.study.storage import STORAGE_ERRORS
+from nas.study.store import Store
 from nas.training.loop import Ending, EpochResult, TrainingResult
 from nas.training.resuming import EpochCheckpoint
 
@@ -35,8 +35,8 @@ class Worker:
     """The loop of one search.
 
     Args:
-        name: of the search, from `nas.study.processes.worker_name`.
-        database: of the study, open.
+        name: of the search, from `nas.runtime.liveness.worker_name`.
+        store: of the study, open.
         plan: what to do.
         observer: hears what happens.
         told: numbers of ended trials that the observer knows.
@@ -46,35 +46,35 @@ class Worker:
     def __init__(
         self,
         name: str,
-        database: Database,
+        store: Store,
         plan: Plan,
         observer: Observer,
         told: frozenset[int] = frozenset(),
         grace: float = GRACE,
     ) -> None:
         self._name = name
-        self._database = database
+        self._store = store
         self._plan = plan
         self._observer = observer
         self._told = set(told)
-        self._heart = Heart(lambda: database.engine, name, grace)
-        self._mirror = Mirror(database.study, plan.pruner, plan.sampler)
-        self._claims = Claims(name, database, self._mirror, plan, self._heart)
-        self._retrying = Retrying(database, observer)
+        self._heartbeat = Heartbeat(lambda: store.engine, name, grace)
+        self._history = History(store.study, plan.pruner, plan.sampler)
+        self._scheduler = Scheduler(name, store, self._history, plan, self._heartbeat)
+        self._retrying = Retrying(store, observer)
         self._checkpoint_failed = self._capture_failed = False
         self.newly_trained = 0
 
     def run(self) -> SearchEnding:
         """Trials until the study has enough of them, or there is nothing or no time left."""
-        with self._heart:
+        with self._heartbeat:
             return self._run()
 
     def _run(self) -> SearchEnding:
         waiting = False
         while True:
-            # After a claim that failed the copy may hold a trial that the database does not.
-            step = self._retrying(self._claims.next, self._renew_mirror)
-            for trial in self._claims.ended_elsewhere():
+            # After a decision that failed the copy may hold a trial that the database does not.
+            step = self._retrying(self._scheduler.next, self._renew_history)
+            for trial in self._scheduler.ended_elsewhere():
                 found = readable_record(trial)
                 if trial.number not in self._told and found.outcome is not None:
                     self._told.add(trial.number)
@@ -89,10 +89,10 @@ class Worker:
                 continue
             waiting = False
             try:
-                record = self._carry_out(step) if isinstance(step, Proposal) else step
+                record = self._carry_out(step) if isinstance(step, RunningTrial) else step
             except TrialLost:
-                self._renew_mirror()  # its copy of that trial is wrong
-                assert isinstance(step, Proposal)
+                self._renew_history()  # its copy of that trial is wrong
+                assert isinstance(step, RunningTrial)
                 self._observer.trial_lost(step.number)
                 continue
             self._told.add(record.number)
@@ -100,39 +100,39 @@ class Worker:
             assert record.outcome is not None
             if record.outcome.counts:
                 self.newly_trained += 1
-                self._claims.trained()
+                self._scheduler.trained()
 
-    def _carry_out(self, proposal: Proposal) -> TrialRecord:
-        self._heart.trial_id = proposal.trial_id
+    def _carry_out(self, running: RunningTrial) -> TrialRecord:
+        self._heartbeat.trial_id = running.trial_id
         try:
-            candidate = proposal.candidate
-            self._observer.trial_started(proposal.number, candidate.architecture, candidate.cost)
-            return self._trained(proposal)
+            candidate = running.candidate
+            self._observer.trial_started(running.number, candidate.architecture, candidate.cost)
+            return self._trained(running)
         except (TrialLost, SearchFailed):
             raise
         except KeyboardInterrupt:
-            # In a claim, since that is what queueing locks first.
+            # Under the lock, since that is what queueing takes first.
             # Nor are there new attempts: of a database that is gone the next search makes the best.
             lost = (TrialLost, UpdateFinishedTrialError, *STORAGE_ERRORS)  # or told, not written
-            with suppress(*lost), self._database.claim():
-                self._end(proposal, Outcome.FAILED, reason=INTERRUPTED)
-                queue_again(self._database.study, proposal.trial)
+            with suppress(*lost), self._store.allocation_lock():
+                self._end(running, Outcome.FAILED, reason=INTERRUPTED)
+                queue_again(self._store.study, running.trial)
             raise
         except BaseException as error:  # of ours or the database's: the search ends
             with suppress(*STORAGE_ERRORS, UpdateFinishedTrialError, TrialLost):
-                self._end(proposal, Outcome.FAILED, reason=_one_line(error))
+                self._end(running, Outcome.FAILED, reason=_one_line(error))
             raise
         finally:
-            self._heart.trial_id = None
+            self._heartbeat.trial_id = None
 
-    def _trained(self, proposal: Proposal) -> TrialRecord:
+    def _trained(self, running: RunningTrial) -> TrialRecord:
         try:
-            result = self._train(proposal)
+            result = self._train(running)
         except (*STORAGE_ERRORS, TrialLost, SearchFailed):
             raise
         except Exception as error:
             outcome = Outcome.OUT_OF_MEMORY if is_out_of_memory(error) else Outcome.FAILED
-            return self._end(proposal, outcome, reason=_one_line(error))
+            return self._end(running, outcome, reason=_one_line(error))
         finally:
             self._plan.clean_up()
         if result.not_captured and not self._capture_failed:
@@ -145,27 +145,27 @@ class Worker:
             "device": self._plan.device,
         }
         if result.ending is Ending.DIVERGED:
-            return self._end(proposal, Outcome.DIVERGED, reason=result.reason, measured=measured)
+            return self._end(running, Outcome.DIVERGED, reason=result.reason, measured=measured)
         if result.ending is Ending.STOPPED:
-            return self._end(proposal, Outcome.STOPPED_EARLY, measured=measured)
+            return self._end(running, Outcome.STOPPED_EARLY, measured=measured)
         value = result.val_accuracy
-        return self._end(proposal, Outcome.TRAINED, value=value, measured=measured)
+        return self._end(running, Outcome.TRAINED, value=value, measured=measured)
 
-    def _train(self, proposal: Proposal) -> TrainingResult:
-        trial, number = proposal.trial, proposal.number
-        checkpoint = self._plan.checkpoint(proposal.candidate)
+    def _train(self, running: RunningTrial) -> TrainingResult:
+        trial, number = running.trial, running.number
+        checkpoint = self._plan.checkpoint(running.candidate)
 
         def on_start(done: Sequence[EpochResult]) -> None:
             for result in done:
-                self._mirror.report(trial, result.epoch, result.val_accuracy)
+                self._history.report(trial, result.epoch, result.val_accuracy)
             if done:
-                self._report(proposal, done)
-            if done or proposal.retries:
+                self._report(running, done)
+            if done or running.retries:
                 self._observer.trial_continued(number, len(done))
 
         def on_epoch(result: EpochResult) -> bool:
-            stop = self._mirror.report(trial, result.epoch, result.val_accuracy)
-            self._report(proposal, [result])
+            stop = self._history.report(trial, result.epoch, result.val_accuracy)
+            self._report(running, [result])
             self._look_at(checkpoint)
             self._observer.epoch_ended(number, result)
             if not stop and result.epoch < self._plan.epochs:
@@ -173,7 +173,7 @@ class Worker:
             return stop
 
         try:
-            return self._plan.train(proposal.candidate, on_start, on_epoch, checkpoint)
+            return self._plan.train(running.candidate, on_start, on_epoch, checkpoint)
         finally:
             self._look_at(checkpoint)
 
@@ -183,22 +183,22 @@ class Worker:
             self._checkpoint_failed = True
             self._observer.checkpoint_failed(str(checkpoint.error))
 
-    def _report(self, proposal: Proposal, results: Sequence[EpochResult]) -> None:
+    def _report(self, running: RunningTrial, results: Sequence[EpochResult]) -> None:
         accuracies = {result.epoch: result.val_accuracy for result in results}
         self._retrying(
-            lambda: self._database.report(proposal.trial_id, self._name, accuracies),
-            self._reconnect_mirror,
+            lambda: self._store.report(running.trial_id, self._name, accuracies),
+            self._reconnect_history,
         )
 
-    def _renew_mirror(self) -> None:
-        self._mirror.renew(self._database.study)
+    def _renew_history(self) -> None:
+        self._history.renew(self._store.study)
 
-    def _reconnect_mirror(self) -> None:
-        self._mirror.reconnect(self._database.study)
+    def _reconnect_history(self) -> None:
+        self._history.reconnect(self._store.study)
 
     def _end(
         self,
-        proposal: Proposal,
+        running: RunningTrial,
         outcome: Outcome,
         *,
         value: float | None = None,
@@ -210,24 +210,24 @@ class Worker:
         Raises:
             TrialLost: the trial is another worker's by now.
         """
-        trial = proposal.trial
+        trial = running.trial
         said = {"reason": reason} if reason is not None else {}
         for name, attribute in {**(measured or {}), **said, "outcome": outcome.value}.items():
             trial.set_user_attr(name, attribute)
-        ended = self._mirror.study.tell(trial, value, state=STATES[outcome])
-        written = copy.copy(proposal.written)
+        ended = self._history.study.tell(trial, value, state=STATES[outcome])
+        written = copy.copy(running.written)
         written.intermediate_values = ended.intermediate_values
 
         def write() -> None:
-            self._database.end(proposal.trial_id, self._name, written, ended)
+            self._store.end(running.trial_id, self._name, written, ended)
 
         if reason == INTERRUPTED:
             write()
         else:
-            self._retrying(write, self._reconnect_mirror)
-            if checkpoint := self._plan.checkpoint(proposal.candidate):
+            self._retrying(write, self._reconnect_history)
+            if checkpoint := self._plan.checkpoint(running.candidate):
                 checkpoint.remove()
-        return trial_record(ended, proposal.number)
+        return trial_record(ended, running.number)
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.search.request import DATA_DIR, OWN_FOLDER, SPLIT_SEED, SearchRequest
 from nas.space import SearchSpace, space_from_table
 from nas.study.location import StudyError
 from nas.study.records import StudyRecord
-from nas.study.request import DATA_DIR, OWN_FOLDER, SPLIT_SEED, SearchRequest
 from nas.training.tuning import names_of
 
 _BETWEEN = ("trials", "enqueue", "objectives", "sampler", "pruner", "seed")

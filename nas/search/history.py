@@ -9,32 +9,32 @@ from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.database import write_changes
 from nas.study.optuna_private import content_of, study_id_of, trial_id_of
+from nas.study.rows import write_changes
 
 
-class Mirror:
+class History:
     """A copy of a database's study: trials that ended, run elsewhere or wait, in the same order.
 
     Samplers, pruners and trials use `study`; the database is only read by `refresh`.
 
     Args:
-        database: the study that is copied.
+        stored: the study in the database, which is copied.
         pruner: of the copy.
         sampler: of the copy; by default Optuna's.
     """
 
     def __init__(
-        self, database: optuna.Study, pruner: BasePruner, sampler: BaseSampler | None = None
+        self, stored: optuna.Study, pruner: BasePruner, sampler: BaseSampler | None = None
     ) -> None:
         self._pruner = pruner
         self._sampler = sampler
-        self._directions = database.directions
-        self.renew(database)
+        self._directions = stored.directions
+        self.renew(stored)
 
-    def renew(self, database: optuna.Study) -> None:
+    def renew(self, stored: optuna.Study) -> None:
         """Begins anew, as an empty copy of what may be another connection to the database."""
-        self._database = database
+        self._stored = stored
         self._storage = InMemoryStorage()
         self.study = optuna.create_study(
             storage=self._storage,
@@ -46,16 +46,16 @@ class Mirror:
         self._id_there: dict[int, int] = {}  # the other way round
         self._copied: set[int] = set()  # trials that have ended here and there, by their ids there
 
-    def reconnect(self, database: optuna.Study) -> None:
+    def reconnect(self, stored: optuna.Study) -> None:
         """Says that the database is read by this study from now on."""
-        self._database = database
+        self._stored = stored
 
     def refresh(self) -> list[FrozenTrial]:
         """Copies what has changed in the database; returns the trials that have ended since.
 
         To be called while this process runs no trial.
         """
-        trials = self._database.get_trials(deepcopy=False)
+        trials = self._stored.get_trials(deepcopy=False)
         new = [trial for trial in trials if trial_id_of(trial) not in self._copied]
         return [trial for trial in new if self._ends(trial)]
 

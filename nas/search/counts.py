@@ -1,40 +1,28 @@
-"""Where a study stands between two trials: all that decides what comes next."""
+"""What the trials of a study add up to: all counts that decide what comes next."""
 
 from dataclasses import dataclass, field, replace
 
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.study.outcomes import reason_of
+from nas.study.reader import readable_record
 from nas.study.records import QUEUED_AGAIN, Outcome
-from nas.study.storage import readable_record
 
 _REJECTED = (Outcome.OVER_BUDGET, Outcome.DUPLICATE)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a study holds, over all its searches."""
-
-    trained: int  # designs, to the end or until stopped early
-    running: int  # designs that are being trained
-    proposed: int  # trials that ended for good or run; numbers the next proposal
-    waiting: bool  # whether designs are queued
-    seen: frozenset[str]  # keys of designs that were or are being trained
-    rejected: int  # the last trials in a row that were duplicates or over budget
-    failures: tuple[str, ...]  # reasons of the last trials in a row that could not be trained
-
-
 @dataclass(slots=True)
-class Tally:
-    """Counts trials, in their order; a sum for `nas.study.summaries`."""
+class Counts:
+    """What a study holds, over all its searches; a sum for `nas.search.summaries`."""
 
-    trained: int = 0
-    running: int = 0
-    proposed: int = 0
-    waiting: bool = False
-    seen: set[str] = field(default_factory=set)
-    rejected: int = 0
+    trained: int = 0  # designs, to the end or until stopped early
+    running: int = 0  # designs that are being trained
+    proposed: int = 0  # trials that ended for good or run; numbers the next proposal
+    waiting: bool = False  # whether designs are queued
+    seen: set[str] = field(default_factory=set)  # keys of designs that were or are being trained
+    rejected: int = 0  # the last trials in a row that were duplicates or over budget
     failures: list[str] = field(default_factory=list)
+    """Reasons of the last trials in a row that could not be trained."""
 
     def add(self, trial: FrozenTrial) -> None:
         """Counts the next trial."""
@@ -62,18 +50,6 @@ class Tally:
         else:
             self.failures.append(f"trial {trial.number}: {outcome}: {reason_of(trial)}")
 
-    def copy(self) -> "Tally":
-        """One of its own, to count on."""
+    def copy(self) -> "Counts":
+        """A copy, to which further trials can be added."""
         return replace(self, seen=self.seen.copy(), failures=self.failures.copy())
-
-    def standing(self) -> Standing:
-        """What has been counted."""
-        return Standing(
-            self.trained,
-            self.running,
-            self.proposed,
-            self.waiting,
-            frozenset(self.seen),
-            self.rejected,
-            tuple(self.failures),
-        )

@@ -1,32 +1,28 @@
 """What to train next: Optuna samplers that propose only what fits and was not proposed before."""
 
-import copy
-import itertools
-import math
 import random
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.search_space import intersection_search_space
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-from nas.study.domain import Domain, Params
+from nas.search.domain import Domain, Params
+from nas.search.gp import Encoder, Floats, GaussianProcess, Kernel
+from nas.search.scores import ScoredTrials, Scores
+from nas.search.summaries import Summary
 from nas.study.optuna_private import FIXED_PARAMS
-from nas.study.summaries import Summary
-from nas.study.surrogate import Encoder, Floats, GaussianProcess, Kernel
 
 _STARTUP = 10  # scores before a model is asked; until then designs are drawn
 _OBSERVED = 150  # scores that the Gaussian process is fitted to at most
@@ -36,8 +32,6 @@ _CLIMBERS = 2  # of them
 _REPEATS = 20  # times TPE is asked again for something feasible and new
 _TRIES = 200  # random designs until one is new
 
-_Cost = Callable[[Params], float | Sequence[float]]
-_END = -1  # no step of a trial is below 0
 _IDENTITY = ("search_space", "active", "key", "cost")  # of a domain: which proposal a trial is
 
 
@@ -85,7 +79,7 @@ class DomainSampler(BaseSampler):
         self._rules = rules
         self._lock = threading.RLock()  # Optuna's n_jobs shares a sampler among threads
         self._proposed: dict[int, Params] = {}  # by trial number; the trial may not have it yet
-        self._said: Summary[_Said]
+        self._said: Summary[ScoredTrials]
         self._read_in: Domain | None = None
         self.reseed(seed)
 
@@ -139,7 +133,7 @@ class DomainSampler(BaseSampler):
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def _propose(
-        self, study: optuna.Study, trial: FrozenTrial, domain: Domain, history: "_History"
+        self, study: optuna.Study, trial: FrozenTrial, domain: Domain, history: "Scores"
     ) -> Params:
         params = None
         for _ in range(_TRIES):
@@ -148,15 +142,15 @@ class DomainSampler(BaseSampler):
                 break
         return domain.completed({}, self._rng) if params is None else params
 
-    def _read(self, domain: Domain, study: optuna.Study, trial: FrozenTrial) -> "_History":
+    def _read(self, domain: Domain, study: optuna.Study, trial: FrozenTrial) -> "Scores":
         """What the other trials of the study say, if it is one of this domain."""
         sign = 1.0 if study.direction is StudyDirection.MAXIMIZE else -1.0
         before = self._read_in  # whose limits may be others
         if before is None or any(getattr(domain, a) != getattr(before, a) for a in _IDENTITY):
             self._read_in = domain
             cost = domain.cost if self._learns_costs else None
-            self._said = Summary(lambda: _Said(domain, self._proposed, cost))
-        return self._said.of(study.get_trials(deepcopy=False), but=trial.number).history(sign)
+            self._said = Summary(lambda: ScoredTrials(domain, self._proposed, cost))
+        return self._said.of(study.get_trials(deepcopy=False), but=trial.number).scores(sign)
 
 
 class TPE(DomainSampler):
@@ -171,7 +165,7 @@ class TPE(DomainSampler):
             self._tpe = TPESampler(seed=seed, multivariate=True, group=True)
 
     def _propose(
-        self, study: optuna.Study, trial: FrozenTrial, domain: Domain, history: "_History"
+        self, study: optuna.Study, trial: FrozenTrial, domain: Domain, history: "Scores"
     ) -> Params:
         if len(history.scores) >= _STARTUP:
             space = self._tpe.infer_relative_search_space(study, trial)
@@ -196,7 +190,7 @@ class GP(DomainSampler):
     _learns_costs = True
 
     def _propose(
-        self, study: optuna.Study, trial: FrozenTrial, domain: Domain, history: "_History"
+        self, study: optuna.Study, trial: FrozenTrial, domain: Domain, history: "Scores"
     ) -> Params:
         if len(history.scores) < _STARTUP:
             return super()._propose(study, trial, domain, history)
@@ -205,16 +199,16 @@ class GP(DomainSampler):
             promising = self._most_promising(domain, history)
         return promising or super()._propose(study, trial, domain, history)
 
-    def _most_promising(self, domain: Domain, history: "_History") -> Params | None:
+    def _most_promising(self, domain: Domain, history: "Scores") -> Params | None:
         model = _Model(domain, history)
         promise: dict[Hashable, float] = {}
-        proposals: dict[Hashable, Params] = {}
+        candidates: dict[Hashable, Params] = {}
 
         def ask(params: Iterable[Params]) -> None:
             new = {key: p for p in params if (key := domain.key(p)) not in history.seen}
             new = {key: p for key, p in new.items() if key not in promise}
             if new:
-                proposals.update(new)
+                candidates.update(new)
                 promise.update(
                     zip(new, model.expected_improvement(list(new.values())), strict=True)
                 )
@@ -229,10 +223,10 @@ class GP(DomainSampler):
             rest = promise.keys() - climbed
             top = sorted(rest, key=lambda key: (promise[key], str(key)))[-_CLIMBERS:]
             climbed.update(top)
-            ask_around(proposals[key] for key in top)
+            ask_around(candidates[key] for key in top)
         if not promise:
             return None
-        return proposals[max(promise, key=lambda key: (promise[key], str(key)))]
+        return candidates[max(promise, key=lambda key: (promise[key], str(key)))]
 
 
 _KINDS: Mapping[str, type[DomainSampler]] = {"gp": GP, "tpe": TPE, "random": DomainSampler}
@@ -241,7 +235,7 @@ _KINDS: Mapping[str, type[DomainSampler]] = {"gp": GP, "tpe": TPE, "random": Dom
 class _Model:
     """What the history says about designs that are not in it."""
 
-    def __init__(self, domain: Domain, history: "_History") -> None:
+    def __init__(self, domain: Domain, history: "Scores") -> None:
         self._cost = domain.cost
         self._encoder = Encoder(domain.search_space)
         self._cost_range = (np.zeros(0), np.ones(0))
@@ -299,133 +293,3 @@ def _normal_scores(scores: Floats) -> Floats:
     normal = ndtri((rankdata(scores) - 0.5) / len(scores))
     centred: Floats = normal - normal.mean()
     return centred
-
-
-@dataclass(frozen=True, slots=True)
-class _History:
-    """What other trials say: larger scores are better."""
-
-    seen: Set[Hashable]  # keys
-    designs: list[Params]  # those with a score
-    scores: Floats  # [n]
-    running: list[Params]
-    cost_range: tuple[Floats, Floats] | None  # lowest and highest of the first `costed` designs
-    costed: int
-
-    def best(self, number: int, is_feasible: Callable[[Params], bool]) -> list[Params]:
-        """The feasible designs of the best scores, best first; of equals the earlier first."""
-        order = np.argsort(-self.scores, kind="stable")
-        feasible = (self.designs[i] for i in order if is_feasible(self.designs[i]))
-        return list(itertools.islice(feasible, number))
-
-    def chosen(self, number: int) -> NDArray[np.intp]:
-        """Positions of at most this many designs to learn from: the best, and the newest others."""
-        order = np.argsort(-self.scores, kind="stable")
-        best, others = order[: number // 2], order[number // 2 :]
-        newest = np.sort(others)[-(number - len(best)) :]
-        return np.concatenate([best, newest])
-
-
-class _Said:
-    """What trials say, one after another; a sum for `nas.study.summaries`.
-
-    A trial that failed or was stopped before its first score counts as the worst. One that was
-    stopped later would have ended as far behind the others as it was then. Nearer may be truer, but
-    only the order of scores counts.
-
-    Args:
-        domain: trials that are no proposals of it say nothing.
-        proposed: by trial number, for trials that may not have their proposal yet.
-        cost: of proposals, if their range is to be known.
-    """
-
-    def __init__(self, domain: Domain, proposed: Mapping[int, Params], cost: _Cost | None) -> None:
-        self._domain = domain
-        self._proposed = proposed
-        self._cost = cost
-        self._seen: set[Hashable] = set()  # keys
-        self._at: dict[Hashable, int] = {}  # where a key's score lies in these four:
-        self._designs: list[Params] = []
-        self._scores: list[float] = []  # at the step
-        self._steps: list[int] = []  # at which it was stopped, or _END
-        self._worst: dict[Hashable, Params] = {}
-        self._running: dict[Hashable, Params] = {}
-        self._complete: list[FrozenTrial] = []
-        self._cost_range: tuple[Floats, Floats] | None = None  # of the designs with a score
-
-    def add(self, trial: FrozenTrial) -> None:
-        """Takes in the next trial."""
-        if trial.state is TrialState.WAITING:
-            return
-        values: Params = trial.params
-        if trial.state is TrialState.RUNNING and not values:
-            values = self._proposed.get(trial.number, values)
-        proposal = self._domain.proposal(values)
-        if proposal is None:  # of another space, or incomplete
-            return
-        key = self._domain.key(proposal)
-        self._seen.add(key)
-        if trial.state is TrialState.RUNNING:
-            self._running[key] = proposal
-        elif trial.state is TrialState.COMPLETE and trial.value is not None:
-            self._complete.append(trial)
-            self._score(key, proposal, trial.value, _END)
-        elif (
-            trial.state is TrialState.PRUNED
-            and (step := trial.last_step) is not None
-            and math.isfinite(score := trial.intermediate_values[step])
-        ):
-            self._score(key, proposal, score, step)
-        else:
-            self._worst[key] = proposal
-
-    def copy(self) -> "_Said":
-        """One of its own, that further trials can be added to."""
-        own = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, set | dict | list):
-                setattr(own, name, value.copy())
-        return own
-
-    def history(self, sign: float) -> "_History":
-        """All of it, for a study that is maximized (sign 1) or minimized (-1)."""
-        scores, steps = np.array(self._scores, dtype=np.float64), np.array(self._steps)
-        for step in {*self._steps} - {_END}:
-            scores[steps == step] += self._gain(step)
-        scores *= sign
-        designs = self._designs.copy()
-        if designs:
-            scored = self._at.keys() | self._running.keys()
-            designs += [design for key, design in self._worst.items() if key not in scored]
-            worst = np.full(len(designs) - len(scores), scores.min())
-            scores = np.concatenate([scores, worst])
-        return _History(
-            seen=self._seen,
-            designs=designs,
-            scores=scores,
-            running=list(self._running.values()),
-            cost_range=self._cost_range,
-            costed=len(self._designs),
-        )
-
-    def _score(self, key: Hashable, design: Params, score: float, step: int) -> None:
-        at = self._at.setdefault(key, len(self._designs))
-        if at == len(self._designs):
-            self._designs.append(design)
-            self._scores.append(score)
-            self._steps.append(step)
-        else:
-            self._designs[at], self._scores[at], self._steps[at] = design, score, step
-        if self._cost is not None:
-            costs = np.atleast_1d(np.array(self._cost(design), dtype=np.float64))
-            low, high = self._cost_range or (costs, costs)
-            self._cost_range = np.minimum(low, costs), np.maximum(high, costs)
-
-    def _gain(self, step: int) -> float:
-        """How much is gained from a step to the end, on average."""
-        gains = [
-            t.value - t.intermediate_values[step]
-            for t in self._complete
-            if step in t.intermediate_values and t.value is not None
-        ]
-        return sum(gains) / len(gains) if gains else 0.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nas import packages
 from nas.data.catalogue import DATASETS, DataError
-from nas.numbers import plural
+from nas.text import plural
 
 OLDEST_PYTHON = (3, 11)
 

@@ -11,13 +11,13 @@ from nas.data.types import ImageDataset
 from nas.errors import RequestError
 from nas.final.request import FinalRequest
 from nas.final.runs import Run, RunFolder, RunObserver, RunResult, part_of, train_runs
-from nas.numbers import are, plural
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
+from nas.runtime.pool import Say, run_workers, slots_for
 from nas.runtime.precision import Precision
 from nas.runtime.sharing import lock_of
-from nas.study.continuing import DataOptions
-from nas.study.team import Say, posts_for, run_team
+from nas.search.continuing import DataOptions
+from nas.text import are, plural
 from nas.training.config import RECIPES, TrainingConfig
 from nas.training.loop import EpochResult, task_of
 
@@ -166,18 +166,18 @@ def train_all(
         final.train(left, observer)
     elif workers > 1:
         listener = _Listener(observer)
-        posts = posts_for(request.device, workers, request.per_gpu)
+        slots = slots_for(request.device, workers, request.per_gpu)
         tasks = [
             _Task(
-                replace(request, workers=1, device=post.device),
+                replace(request, workers=1, device=slot.device),
                 final.data,
                 folder,
                 final.precision,
                 tuple(left),
             )
-            for post in posts
+            for slot in slots
         ]
-        run_team(_work, tasks, posts, listener)
+        run_workers(_work, tasks, slots, listener)
         failures = listener.failures
     results = [result for run in runs if (result := final.folder(run).result()) is not None]
     if len(results) < len(runs):

@@ -5,36 +5,37 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import optuna
 import torch
 
-from nas.numbers import plural
+from nas.architecture import Architecture
+from nas.counting import Count
+from nas.data.catalogue import DataError
+from nas.errors import RequestError
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, open_device
+from nas.runtime.liveness import worker_name
+from nas.runtime.pool import Say, check_is_no_import, slots_for
 from nas.runtime.sharing import lock_of
 from nas.runtime.verdicts import read_verdict
-from nas.study.continuing import of_search
-from nas.study.crew import Crew
-from nas.study.database import open_database
-from nas.study.location import OpenFile, StudyGone, StudyLocation
-from nas.study.observer import Observer, Opening
-from nas.study.plan import Plan, SearchEnding, SearchFailed
-from nas.study.processes import worker_name
-from nas.study.proposals import Proposals
-from nas.study.pruners import make_pruner
-from nas.study.records import StudyRecord
-from nas.study.request import SearchRequest
-from nas.study.samplers import make_sampler
-from nas.study.storage import (
-    STORAGE_ERRORS,
-    first_line,
-    read_study,
-    study_record,
-)
-from nas.study.subject import subject_of
-from nas.study.team import check_is_no_import, posts_for
-from nas.study.trainer import make_checkpoints, make_trainer
-from nas.study.worker import Worker
-from nas.training.loop import task_of
+from nas.search.candidates import Candidates
+from nas.search.continuing import of_search
+from nas.search.events import Observer, Opening
+from nas.search.plan import Plan, SearchEnding, SearchFailed
+from nas.search.preparation import prepare
+from nas.search.pruners import make_pruner
+from nas.search.request import SearchRequest
+from nas.search.samplers import make_sampler
+from nas.search.trainer import make_checkpoints, make_trainer
+from nas.search.worker import Worker
+from nas.search.workers import Workers, WorkerTask
+from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation
+from nas.study.reader import read_study, study_record
+from nas.study.records import StudyRecord, TrialRecord
+from nas.study.storage import STORAGE_ERRORS, first_line
+from nas.study.store import open_store
+from nas.text import plural
+from nas.training.loop import EpochResult, task_of
 from nas.training.tuning import Value, real_values, tuned
 
 __all__ = [
@@ -90,7 +91,7 @@ def run_search(
     with signals.listening():
         if request.workers == 1:
             return search_alone(request, observer, command=command, noted=True)
-        return _search_with_crew(request, observer, command)
+        return _search_with_workers(request, observer, command)
 
 
 def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, object]:
@@ -132,17 +133,17 @@ def search_alone(
         noted: whether the study keeps a line about it; not for one of several workers.
         file: of an SQLite study, for one of several workers.
     """
-    subject = subject_of(request, observer)
+    subject = prepare(request, observer)
     dataset, location = subject.dataset, subject.location
     device = open_device(request.device)
 
     def said_of_training(values: Mapping[str, Value]) -> Mapping[str, Value]:
         return real_values(tuned(config, values, task_of(dataset))) if subject.choices else {}
 
-    with _file_must_stay(), worker_name() as name, open_database(location, file) as database:
+    with _file_must_stay(), worker_name() as name, open_store(location, file) as store:
         observer.named(name)
         search = _noted(request, command, name) if noted else None
-        begun = subject.begin(database, device, search)
+        begun = subject.begin(store, device, search)
         found, config = begun.study, begun.config
         try:
             expected = None
@@ -163,13 +164,13 @@ def search_alone(
                 )
             )
             images = dataset.to(device)
-            proposals = Proposals(subject.space, request.limits, subject.choices)
+            candidates = Candidates(subject.space, request.limits, subject.choices)
             plan = Plan(
                 trials=begun.trials,
-                proposals=proposals,
+                candidates=candidates,
                 epochs=config.epochs,
                 seed=request.seed,
-                sampler=make_sampler(request.sampler, seed=0, domain=proposals.domain),
+                sampler=make_sampler(request.sampler, seed=0, domain=candidates.domain),
                 pruner=make_pruner(
                     request.pruner,
                     epochs=config.epochs,
@@ -197,9 +198,9 @@ def search_alone(
                 timeout=request.timeout,
             )
             told = frozenset(t.number for t in found.trials if t.outcome is not None)
-            worker = Worker(name, database, plan, observer, told, request.grace)
+            worker = Worker(name, store, plan, observer, told, request.grace)
             ending = worker.run()
-            study = study_record(database.study, location)
+            study = study_record(store.study, location)
             return SearchResult(study, location, ending, worker.newly_trained, begun.trials)
         except StudyGone:
             raise
@@ -224,20 +225,20 @@ def _unended(study: StudyRecord) -> bool:
     return any(t.outcome is None and t.worker is not None for t in study.trials)
 
 
-def _search_with_crew(
+def _search_with_workers(
     request: SearchRequest, observer: Observer, command: str | None
 ) -> SearchResult:
     """`run_search` with several workers, which find the study made and the images read."""
-    posts_for(
+    slots_for(
         request.device, request.workers, request.per_gpu
     )  # or refuse, before anything is read
-    subject = subject_of(request, observer)
+    subject = prepare(request, observer)
     location, device = subject.location, find_device(request.device)
     with _file_must_stay(), worker_name() as name:
-        with open_database(location) as database:
-            file = database.file
+        with open_store(location) as store:
+            file = store.file
             search = {**_noted(request, command, name), "workers": request.workers}
-            begun = subject.begin(database, device, search)
+            begun = subject.begin(store, device, search)
         found, trials = begun.study, begun.trials
         left = max(1, trials - found.trained)  # more workers would only wait
         request = dataclasses.replace(
@@ -262,15 +263,66 @@ def _search_with_crew(
             )
         )
         told = frozenset(t.number for t in found.trials if t.outcome is not None)
-        crew = Crew(request, observer, told, file)
+        workers = Workers(_work, request, observer, told, file)
         ending = None
         if found.trained < trials or _unended(found):
-            ending = crew.run()
+            ending = workers.run()
         if file is not None:
             file.check()
         study = read_study(location)
         if study.trained >= trials:
             ending = SearchEnding.DONE
         if ending is None:
-            raise SearchFailed(f"{crew.failure}; the same command continues")
-        return SearchResult(study, location, ending, crew.newly_trained, trials)
+            raise SearchFailed(f"{workers.failure}; the same command continues")
+        return SearchResult(study, location, ending, workers.newly_trained, trials)
+
+
+class _Relay(Observer):
+    """Sends what a search says to the parent."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+
+    def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
+        self.say("trial_started", number, architecture, cost)
+
+    def trial_continued(self, number: int, epochs: int) -> None:
+        self.say("trial_continued", number, epochs)
+
+    def epoch_ended(self, number: int, result: EpochResult) -> None:
+        self.say("epoch_ended", number, result)
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        self.say("trial_ended", trial)
+
+    def trial_lost(self, number: int) -> None:
+        self.say("trial_lost", number)
+
+    def ended_elsewhere(self, trial: TrialRecord) -> None:
+        self.say("ended_elsewhere", trial)
+
+    def checkpoint_failed(self, reason: str) -> None:
+        self.say("checkpoint_failed", reason)
+
+    def capture_failed(self, reason: str) -> None:
+        self.say("capture_failed", reason)
+
+    def database_gone(self, reason: str, patience: float) -> None:
+        self.say("database_gone", reason, patience)
+
+    def database_back(self) -> None:
+        self.say("database_back")
+
+    def named(self, name: str) -> None:
+        self.say("name", name)
+
+
+def _work(task: WorkerTask, say: Say) -> None:
+    """What a worker's process does."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        say("ending", search_alone(task.request, _Relay(say), file=task.file).ending)
+    except (RequestError, StudyError, DataError, SearchFailed) as error:
+        if not isinstance(error.__cause__, StudyGone):  # the parent says that once for all
+            reason = "; ".join([str(error), *getattr(error, "__notes__", ())])
+            say("failure", f"failed: {reason}")

@@ -15,24 +15,19 @@ from nas.data.types import ImageDataset
 from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose, supports
 from nas.runtime.devices import device_name, find_device
+from nas.runtime.disks import warning_for
+from nas.runtime.pool import threads_of_each
 from nas.runtime.precision import AUTO, Precision
+from nas.search.estimate import expected_trial_seconds
+from nas.search.events import Observer
+from nas.search.request import OWN_FOLDER, SPLIT_SEED, SearchRequest
 from nas.space import SearchSpace
-from nas.study.database import Database
-from nas.study.disks import warning_for
-from nas.study.estimate import expected_trial_seconds
+from nas.study.creation import begin_search, kept_settings
 from nas.study.location import StudyError, StudyLocation
-from nas.study.observer import Observer
+from nas.study.reader import read_study, study_record, trained_in
 from nas.study.records import StudyRecord, StudySettings
-from nas.study.request import OWN_FOLDER, SPLIT_SEED, SearchRequest
-from nas.study.storage import (
-    begin_search,
-    kept_settings,
-    read_study,
-    storage_errors,
-    study_record,
-    trained_in,
-)
-from nas.study.team import threads_of_each
+from nas.study.storage import storage_errors
+from nas.study.store import Store
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import task_of
 from nas.training.tuning import Choice, training_choices
@@ -49,7 +44,7 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class Preparation:
     """What a request is about, once its images are read."""
 
     request: SearchRequest
@@ -63,7 +58,7 @@ class Subject:
 
     def begin(
         self,
-        database: Database,
+        store: Store,
         device: torch.device,
         search: Mapping[str, object] | None,
     ) -> Begun:
@@ -76,22 +71,22 @@ class Subject:
         """
 
         def of_study() -> Chosen | None:
-            return self._precision_of(database.study, device, joins=search is None)
+            return self._precision_of(store.study, device, joins=search is None)
 
         try:
             with storage_errors(self.location):
                 precision = of_study()
-            if precision is None:  # timed outside the claim, for which others may wait
+            if precision is None:  # timed without the lock, for which others may wait
                 precision = choose(self.request.precision, device, self.trial_seconds)
-            with storage_errors(self.location), database.claim():
+            with storage_errors(self.location), store.allocation_lock():
                 precision = of_study() or precision
                 config = dataclasses.replace(self.config, precision=precision.precision)
                 settings = study_settings(self.request, self.dataset, self.space, config)
                 trials = self.request.trials
                 if self.request.additional:
-                    trials += trained_in(database.study)
+                    trials += trained_in(store.study)
                 begin_search(
-                    database.study,
+                    store.study,
                     self.location,
                     settings,
                     search=search and {**search, "trials": trials},
@@ -103,7 +98,7 @@ class Subject:
             raise
         signals.check()
         with storage_errors(self.location):
-            study = study_record(database.study, self.location)
+            study = study_record(store.study, self.location)
         return Begun(study, trials, precision, config)
 
     def _precision_of(
@@ -124,7 +119,7 @@ class Subject:
         return Chosen(settings.precision, "as the study was made")
 
 
-def subject_of(request: SearchRequest, observer: Observer) -> Subject:
+def prepare(request: SearchRequest, observer: Observer) -> Preparation:
     """What a request is about.
 
     Raises:
@@ -159,7 +154,7 @@ def subject_of(request: SearchRequest, observer: Observer) -> Subject:
             threads=threads_of_each(request.workers),
         )
 
-    subject = Subject(
+    subject = Preparation(
         request,
         dataset,
         space,

@@ -11,7 +11,7 @@ from nas.data.types import ImageDataset
 from nas.files import remove_unfinished
 from nas.model import build
 from nas.runtime.sharing import GpuLock, run_shared
-from nas.study.proposals import Candidate
+from nas.search.candidates import Candidate
 from nas.training.config import TrainingConfig
 from nas.training.folder import RunPlan
 from nas.training.loop import EpochResult, TrainingResult, task_of, train

@@ -7,7 +7,7 @@ attributes alone. The other ways cost more, with Optuna 5.0 and optuna-dashboard
 * only the parameters that happen to be in range: TPE with `group=True` models together what trials
   have together, and one trial with some of the parameters splits them for the rest of the study;
 * wider distributions: Optuna refuses a list of choices that changes, and TPE keeps the range that
-  it saw first, so proposals would leave the space too;
+  it saw first, so candidates would leave the space too;
 * a trial without parameters leaves TPE's groups, the dashboard and its parameter importances as
   they were. It takes one place among the best trials, which tell TPE where to look: with 4 good
   ones ahead of 60 designs (synthetic accuracy, 5M, 6 seeds) TPE proposed more over the budget (52

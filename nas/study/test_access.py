@@ -10,11 +10,11 @@ from typing import Any
 
 import optuna
 
-from nas.numbers import times
+from nas.runtime.liveness import is_alive, is_here
 from nas.shapes import check_fields
 from nas.study.location import StudyError
-from nas.study.processes import is_alive, is_here
 from nas.study.records import TestReading
+from nas.text import times
 
 ATTRIBUTE = "test_readings"
 
@@ -73,8 +73,8 @@ def begin_reading(
 ) -> int:
     """Writes down that the test set is about to be read, and returns the number of the reading.
 
-    One of the same networks that was begun and cut off is gone on with. To be called in a claim,
-    see `nas.study.database`.
+    One of the same networks that was begun and cut off is gone on with. To be called under the
+    allocation lock of `nas.study.store`.
 
     Args:
         study: open.
@@ -108,7 +108,7 @@ def begin_reading(
 
 
 def end_reading(study: optuna.Study, number: int, result: Mapping[str, object]) -> None:
-    """Writes down what came of a reading. To be called in a claim."""
+    """Writes down what came of a reading. To be called under the allocation lock."""
     readings = list(readings_of(study.user_attrs))
     readings[number] = dataclasses.replace(readings[number], ended=_now(), result=dict(result))
     _write(study, readings)

@@ -42,7 +42,7 @@ def check_is_no_import() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class Slot:
     """Where one worker works."""
 
     device: str  # as `--device` names it
@@ -54,7 +54,7 @@ def threads_of_each(workers: int) -> int:
     return max(1, torch.get_num_threads() // workers)
 
 
-def posts_for(device_name: str, workers: int, per_gpu: int) -> list[Post]:
+def slots_for(device_name: str, workers: int, per_gpu: int) -> list[Slot]:
     """A place for each worker: a GPU of its own, or its share of the CPU's threads.
 
     Args:
@@ -68,7 +68,7 @@ def posts_for(device_name: str, workers: int, per_gpu: int) -> list[Post]:
     device = find_device(device_name)
     if device.type != "cuda":
         threads = str(threads_of_each(workers))
-        return [Post(str(device), dict.fromkeys(_THREADS, threads))] * workers
+        return [Slot(str(device), dict.fromkeys(_THREADS, threads))] * workers
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     names = visible.split(",")[:count] if visible else [str(i) for i in range(count)]
@@ -80,7 +80,7 @@ def posts_for(device_name: str, workers: int, per_gpu: int) -> list[Post]:
             f"each of {len(names)} {'GPU' if len(names) == 1 else 'GPUs'}, got {workers}; "
             "--per-gpu puts more on one"
         )
-    return [Post("cuda:0", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]
+    return [Slot("cuda:0", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]
 
 
 class Say:
@@ -113,25 +113,25 @@ class Listener(Protocol):
         """Worker `number` is gone; the reason says how, if that was not well."""
 
 
-def run_team(
+def run_workers(
     work: Callable[[Any, Say], None],
     tasks: Sequence[Any],
-    posts: Sequence[Post],
+    slots: Sequence[Slot],
     listener: Listener,
 ) -> None:
-    """Has a process at every post do `work(task, say)`, and returns when all have ended.
+    """Has a process at every slot do `work(task, say)`, and returns when all have ended.
 
     Args:
         work: a function of a module; KeyboardInterrupt ends it without a word.
-        tasks: one for each post; picklable.
-        posts: where.
+        tasks: one for each slot; picklable.
+        slots: where.
         listener: hears the workers.
 
     Raises:
         RequestError: the program's main module begins the work again when a worker imports it.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, once the workers have ended.
     """
-    with _started(work, tasks, posts) as workers:
+    with _started(work, tasks, slots) as workers:
         try:
             _follow(workers, listener)
         except KeyboardInterrupt:
@@ -188,18 +188,18 @@ def _follow(
 
 @contextmanager
 def _started(
-    work: Callable[[Any, Say], None], tasks: Sequence[Any], posts: Sequence[Post]
+    work: Callable[[Any, Say], None], tasks: Sequence[Any], slots: Sequence[Slot]
 ) -> Iterator[list[tuple[Connection, SpawnProcess]]]:
     """A process for each worker, and the end of its channel; none is left afterwards."""
     context = multiprocessing.get_context("spawn")
     workers: list[tuple[Connection, SpawnProcess]] = []
     try:
-        for i, (task, post) in enumerate(zip(tasks, posts, strict=True)):
+        for i, (task, slot) in enumerate(zip(tasks, slots, strict=True)):
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(
                 target=_work, args=(work, task, theirs), name=f"worker {i + 1}", daemon=False
             )
-            with _environment(post.environment), _ctrl_c_blocked():
+            with _environment(slot.environment), _ctrl_c_blocked():
                 process.start()
             theirs.close()
             workers.append((ours, process))

@@ -22,8 +22,8 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial
 
 from nas.runtime import signals
+from nas.search.candidates import Candidates
 from nas.space import SearchSpace
-from nas.study.proposals import Proposals
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 
 _SHUFFLES = 19  # a study of luck alone exceeds the largest of 19 others once in 20 times
@@ -125,7 +125,7 @@ def _optuna_trials(study: StudyRecord) -> list[FrozenTrial]:
         space = SearchSpace(input=s.input, **s.space)  # type: ignore[arg-type]
     except (TypeError, ValueError):  # of another version
         return []
-    distributions = Proposals(space, s.limits).search_space
+    distributions = Candidates(space, s.limits).search_space
     compared = [
         (trial, found)
         for trial in study.trials

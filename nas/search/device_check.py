@@ -11,8 +11,8 @@ from nas.runtime import signals
 from nas.runtime.devices import device_name, is_out_of_memory
 from nas.runtime.precision import Precision
 from nas.runtime.verdicts import Verdict, read_verdict, write_verdict
+from nas.search.environment import Finding
 from nas.study.storage import first_line
-from nas.study.surroundings import Finding
 from nas.training.backend import PLAIN_NORMS
 from nas.training.checkup import Captured, Checkup
 

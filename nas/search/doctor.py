@@ -11,19 +11,20 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.files import left_unfinished, remove_unfinished
-from nas.numbers import plural
-from nas.study import ownership
-from nas.study.database import open_database
-from nas.study.disks import warning_for
+from nas.runtime.disks import warning_for
+from nas.runtime.liveness import is_alive
+from nas.search.environment import Finding
+from nas.search.presets import queue_again
+from nas.search.trainer import checkpoint_name
+from nas.study import heartbeat
 from nas.study.location import StudyError, StudyLocation
 from nas.study.optuna_private import TRIALS, trial_id_of
 from nas.study.outcomes import outcome_of
-from nas.study.presets import queue_again
-from nas.study.processes import is_alive
+from nas.study.reader import read_study, read_trials
 from nas.study.records import DAMAGED, DIED, QUEUED_AGAIN, Outcome
-from nas.study.storage import read_study, read_trials, storage_errors
-from nas.study.surroundings import Finding
-from nas.study.trainer import checkpoint_name
+from nas.study.storage import storage_errors
+from nas.study.store import open_store
+from nas.text import plural
 
 _ROOM = 10**9  # bytes that should be free beside a study
 
@@ -133,13 +134,13 @@ def _orphans(
                     TRIALS.c.trial_id == trial_id_of(running[0])
                 )
             ).scalar_one()
-            silences = ownership.silences(connection, study_id)
+            silences = heartbeat.silences(connection, study_id)
     finally:
         engine.dispose()
     return [
         trial
         for trial in running
-        if not is_alive(trial.user_attrs.get(ownership.WORKER))
+        if not is_alive(trial.user_attrs.get(heartbeat.WORKER))
         or silences.get(trial_id_of(trial), 0.0) > grace
     ]
 
@@ -147,15 +148,15 @@ def _orphans(
 def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> int:
     """Ends trials unless they were taken over meanwhile; returns how many."""
     ended = 0
-    with open_database(location) as database, database.claim():
+    with open_store(location) as store, store.allocation_lock():
         for trial in orphans:
             after = copy.copy(trial)
             said = {"reason": DIED, "outcome": Outcome.FAILED.value}
             after.user_attrs, after.state = {**trial.user_attrs, **said}, TrialState.FAIL
-            if database.take_over(trial_id_of(trial), trial, after):
+            if store.take_over(trial_id_of(trial), trial, after):
                 ended += 1
                 if "key" in trial.user_attrs:
-                    queue_again(database.study, trial)
+                    queue_again(store.study, trial)
     return ended
 
 

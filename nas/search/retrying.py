@@ -7,11 +7,11 @@ from typing import TypeVar
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from nas.runtime import signals
-from nas.study.database import Database
+from nas.search.events import Observer
+from nas.search.plan import SearchFailed
 from nas.study.location import StudyGone
-from nas.study.observer import Observer
-from nas.study.plan import SearchFailed
 from nas.study.storage import STORAGE_ERRORS, first_line
+from nas.study.store import Store
 
 PATIENCE = 120.0  # seconds without the database after which a search ends
 _FIRST, _LONGEST = 0.5, 10.0  # seconds between two attempts: twice as many each time
@@ -26,18 +26,18 @@ class Retrying:
     after all was written.
 
     Args:
-        database: open.
+        store: of the study, open.
         observer: hears when the database is gone and back.
         patience: seconds without it after which the search ends.
     """
 
     def __init__(
         self,
-        database: Database,
+        store: Store,
         observer: Observer,
         patience: float = PATIENCE,
     ) -> None:
-        self._database = database
+        self._store = store
         self._observer = observer
         self._patience = patience
 
@@ -67,7 +67,7 @@ class Retrying:
             signals.sleep(pause)
             pause = min(2 * pause, _LONGEST)
             try:
-                self._database.renew()
+                self._store.renew()
                 renewed()
                 answer = work()
             except STORAGE_ERRORS as error:
@@ -88,7 +88,7 @@ class Retrying:
         while chain is not None:
             if isinstance(chain, (DataError, IntegrityError, ProgrammingError, StudyGone)):
                 return False
-            if self._database.is_file and "locked" in str(chain):
+            if self._store.is_file and "locked" in str(chain):
                 return True
             chain = chain.__cause__
-        return not self._database.is_file
+        return not self._store.is_file

@@ -9,7 +9,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.summaries import Summary
+from nas.search.summaries import Summary
 
 _SHARES = (0.3, 0.7)  # of a run, in `rungs`
 _KEEP = 1 / 3  # of the runs there
@@ -78,7 +78,7 @@ class _Came:
 
 
 def make_pruner(name: str, *, epochs: int, size: str | None = None) -> BasePruner:
-    """One of `nas.study.request.PRUNERS`, for runs of this many epochs.
+    """One of `nas.search.request.PRUNERS`, for runs of this many epochs.
 
     Args:
         name: `rungs` keeps the best third after three tenths and after seven tenths of a run,

@@ -1,0 +1,1 @@
+"""How a search decides and trains; `python -m nas.search` is its command."""

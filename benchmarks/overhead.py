@@ -42,7 +42,7 @@ from nas.architecture import ImageInput
 from nas.counting import Count
 from nas.runtime.liveness import worker_name
 from nas.search.candidates import Candidate, Candidates, mark_excess
-from nas.search.events import Observer
+from nas.search.events import Event, TrialEnded
 from nas.search.plan import Plan
 from nas.search.pruners import make_pruner
 from nas.search.request import PRUNERS, SAMPLERS
@@ -120,7 +120,7 @@ def fill(database: Store, trials: int, pruner: str) -> None:
             database.add(ended)
 
 
-class Stopwatch(Observer):
+class Stopwatch:
     """Sums where the time of the trial at hand goes, and keeps it when the trial ends."""
 
     def __init__(self, database: Store, opened: float) -> None:
@@ -161,8 +161,12 @@ class Stopwatch(Observer):
         self._lap("epochs")
         return TrainingResult(ending, tuple(results), 3.0 * len(results))
 
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """Keeps what the trial cost."""
+    def __call__(self, event: Event) -> None:
+        """Keeps what a trial cost when it ends."""
+        if isinstance(event, TrialEnded):
+            self._keep(event.trial)
+
+    def _keep(self, trial: TrialRecord) -> None:
         assert trial.outcome is not None
         self._lap("end")
         if not self.start:
@@ -215,11 +219,11 @@ def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) 
             candidates=PROPOSALS,
             epochs=EPOCHS,
             seed=0,
-            sampler=stopwatch.sampler(make_sampler(sampler, seed=0, domain=PROPOSALS.domain)),
             pruner=make_pruner(pruner, epochs=EPOCHS),
             train=stopwatch.train,
         )
-        Worker(name, database, plan, stopwatch).run()
+        timed = stopwatch.sampler(make_sampler(sampler, seed=0, domain=PROPOSALS.domain))
+        Worker(name, database, plan, timed, stopwatch).run()
     return stopwatch
 
 

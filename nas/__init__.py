@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nas.model import build
     from nas.report.page import write_report
     from nas.search.request import SearchRequest
-    from nas.search.run import Observer, SearchResult, run_search
+    from nas.search.run import SearchResult, run_search
     from nas.space import Limits, SearchSpace, default_space, load_space
     from nas.study.location import StudyLocation
     from nas.study.reader import read_study
@@ -46,7 +46,6 @@ __all__ = [
     "Layer",
     "Limits",
     "ModelSpec",
-    "Observer",
     "Outcome",
     "Prediction",
     "SearchRequest",
@@ -87,7 +86,7 @@ _HOMES = {
     "nas.study.location": ("StudyLocation",),
     "nas.study.records": ("Outcome", "StudyRecord", "TrialRecord"),
     "nas.search.request": ("SearchRequest",),
-    "nas.search.run": ("Observer", "SearchResult", "run_search"),
+    "nas.search.run": ("SearchResult", "run_search"),
     "nas.study.reader": ("read_study",),
     "nas.training.config": ("TrainingConfig",),
     "nas.training.loop": ("train",),

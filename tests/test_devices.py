@@ -16,19 +16,22 @@ import torch
 import nas
 from nas.commands import main
 from nas.errors import RequestError
-from nas.final.final import FinalFailed, FinalObserver, run_final
+from nas.final.events import ReadingTestImages
+from nas.final.events import WorkerFailed as FinalWorkerFailed
+from nas.final.final import FinalFailed, run_final
 from nas.final.request import FinalRequest
-from nas.final.runs import RunObserver
-from nas.final.workers import FinalRuns, _Task
+from nas.final.workers import FinalRuns, _Task, _WorkerError
 from nas.runtime.devices import find_device, is_out_of_memory, open_device
-from nas.runtime.pool import Say
+from nas.runtime.pool import Report
+from nas.search.events import WorkerFailed, ignore
 from nas.search.plan import SearchFailed
 from nas.search.request import SearchRequest
-from nas.search.run import Observer, run_search, search_alone
-from nas.search.workers import WorkerTask
+from nas.search.run import run_search, search_alone
+from nas.search.workers import WorkerError, WorkerTask
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from tests.conftest import RequestOf
+from tests.kits.events import on
 
 STUDY = "digits-5M"
 NAMES = {"auto": 0, "cuda": 0, "cuda:0": 0, "cuda:1": 1}
@@ -130,41 +133,41 @@ def test_doctor_looks_at_the_first_gpu_first(
 def test_a_final_training_tells_torch_the_index(
     study: SearchRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class LeavingBeforeTheTest(FinalObserver):
-        def testing(self, images: int) -> None:
-            raise KeyboardInterrupt
+    def leave(event: ReadingTestImages) -> None:
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         count_gpus(patch, 2)
         for name, index in NAMES.items():
             assert index_of(partial(run_final, final_of(study, device=name))) == index
     with pytest.raises(KeyboardInterrupt):  # all is trained
-        run_final(final_of(study), LeavingBeforeTheTest())
+        run_final(final_of(study), on(ReadingTestImages, leave))
     count_gpus(monkeypatch, 2)  # to test on
     same = final_of(study, device="cuda:1", precision="float32")  # as on the CPU
     assert index_of(lambda: run_final(same)) == 1
 
 
-def search_on_one_gpu(task: WorkerTask, say: Say) -> None:
-    """In a worker's process: searches until torch is told a GPU, and says which."""
-    _say_index(lambda: search_alone(task.request, Observer()), say)
+def search_on_one_gpu(task: WorkerTask, report: Report) -> None:
+    """In a worker's process: searches until torch is told a GPU, and reports which."""
+    found = index_of_worker(lambda: search_alone(task.request, ignore))
+    report(WorkerError(found))
 
 
-def train_on_one_gpu(task: _Task, say: Say) -> None:
+def train_on_one_gpu(task: _Task, report: Report) -> None:
     """The same of a worker of a final training."""
 
     def train() -> None:
         runs = FinalRuns(task.request, task.data, task.folder, task.precision)
-        runs.train(task.runs, RunObserver())
+        runs.train(task.runs, lambda event: None)
 
-    _say_index(train, say)
+    report(_WorkerError(index_of_worker(train)))
 
 
-def _say_index(doing: Doing, say: Say) -> None:
+def index_of_worker(doing: Doing) -> str:
     visible = os.environ["CUDA_VISIBLE_DEVICES"]
     with pytest.MonkeyPatch.context() as patch:
         count_gpus(patch, len(visible.split(",")))
-        say("failure", f"uses {index_of(doing)} of {visible}")
+        return f"uses {index_of(doing)} of {visible}"
 
 
 @pytest.mark.slow
@@ -173,24 +176,22 @@ def test_each_worker_tells_torch_the_first_of_the_gpus_it_sees(
 ) -> None:
     said: list[str] = []
 
-    class SearchListening(Observer):
-        def worker_failed(self, reason: str) -> None:
-            said.append(reason)
-
-    class FinalListening(FinalObserver):
-        def worker_failed(self, reason: str) -> None:
-            said.append(reason)
+    def listen(event: WorkerFailed | FinalWorkerFailed) -> None:
+        said.append(event.reason)
 
     count_gpus(monkeypatch, 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr("nas.search.run._work", search_on_one_gpu)
     monkeypatch.setattr("nas.final.workers._work", train_on_one_gpu)
     with pytest.raises(SearchFailed):
-        run_search(replace(study, trials=9, workers=2, device="auto"), SearchListening())
+        run_search(replace(study, trials=9, workers=2, device="auto"), on(WorkerFailed, listen))
     assert sorted(said) == ["worker 1 uses 0 of 0", "worker 2 uses 0 of 1"]
     said.clear()
     with pytest.raises(FinalFailed):
-        run_final(final_of(study, seeds=2, workers=2, per_gpu=2, device="cuda:1"), FinalListening())
+        run_final(
+            final_of(study, seeds=2, workers=2, per_gpu=2, device="cuda:1"),
+            on(FinalWorkerFailed, listen),
+        )
     assert sorted(said) == ["worker 1 uses 0 of 1", "worker 2 uses 0 of 1"]
 
 

@@ -23,10 +23,11 @@ from nas.data.loading import load_dataset, load_test
 from nas.data.sources import Part, Source, open_source
 from nas.errors import RequestError
 from nas.final.choosing import designs_of, entries_of, ranked, seeds_of
-from nas.final.final import FinalFailed, FinalObserver, FinalResult, run_final
+from nas.final.events import DesignChosen, Event, ReadingTestImages
+from nas.final.final import FinalFailed, FinalResult, run_final
 from nas.final.records import FinalRecord
 from nas.final.request import ALL, TRAIN, FinalRequest
-from nas.final.runs import Run, RunResult
+from nas.final.runs import Run, RunResult, RunStarted
 from nas.model import ResNet
 from nas.report.page import render
 from nas.search.run import run_search
@@ -37,6 +38,7 @@ from nas.training.loop import TrainingResult, train
 from tests import warm
 from tests.conftest import TINY_SPACE, RequestOf
 from tests.files_kit import killed_writer, living_writer, unfinished
+from tests.kits.events import on
 from tests.waiting import PATIENCE, wait_until
 
 STUDY = "digits-5M"
@@ -94,14 +96,14 @@ def stored() -> FinalRecord:
 def test_trains_chooses_tests_once_and_exports(folder: Path, readings: list[str]) -> None:
     told: list[str] = []
 
-    class Listening(FinalObserver):
-        def chosen(self, finalists: object) -> None:
-            told.append(f"chosen, {len(readings)} read")
+    def listen(event: Event) -> None:
+        match event:
+            case DesignChosen():
+                told.append(f"chosen, {len(readings)} read")
+            case ReadingTestImages(images):
+                told.append(f"testing {images}")
 
-        def testing(self, images: int) -> None:
-            told.append(f"testing {images}")
-
-    result = run_final(request_of(), Listening(), command="nas final ...")
+    result = run_final(request_of(), listen, command="nas final ...")
     record = result.record
     assert told == ["chosen, 0 read", "testing 359"]
     assert readings == ["digits"]
@@ -231,14 +233,13 @@ def test_nobody_else_may_read_meanwhile(folder: Path, readings: list[str]) -> No
     said: list[str] = []
     database = f"sqlite:///{folder}/studies/{STUDY}.db"
 
-    class Second(FinalObserver):
-        def testing(self, images: int) -> None:
-            with pytest.raises(StudyError, match="wait for it") as refusal:
-                run_final(request_of(studies_dir=folder / "elsewhere", storage=database))
-            said.append(str(refusal.value))
+    def second(event: ReadingTestImages) -> None:
+        with pytest.raises(StudyError, match="wait for it") as refusal:
+            run_final(request_of(studies_dir=folder / "elsewhere", storage=database))
+        said.append(str(refusal.value))
 
     # No file lock is between the two: the other's folder lies elsewhere, as on another machine.
-    first = run_final(request_of(), Second())
+    first = run_final(request_of(), on(ReadingTestImages, second))
     assert len(said) == len(readings) == first.record.readings == 1
 
 
@@ -266,12 +267,11 @@ def test_equal_designs_are_one_finalist(folder: Path) -> None:
 def test_a_signal_ends_the_test_and_the_reading_is_gone_on_with(
     folder: Path, readings: list[str]
 ) -> None:
-    class Interrupting(FinalObserver):
-        def testing(self, images: int) -> None:
-            signal.raise_signal(signal.SIGTERM)
+    def interrupt(event: ReadingTestImages) -> None:
+        signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
-        run_final(request_of(), Interrupting())
+        run_final(request_of(), on(ReadingTestImages, interrupt))
     assert readings == []
     assert run_final(request_of()).record.readings == 1
 
@@ -387,12 +387,11 @@ def test_killed_and_run_again_gives_the_uninterrupted_result(folder: Path) -> No
     process.communicate()
     told: list[int] = []
 
-    class Listening(FinalObserver):
-        def run_started(self, run: Run, epochs_done: int) -> None:
-            told.append(epochs_done)
+    def listen(event: RunStarted) -> None:
+        told.append(event.epochs_done)
 
     # Its workers end with it; one that has not yet is waited for.
-    continued = run_final(request_of(epochs=100, top=1), Listening())
+    continued = run_final(request_of(epochs=100, top=1), on(RunStarted, listen))
     assert max(told) > 0
     assert continued.record.readings == 1
     assert not list(folder.glob("studies/*/final/runs/*/checkpoint.pt"))

@@ -18,13 +18,14 @@ from nas.final.request import FinalRequest
 from nas.report.page import render
 from nas.runtime.arithmetic import choose, has_bfloat16
 from nas.runtime.precision import AUTO, Precision
-from nas.search.events import Observer, Opening
+from nas.search.events import Opened
 from nas.search.run import run_search
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import StudyRecord
 from nas.training.loop import Run
 from tests.conftest import RequestOf
+from tests.kits.events import on
 from tests.training_kit import CPU, make_config, make_dataset, make_model
 
 CUDA = torch.device("cuda", 1)
@@ -171,14 +172,10 @@ def study_of(request_of: RequestOf, **changes: object) -> StudyRecord:
     return run_search(request_of(**changes)).study
 
 
-def opening_of(request_of: RequestOf, **changes: object) -> Opening:
-    openings: list[Opening] = []
+def opening_of(request_of: RequestOf, **changes: object) -> Opened:
+    openings: list[Opened] = []
 
-    class Listening(Observer):
-        def opened(self, opening: Opening) -> None:
-            openings.append(opening)
-
-    run_search(request_of(**changes), Listening())
+    run_search(request_of(**changes), on(Opened, openings.append))
     (opening,) = openings
     return opening
 

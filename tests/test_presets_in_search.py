@@ -17,16 +17,17 @@ from nas.commands import main
 from nas.errors import RequestError
 from nas.report.page import render
 from nas.search.domain import Domain
+from nas.search.events import EpochEnded
 from nas.search.presets import queue_again
 from nas.search.request import SAMPLERS, SearchRequest
-from nas.search.run import Observer, run_search
+from nas.search.run import run_search
 from nas.search.samplers import make_sampler
 from nas.space import default_space
 from nas.study.reader import read_study
 from nas.study.records import Outcome
 from nas.training.config import Task, fast
-from nas.training.loop import EpochResult
 from nas.training.tuning import real_values
+from tests.kits.events import on
 from tests.test_dashboard import served
 
 CIFAR = ImageInput(channels=3, height=32, width=32, classes=10)
@@ -160,13 +161,12 @@ def test_what_is_trained_queued_or_the_same_network_is_not_queued_again(
 ) -> None:
     wanted = ("resnet10", "flexres10", "resnet20")
 
-    class Interrupting(Observer):
-        def epoch_ended(self, number: int, result: EpochResult) -> None:
-            if number == 0:
-                raise KeyboardInterrupt
+    def interrupt(event: EpochEnded) -> None:
+        if event.number == 0:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_search(images_of(enqueue=wanted), Interrupting())
+        run_search(images_of(enqueue=wanted), on(EpochEnded, interrupt))
     result = run_search(images_of(enqueue=wanted))
     assert [t.preset for t in result.study.trials] == ["resnet10", "resnet20", "resnet10"]
     assert result.study.trained == 2

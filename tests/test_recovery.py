@@ -29,18 +29,29 @@ from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.model import build
+from nas.search.events import (
+    CheckpointFailed,
+    EpochEnded,
+    Event,
+    TrialContinued,
+    TrialEnded,
+    TrialStarted,
+    TrialTakenOver,
+    Waiting,
+)
 from nas.search.history import History
-from nas.search.run import Observer, SearchFailed, run_search
+from nas.search.run import SearchFailed, run_search
 from nas.study.heartbeat import Heartbeat, TrialLost
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import DIED, INTERRUPTED, Outcome, TrialRecord
+from nas.study.records import DIED, INTERRUPTED, Outcome
 from nas.study.store import Store, open_store
 from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult, TrainingResult, train
 from nas.training.resuming import EpochCheckpoint
 from tests import warm
 from tests.conftest import RequestOf
+from tests.kits.events import each, on
 from tests.test_search import start_processes, trials_in
 from tests.waiting import PATIENCE, wait_until
 
@@ -49,26 +60,24 @@ DESIGN = Architecture(blocks=(1,), channels=(4,), kernels=(3,), shortcut_kernels
 RECIPE = TrainingConfig(epochs=12, batch_size=64, lr=0.1, ema=0.9)
 
 
-class Listening(Observer):
-    """Keeps what it hears of single trials."""
+class Listening:
+    """Keeps what happens to single trials, in words."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def trial_started(self, number: int, *_: object) -> None:
-        self.heard.append(f"{number} begins")
-
-    def trial_continued(self, number: int, epochs: int) -> None:
-        self.heard.append(f"{number} goes on after {epochs}")
-
-    def trial_lost(self, number: int) -> None:
-        self.heard.append(f"{number} is lost")
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        self.heard.append(f"{trial.number} {trial.outcome}")
-
-    def waiting(self, running: int) -> None:
-        self.heard.append(f"waits for {running}")
+    def __call__(self, event: Event) -> None:
+        match event:
+            case TrialStarted(number):
+                self.heard.append(f"{number} begins")
+            case TrialContinued(number, epochs):
+                self.heard.append(f"{number} goes on after {epochs}")
+            case TrialTakenOver(number):
+                self.heard.append(f"{number} is lost")
+            case TrialEnded(trial):
+                self.heard.append(f"{trial.number} {trial.outcome}")
+            case Waiting(running):
+                self.heard.append(f"waits for {running}")
 
 
 @contextmanager
@@ -197,21 +206,21 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(
 def test_a_search_says_once_that_checkpoints_cannot_be_written(request_of: RequestOf) -> None:
     heard: list[str] = []
 
-    class Warned(Observer):
-        def checkpoint_failed(self, reason: str) -> None:
-            heard.append(reason)
-
-        def epoch_ended(self, number: int, result: EpochResult) -> None:
-            time.sleep(0.5)  # so that checkpoints are worth it
-            if number:
-                raise KeyboardInterrupt
+    def listen(event: Event) -> None:
+        match event:
+            case CheckpointFailed(reason):
+                heard.append(reason)
+            case EpochEnded(number):
+                time.sleep(0.5)  # so that checkpoints are worth it
+                if number:
+                    raise KeyboardInterrupt
 
     request = request_of(trials=2, epochs=4)
     folder = request.checkpoints_for(request.location_for("digits"))
     folder.parent.mkdir(parents=True)
     folder.write_text("a file, where the folder belongs")
     with pytest.raises(KeyboardInterrupt):
-        run_search(request, Warned())
+        run_search(request, listen)
     assert len(heard) == 1  # of two that could not
     assert "checkpoints" in heard[0]
     study = run_search(request).study
@@ -367,13 +376,9 @@ def test_only_a_silent_worker_of_another_machine_is_given_up(request_of: Request
     call_worker(location, "elsewhere:1:1-0")
     silence(location, 40)
 
-    class Patient(Listening):
-        def waiting(self, running: int) -> None:
-            super().waiting(running)
-            silence(location, 90)
-
-    listening = Patient()
-    (trial,) = run_search(request_of(trials=1), listening).study.trials
+    listening = Listening()
+    then = on(Waiting, lambda event: silence(location, 90))
+    (trial,) = run_search(request_of(trials=1), each(listening, then)).study.trials
     assert listening.heard[:3] == ["waits for 1", "0 begins", "0 goes on after 0"]
     assert trial.outcome is Outcome.TRAINED
     assert trial.worker != "elsewhere:1:1-0"
@@ -388,13 +393,10 @@ def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
     folder = request.checkpoints_for(location)
     wait_until(lambda: folder.is_dir() and any(folder.glob("*.pt")), long)
 
-    class Waiting(Listening):
-        def waiting(self, running: int) -> None:
-            super().waiting(running)
-            long.kill()  # its parent does not ask how it ended before the search is over
-
-    listening = Waiting()
-    (trial,) = run_search(request, listening).study.trials
+    listening = Listening()
+    # Its parent does not ask how it ended before the search is over.
+    then = on(Waiting, lambda event: long.kill())
+    (trial,) = run_search(request, each(listening, then)).study.trials
     long.communicate()
     waits, begins, goes_on, ends = listening.heard
     assert (waits, begins, ends) == ("waits for 1", "0 begins", "0 trained")
@@ -405,14 +407,13 @@ def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
 
 
 def test_an_interrupted_design_goes_on_from_its_last_epoch(request_of: RequestOf) -> None:
-    class Interrupting(Observer):
-        def epoch_ended(self, number: int, result: EpochResult) -> None:
-            if result.epoch == 3:
-                raise KeyboardInterrupt
+    def interrupt(event: EpochEnded) -> None:
+        if event.result.epoch == 3:
+            raise KeyboardInterrupt
 
     request = request_of(trials=1, epochs=5)
     with pytest.raises(KeyboardInterrupt):
-        run_search(request, Interrupting())
+        run_search(request, on(EpochEnded, interrupt))
     listening = Listening()
     result = run_search(request, listening)
     assert listening.heard == ["1 begins", "1 goes on after 3", "1 trained"]
@@ -431,13 +432,9 @@ def test_a_worker_stopped_for_too_long_goes_on_with_another_trial(request_of: Re
     stopped.send_signal(signal.SIGSTOP)
     silence(location, 100)  # it has been stopped for so long
 
-    class Reviving(Listening):
-        def trial_ended(self, trial: TrialRecord) -> None:
-            super().trial_ended(trial)
-            stopped.send_signal(signal.SIGCONT)
-
-    listening = Reviving()
-    run_search(dataclasses.replace(request, trials=1), listening)
+    listening = Listening()
+    revive = on(TrialEnded, lambda event: stopped.send_signal(signal.SIGCONT))
+    run_search(dataclasses.replace(request, trials=1), each(listening, revive))
     output, errors = stopped.communicate(timeout=PATIENCE)
     assert listening.heard[0] == "0 begins"
     assert listening.heard[-1] == "0 trained"
@@ -472,14 +469,13 @@ def test_files_that_cannot_grow_are_one_line_and_the_study_goes_on_once_they_can
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     filled = location.path.stat().st_size
 
-    class Filling(Observer):
-        def trial_started(self, number: int, *_: object) -> None:
-            if number == 1:  # this process can write no file beyond that size, as on a full disk
-                resource.setrlimit(resource.RLIMIT_FSIZE, (filled, limits[1]))
+    def fill(event: TrialStarted) -> None:
+        if event.number == 1:  # this process can write no file beyond that size, as on a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (filled, limits[1]))
 
     try:
         with pytest.raises(SearchFailed, match=r"disk.*the same command continues") as failure:
-            run_search(request, Filling())
+            run_search(request, on(TrialStarted, fill))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(failure.value)
@@ -494,18 +490,17 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on_once_there_is_room(
 ) -> None:
     disk = tmp_path / "disk"
 
-    class Filling(Listening):
-        def trial_started(self, number: int, *_: object) -> None:
-            if number == 1:
-                with contextlib.suppress(OSError), (disk / "other").open("wb") as file:
-                    while True:
-                        file.write(bytes(4096))
-                        file.flush()
+    def fill(event: TrialStarted) -> None:
+        if event.number == 1:
+            with contextlib.suppress(OSError), (disk / "other").open("wb") as file:
+                while True:
+                    file.write(bytes(4096))
+                    file.flush()
 
     request = request_of(trials=5, studies_dir=disk, epochs=30)
     with small_disk(disk, "4m"):
         with pytest.raises(SearchFailed, match=r"full.*the same command continues") as failure:
-            run_search(request, Filling())
+            run_search(request, on(TrialStarted, fill))
         assert "\n" not in str(failure.value)
         (disk / "other").unlink()
         assert read_study(request.location_for("digits")).trained >= 1

@@ -20,16 +20,24 @@ import pytest
 from optuna.trial import TrialState
 
 import nas.search.preparation as subject_module
-import nas.search.run as search_module
 import nas.search.trainer as trainer_module
 from nas.architecture import Architecture, ImageInput
 from nas.counting import count
 from nas.data import loading, sources
 from nas.errors import RequestError
 from nas.model import ResNet
+from nas.search.events import (
+    EndedElsewhere,
+    EpochEnded,
+    Event,
+    Loading,
+    Opened,
+    TrialEnded,
+    TrialStarted,
+    Waiting,
+)
 from nas.search.request import SearchRequest
 from nas.search.run import (
-    Observer,
     SearchEnding,
     SearchFailed,
     SearchResult,
@@ -38,12 +46,13 @@ from nas.search.run import (
 from nas.study.creation import begin_search
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import Outcome, TrialRecord
+from nas.study.records import Outcome
 from nas.study.store import open_store
 from nas.training.config import TrainingConfig
-from nas.training.loop import EpochResult, TrainingResult, train
+from nas.training.loop import TrainingResult, train
 from tests import warm
 from tests.conftest import RequestOf, queue_design
+from tests.kits.events import on
 from tests.waiting import PATIENCE
 
 DIGITS = ImageInput(channels=1, height=8, width=8, classes=10)
@@ -278,26 +287,24 @@ def test_training_that_always_diverges_ends_the_search(
 def test_an_error_in_training_fails_the_trial_with_its_reason(
     request_of: RequestOf,
 ) -> None:
-    class Failing(Observer):
-        def epoch_ended(self, number: int, result: EpochResult) -> None:
-            if number == 1:
-                raise ValueError("something\nbroke")
+    def fail(event: EpochEnded) -> None:
+        if event.number == 1:
+            raise ValueError("something\nbroke")
 
-    result = run_search(request_of(trials=3), Failing())
+    result = run_search(request_of(trials=3), on(EpochEnded, fail))
     assert result.study.trained == 3
     assert result.study.trials[1].outcome is Outcome.FAILED
     assert result.study.trials[1].reason == "ValueError: something"
 
 
 def test_an_interrupted_trial_is_queued_again(request_of: RequestOf) -> None:
-    class Interrupting(Observer):
-        def epoch_ended(self, number: int, result: EpochResult) -> None:
-            if number == 2:
-                raise KeyboardInterrupt
+    def interrupt(event: EpochEnded) -> None:
+        if event.number == 2:
+            raise KeyboardInterrupt
 
     uninterrupted = run_search(request_of(trials=4, study="uninterrupted"))
     with pytest.raises(KeyboardInterrupt):
-        run_search(request_of(trials=4), Interrupting())
+        run_search(request_of(trials=4), on(EpochEnded, interrupt))
     result = run_search(request_of(trials=4))
     states = [t.state for t in load(result).trials]
     assert TrialState.RUNNING not in states
@@ -308,13 +315,12 @@ def test_an_interrupted_trial_is_queued_again(request_of: RequestOf) -> None:
 
 
 def test_ctrl_c_after_the_last_epoch_keeps_the_finished_run(request_of: RequestOf) -> None:
-    class Pressing(Observer):
-        def epoch_ended(self, number: int, result: EpochResult) -> None:
-            if result.epoch == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+    def press(event: EpochEnded) -> None:
+        if event.result.epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        run_search(request_of(trials=4, epochs=2), Pressing())
+        run_search(request_of(trials=4, epochs=2), on(EpochEnded, press))
     study = read_study(request_of().location_for("digits"))
     assert [trial.outcome for trial in study.trials] == [Outcome.TRAINED]
 
@@ -352,10 +358,9 @@ def test_a_database_in_memory_is_refused(request_of: RequestOf, url: str) -> Non
 
 
 def test_ctrl_c_in_a_row_of_rejections_changes_no_proposal(request_of: RequestOf) -> None:
-    class Pressing(Observer):
-        def trial_ended(self, trial: TrialRecord) -> None:
-            if trial.outcome is Outcome.OVER_BUDGET:
-                os.kill(os.getpid(), signal.SIGINT)
+    def press(event: TrialEnded) -> None:
+        if event.trial.outcome is Outcome.OVER_BUDGET:
+            os.kill(os.getpid(), signal.SIGINT)
 
     tight = {"max_parameters": 2_000}
     for name in ("whole", "parts"):
@@ -366,7 +371,7 @@ def test_ctrl_c_in_a_row_of_rejections_changes_no_proposal(request_of: RequestOf
     assert whole.study.outcomes[Outcome.OVER_BUDGET] == 2
     for _ in range(len(whole.study.trials)):
         with contextlib.suppress(KeyboardInterrupt):
-            parts = run_search(request_of(**tight, trials=4, study="parts"), Pressing())
+            parts = run_search(request_of(**tight, trials=4, study="parts"), on(TrialEnded, press))
             break
     assert designs(parts) == designs(whole)
 
@@ -374,24 +379,23 @@ def test_ctrl_c_in_a_row_of_rejections_changes_no_proposal(request_of: RequestOf
 def test_a_second_search_of_the_same_study_joins_it(request_of: RequestOf) -> None:
     heard: list[int | str] = []
 
-    class First(Observer):
-        def epoch_ended(self, number: int, result: EpochResult) -> None:
-            if number == 1:
+    def first(event: Event) -> None:
+        match event:
+            case EpochEnded(number=1):
                 with pytest.raises(KeyboardInterrupt):
-                    run_search(request_of(trials=4), Second())
+                    run_search(request_of(trials=4), second)
+            case EndedElsewhere(trial):
+                heard.append(trial.number)
 
-        def ended_elsewhere(self, trial: TrialRecord) -> None:
-            heard.append(trial.number)
+    def second(event: Event) -> None:
+        match event:
+            case Waiting(running):
+                heard.append(f"waits for {running}")
+                raise KeyboardInterrupt
+            case EndedElsewhere():
+                raise AssertionError("trial 0 had ended, trial 1 has not")
 
-    class Second(Observer):
-        def waiting(self, running: int) -> None:
-            heard.append(f"waits for {running}")
-            raise KeyboardInterrupt
-
-        def ended_elsewhere(self, trial: TrialRecord) -> None:
-            raise AssertionError("trial 0 had ended, trial 1 has not")
-
-    result = run_search(request_of(trials=4), First())
+    result = run_search(request_of(trials=4), first)
     assert heard == ["waits for 1", 2, 3]
     assert (result.study.trained, result.newly_trained) == (4, 2)
     assert len(set(designs(result))) == 4
@@ -401,10 +405,11 @@ def test_a_second_search_of_the_same_study_joins_it(request_of: RequestOf) -> No
 _SEARCHES = """
 import json, os, sys, time, torch
 from nas.search.request import SearchRequest
-from nas.search.run import Observer, run_search
+from nas.search.events import EpochEnded
+from nas.search.run import run_search
 
-class Slow(Observer):
-    def epoch_ended(self, *_):
+def slow(event):
+    if isinstance(event, EpochEnded):
         time.sleep(float(sys.argv[3]))
 
 children = []
@@ -414,7 +419,7 @@ for _ in range(int(sys.argv[1]) - 1):  # imported once: that takes longer than t
         children.clear()
         break
 torch.set_num_threads(1)
-result = run_search(SearchRequest(**json.loads(sys.argv[2])), Slow())
+result = run_search(SearchRequest(**json.loads(sys.argv[2])), slow)
 print(json.dumps([result.ending, result.newly_trained]), flush=True)
 sys.exit(sum(os.waitpid(child, 0)[1] for child in children) != 0)
 """
@@ -473,11 +478,10 @@ def test_a_study_is_one_file_that_opens_where_nothing_can_be_written(
 ) -> None:
     modes = []
 
-    class Looking(Observer):
-        def trial_ended(self, trial: TrialRecord) -> None:
-            modes.append(journal_mode(request_of().location_for("digits")))
+    def look(event: TrialEnded) -> None:
+        modes.append(journal_mode(request_of().location_for("digits")))
 
-    result = run_search(request_of(trials=2), Looking())
+    result = run_search(request_of(trials=2), on(TrialEnded, look))
     assert modes == ["wal", "wal"]
     assert journal_mode(result.location) == "delete"
     assert result.location.path is not None
@@ -502,35 +506,32 @@ def journal_mode(location: StudyLocation) -> str:
 
 
 def test_a_database_that_goes_away_ends_the_search_in_one_line(request_of: RequestOf) -> None:
-    class Breaking(Observer):
-        def trial_ended(self, trial: TrialRecord) -> None:
-            path = request_of().location_for("digits").path
-            with closing(sqlite3.connect(path or "")) as database, database:
-                database.execute("DROP TABLE trial_params")
+    def damage(event: TrialEnded) -> None:
+        path = request_of().location_for("digits").path
+        with closing(sqlite3.connect(path or "")) as database, database:
+            database.execute("DROP TABLE trial_params")
 
     with pytest.raises(SearchFailed, match="can no longer be read or written"):
-        run_search(request_of(trials=3), Breaking())
+        run_search(request_of(trials=3), on(TrialEnded, damage))
 
 
 def test_a_database_that_goes_away_in_a_trial_ends_the_search_in_one_line(
     request_of: RequestOf,
 ) -> None:
-    class Breaking(Observer):
-        def epoch_ended(self, number: int, result: EpochResult) -> None:
-            path = request_of().location_for("digits").path
-            with closing(sqlite3.connect(path or "")) as database, database:
-                database.execute("DROP TABLE trial_values")
+    def damage(event: EpochEnded) -> None:
+        path = request_of().location_for("digits").path
+        with closing(sqlite3.connect(path or "")) as database, database:
+            database.execute("DROP TABLE trial_values")
 
     with pytest.raises(SearchFailed, match="can no longer be read or written"):
-        run_search(request_of(trials=3), Breaking())
+        run_search(request_of(trials=3), on(EpochEnded, damage))
 
 
 def test_time_over_starts_no_new_trial(request_of: RequestOf) -> None:
-    class Slow(Observer):
-        def trial_started(self, number: int, *_: object) -> None:
-            time.sleep(0.3)  # longer than the search may take
+    def wait(event: TrialStarted) -> None:
+        time.sleep(0.3)  # longer than the search may take
 
-    result = run_search(request_of(trials=3, timeout=0.2), Slow())
+    result = run_search(request_of(trials=3, timeout=0.2), on(TrialStarted, wait))
     assert result.ending is SearchEnding.TIMEOUT
     assert result.study.trained <= 1  # none where the time was over before the first
 
@@ -546,20 +547,18 @@ def test_the_random_sampler_gives_other_designs(request_of: RequestOf) -> None:
 def test_an_observer_hears_everything(request_of: RequestOf) -> None:
     heard: list[str] = []
 
-    class Listening(Observer):
-        def loading(self, request: SearchRequest) -> None:
-            heard.append("loading")
+    def listen(event: Event) -> None:
+        match event:
+            case Loading():
+                heard.append("loading")
+            case Opened(study=study, test_images=images):
+                heard.append(f"opened {study.trained} {images}")
+            case EpochEnded(number, result):
+                heard.append(f"epoch {result.epoch} of {number}")
+            case TrialEnded(trial):
+                heard.append(f"ended {trial.number} {trial.outcome}")
 
-        def opened(self, opening: search_module.Opening) -> None:
-            heard.append(f"opened {opening.study.trained} {opening.test_images}")
-
-        def epoch_ended(self, number: int, result: EpochResult) -> None:
-            heard.append(f"epoch {result.epoch} of {number}")
-
-        def trial_ended(self, trial: TrialRecord) -> None:
-            heard.append(f"ended {trial.number} {trial.outcome}")
-
-    run_search(request_of(trials=1, epochs=2), Listening())
+    run_search(request_of(trials=1, epochs=2), listen)
     assert heard == [
         "loading",
         "opened 0 359",

@@ -18,13 +18,24 @@ import sqlalchemy
 
 from nas.commands import main
 from nas.runtime import signals
+from nas.search.events import (
+    DatabaseBack,
+    DatabaseGone,
+    EpochEnded,
+    Event,
+    TrialContinued,
+    TrialEnded,
+    TrialStarted,
+    TrialTakenOver,
+    ignore,
+)
 from nas.search.retrying import Retrying
-from nas.search.run import Observer, SearchFailed, run_search
+from nas.search.run import SearchFailed, run_search
 from nas.study.reader import read_study
-from nas.study.records import Outcome, TrialRecord
+from nas.study.records import Outcome
 from nas.study.store import open_store
-from nas.training.loop import EpochResult
 from tests.conftest import RequestOf
+from tests.kits.events import on
 from tests.test_search import start_processes
 from tests.waiting import PATIENCE
 
@@ -126,24 +137,20 @@ def test_a_server_that_is_restarted_at_any_moment_does_not_end_a_search(
 ) -> None:
     heard: list[str] = []
 
-    class Restarting(Observer):
-        def trial_started(self, number: int, *_: object) -> None:
-            if number == 1:
+    def restart(event: Event) -> None:
+        match event:
+            case TrialStarted(number=1):
                 postgres.restart()  # noticed by a report
-
-        def trial_ended(self, trial: TrialRecord) -> None:
-            if trial.number == 2:
-                postgres.restart()  # noticed by a claim
-
-        def database_gone(self, reason: str, patience: float) -> None:
-            heard.append("gone")
-
-        def database_back(self) -> None:
-            heard.append("back")
+            case TrialEnded(trial) if trial.number == 2:
+                postgres.restart()  # noticed by the scheduler
+            case DatabaseGone():
+                heard.append("gone")
+            case DatabaseBack():
+                heard.append("back")
 
     url = f"{postgres.url}?connect_timeout=10&tcp_user_timeout=30000"  # as docs/cluster.md says
     request = request_of(trials=5, storage=url, study="restarted")
-    study = run_search(request, Restarting()).study
+    study = run_search(request, restart).study
     assert heard == ["gone", "back"] * 2
     assert study.outcomes == {Outcome.TRAINED: 5}
     whole = run_search(request_of(trials=5)).study  # in a file
@@ -157,23 +164,20 @@ def test_a_trial_on_a_server_is_taken_over_and_its_worker_finds_it_lost(
     engine = sqlalchemy.create_engine(postgres.url)
     heard: list[str] = []
 
-    class Second(Observer):
-        def trial_continued(self, number: int, epochs: int) -> None:
-            heard.append(f"{number} continued")
+    def second(event: TrialContinued) -> None:
+        heard.append(f"{event.number} continued")
 
-    class First(Observer):
-        def epoch_ended(self, number: int, result: EpochResult) -> None:
-            if number or result.epoch > 1:
-                return
-            with engine.begin() as connection:  # as if it ran elsewhere, and were stopped
-                earlier = "heartbeat = now() - interval '1 hour'"
-                connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET {earlier}"))
-            run_search(dataclasses.replace(request, trials=1), Second())
+    def first(event: Event) -> None:
+        match event:
+            case EpochEnded(number=0, result=result) if result.epoch == 1:
+                with engine.begin() as connection:  # as if it ran elsewhere, and were stopped
+                    earlier = "heartbeat = now() - interval '1 hour'"
+                    connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET {earlier}"))
+                run_search(dataclasses.replace(request, trials=1), on(TrialContinued, second))
+            case TrialTakenOver(number):
+                heard.append(f"{number} lost")
 
-        def trial_lost(self, number: int) -> None:
-            heard.append(f"{number} lost")
-
-    result = run_search(request, First())
+    result = run_search(request, first)
     engine.dispose()
     assert heard == ["0 continued", "0 lost"]
     assert (result.study.trained, result.newly_trained) == (2, 1)
@@ -230,7 +234,7 @@ def test_a_server_that_stays_away_ends_the_search_and_nothing_is_lost(
 ) -> None:
     location = run_search(request_of(trials=2, storage=postgres.url, study="away")).location
     with open_store(location) as database, signals.listening():
-        retrying = Retrying(database, Observer(), patience=0.6)
+        retrying = Retrying(database, ignore, patience=0.6)
         postgres.stop()
         with pytest.raises(SearchFailed, match=r"did not answer for 1 seconds.*the same command"):
             retrying(lambda: database.report(1, "me", {}))

@@ -29,14 +29,16 @@ from nas.commands.final_progress import LiveFinalProgress
 from nas.counting import count
 from nas.data.loading import load_dataset
 from nas.errors import RequestError
+from nas.final.events import WorkerFailed
 from nas.final.final import FinalFailed, run_final
 from nas.final.request import TRAIN, FinalRequest
-from nas.final.runs import Run
+from nas.final.runs import Run, RunStarted
 from nas.model import ResNet
 from nas.runtime.devices import is_out_of_memory
 from nas.runtime.sharing import GpuLock, lock_of, run_shared
 from nas.search.candidates import Candidate
-from nas.search.run import Observer, run_search
+from nas.search.events import EpochEnded, Event, TrialEnded, TrialStarted
+from nas.search.run import run_search
 from nas.search.trainer import make_trainer
 from nas.study.reader import trial_record
 from nas.study.records import Outcome, StudyRecord
@@ -337,20 +339,20 @@ def curves(study: StudyRecord) -> list[tuple[tuple[int, float], ...]]:
     return [trial.curve for trial in study.trials]
 
 
-class Watching(Observer):
+class Watching:
     def __init__(self) -> None:
         self.begun = False
         self.epochs: list[int] = []
         self.outcomes: list[Outcome | None] = []
 
-    def trial_started(self, *_: object) -> None:
-        self.begun = True
-
-    def epoch_ended(self, number: int, result: EpochResult) -> None:
-        self.epochs.append(result.epoch)
-
-    def trial_ended(self, trial: Any) -> None:
-        self.outcomes.append(trial.outcome)
+    def __call__(self, event: Event) -> None:
+        match event:
+            case TrialStarted():
+                self.begun = True
+            case EpochEnded(result=result):
+                self.epochs.append(result.epoch)
+            case TrialEnded(trial):
+                self.outcomes.append(trial.outcome)
 
 
 def test_a_trial_that_runs_out_of_memory_beside_others_is_tried_again_alone(
@@ -423,8 +425,8 @@ def test_a_run_that_begins_again_keeps_one_bar() -> None:
         progress.epochs = 3
         progress._bars.start()
         for _ in range(starts):
-            progress.run_started(run, 0)
-        progress.say("all are begun")
+            progress(RunStarted(run, 0))
+        progress(WorkerFailed("all are begun"))
         progress.close()
         return screen.getvalue().rpartition("all are begun")[2].count("trial 1, seed 1")
 

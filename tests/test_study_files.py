@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from nas.commands import main
-from nas.final.final import FinalFailed, FinalObserver, run_final
+from nas.final.final import FinalFailed, run_final
 from nas.final.request import FinalRequest
+from nas.final.runs import RunEnded
 from nas.search.run import run_search
 from nas.study.listing import ListedStudy, list_studies
 from nas.study.location import StudyLocation
@@ -23,6 +24,7 @@ from nas.study.records import Outcome, StudyRecord
 from nas.study.store import open_store
 from nas.training.resuming import EpochCheckpoint
 from tests.conftest import TINY_SPACE, RequestOf
+from tests.kits.events import on
 from tests.test_dashboard import served
 from tests.waiting import wait_until
 
@@ -180,14 +182,13 @@ def test_a_final_training_ends_when_the_study_is_gone(go: Callable[[], None]) ->
     shutil.copy("studies/v.db", "copy.db")
     after: list[dict[str, bytes]] = []
 
-    class Going(FinalObserver):
-        def run_ended(self, *_: object) -> None:
-            go()
-            after.append(files_in("studies"))
+    def leave(event: RunEnded) -> None:
+        go()
+        after.append(files_in("studies"))
 
     request = FinalRequest(study="v", recipe="fast", epochs=1, top=1, seeds=1, subset=0.1)
     with pytest.raises(FinalFailed, match="the study's file"):
-        run_final(request, Going())
+        run_final(request, on(RunEnded, leave))
     assert files_in("studies") == after[0]
     assert Path("studies").exists() == (go is not move_folder)
 

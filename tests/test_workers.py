@@ -14,11 +14,12 @@ import torch
 from nas.errors import RequestError
 from nas.runtime.pool import Slot, slots_for
 from nas.search.estimate import Pace
+from nas.search.events import EndedElsewhere, Event, Opened, TrialEnded
 from nas.search.request import SearchRequest
-from nas.search.run import Observer, Opening, run_search
+from nas.search.run import run_search
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import Outcome, TrialRecord
+from nas.study.records import Outcome
 from tests import warm
 from tests.conftest import TINY_SPACE, RequestOf
 from tests.test_search import trials_in
@@ -31,17 +32,16 @@ def test_workers_train_exactly_what_was_asked_for_and_are_heard_as_one(
     heard: list[str] = []
     ended: Counter[int] = Counter()
 
-    class Listening(Observer):
-        def opened(self, opening: Opening) -> None:
-            heard.append(opening.device.partition(", ")[2])
+    def listen(event: Event) -> None:
+        match event:
+            case Opened(device=device):
+                heard.append(device.partition(", ")[2])
+            case TrialEnded(trial):
+                ended[trial.number] += 1
+            case EndedElsewhere(trial):
+                heard.append(f"{trial.number} elsewhere")
 
-        def trial_ended(self, trial: TrialRecord) -> None:
-            ended[trial.number] += 1
-
-        def ended_elsewhere(self, trial: TrialRecord) -> None:
-            heard.append(f"{trial.number} elsewhere")
-
-    result = run_search(request_of(trials=9, workers=2, epochs=2), Listening())
+    result = run_search(request_of(trials=9, workers=2, epochs=2), listen)
     study = result.study
     assert (study.trained, result.newly_trained) == (9, 9)
     assert heard == ["2 workers"]

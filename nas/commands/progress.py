@@ -6,11 +6,26 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.architecture import Architecture
 from nas.commands.words import duration, outcome_counts
-from nas.counting import Count
 from nas.search.estimate import Pace
-from nas.search.events import Observer, Opening
+from nas.search.events import (
+    CaptureFailed,
+    CheckpointFailed,
+    DatabaseBack,
+    DatabaseGone,
+    EndedElsewhere,
+    EpochEnded,
+    Event,
+    Loading,
+    Opened,
+    TrialContinued,
+    TrialEnded,
+    TrialStarted,
+    TrialTakenOver,
+    Waiting,
+    Warned,
+    WorkerFailed,
+)
 from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, TrialRecord, training_in_words
@@ -21,7 +36,7 @@ _SLOW_EPOCH = 20  # seconds
 _LONG = 15 * 60  # seconds: a search expected to take longer says so before it starts
 
 
-class Progress(Observer):
+class Progress:
     """Follows a search and prints a line per trained design to the console."""
 
     def __init__(self, console: Console, request: SearchRequest) -> None:
@@ -40,11 +55,63 @@ class Progress(Observer):
         """Designs trained in the study so far."""
         return sum(n for outcome, n in self.outcomes.items() if outcome.counts)
 
-    def opened(self, opening: Opening) -> None:
+    def __call__(self, event: Event) -> None:
+        """Prints what a person wants to know of it."""
+        match event:
+            case Opened():
+                self._open(event)
+            case TrialContinued(number, epochs):
+                self._print(f"trial {number}: goes on after epoch {epochs}", "dim")
+            case TrialTakenOver(number):
+                self._print(
+                    f"trial {number}: goes on elsewhere, since nothing was heard of this process "
+                    f"for {duration(self.request.grace)}",
+                    "bold yellow",
+                )
+            case Warned(warning):
+                self._print(f"NOTE: {warning}", "bold yellow")
+            case CheckpointFailed(reason):
+                self._print(
+                    f"warning: a checkpoint could not be written ({reason}): a trial that is "
+                    "interrupted would begin anew",
+                    "bold yellow",
+                )
+            case CaptureFailed(reason):
+                self._print(
+                    f"steps are not captured as CUDA graphs ({reason}): thin designs train slower",
+                    "yellow",
+                )
+            case DatabaseGone(reason, patience):
+                self._print(
+                    f"the database does not answer ({reason}): trying again for "
+                    f"{duration(patience)}",
+                    "bold yellow",
+                )
+            case DatabaseBack():
+                self._print("the database answers again", "dim")
+            case WorkerFailed(reason):
+                self._print(reason, "bold yellow")
+            case EpochEnded(number, result):
+                if result.seconds >= _SLOW_EPOCH:  # long enough for a person to wonder
+                    self._print(f"trial {number}: epoch {self._progress_of(result)}")
+            case TrialEnded(trial):
+                better = self._count(trial)
+                if trial.outcome not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
+                    self._print(self._line(trial, better))
+            case EndedElsewhere(trial):
+                self._count(trial)
+            case Waiting(running):
+                designs = "design" if running == 1 else "designs"
+                self._print(f"waiting for {running} {designs} that other processes train", "dim")
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, markup=False, highlight=False)
+
+    def _open(self, opening: Opened) -> None:
         """Says what is searched, where, and how long it will take."""
         study, settings = opening.study, opening.study.settings
         for note in study.notes:
-            self.console.print(f"NOTE: {note}", style="bold yellow", markup=False)
+            self._print(f"NOTE: {note}", "bold yellow")
         self.trials, self.location = opening.trials, opening.location
         self.outcomes = dict(study.outcomes)
         self.interrupted = study.interrupted
@@ -77,85 +144,10 @@ class Progress(Observer):
             self.console.print(f"about {duration(total)} on this machine", style="dim")
         self.pace = Pace(each, opening.workers)
 
-    def trial_continued(self, number: int, epochs: int) -> None:
-        """Says that a trial was begun before."""
-        self.console.print(f"trial {number}: goes on after epoch {epochs}", style="dim")
-
-    def trial_lost(self, number: int) -> None:
-        """Says why a trial does not end here."""
-        self.console.print(
-            f"trial {number}: goes on elsewhere, since nothing was heard of this process for "
-            f"{duration(self.request.grace)}",
-            style="bold yellow",
-        )
-
-    def warned(self, warning: str) -> None:
-        """Shows the warning."""
-        self.console.print(f"NOTE: {warning}", style="bold yellow", markup=False)
-
-    def checkpoint_failed(self, reason: str) -> None:
-        """Says what is at stake."""
-        self.console.print(
-            f"warning: a checkpoint could not be written ({reason}): a trial that is interrupted "
-            "would begin anew",
-            style="bold yellow",
-            markup=False,
-            highlight=False,
-        )
-
-    def capture_failed(self, reason: str) -> None:
-        """Says once why steps are slower than they could be."""
-        self.console.print(
-            f"steps are not captured as CUDA graphs ({reason}): thin designs train slower",
-            style="yellow",
-            markup=False,
-            highlight=False,
-        )
-
-    def database_gone(self, reason: str, patience: float) -> None:
-        """Says that the search waits for the database."""
-        self.console.print(
-            f"the database does not answer ({reason}): trying again for {duration(patience)}",
-            style="bold yellow",
-            markup=False,
-            highlight=False,
-        )
-
-    def database_back(self) -> None:
-        """Says that the search goes on."""
-        self.console.print("the database answers again", style="dim")
-
-    def worker_failed(self, reason: str) -> None:
-        """Says which worker is gone."""
-        self.console.print(reason, style="bold yellow", markup=False, highlight=False)
-
-    def epoch_ended(self, number: int, result: EpochResult) -> None:
-        """Prints an epoch that took long enough for a person to wonder."""
-        if result.seconds >= _SLOW_EPOCH:
-            self.console.print(self._epoch_line(number, result), markup=False, highlight=False)
-
-    def _epoch_line(self, number: int, result: EpochResult) -> str:
+    def _progress_of(self, result: EpochResult) -> str:
         return (
-            f"trial {number}: epoch {result.epoch} of {self.epochs}, validation accuracy "
+            f"{result.epoch} of {self.epochs}, validation accuracy "
             f"{percent(result.val_accuracy)}, {result.images_per_second:,.0f} images/s"
-        )
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """Counts the trial, and prints it when it was trained or went wrong."""
-        better = self._count(trial)
-        if trial.outcome not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
-            self.console.print(self._line(trial, better), markup=False, highlight=False)
-
-    def ended_elsewhere(self, trial: TrialRecord) -> None:
-        """Counts the trial of another process."""
-        self._count(trial)
-
-    def waiting(self, running: int) -> None:
-        """Says why nothing happens here."""
-        self.console.print(
-            f"waiting for {running} {'design' if running == 1 else 'designs'} that other "
-            "processes train",
-            style="dim",
         )
 
     def _count(self, trial: TrialRecord) -> bool:
@@ -206,46 +198,32 @@ class LiveProgress(Progress):
         self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=4)
         self._loading = console.status("reading images", spinner="line")  # ASCII, unlike others
 
-    def loading(self, request: SearchRequest) -> None:
-        """Shows that images are read, until they are."""
-        self._loading.start()
-
-    def opened(self, opening: Opening) -> None:
-        """Says what is searched, and opens the panel."""
-        self._loading.stop()
-        super().opened(opening)
-        self._live.start()
-
-    def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
-        """Shows the design that is trained now."""
-        self._designs[number] = (
-            f"{number}: {architecture}, {cost.parameters:,} parameters, "
-            f"{millions(cost.mult_adds)} mult-adds"
-        )
-        self._epochs[number] = f"0 of {self.epochs}"
-
-    def epoch_ended(self, number: int, result: EpochResult) -> None:
-        """Shows the trial's accuracy so far."""
-        self._epochs[number] = (
-            f"{result.epoch} of {self.epochs}, validation accuracy {percent(result.val_accuracy)}, "
-            f"{result.images_per_second:,.0f} images/s"
-        )
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """Counts the trial and clears its line."""
-        super().trial_ended(trial)
-        self._forget(trial.number)
-
-    def ended_elsewhere(self, trial: TrialRecord) -> None:
-        """Counts the trial and clears its line."""
-        super().ended_elsewhere(trial)
-        self._forget(trial.number)
-
-    def trial_lost(self, number: int) -> None:
-        """Clears the line of a trial that goes on elsewhere."""
-        super().trial_lost(number)
-        if self.request.workers == 1:  # else it may go on in another worker
-            self._forget(number)
+    def __call__(self, event: Event) -> None:
+        """Prints what a person wants to know of it, and keeps the panel up to date."""
+        match event:
+            case Loading():
+                self._loading.start()
+            case Opened():
+                self._loading.stop()
+                super().__call__(event)
+                self._live.start()
+            case TrialStarted(number, architecture, cost):
+                self._designs[number] = (
+                    f"{number}: {architecture}, {cost.parameters:,} parameters, "
+                    f"{millions(cost.mult_adds)} mult-adds"
+                )
+                self._epochs[number] = f"0 of {self.epochs}"
+            case EpochEnded(number, result):
+                self._epochs[number] = self._progress_of(result)
+            case TrialEnded(trial) | EndedElsewhere(trial):
+                super().__call__(event)
+                self._forget(trial.number)
+            case TrialTakenOver(number):
+                super().__call__(event)
+                if self.request.workers == 1:  # else it may go on in another worker
+                    self._forget(number)
+            case _:
+                super().__call__(event)
 
     def _forget(self, number: int) -> None:
         self._designs.pop(number, None)

@@ -19,9 +19,18 @@ from nas.export.writing import write_model
 from nas.files import remove_unfinished, replacing
 from nas.final.card import model_card
 from nas.final.choosing import Entry, designs_of, entries_of, ranked, seeds_of
+from nas.final.events import (
+    DesignChosen,
+    Loading,
+    MoreRuns,
+    OnEvent,
+    Opened,
+    ReadingTestImages,
+    ignore,
+)
 from nas.final.records import FinalDesign, FinalRecord, Gain, Measured
 from nas.final.request import ALL, TRAIN, FinalRequest, final_folder
-from nas.final.runs import Run, RunObserver, RunResult, networks_digest
+from nas.final.runs import Run, RunResult, networks_digest
 from nas.final.testing import MISTAKES, Tested, exported_record, mistake_pictures, test_once
 from nas.final.workers import FinalFailed, FinalRuns, train_all
 from nas.model import ResNet
@@ -41,7 +50,7 @@ from nas.study.storage import storage_errors
 from nas.study.store import held, open_store
 from nas.study.test_access import begin_reading, check_unread, end_reading
 
-__all__ = ["FinalFailed", "FinalObserver", "FinalResult", "run_final"]
+__all__ = ["FinalFailed", "FinalResult", "run_final"]
 
 _RUNS = "runs"  # the folder of the runs, beside the exported model
 
@@ -55,35 +64,8 @@ class FinalResult:
     tested_now: bool  # False: the result of an earlier reading stands
 
 
-class FinalObserver(RunObserver):
-    """Hears what a final training does; every method may be overridden."""
-
-    def loading(self) -> None:
-        """Images are about to be read, which may take a while."""
-
-    def opened(
-        self, study: StudyRecord, runs: Sequence[Run], epochs: int, device: str, precision: str
-    ) -> None:
-        """The images are there; these runs are to be trained, as far as they are not done.
-
-        The last two are in words.
-        """
-
-    def chosen(self, finalists: Sequence[FinalDesign]) -> None:
-        """The finalists are trained; the first is chosen, without a look at test images."""
-
-    def more_runs(self, runs: Sequence[Run]) -> None:
-        """These, on the training and validation images, are what will be tested."""
-
-    def testing(self, images: int) -> None:
-        """The test images are about to be read."""
-
-    def worker_failed(self, reason: str) -> None:
-        """One of several workers has ended before its time; the others go on."""
-
-
 def run_final(
-    request: FinalRequest, observer: FinalObserver | None = None, *, command: str | None = None
+    request: FinalRequest, on_event: OnEvent = ignore, *, command: str | None = None
 ) -> FinalResult:
     """Trains the best designs of a study in full, chooses one, tests it once and exports it.
 
@@ -94,7 +76,7 @@ def run_final(
     Args:
         request: what to train. With `workers` a program's main module needs the usual
             ``if __name__ == "__main__"``.
-        observer: hears what happens.
+        on_event: gets what happens.
         command: how a person would repeat this; kept in the study.
 
     Raises:
@@ -107,7 +89,6 @@ def run_final(
         KeyboardInterrupt: on Ctrl-C or SIGTERM.
     """
     check_is_no_import()
-    observer = observer or FinalObserver()
     location = StudyLocation.at(
         request.study, studies_dir=request.studies_dir, storage=request.storage
     )
@@ -121,7 +102,7 @@ def run_final(
         skip_broken=request.skip_broken,
         drop_duplicates=request.drop_duplicates,
     )
-    final = _Final(request, data, observer, location, study, folder, precision, command)
+    final = _Final(request, data, on_event, location, study, folder, precision, command)
     location.check()  # what is found must be logged
     check_directory("--studies-dir", folder)
     file = OpenFile.at(location.path) if location.path is not None else None
@@ -164,7 +145,7 @@ class _Final:
         self,
         request: FinalRequest,
         data: DataOptions,
-        observer: FinalObserver,
+        on_event: OnEvent,
         location: StudyLocation,
         study: StudyRecord,
         folder: Path,
@@ -173,7 +154,7 @@ class _Final:
     ) -> None:
         self._request = request
         self._data = data
-        self._observer = observer
+        self._on_event = on_event
         self._location = location
         self._study = study
         self._folder = folder
@@ -246,7 +227,7 @@ class _Final:
             DataError: it cannot be had, or is another.
         """
         settings = self._study.settings
-        self._observer.loading()
+        self._on_event(Loading())
         runs_folder = self._folder / _RUNS
         self._runs = FinalRuns(self._request, self._data, runs_folder, precision)
         found = self._runs.dataset
@@ -268,12 +249,14 @@ class _Final:
         finalists = [entry for entry in self._entries if entry.trial is not None]
         references = [entry for entry in self._entries if entry.trial is None]
         runs = self._runs_of(self._entries if self._request.on == TRAIN else finalists, TRAIN)
-        self._observer.opened(
-            self._study,
-            runs,
-            self._runs.config(TRAIN).epochs,
-            device_name(find_device(self._request.device)),
-            str(self._precision),
+        self._on_event(
+            Opened(
+                self._study,
+                runs,
+                self._runs.config(TRAIN).epochs,
+                device_name(find_device(self._request.device)),
+                str(self._precision),
+            )
         )
         results = self._train(runs)
         dataset = self._runs.dataset
@@ -287,11 +270,11 @@ class _Final:
                 f"every finalist has a run that failed: {ranking[0].name}, "
                 f"{ranking[0].failed}; another --recipe may help"
             )
-        self._observer.chosen(ranking)
+        self._on_event(DesignChosen(ranking))
         if self._request.on == ALL:
             tested = [e for e in finalists if e.name == ranking[0].name] + references
             runs = self._runs_of(tested, ALL)
-            self._observer.more_runs(runs)
+            self._on_event(MoreRuns(runs))
             results += self._train(runs)
         return ranking, results
 
@@ -328,7 +311,7 @@ class _Final:
                     worker=worker,
                     again=self._request.again,
                 )
-            self._observer.testing(dataset.test_images)
+            self._on_event(ReadingTestImages(dataset.test_images))
             device = open_device(self._request.device)
             signals.check()  # later, too: a reading that is cut off is gone on with
             look = test_once(networks, exported, dataset, self._data, device)
@@ -361,7 +344,7 @@ class _Final:
         ]
 
     def _train(self, runs: Sequence[Run]) -> list[RunResult]:
-        return train_all(self._runs, self._request, runs, self._folder / _RUNS, self._observer)
+        return train_all(self._runs, self._request, runs, self._folder / _RUNS, self._on_event)
 
     def _record(
         self,

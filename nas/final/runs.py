@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,20 +70,40 @@ class RunResult:
         return right
 
 
-class RunObserver:
-    """Hears how runs go; every method may be overridden."""
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins, or goes on after some epochs."""
 
-    def run_started(self, run: Run, epochs_done: int) -> None:
-        """A run begins, or goes on after this many epochs."""
+    run: Run
+    epochs_done: int
 
-    def epoch_ended(self, run: Run, result: EpochResult) -> None:
-        """A run has done an epoch."""
 
-    def capture_failed(self, reason: str) -> None:
-        """The steps of a run were not replayed from a CUDA graph."""
+@dataclass(frozen=True, slots=True)
+class RunEpochEnded:
+    """A run has done an epoch."""
 
-    def run_ended(self, run: Run, val_accuracy: float | None, seconds: float) -> None:
-        """A run is done; the accuracy is None if it failed."""
+    run: Run
+    result: EpochResult
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A run is done."""
+
+    run: Run
+    val_accuracy: float | None  # 0..1; None if it failed
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureFailed:
+    """The steps of a run were not replayed from a CUDA graph."""
+
+    reason: str
+
+
+RunEvent = RunStarted | RunEpochEnded | RunEnded | CaptureFailed
+OnRunEvent = Callable[[RunEvent], None]
 
 
 class RunFolder:
@@ -170,13 +190,13 @@ class RunFolder:
         return FileLock(self.path / ".lock", timeout=0)
 
     def train(
-        self, device: torch.device, observer: RunObserver, lock: GpuLock | None = None
+        self, device: torch.device, on_event: OnRunEvent, lock: GpuLock | None = None
     ) -> RunResult:
         """Trains the run, from its checkpoint if there is one, and writes what came of it.
 
         Args:
             device: where; the images of `dataset` lie there.
-            observer: hears of every epoch.
+            on_event: gets every epoch.
             lock: of the device, where other workers train on it, too. A run that has too little
                 memory beside them is trained once more, alone.
 
@@ -192,10 +212,10 @@ class RunFolder:
         nothing = np.empty(0, dtype=np.int64)
 
         def on_start(done: Sequence[EpochResult]) -> None:
-            observer.run_started(run, len(done))
+            on_event(RunStarted(run, len(done)))
 
         def on_epoch(result: EpochResult) -> bool:
-            observer.epoch_ended(run, result)
+            on_event(RunEpochEnded(run, result))
             return False
 
         def work() -> tuple[TrainingResult, NDArray[np.int64]]:
@@ -216,7 +236,7 @@ class RunFolder:
                 checkpoint=checkpoint,
             )
             if result.not_captured:
-                observer.capture_failed(result.not_captured)
+                on_event(CaptureFailed(result.not_captured))
             if result.ending is Ending.DIVERGED:
                 return result, nothing
             logits_IK = predict(model, dataset.validation, dataset)
@@ -275,7 +295,7 @@ def train_runs(
     folders: Sequence[RunFolder],
     *,
     device: torch.device,
-    observer: RunObserver,
+    on_event: OnRunEvent,
     lock: GpuLock | None = None,
 ) -> None:
     """Trains those runs that are not done and that no other process trains; returns when all are.
@@ -283,7 +303,7 @@ def train_runs(
     Args:
         folders: of the runs.
         device: where.
-        observer: hears of the runs that this process trains.
+        on_event: gets what happens to the runs that this process trains.
         lock: see `RunFolder.train`.
 
     Raises:
@@ -302,8 +322,9 @@ def train_runs(
                 with folder.lock():
                     result = folder.result()  # another process may just have finished it
                     if result is None:
-                        result = folder.train(device, observer, lock)
-                        observer.run_ended(folder.run, folder.val_accuracy(result), result.seconds)
+                        result = folder.train(device, on_event, lock)
+                        accuracy = folder.val_accuracy(result)
+                        on_event(RunEnded(folder.run, accuracy, result.seconds))
             except Timeout:
                 continue
             finally:

@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nas.data.catalogue import DataError
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.errors import RequestError
+from nas.final.events import OnEvent, WorkerFailed
 from nas.final.request import FinalRequest
-from nas.final.runs import Run, RunFolder, RunObserver, RunResult, part_of, train_runs
+from nas.final.runs import OnRunEvent, Run, RunEvent, RunFolder, RunResult, part_of, train_runs
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
-from nas.runtime.pool import Say, run_workers, slots_for
+from nas.runtime.pool import Report, run_workers, slots_for
 from nas.runtime.precision import Precision
 from nas.runtime.sharing import lock_of
 from nas.search.continuing import DataOptions
 from nas.text import are, plural
 from nas.training.config import RECIPES, TrainingConfig
-from nas.training.loop import EpochResult, task_of
+from nas.training.loop import task_of
 
 
 class FinalFailed(RuntimeError):
@@ -77,7 +77,7 @@ class FinalRuns:
         """The folder of a run."""
         return RunFolder(self._folder, run, self.part(run.on), self.config(run.on))
 
-    def train(self, runs: Sequence[Run], observer: RunObserver) -> None:
+    def train(self, runs: Sequence[Run], on_event: OnRunEvent) -> None:
         """Trains the runs that are not done, in this process; returns when all are.
 
         Raises:
@@ -93,7 +93,7 @@ class FinalRuns:
             config = self.config(on)
             folders += [RunFolder(self._folder, run, there, config) for run in runs if run.on == on]
         lock = lock_of(device, self._request.per_gpu)
-        train_runs(folders, device=device, observer=observer, lock=lock)
+        train_runs(folders, device=device, on_event=on_event, lock=lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,42 +105,11 @@ class _Task:
     runs: tuple[Run, ...]
 
 
-class _Listener:
-    """Hands on what workers say."""
+@dataclass(frozen=True, slots=True)
+class _WorkerError:
+    """A worker has failed, with an error that says why."""
 
-    def __init__(self, observer: Any) -> None:
-        self.failures: list[str] = []
-        self._observer = observer
-
-    def hear(self, number: int, event: str, *said: Any) -> None:
-        """Hands on an event, or keeps why a worker failed."""
-        if event == "failure":
-            self.ended(number, said[0])
-        else:
-            getattr(self._observer, event)(*said)
-
-    def ended(self, number: int, reason: str | None) -> None:
-        """Tells of a worker that died."""
-        if reason is not None:
-            self.failures.append(f"worker {number + 1} {reason}")
-            self._observer.worker_failed(self.failures[-1])
-
-
-class _Relay(RunObserver):
-    def __init__(self, say: Say) -> None:
-        self._say = say
-
-    def run_started(self, run: Run, epochs_done: int) -> None:
-        self._say("run_started", run, epochs_done)
-
-    def epoch_ended(self, run: Run, result: EpochResult) -> None:
-        self._say("epoch_ended", run, result)
-
-    def capture_failed(self, reason: str) -> None:
-        self._say("capture_failed", reason)
-
-    def run_ended(self, run: Run, val_accuracy: float | None, seconds: float) -> None:
-        self._say("run_ended", run, val_accuracy, seconds)
+    reason: str
 
 
 def train_all(
@@ -148,7 +117,7 @@ def train_all(
     request: FinalRequest,
     runs: Sequence[Run],
     folder: Path,
-    observer: Any,  # nas.final.final.FinalObserver
+    on_event: OnEvent,
 ) -> list[RunResult]:
     """Trains the runs that are not done, with as many workers as are asked for.
 
@@ -163,9 +132,20 @@ def train_all(
     workers = min(request.workers, len(left))
     failures: list[str] = []
     if workers == 1:
-        final.train(left, observer)
+        final.train(left, on_event)
     elif workers > 1:
-        listener = _Listener(observer)
+
+        def on_end(number: int, reason: str | None) -> None:
+            if reason is not None:
+                failures.append(f"worker {number + 1} {reason}")
+                on_event(WorkerFailed(failures[-1]))
+
+        def on_report(number: int, event: RunEvent | _WorkerError) -> None:
+            if isinstance(event, _WorkerError):
+                on_end(number, event.reason)
+            else:
+                on_event(event)
+
         slots = slots_for(request.device, workers, request.per_gpu)
         tasks = [
             _Task(
@@ -177,8 +157,7 @@ def train_all(
             )
             for slot in slots
         ]
-        run_workers(_work, tasks, slots, listener)
-        failures = listener.failures
+        run_workers(_work, tasks, slots, on_report, on_end)
     results = [result for run in runs if (result := final.folder(run).result()) is not None]
     if len(results) < len(runs):
         why = "; ".join(failures) or "their files were removed meanwhile"
@@ -187,10 +166,10 @@ def train_all(
     return results
 
 
-def _work(task: _Task, say: Say) -> None:
+def _work(task: _Task, report: Report) -> None:
     """What a worker's process does."""
     try:
         runs = FinalRuns(task.request, task.data, task.folder, task.precision)
-        runs.train(task.runs, _Relay(say))
+        runs.train(task.runs, report)
     except (RequestError, DataError, FinalFailed, OSError) as error:
-        say("failure", f"failed: {error}")
+        report(_WorkerError(f"failed: {error}"))

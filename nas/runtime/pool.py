@@ -1,6 +1,6 @@
 """Processes of one command on this machine: started, heard and ended together.
 
-Each is a fresh interpreter (spawned) at a place of its own. What it says comes back through a pipe;
+Each is a fresh interpreter (spawned) in a slot of its own. What it reports comes through a pipe;
 Ctrl-C in the terminal reaches their parent, which passes it on.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -83,8 +83,8 @@ def slots_for(device_name: str, workers: int, per_gpu: int) -> list[Slot]:
     return [Slot("cuda:0", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]
 
 
-class Say:
-    """A worker's way to tell its parent something.
+class Report:
+    """A worker's way to hand an event to its parent.
 
     Raises:
         KeyboardInterrupt: when the parent is gone; the parent's end is the worker's, too. Only
@@ -94,38 +94,37 @@ class Say:
     def __init__(self, channel: Connection) -> None:
         self._channel = channel
 
-    def __call__(self, event: str, *said: object) -> None:
-        """Sends an event and what belongs to it, which must be picklable."""
+    def __call__(self, event: object) -> None:
+        """Sends an event, which must be picklable."""
         try:
-            self._channel.send((event, *said))
+            self._channel.send(event)
         except ConnectionError:
             signals.stop()
             signals.check()
 
 
-class Listener(Protocol):
-    """The parent's side."""
+OnReport = Callable[[int, Any], None]
+"""Takes the number of a worker and an event of it."""
 
-    def hear(self, number: int, event: str, *said: Any) -> None:
-        """Worker `number` has said something."""
-
-    def ended(self, number: int, reason: str | None) -> None:
-        """Worker `number` is gone; the reason says how, if that was not well."""
+OnEnd = Callable[[int, str | None], None]
+"""Takes the number of a worker that is gone, and how it ended, if that was not well."""
 
 
 def run_workers(
-    work: Callable[[Any, Say], None],
+    work: Callable[[Any, Report], None],
     tasks: Sequence[Any],
     slots: Sequence[Slot],
-    listener: Listener,
+    on_report: OnReport,
+    on_end: OnEnd,
 ) -> None:
-    """Has a process at every slot do `work(task, say)`, and returns when all have ended.
+    """Has a process at every slot do `work(task, report)`, and returns when all have ended.
 
     Args:
         work: a function of a module; KeyboardInterrupt ends it without a word.
         tasks: one for each slot; picklable.
         slots: where.
-        listener: hears the workers.
+        on_report: gets what the workers report.
+        on_end: gets how they end.
 
     Raises:
         RequestError: the program's main module begins the work again when a worker imports it.
@@ -133,22 +132,23 @@ def run_workers(
     """
     with _started(work, tasks, slots) as workers:
         try:
-            _follow(workers, listener)
+            _follow(workers, on_report, on_end)
         except KeyboardInterrupt:
             for _, process in workers:
                 process.terminate()
-            _follow(workers, listener, _PATIENCE, asked_to_end=True)
+            _follow(workers, on_report, on_end, _PATIENCE, asked_to_end=True)
             raise
 
 
 def _follow(
     workers: Sequence[tuple[Connection, SpawnProcess]],
-    listener: Listener,
+    on_report: OnReport,
+    on_end: OnEnd,
     patience: float = math.inf,
     *,
     asked_to_end: bool = False,
 ) -> None:
-    """Hands on what the workers say until all have ended, or are silent for too long."""
+    """Hands on what the workers report until all have ended, or are silent for too long."""
     expected = (0, -signal.SIGTERM) if asked_to_end else (0,)  # it may come before any work
     open_ends = {channel: (i, process) for i, (channel, process) in enumerate(workers)}
     open_ends = {c: found for c, found in open_ends.items() if not c.closed}
@@ -164,7 +164,7 @@ def _follow(
             assert isinstance(channel, Connection)
             number, process = open_ends[channel]
             try:
-                said = channel.recv()
+                event = channel.recv()
             except (EOFError, OSError):  # its process has ended
                 del open_ends[channel]
                 channel.close()
@@ -181,14 +181,14 @@ def _follow(
                         "program; got one that begins it on import; add that line, or take "
                         "workers=1"
                     ) from None
-                listener.ended(number, None if code in expected else _end_in_words(code))
+                on_end(number, None if code in expected else _end_in_words(code))
             else:
-                listener.hear(number, *said)
+                on_report(number, event)
 
 
 @contextmanager
 def _started(
-    work: Callable[[Any, Say], None], tasks: Sequence[Any], slots: Sequence[Slot]
+    work: Callable[[Any, Report], None], tasks: Sequence[Any], slots: Sequence[Slot]
 ) -> Iterator[list[tuple[Connection, SpawnProcess]]]:
     """A process for each worker, and the end of its channel; none is left afterwards."""
     context = multiprocessing.get_context("spawn")
@@ -248,13 +248,13 @@ def _end_in_words(status: int) -> str:
     return f"was killed (signal {-status})"
 
 
-def _work(work: Callable[[Any, Say], None], task: Any, channel: Connection) -> None:
+def _work(work: Callable[[Any, Report], None], task: Any, channel: Connection) -> None:
     """What a worker's process does."""
     streams.protect()
     # One signal may come twice: to all processes of the command, and passed on by the parent.
     with suppress(KeyboardInterrupt), signals.listening(second_ends=False):
         threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
-        work(task, Say(channel))
+        work(task, Report(channel))
 
 
 def _stop_with_parent() -> None:

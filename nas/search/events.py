@@ -1,18 +1,23 @@
-"""What a search tells whoever follows it."""
+"""What happens in a search: each event is a frozen dataclass, handed to one callable."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nas.architecture import Architecture
 from nas.counting import Count
-from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
 from nas.study.records import StudyRecord, TrialRecord
 from nas.training.loop import EpochResult
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """What is known when the trials begin."""
+class Loading:
+    """Images are about to be read, which may take a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The study is open and its images are there; now the trials begin."""
 
     study: StudyRecord  # as it was found
     location: StudyLocation
@@ -20,57 +25,131 @@ class Opening:
     test_images: int  # none of them is read
     device: str
     precision: str  # of training, and why, where it was not asked for
-    trial_seconds: float | None  # expected of a full run; on a GPU the first trial tells sooner
+    trial_seconds: float | None  # expected of a full run; on a GPU the first trial shows it sooner
     workers: int = 1  # of this search, that train at the same time
 
 
-class Observer:
-    """Hears what a search does; every method may be overridden."""
+@dataclass(frozen=True, slots=True)
+class TrialStarted:
+    """A design is about to be trained."""
 
-    def loading(self, request: SearchRequest) -> None:
-        """Images are about to be read, which may take a while."""
+    number: int
+    architecture: Architecture
+    cost: Count
 
-    def opened(self, opening: Opening) -> None:
-        """The study is open and its images are there; now the trials begin."""
 
-    def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
-        """A design is about to be trained."""
+@dataclass(frozen=True, slots=True)
+class TrialContinued:
+    """The trial goes on after epochs that were done before, perhaps elsewhere."""
 
-    def trial_continued(self, number: int, epochs: int) -> None:
-        """The trial goes on after this many epochs that were done before, perhaps elsewhere."""
+    number: int
+    epochs: int
 
-    def epoch_ended(self, number: int, result: EpochResult) -> None:
-        """A trial has done an epoch."""
 
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """A trial of this search has its outcome, of whatever kind."""
+@dataclass(frozen=True, slots=True)
+class EpochEnded:
+    """A trial has done an epoch."""
 
-    def trial_lost(self, number: int) -> None:
-        """A trial of this search goes on elsewhere: nothing was heard of this process too long."""
+    number: int
+    result: EpochResult
 
-    def warned(self, warning: str) -> None:
-        """Something about the study's place must be known."""
 
-    def checkpoint_failed(self, reason: str) -> None:
-        """Checkpoints cannot be written: a trial that is interrupted begins anew. Said once."""
+@dataclass(frozen=True, slots=True)
+class TrialEnded:
+    """A trial of this search has its outcome, of whatever kind."""
 
-    def capture_failed(self, reason: str) -> None:
-        """Steps are not replayed from a CUDA graph, so thin designs train slower. Said once."""
+    trial: TrialRecord
 
-    def database_gone(self, reason: str, patience: float) -> None:
-        """The database does not answer; it is tried again for this many seconds."""
 
-    def database_back(self) -> None:
-        """The database answers again."""
+@dataclass(frozen=True, slots=True)
+class TrialTakenOver:
+    """A trial of this search goes on elsewhere: this process gave no sign of life for too long."""
 
-    def worker_failed(self, reason: str) -> None:
-        """One of several workers of this search has ended before its time; the others go on."""
+    number: int
 
-    def named(self, name: str) -> None:
-        """The name that this search has in its trials."""
 
-    def ended_elsewhere(self, trial: TrialRecord) -> None:
-        """A trial of another process on the same study has its outcome."""
+@dataclass(frozen=True, slots=True)
+class EndedElsewhere:
+    """A trial of another process on the same study has its outcome."""
 
-    def waiting(self, running: int) -> None:
-        """All designs asked for are trained or in training, this many of them elsewhere."""
+    trial: TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """All designs asked for are trained or in training, some of them in other processes."""
+
+    running: int  # there
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something must be known before the trials begin."""
+
+    warning: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFailed:
+    """Checkpoints cannot be written: a trial that is interrupted begins anew. Comes once."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureFailed:
+    """Steps are not replayed from a CUDA graph, so thin designs train slower. Comes once."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseGone:
+    """The database does not answer; it is tried again for some time."""
+
+    reason: str
+    patience: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseBack:
+    """The database answers again."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNamed:
+    """A worker has the name that it has in its trials."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """One of several workers of this search has ended before its time; the others go on."""
+
+    reason: str
+
+
+Event = (
+    Loading
+    | Opened
+    | TrialStarted
+    | TrialContinued
+    | EpochEnded
+    | TrialEnded
+    | TrialTakenOver
+    | EndedElsewhere
+    | Waiting
+    | Warned
+    | CheckpointFailed
+    | CaptureFailed
+    | DatabaseGone
+    | DatabaseBack
+    | WorkerNamed
+    | WorkerFailed
+)
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Does nothing about any event."""

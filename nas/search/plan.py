@@ -9,7 +9,6 @@ from optuna.pruners import BasePruner
 from nas.architecture import Architecture
 from nas.search.candidates import Candidate, Candidates
 from nas.search.fronts import ACCURACY
-from nas.search.samplers import DomainSampler
 from nas.search.trainer import Trainer
 from nas.training.resuming import EpochCheckpoint
 from nas.training.tuning import Value
@@ -35,11 +34,10 @@ class Plan:
     candidates: Candidates
     epochs: int  # of a full run
     seed: int
-    sampler: DomainSampler  # of the domain of `candidates`; seeded anew for every proposal
     pruner: BasePruner
     train: Trainer
     checkpoint: Callable[[Candidate], EpochCheckpoint | None] = lambda candidate: None
-    said_of_training: Callable[[Mapping[str, Value]], Mapping[str, Value]] = lambda values: {}
+    training_attributes: Callable[[Mapping[str, Value]], Mapping[str, Value]] = lambda values: {}
     presets: Mapping[str, Architecture] = field(default_factory=dict)  # to train first, by name
     objectives: tuple[str, ...] = (ACCURACY,)
     clean_up: Callable[[], None] = lambda: None  # after every training, whatever came of it

@@ -19,7 +19,7 @@ from nas.runtime.disks import warning_for
 from nas.runtime.pool import threads_of_each
 from nas.runtime.precision import AUTO, Precision
 from nas.search.estimate import expected_trial_seconds
-from nas.search.events import Observer
+from nas.search.events import Loading, OnEvent, Warned
 from nas.search.request import OWN_FOLDER, SPLIT_SEED, SearchRequest
 from nas.space import SearchSpace
 from nas.study.creation import begin_search, kept_settings
@@ -119,7 +119,7 @@ class Preparation:
         return Chosen(settings.precision, "as the study was made")
 
 
-def prepare(request: SearchRequest, observer: Observer) -> Preparation:
+def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
     """What a request is about.
 
     Raises:
@@ -132,7 +132,7 @@ def prepare(request: SearchRequest, observer: Observer) -> Preparation:
     device = find_device(request.device)
     if request.precision != AUTO:
         choose(request.precision, device)  # or refuse, before anything is read
-    observer.loading(request)
+    on_event(Loading())
     dataset = load_dataset(
         request.dataset,
         request.data_dir,
@@ -165,7 +165,7 @@ def prepare(request: SearchRequest, observer: Observer) -> Preparation:
         trial_seconds,
     )
     if warning := warning_for(subject.location.path):
-        observer.warned(warning)
+        on_event(Warned(warning))
     return subject
 
 

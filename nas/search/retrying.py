@@ -7,7 +7,7 @@ from typing import TypeVar
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from nas.runtime import signals
-from nas.search.events import Observer
+from nas.search.events import DatabaseBack, DatabaseGone, OnEvent
 from nas.search.plan import SearchFailed
 from nas.study.location import StudyGone
 from nas.study.storage import STORAGE_ERRORS, first_line
@@ -27,18 +27,18 @@ class Retrying:
 
     Args:
         store: of the study, open.
-        observer: hears when the database is gone and back.
+        on_event: hears when the database is gone and back.
         patience: seconds without it after which the search ends.
     """
 
     def __init__(
         self,
         store: Store,
-        observer: Observer,
+        on_event: OnEvent,
         patience: float = PATIENCE,
     ) -> None:
         self._store = store
-        self._observer = observer
+        self._on_event = on_event
         self._patience = patience
 
     def __call__(
@@ -59,7 +59,7 @@ class Retrying:
         except STORAGE_ERRORS as error:
             if not self._may_come_back(error):
                 raise
-            self._observer.database_gone(first_line(error), self._patience)
+            self._on_event(DatabaseGone(first_line(error), self._patience))
             last: BaseException = error
         deadline = time.monotonic() + self._patience
         pause = _FIRST
@@ -75,7 +75,7 @@ class Retrying:
                     raise
                 last = error
                 continue
-            self._observer.database_back()
+            self._on_event(DatabaseBack())
             return answer
         raise SearchFailed(
             f"the database did not answer for {self._patience:.0f} seconds: {first_line(last)}; "

@@ -8,19 +8,17 @@ from dataclasses import dataclass
 import optuna
 import torch
 
-from nas.architecture import Architecture
-from nas.counting import Count
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, open_device
 from nas.runtime.liveness import worker_name
-from nas.runtime.pool import Say, check_is_no_import, slots_for
+from nas.runtime.pool import Report, check_is_no_import, slots_for
 from nas.runtime.sharing import lock_of
 from nas.runtime.verdicts import read_verdict
 from nas.search.candidates import Candidates
 from nas.search.continuing import of_search
-from nas.search.events import Observer, Opening
+from nas.search.events import Event, Loading, OnEvent, Opened, Waiting, Warned, WorkerNamed, ignore
 from nas.search.plan import Plan, SearchEnding, SearchFailed
 from nas.search.preparation import prepare
 from nas.search.pruners import make_pruner
@@ -28,19 +26,17 @@ from nas.search.request import SearchRequest
 from nas.search.samplers import make_sampler
 from nas.search.trainer import make_checkpoints, make_trainer
 from nas.search.worker import Worker
-from nas.search.workers import Workers, WorkerTask
+from nas.search.workers import WorkerDone, WorkerError, Workers, WorkerTask
 from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation
 from nas.study.reader import read_study, study_record
-from nas.study.records import StudyRecord, TrialRecord
+from nas.study.records import StudyRecord
 from nas.study.storage import STORAGE_ERRORS, first_line
 from nas.study.store import open_store
 from nas.text import plural
-from nas.training.loop import EpochResult, task_of
+from nas.training.loop import task_of
 from nas.training.tuning import Value, real_values, tuned
 
 __all__ = [
-    "Observer",
-    "Opening",
     "SearchEnding",
     "SearchFailed",
     "SearchResult",
@@ -60,7 +56,7 @@ class SearchResult:
 
 
 def run_search(
-    request: SearchRequest, observer: Observer | None = None, *, command: str | None = None
+    request: SearchRequest, on_event: OnEvent = ignore, *, command: str | None = None
 ) -> SearchResult:
     """Finds or continues the study and trains designs until it holds `request.trials` of them.
 
@@ -72,7 +68,7 @@ def run_search(
 
     Args:
         request: what to search.
-        observer: hears what happens.
+        on_event: gets what happens.
         command: how a person would repeat this; kept in the study.
 
     Returns:
@@ -87,11 +83,10 @@ def run_search(
         KeyboardInterrupt: on Ctrl-C or SIGTERM; the trial that ran is queued again.
     """
     check_is_no_import()
-    observer = observer or Observer()
     with signals.listening():
         if request.workers == 1:
-            return search_alone(request, observer, command=command, noted=True)
-        return _search_with_workers(request, observer, command)
+            return search_alone(request, on_event, command=command, noted=True)
+        return _search_with_workers(request, on_event, command)
 
 
 def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, object]:
@@ -99,26 +94,30 @@ def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, 
     return {"command": command, **of_search(request), "worker": name}
 
 
-def _say_what_is_known_of(device: torch.device, observer: Observer) -> None:
+def _warn_of(device: torch.device, on_event: OnEvent) -> None:
     """Offers `nas doctor` on a GPU without a verdict, and warns of one that did not do well."""
     if device.type != "cuda":
         return
     verdict = read_verdict(device)
     if verdict is None:
-        observer.warned(
-            f"{device_name(device)} was not tried with this driver and torch: nas doctor --device "
-            f"{device} shows in half a minute whether it trains right, and how fast"
+        on_event(
+            Warned(
+                f"{device_name(device)} was not tried with this driver and torch: nas doctor "
+                f"--device {device} shows in half a minute whether it trains right, and how fast"
+            )
         )
     elif not verdict.good:
-        observer.warned(
-            f"{device_name(device)} did not do well on {verdict.checked}: nas doctor --device "
-            f"{device} says why"
+        on_event(
+            Warned(
+                f"{device_name(device)} did not do well on {verdict.checked}: nas doctor --device "
+                f"{device} says why"
+            )
         )
 
 
 def search_alone(
     request: SearchRequest,
-    observer: Observer,
+    on_event: OnEvent,
     *,
     command: str | None = None,
     noted: bool = False,
@@ -128,20 +127,20 @@ def search_alone(
 
     Args:
         request: what to search.
-        observer: hears what happens.
+        on_event: gets what happens.
         command: see there.
         noted: whether the study keeps a line about it; not for one of several workers.
         file: of an SQLite study, for one of several workers.
     """
-    subject = prepare(request, observer)
+    subject = prepare(request, on_event)
     dataset, location = subject.dataset, subject.location
     device = open_device(request.device)
 
-    def said_of_training(values: Mapping[str, Value]) -> Mapping[str, Value]:
+    def training_attributes(values: Mapping[str, Value]) -> Mapping[str, Value]:
         return real_values(tuned(config, values, task_of(dataset))) if subject.choices else {}
 
     with _file_must_stay(), worker_name() as name, open_store(location, file) as store:
-        observer.named(name)
+        on_event(WorkerNamed(name))
         search = _noted(request, command, name) if noted else None
         begun = subject.begin(store, device, search)
         found, config = begun.study, begun.config
@@ -149,11 +148,11 @@ def search_alone(
             expected = None
             if device.type == "cpu" and found.trained < begun.trials and noted:
                 expected = subject.trial_seconds(config.precision)
-            _say_what_is_known_of(device, observer)
+            _warn_of(device, on_event)
             if noted and found.doubts:
-                observer.warned(found.doubts)
-            observer.opened(
-                Opening(
+                on_event(Warned(found.doubts))
+            on_event(
+                Opened(
                     found,
                     location,
                     begun.trials,
@@ -165,12 +164,12 @@ def search_alone(
             )
             images = dataset.to(device)
             candidates = Candidates(subject.space, request.limits, subject.choices)
+            sampler = make_sampler(request.sampler, seed=0, domain=candidates.domain)
             plan = Plan(
                 trials=begun.trials,
                 candidates=candidates,
                 epochs=config.epochs,
                 seed=request.seed,
-                sampler=make_sampler(request.sampler, seed=0, domain=candidates.domain),
                 pruner=make_pruner(
                     request.pruner,
                     epochs=config.epochs,
@@ -192,13 +191,13 @@ def search_alone(
                 ),
                 presets=subject.presets,
                 objectives=request.objectives,
-                said_of_training=said_of_training,
+                training_attributes=training_attributes,
                 clean_up=lambda: free_memory(device),
                 device=device_name(device),
                 timeout=request.timeout,
             )
-            told = frozenset(t.number for t in found.trials if t.outcome is not None)
-            worker = Worker(name, store, plan, observer, told, request.grace)
+            known = frozenset(t.number for t in found.trials if t.outcome is not None)
+            worker = Worker(name, store, plan, sampler, on_event, known, request.grace)
             ending = worker.run()
             study = study_record(store.study, location)
             return SearchResult(study, location, ending, worker.newly_trained, begun.trials)
@@ -226,13 +225,13 @@ def _unended(study: StudyRecord) -> bool:
 
 
 def _search_with_workers(
-    request: SearchRequest, observer: Observer, command: str | None
+    request: SearchRequest, on_event: OnEvent, command: str | None
 ) -> SearchResult:
     """`run_search` with several workers, which find the study made and the images read."""
     slots_for(
         request.device, request.workers, request.per_gpu
     )  # or refuse, before anything is read
-    subject = prepare(request, observer)
+    subject = prepare(request, on_event)
     location, device = subject.location, find_device(request.device)
     with _file_must_stay(), worker_name() as name:
         with open_store(location) as store:
@@ -247,11 +246,11 @@ def _search_with_workers(
         expected = None
         if device.type == "cpu" and found.trained < trials:
             expected = subject.trial_seconds(begun.config.precision)
-        _say_what_is_known_of(device, observer)
+        _warn_of(device, on_event)
         if found.doubts:
-            observer.warned(found.doubts)
-        observer.opened(
-            Opening(
+            on_event(Warned(found.doubts))
+        on_event(
+            Opened(
                 found,
                 location,
                 trials,
@@ -262,8 +261,8 @@ def _search_with_workers(
                 request.workers,
             )
         )
-        told = frozenset(t.number for t in found.trials if t.outcome is not None)
-        workers = Workers(_work, request, observer, told, file)
+        known = frozenset(t.number for t in found.trials if t.outcome is not None)
+        workers = Workers(_work, request, on_event, known, file)
         ending = None
         if found.trained < trials or _unended(found):
             ending = workers.run()
@@ -277,52 +276,17 @@ def _search_with_workers(
         return SearchResult(study, location, ending, workers.newly_trained, trials)
 
 
-class _Relay(Observer):
-    """Sends what a search says to the parent."""
-
-    def __init__(self, say: Say) -> None:
-        self.say = say
-
-    def trial_started(self, number: int, architecture: Architecture, cost: Count) -> None:
-        self.say("trial_started", number, architecture, cost)
-
-    def trial_continued(self, number: int, epochs: int) -> None:
-        self.say("trial_continued", number, epochs)
-
-    def epoch_ended(self, number: int, result: EpochResult) -> None:
-        self.say("epoch_ended", number, result)
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        self.say("trial_ended", trial)
-
-    def trial_lost(self, number: int) -> None:
-        self.say("trial_lost", number)
-
-    def ended_elsewhere(self, trial: TrialRecord) -> None:
-        self.say("ended_elsewhere", trial)
-
-    def checkpoint_failed(self, reason: str) -> None:
-        self.say("checkpoint_failed", reason)
-
-    def capture_failed(self, reason: str) -> None:
-        self.say("capture_failed", reason)
-
-    def database_gone(self, reason: str, patience: float) -> None:
-        self.say("database_gone", reason, patience)
-
-    def database_back(self) -> None:
-        self.say("database_back")
-
-    def named(self, name: str) -> None:
-        self.say("name", name)
-
-
-def _work(task: WorkerTask, say: Say) -> None:
+def _work(task: WorkerTask, report: Report) -> None:
     """What a worker's process does."""
+
+    def on_event(event: Event) -> None:
+        if not isinstance(event, Loading | Opened | Warned | Waiting):  # the parent has its own
+            report(event)
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        say("ending", search_alone(task.request, _Relay(say), file=task.file).ending)
+        report(WorkerDone(search_alone(task.request, on_event, file=task.file).ending))
     except (RequestError, StudyError, DataError, SearchFailed) as error:
-        if not isinstance(error.__cause__, StudyGone):  # the parent says that once for all
+        if not isinstance(error.__cause__, StudyGone):  # the parent reports that once for all
             reason = "; ".join([str(error), *getattr(error, "__notes__", ())])
-            say("failure", f"failed: {reason}")
+            report(WorkerError(f"failed: {reason}"))

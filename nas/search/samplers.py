@@ -89,6 +89,11 @@ class DomainSampler(BaseSampler):
             self._rng = random.Random(seed)
             self._independent = RandomSampler(seed=seed)
 
+    def begin(self, domain: Domain, seed: int) -> None:
+        """What is proposed next is of this domain, and what a new sampler of this seed would."""
+        self.domain = domain
+        self.reseed(seed)
+
     def reseed_rng(self) -> None:
         """Chance decides; Optuna calls it in each of several parallel threads or processes."""
         self.reseed(random.SystemRandom().getrandbits(32))

@@ -17,10 +17,12 @@ from nas.runtime import signals
 from nas.runtime.liveness import is_alive
 from nas.search.candidates import Candidate, candidate_of, derived_seed, mark_excess
 from nas.search.counts import Counts
+from nas.search.domain import Domain
 from nas.search.fronts import proposal_limits
 from nas.search.history import History
 from nas.search.plan import Plan, SearchEnding, SearchFailed
 from nas.search.presets import enqueue_presets, preset_outside, queue_again
+from nas.search.samplers import DomainSampler
 from nas.search.summaries import Summary
 from nas.study.designs import design_attributes
 from nas.study.heartbeat import WORKER, Heartbeat
@@ -66,6 +68,7 @@ class Scheduler:
         store: of the study, open.
         history: of the store.
         plan: what to do.
+        sampler: of the history.
         heartbeat: of this search.
     """
 
@@ -75,12 +78,14 @@ class Scheduler:
         store: Store,
         history: History,
         plan: Plan,
+        sampler: DomainSampler,
         heartbeat: Heartbeat,
     ) -> None:
         self._name = name
         self._store = store
         self._history = history
         self._plan = plan
+        self._sampler = sampler
         self._heartbeat = heartbeat
         self._deadline = time.monotonic() + (plan.timeout or float("inf"))
         self._failed_before: int | None = None  # failures in a row that this search did not see
@@ -154,12 +159,13 @@ class Scheduler:
         if counts.rejected and not counts.waiting:
             rng = random.Random(derived_seed(plan.seed, "draw", counts.proposed))
             study.enqueue_trial(dict(candidates.draw_unseen(counts.seen, rng)))
+        attributes: dict[str, object] = {WORKER: self._name}
+        domain = candidates.domain
+        if len(plan.objectives) > 1 and not counts.waiting and not counts.rejected:
+            domain, attributes["proposal_budget"] = self._narrowed(counts)
         # A seed of its own for every trial: a search that was stopped and continued proposes what
         # one that ran through would have.
-        plan.sampler.reseed(derived_seed(plan.seed, counts.proposed))
-        said: dict[str, object] = {WORKER: self._name}
-        if not counts.waiting and not counts.rejected:
-            said |= self._narrow(counts)
+        self._sampler.begin(domain, derived_seed(plan.seed, counts.proposed))
         queued = {trial_id_of(waiting): waiting for waiting in self._history.waiting}
         trial = study.ask()
         outside = preset_outside(trial, candidates.space)
@@ -172,9 +178,9 @@ class Scheduler:
             if trial_id_of(trial) not in queued:
                 raise
             return self._refuse(trial, queued[trial_id_of(trial)], error)
-        said |= design_attributes(candidate.architecture, candidate.cost, candidate.key)
-        said |= plan.said_of_training(candidate.training)
-        for name, value in said.items():
+        attributes |= design_attributes(candidate.architecture, candidate.cost, candidate.key)
+        attributes |= plan.training_attributes(candidate.training)
+        for name, value in attributes.items():
             trial.set_user_attr(name, value)
         outcome = None
         if not mark_excess(trial, candidate.cost, candidates.limits):
@@ -200,20 +206,18 @@ class Scheduler:
         _, number = self._write(queued, content)
         return trial_record(content, number)
 
-    def _narrow(self, counts: Counts) -> dict[str, object]:
-        """Gives the next proposal a budget of its own, if a front is searched."""
+    def _narrowed(self, counts: Counts) -> tuple[Domain, int]:
+        """Where the next design of a front comes from, within a budget of its own; and that."""
         plan, candidates = self._plan, self._plan.candidates
-        if len(plan.objectives) < 2:
-            return {}
         rng = random.Random(derived_seed(plan.seed, "proposal budget", counts.proposed))
         limits = proposal_limits(plan.objectives, candidates.space, candidates.limits, rng)
         name = f"max_{plan.objectives[1]}"
         budget, largest = getattr(limits, name), getattr(candidates.limits, name)
         while True:
             limits = dataclasses.replace(candidates.limits, **{name: budget})
-            plan.sampler.domain = domain = candidates.domain_within(limits)
+            domain = candidates.domain_within(limits)
             if budget == largest or any(domain.key(p) not in counts.seen for p in domain.pool):
-                return {"proposal_budget": budget}
+                return domain, budget
             budget = min(2 * budget, largest)  # all designs this small have been tried
 
     def _write(self, queued: FrozenTrial | None, content: FrozenTrial) -> tuple[int, int]:

@@ -12,12 +12,24 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from nas.runtime import signals
 from nas.runtime.devices import is_out_of_memory
-from nas.search.events import Observer
+from nas.search.events import (
+    CaptureFailed,
+    CheckpointFailed,
+    EndedElsewhere,
+    EpochEnded,
+    OnEvent,
+    TrialContinued,
+    TrialEnded,
+    TrialStarted,
+    TrialTakenOver,
+    Waiting,
+)
 from nas.search.history import History
 from nas.search.plan import Plan, SearchEnding, SearchFailed
 from nas.search.presets import queue_again
 from nas.search.request import GRACE
 from nas.search.retrying import Retrying
+from nas.search.samplers import DomainSampler
 from nas.search.scheduler import RunningTrial, Scheduler, Wait
 from nas.study.heartbeat import Heartbeat, TrialLost
 from nas.study.outcomes import STATES
@@ -38,8 +50,9 @@ class Worker:
         name: of the search, from `nas.runtime.liveness.worker_name`.
         store: of the study, open.
         plan: what to do.
-        observer: hears what happens.
-        told: numbers of ended trials that the observer knows.
+        sampler: proposes designs.
+        on_event: hears what happens.
+        known: numbers of ended trials that are known to whoever hears the events.
         grace: seconds without a sign of life after which a worker is given up.
     """
 
@@ -48,19 +61,20 @@ class Worker:
         name: str,
         store: Store,
         plan: Plan,
-        observer: Observer,
-        told: frozenset[int] = frozenset(),
+        sampler: DomainSampler,
+        on_event: OnEvent,
+        known: frozenset[int] = frozenset(),
         grace: float = GRACE,
     ) -> None:
         self._name = name
         self._store = store
         self._plan = plan
-        self._observer = observer
-        self._told = set(told)
+        self._on_event = on_event
+        self._known = set(known)
         self._heartbeat = Heartbeat(lambda: store.engine, name, grace)
-        self._history = History(store.study, plan.pruner, plan.sampler)
-        self._scheduler = Scheduler(name, store, self._history, plan, self._heartbeat)
-        self._retrying = Retrying(store, observer)
+        self._history = History(store.study, plan.pruner, sampler)
+        self._scheduler = Scheduler(name, store, self._history, plan, sampler, self._heartbeat)
+        self._retrying = Retrying(store, on_event)
         self._checkpoint_failed = self._capture_failed = False
         self.newly_trained = 0
 
@@ -76,14 +90,14 @@ class Worker:
             step = self._retrying(self._scheduler.next, self._renew_history)
             for trial in self._scheduler.ended_elsewhere():
                 found = readable_record(trial)
-                if trial.number not in self._told and found.outcome is not None:
-                    self._told.add(trial.number)
-                    self._observer.ended_elsewhere(found)
+                if trial.number not in self._known and found.outcome is not None:
+                    self._known.add(trial.number)
+                    self._on_event(EndedElsewhere(found))
             if isinstance(step, SearchEnding):
                 return step
             if isinstance(step, Wait):
                 if not waiting:
-                    self._observer.waiting(step.running)
+                    self._on_event(Waiting(step.running))
                 waiting = True
                 signals.sleep(_POLL)
                 continue
@@ -93,10 +107,10 @@ class Worker:
             except TrialLost:
                 self._renew_history()  # its copy of that trial is wrong
                 assert isinstance(step, RunningTrial)
-                self._observer.trial_lost(step.number)
+                self._on_event(TrialTakenOver(step.number))
                 continue
-            self._told.add(record.number)
-            self._observer.trial_ended(record)
+            self._known.add(record.number)
+            self._on_event(TrialEnded(record))
             assert record.outcome is not None
             if record.outcome.counts:
                 self.newly_trained += 1
@@ -106,7 +120,7 @@ class Worker:
         self._heartbeat.trial_id = running.trial_id
         try:
             candidate = running.candidate
-            self._observer.trial_started(running.number, candidate.architecture, candidate.cost)
+            self._on_event(TrialStarted(running.number, candidate.architecture, candidate.cost))
             return self._trained(running)
         except (TrialLost, SearchFailed):
             raise
@@ -137,7 +151,7 @@ class Worker:
             self._plan.clean_up()
         if result.not_captured and not self._capture_failed:
             self._capture_failed = True
-            self._observer.capture_failed(result.not_captured)
+            self._on_event(CaptureFailed(result.not_captured))
         measured = {
             "epochs": len(result.epochs),
             "seconds": round(result.seconds, 3),
@@ -161,13 +175,13 @@ class Worker:
             if done:
                 self._report(running, done)
             if done or running.retries:
-                self._observer.trial_continued(number, len(done))
+                self._on_event(TrialContinued(number, len(done)))
 
         def on_epoch(result: EpochResult) -> bool:
             stop = self._history.report(trial, result.epoch, result.val_accuracy)
             self._report(running, [result])
             self._look_at(checkpoint)
-            self._observer.epoch_ended(number, result)
+            self._on_event(EpochEnded(number, result))
             if not stop and result.epoch < self._plan.epochs:
                 signals.check()  # else the run is over, and is recorded first
             return stop
@@ -181,7 +195,7 @@ class Worker:
         """Says the first time that a checkpoint could not be written."""
         if checkpoint and checkpoint.error and not self._checkpoint_failed:
             self._checkpoint_failed = True
-            self._observer.checkpoint_failed(str(checkpoint.error))
+            self._on_event(CheckpointFailed(str(checkpoint.error)))
 
     def _report(self, running: RunningTrial, results: Sequence[EpochResult]) -> None:
         accuracies = {result.epoch: result.val_accuracy for result in results}

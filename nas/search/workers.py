@@ -1,16 +1,24 @@
 """Several searches of one study on this machine, each a process, followed as one.
 
-The parent makes the study, starts the workers and hands on what they say; it trains nothing. A
-worker is a search like any other: the scheduler decides what it trains, so the
-parent need not share anything out, and a worker that dies is like any process that does.
+The parent makes the study, starts the workers and hands on their events; it trains nothing. A
+worker is a search like any other: the scheduler decides what it trains, so the parent need not
+share anything out, and a worker that dies is like any process that does.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from nas.runtime.pool import Say, run_workers, slots_for
-from nas.search.events import Observer
+from nas.runtime.pool import Report, run_workers, slots_for
+from nas.search.events import (
+    CaptureFailed,
+    CheckpointFailed,
+    EndedElsewhere,
+    Event,
+    OnEvent,
+    TrialEnded,
+    WorkerFailed,
+    WorkerNamed,
+)
 from nas.search.plan import SearchEnding
 from nas.search.request import SearchRequest
 from nas.study.location import OpenFile
@@ -24,35 +32,49 @@ class WorkerTask:
     file: OpenFile | None
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerDone:
+    """A worker has ended as a search does."""
+
+    ending: SearchEnding
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerError:
+    """A worker has failed, with an error that says why."""
+
+    reason: str
+
+
 class Workers:
     """The workers of one search.
 
     Args:
         work: what each does in its process.
         request: of the search.
-        observer: hears of all of them as if they were one.
-        told: numbers of ended trials that the observer knows.
+        on_event: gets the events of all of them as if they were one.
+        known: numbers of ended trials that it knows.
         file: of an SQLite study.
     """
 
     def __init__(
         self,
-        work: Callable[[WorkerTask, Say], None],
+        work: Callable[[WorkerTask, Report], None],
         request: SearchRequest,
-        observer: Observer,
-        told: frozenset[int],
+        on_event: OnEvent,
+        known: frozenset[int],
         file: OpenFile | None,
     ) -> None:
         self.newly_trained = 0
         self._work = work
         self._request = request
         self._file = file
-        self._observer = observer
-        self._told = set(told)
+        self._on_event = on_event
+        self._known = set(known)
         self._names: dict[int, str] = {}  # of workers that are at it, as in trials
         self._endings: list[SearchEnding] = []
         self._failures: list[str] = []
-        self._said_once: set[str] = set()
+        self._once: set[type[Event]] = set()  # kinds of events that are handed on once
 
     def run(self) -> SearchEnding | None:
         """Has the workers search until all have ended.
@@ -68,7 +90,7 @@ class Workers:
         slots = slots_for(request.device, request.workers, request.per_gpu)
         requests = [replace(request, workers=1, device=slot.device) for slot in slots]
         tasks = [WorkerTask(one, self._file) for one in requests]
-        run_workers(self._work, tasks, slots, self)
+        run_workers(self._work, tasks, slots, self._on_report, self._on_end)
         best = (SearchEnding.DONE, SearchEnding.EXHAUSTED, SearchEnding.TIMEOUT)
         return next((ending for ending in best if ending in self._endings), None)
 
@@ -77,32 +99,35 @@ class Workers:
         """Why the workers that reached no end did not."""
         return "; ".join(dict.fromkeys(self._failures)) or "no worker ended well"
 
-    def hear(self, number: int, event: str, *said: Any) -> None:
-        """Hands on what a worker said."""
-        if event == "name":
-            self._names[number] = said[0]
-        elif event == "ending":
-            self._endings.append(said[0])
-        elif event == "failure":
-            self._fail(number, said[0])
-        elif event in ("checkpoint_failed", "capture_failed"):
-            if event not in self._said_once:
-                self._said_once.add(event)
-                getattr(self._observer, event)(*said)
-        elif event in ("trial_ended", "ended_elsewhere"):
-            (trial,) = said
-            own = event == "trial_ended"
-            # What a worker of ours has ended it says itself, unless it was killed at it.
-            if trial.number in self._told or (not own and trial.worker in self._names.values()):
-                return
-            self._told.add(trial.number)
-            self.newly_trained += own and trial.outcome.counts
-            getattr(self._observer, event)(trial)
-        else:
-            getattr(self._observer, event)(*said)
+    def _on_report(self, number: int, event: Event | WorkerDone | WorkerError) -> None:
+        """Hands on an event of a worker as one of the whole search."""
+        match event:
+            case WorkerNamed(name):
+                self._names[number] = name
+            case WorkerDone(ending):
+                self._endings.append(ending)
+            case WorkerError(reason):
+                self._fail(number, reason)
+            case CheckpointFailed() | CaptureFailed():
+                if type(event) not in self._once:
+                    self._once.add(type(event))
+                    self._on_event(event)
+            case TrialEnded(trial):
+                if trial.number not in self._known:
+                    self._known.add(trial.number)
+                    assert trial.outcome is not None
+                    self.newly_trained += trial.outcome.counts
+                    self._on_event(event)
+            case EndedElsewhere(trial):
+                # The end of a trial of ours comes from its worker, unless it was killed just then.
+                if trial.number not in self._known and trial.worker not in self._names.values():
+                    self._known.add(trial.number)
+                    self._on_event(event)
+            case _:
+                self._on_event(event)
 
-    def ended(self, number: int, reason: str | None) -> None:
-        """Notes that a worker is gone, and tells it if it died."""
+    def _on_end(self, number: int, reason: str | None) -> None:
+        """Notes that a worker is gone, and how, if it died."""
         self._names.pop(number, None)
         if reason is not None:
             self._fail(number, reason)
@@ -110,4 +135,4 @@ class Workers:
     def _fail(self, number: int, reason: str) -> None:
         reason = f"worker {number + 1} {reason}"
         self._failures.append(reason)
-        self._observer.worker_failed(reason)
+        self._on_event(WorkerFailed(reason))

@@ -1,0 +1,60 @@
+"""What happens in a final training: frozen dataclasses, handed to one callable."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nas.final.records import FinalDesign
+from nas.final.runs import Run, RunEvent
+from nas.study.records import StudyRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """Images are about to be read, which may take a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The images are there; these runs are to be trained, as far as they are not done."""
+
+    study: StudyRecord
+    runs: Sequence[Run]
+    epochs: int
+    device: str  # in words
+    precision: str  # and why, where it was not asked for
+
+
+@dataclass(frozen=True, slots=True)
+class DesignChosen:
+    """The finalists are trained; the first is chosen, without a look at test images."""
+
+    finalists: Sequence[FinalDesign]
+
+
+@dataclass(frozen=True, slots=True)
+class MoreRuns:
+    """These, on the training and validation images, are what will be tested."""
+
+    runs: Sequence[Run]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingTestImages:
+    """The test images are about to be read."""
+
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """One of several workers has ended before its time; the others go on."""
+
+    reason: str
+
+
+Event = RunEvent | Loading | Opened | DesignChosen | MoreRuns | ReadingTestImages | WorkerFailed
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Does nothing about any event."""

@@ -13,9 +13,10 @@ from nas.data.types import ImageDataset, Images
 from nas.model import ResNet
 from nas.runtime.precision import Precision
 from nas.training.backend import Backend
-from nas.training.config import Augment, Optimizer, TrainingConfig
+from nas.training.config import Augment, TrainingConfig
 from nas.training.graphs import torch_version
 from nas.training.loop import Run, predict
+from nas.training.optimizers import Optimizer
 from tests.trace_kit import Trace, fake_cuda, place
 
 INPUT = ImageInput(channels=3, height=32, width=32, classes=10)

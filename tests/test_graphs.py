@@ -10,9 +10,10 @@ from nas.data.types import ImageDataset
 from nas.runtime.devices import is_out_of_memory
 from nas.training import graphs
 from nas.training.backend import Backend, backend_for
-from nas.training.config import Augment, Optimizer, TrainingConfig
+from nas.training.config import Augment, TrainingConfig
 from nas.training.graphs import CudaGraphs, cuda_graphs
 from nas.training.loop import Run
+from nas.training.optimizers import Optimizer
 from tests.graph_double import CudaDouble, record
 from tests.training_kit import CPU, make_config, make_dataset, make_model
 
@@ -207,7 +208,7 @@ def test_adagrad_is_captured_only_where_it_counts_on_the_device(
     cuda: CudaDouble, dataset: ImageDataset
 ) -> None:
     config = make_config(optimizer=Optimizer.ADAGRAD, lr=0.02)
-    run = train(new_run(dataset, config, with_graphs(fused_adagrad=False)))
+    run = train(new_run(dataset, config, with_graphs(fused=frozenset())))
     assert (run.captured, run.not_captured) == (False, None)
     assert all(isinstance(g["lr"], float) for g in run._optimizer.param_groups)
 

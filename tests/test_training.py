@@ -23,7 +23,7 @@ from nas.data.types import ImageDataset, Images
 from nas.model import build
 from nas.training.batches import TrainBatches
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from nas.training.config import Augment, Border, Optimizer, Schedule, TrainingConfig, fast
+from nas.training.config import Augment, Border, Schedule, TrainingConfig, fast
 from nas.training.loop import (
     AveragedWeights,
     Ending,
@@ -35,6 +35,7 @@ from nas.training.loop import (
     task_of,
     train,
 )
+from nas.training.optimizers import Optimizer
 from nas.training.schedules import rate
 from tests.training_kit import CPU, make_config, make_dataset, make_model, normalized
 from tests.waiting import PATIENCE

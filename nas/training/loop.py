@@ -27,10 +27,9 @@ from nas.training.backend import Backend, backend_for, batch_alone
 from nas.training.batches import Normalize, TrainBatches
 from nas.training.config import Task, TrainingConfig
 from nas.training.memory import give_back_memory, keep_freed_memory
-from nas.training.optimizers import make_optimizer
 from nas.training.resuming import EpochCheckpoint
 from nas.training.schedules import rate
-from nas.training.step import TrainingStep
+from nas.training.step import TrainingStep, make_optimizer
 
 _EVALUATION_BATCH = 64  # images: a CPU is fastest while a batch's maps stay in its cache
 

@@ -35,8 +35,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
 
 
 def images(count: int, device: torch.device) -> Images:
-    pixels_NCHW = torch.empty((count, 3, 32, 32), dtype=torch.uint8, device=device)
-    return Images(pixels_NCHW, torch.empty((count,), dtype=torch.int64, device=device))
+    pixels_NHWC = torch.empty((count, 32, 32, 3), dtype=torch.uint8, device=device)
+    return Images(pixels_NHWC, torch.empty((count,), dtype=torch.int64, device=device))
 
 
 def make_images(device: torch.device) -> ImageDataset:

@@ -1,6 +1,7 @@
 """Captured steps train as plain ones do, shown on the strict double of CUDA graphs."""
 
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -29,12 +30,11 @@ POLICIES = (
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaDouble:
-    import torch.optim.adadelta as adadelta
-
     # A double of the device is no device that torch knows to capture on.
-    monkeypatch.setattr(
-        adadelta, "_get_capturable_supported_devices", lambda supports_xla=True: ["cpu"]
-    )
+    supported = "_get_capturable_supported_devices"
+    for module in {getattr(torch.optim, o.info.torch).__module__ for o in Optimizer}:
+        if hasattr(sys.modules[module], supported):
+            monkeypatch.setattr(sys.modules[module], supported, lambda supports_xla=True: ["cpu"])
     monkeypatch.delenv(graphs.OFF, raising=False)
     return CudaDouble(monkeypatch)
 

@@ -86,7 +86,7 @@ def lies_in(name: str, data_dir: Path) -> bool:
 
 
 def read(name: str, data_dir: Path, *, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The pixels, as NCHW, and labels of the training or the test part; downloaded if not there.
+    """The pixels, as NHWC, and labels of the training or the test part; downloaded if not there.
 
     Raises:
         DownloadError: the files are missing or damaged and cannot be downloaded.
@@ -103,9 +103,9 @@ def read(name: str, data_dir: Path, *, train: bool) -> tuple[NDArray[np.uint8], 
     labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
     pixels = np.asarray(dataset.data)
     if pixels.ndim == 3:
-        pixels = pixels[:, np.newaxis]
-    elif pixels.shape[1:] != DATASETS[name].shape:
-        pixels = pixels.transpose(0, 3, 1, 2)
+        pixels = pixels[..., np.newaxis]
+    elif pixels.shape[1:] == DATASETS[name].shape:  # channels first
+        pixels = pixels.transpose(0, 2, 3, 1)
     return np.ascontiguousarray(pixels), np.asarray(labels, dtype=np.int64)
 
 

@@ -48,6 +48,15 @@ def make_optimizer(
     return optimizer
 
 
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """The learning rate of the next step, without waiting for the device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
 class TrainingStep:
     """Moves a model by one batch and sums up the loss, without waiting for the device.
 
@@ -72,9 +81,8 @@ class TrainingStep:
         self._precision = config.precision
         self._loss_sum = torch.zeros((), device=device)
         self._steps = 0
-        rates = [group["lr"] for group in optimizer.param_groups]
-        follows = all(isinstance(rate, torch.Tensor) for rate in rates)  # a graph the rate
-        self._graphs = graphs if follows else None
+        by_tensor = all(isinstance(group["lr"], torch.Tensor) for group in optimizer.param_groups)
+        self._graphs = graphs if by_tensor else None  # a graph would not follow a number
         self._replay: Callable[[], None] | None = None
         self._fixed: Batch | None = None  # what is replayed reads it
 
@@ -85,11 +93,7 @@ class TrainingStep:
 
     def __call__(self, batch: Batch, lr: float) -> None:
         """One step with this learning rate."""
-        for group in self._optimizer.param_groups:
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(lr)  # without waiting for the device
-            else:
-                group["lr"] = lr
+        set_learning_rate(self._optimizer, lr)
         if self._graphs is not None:
             if self._steps < _WARMUP_STEPS:
                 self._steps += 1

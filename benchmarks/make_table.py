@@ -118,7 +118,7 @@ def part_of(images: Images, share: float) -> Images:
     chosen_N = torch.from_numpy(
         draw(images.labels_N.numpy(), share, seed=SPLIT_SEED, purpose=Purpose.VALIDATION)
     )
-    return Images(images.pixels_NCHW[chosen_N], images.labels_N[chosen_N])
+    return Images(images.pixels_NHWC[chosen_N], images.labels_N[chosen_N])
 
 
 def read_rows(path: Path) -> dict[tuple[str, ...], Row]:

@@ -191,7 +191,7 @@ def our_slice(
     model: ResNet, dataset: ImageDataset, batch_size: int, steps: int, precision: str = AUTO
 ) -> Slice:
     """An epoch of as many images as the steps take, as `Run` itself times it."""
-    device = dataset.train.pixels_NCHW.device
+    device = dataset.train.pixels_NHWC.device
     few = dataclasses.replace(dataset, train=first(dataset.train, steps * batch_size))
     config = dataclasses.replace(
         pytorch_cifar(task_of(few)),
@@ -208,7 +208,7 @@ def our_slice(
 
 def batches_slice(dataset: ImageDataset, batch_size: int, steps: int) -> Slice:
     """Our batches, not trained on."""
-    device = dataset.train.pixels_NCHW.device
+    device = dataset.train.pixels_NHWC.device
     few = dataclasses.replace(dataset, train=first(dataset.train, steps * batch_size))
     config = dataclasses.replace(pytorch_cifar(task_of(few)), batch_size=batch_size)
     batches = TrainBatches(few, config, seed=0)
@@ -227,8 +227,7 @@ class PilImages(Dataset[tuple[Tensor, int]]):
     """Like torchvision's CIFAR10: an array in memory, an image of PIL's for each look."""
 
     def __init__(self, images: Images, transform: Callable[[Image.Image], Tensor]) -> None:
-        pixels_NCHW = images.pixels_NCHW.cpu()
-        self._pixels_NHWC: NDArray[np.uint8] = pixels_NCHW.permute(0, 2, 3, 1).contiguous().numpy()
+        self._pixels_NHWC: NDArray[np.uint8] = images.pixels_NHWC.cpu().numpy()
         self._labels: list[int] = images.labels_N.tolist()
         self._transform = transform
 
@@ -242,7 +241,7 @@ class PilImages(Dataset[tuple[Tensor, int]]):
 
 def copied_slice(model: nn.Module, dataset: ImageDataset, steps: int) -> Slice:
     """(a), in the words of main.py."""
-    device = dataset.train.pixels_NCHW.device
+    device = dataset.train.pixels_NHWC.device
     transform = transforms.Compose(
         [
             transforms.RandomCrop(32, padding=PADDING),
@@ -294,7 +293,7 @@ def copied_slice(model: nn.Module, dataset: ImageDataset, steps: int) -> Slice:
 
 def strong_slice(model: nn.Module, dataset: ImageDataset, batch_size: int, steps: int) -> Slice:
     """(b); knows nothing of `nas.training`."""
-    device = dataset.train.pixels_NCHW.device
+    device = dataset.train.pixels_NHWC.device
     on_cuda = device.type == "cuda"
     if on_cuda:
         torch.backends.cudnn.benchmark = True
@@ -308,10 +307,10 @@ def strong_slice(model: nn.Module, dataset: ImageDataset, batch_size: int, steps
     )
     images = first(dataset.train, steps * batch_size)
     labels = images.labels_N
-    padded = F.pad(images.pixels_NCHW, [PADDING] * 4).permute(0, 2, 3, 1).contiguous()
+    padded = F.pad(images.pixels_NHWC, [0, 0] + [PADDING] * 4)
     mean = torch.tensor(dataset.mean, device=device).mul(255)
     std = torch.tensor(dataset.std, device=device).mul(255)
-    size, padded_size = images.pixels_NCHW.shape[2], padded.shape[1]
+    size, padded_size = images.pixels_NHWC.shape[1], padded.shape[1]
     flat = padded.view(-1, padded.shape[3])
     offsets = torch.arange(size, device=device)
 
@@ -344,7 +343,7 @@ def strong_slice(model: nn.Module, dataset: ImageDataset, batch_size: int, steps
 
 
 def first(images: Images, number: int) -> Images:
-    return Images(images.pixels_NCHW[:number], images.labels_N[:number])
+    return Images(images.pixels_NHWC[:number], images.labels_N[:number])
 
 
 def matmul_slice(device: torch.device) -> Slice:
@@ -372,7 +371,7 @@ def make_slice(loop: str, preset: str, settings: Settings) -> Slice:
     dataset, batch_size, steps = settings.images(), settings.batch_size, settings.steps
     match loop:
         case "matmul":
-            return matmul_slice(dataset.train.pixels_NCHW.device)
+            return matmul_slice(dataset.train.pixels_NHWC.device)
         case "batches":
             return batches_slice(dataset, batch_size, steps)
         case "ours":

@@ -20,7 +20,7 @@ from torchvision.transforms import functional as torchvision
 from nas.data.types import ImageDataset
 from nas.training.batches import Batch, TrainBatches, bordered
 from nas.training.config import Augment, Border
-from tests.training_kit import make_config, make_dataset, normalized, pixels_of
+from tests.training_kit import channels_first, make_config, make_dataset, normalized, pixels_of
 
 SIZES = [(8, 8), (5, 9), (12, 6)]
 EVERYTHING = (
@@ -69,7 +69,7 @@ def test_crops_and_mirror_images_are_torchvisions(
     padding = 2
     dataset = make_dataset(channels=channels, height=height, width=width)
     mode = "reflect" if border is Border.REFLECT else "constant"
-    padded = torchvision.pad(dataset.train.pixels_NCHW, padding, padding_mode=mode)
+    padded = torchvision.pad(channels_first(dataset.train.pixels_NHWC), padding, padding_mode=mode)
     sources: dict[bytes, tuple[int, int, int, bool]] = {}
     for top, left, mirrored in product(range(5), range(5), (False, True)):
         turned = torchvision.hflip(padded) if mirrored else padded
@@ -93,7 +93,7 @@ def test_crops_and_mirror_images_are_torchvisions(
 
 def test_every_offset_is_as_likely_in_each_direction_alone() -> None:
     dataset = make_dataset(train_images=512, channels=1, height=12, width=6)
-    padded = torchvision.pad(dataset.train.pixels_NCHW, 2, padding_mode="reflect")
+    padded = torchvision.pad(channels_first(dataset.train.pixels_NHWC), 2, padding_mode="reflect")
     sources = {
         key(crop): (top, left)
         for top, left in product(range(5), range(5))
@@ -117,9 +117,9 @@ def test_every_offset_is_as_likely_in_each_direction_alone() -> None:
     border=st.sampled_from(Border),
 )
 def test_a_border_is_numpys(height: int, width: int, padding: int, border: Border) -> None:
-    shape = (2, 1, height, width)
+    shape = (2, height, width, 1)
     pixels = torch.arange(2 * height * width, dtype=torch.uint8).view(shape)
-    around = [(0, 0), (0, 0), (padding, padding), (padding, padding)]
+    around = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
     expected = (
         np.pad(pixels.numpy(), around, mode="reflect")
         if border is Border.REFLECT
@@ -134,7 +134,7 @@ def mirrored_images(batches: Iterable[Batch], dataset: ImageDataset) -> set[int]
     for batch in batches:
         pixels = pixels_of(batch.images_NCHW, dataset)
         for image, label in zip(pixels, batch.targets.tolist(), strict=True):
-            original = dataset.train.pixels_NCHW[label]
+            original = channels_first(dataset.train.pixels_NHWC)[label]
             if torch.equal(image, torchvision.hflip(original)):
                 mirrored.add(label)
             else:
@@ -172,7 +172,7 @@ def test_cutout_leaves_a_square_of_the_mean_color_around_any_pixel(
 ) -> None:
     height, width = 12, 9
     dataset = make_named_images(256, channels=channels, height=height, width=width)
-    originals = normalized(dataset.train.pixels_NCHW, dataset)
+    originals = normalized(dataset.train.pixels_NHWC, dataset)
     assert originals.abs().min() > 0  # no pixel has the mean color by itself
     batches = make_batches(dataset, Augment.CUTOUT, cutout_size=size)
     centers = []
@@ -229,7 +229,7 @@ def test_targets_of_mixed_images_are_shares_that_sum_to_one(
 @given(alpha=st.floats(1e-3, 1e3), count=st.integers(1, 24), seed=st.integers(0, 99))
 def test_mixup_blends_images_as_its_targets_say(alpha: float, count: int, seed: int) -> None:
     dataset = make_named_images(count)
-    originals = normalized(dataset.train.pixels_NCHW, dataset)
+    originals = normalized(dataset.train.pixels_NHWC, dataset)
     for batch in make_batches(dataset, Augment.MIXUP, mix_alpha=alpha, seed=seed).epoch(1):
         blended = torch.einsum("nk,kchw->nchw", batch.targets, originals)
         torch.testing.assert_close(batch.images_NCHW, blended, rtol=1e-4, atol=1e-4)
@@ -246,7 +246,7 @@ def test_cutmix_targets_are_the_areas_of_a_box_and_of_what_is_around_it(
         channels=1,
         height=height,
         width=width,
-        pixels_NCHW=colors.expand(count, 1, height, width),
+        pixels_NHWC=colors.expand(count, height, width, 1),
     )
     for batch in make_batches(dataset, Augment.CUTMIX, mix_alpha=alpha, seed=seed).epoch(1):
         source_NHW = pixels_of(batch.images_NCHW, dataset)[:, 0] // 10  # which image a pixel is of
@@ -342,7 +342,7 @@ def test_images_are_floats_in_channels_last_memory(augment: tuple[Augment, ...])
 def test_images_are_normalized_as_the_dataset_says() -> None:
     dataset = make_named_images()
     for batch in make_batches(dataset).epoch(1):
-        expected = normalized(dataset.train.pixels_NCHW[batch.targets], dataset)
+        expected = normalized(dataset.train.pixels_NHWC[batch.targets], dataset)
         torch.testing.assert_close(batch.images_NCHW, expected, rtol=1e-5, atol=1e-5)
 
 

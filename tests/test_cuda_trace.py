@@ -13,9 +13,10 @@ from nas.data.types import ImageDataset, Images
 from nas.model import ResNet
 from nas.runtime.precision import Precision
 from nas.training.backend import Backend
-from nas.training.config import Augment, Optimizer, TrainingConfig
+from nas.training.config import Augment, TrainingConfig
 from nas.training.graphs import torch_version
 from nas.training.loop import Run, predict
+from nas.training.optimizers import Optimizer
 from tests.trace_kit import Trace, fake_cuda, place
 
 INPUT = ImageInput(channels=3, height=32, width=32, classes=10)
@@ -34,8 +35,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
 
 
 def images(count: int, device: torch.device) -> Images:
-    pixels_NCHW = torch.empty((count, 3, 32, 32), dtype=torch.uint8, device=device)
-    return Images(pixels_NCHW, torch.empty((count,), dtype=torch.int64, device=device))
+    pixels_NHWC = torch.empty((count, 32, 32, 3), dtype=torch.uint8, device=device)
+    return Images(pixels_NHWC, torch.empty((count,), dtype=torch.int64, device=device))
 
 
 def make_images(device: torch.device) -> ImageDataset:

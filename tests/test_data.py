@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 from scipy.io import savemat
 from torchvision import datasets
 
+import nas
 from nas.architecture import ImageInput
 from nas.data import download
 from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
@@ -29,9 +30,11 @@ from nas.data.loading import load_dataset, load_test
 from nas.data.split import Purpose, draw, validation_share
 from nas.data.types import ImageDataset, Images
 from nas.packages import PackageError
+from tests.training_kit import channels_first
 from tests.waiting import PATIENCE
 
 CIFAR10 = DATASETS["cifar10"].classes
+DOWNLOADED = {name: info.torchvision for name, info in DATASETS.items() if info.torchvision}
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +47,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"http://127.0.0.1:{closed_port()}/"
-    for cls in (datasets.CIFAR10, datasets.CIFAR100):
-        monkeypatch.setattr(cls, "url", address)
-    for cls in (datasets.MNIST, datasets.FashionMNIST):
-        monkeypatch.setattr(cls, "mirrors", [address])
-    parts = {part: [address, *rest] for part, (_, *rest) in datasets.SVHN.split_list.items()}
-    monkeypatch.setattr(datasets.SVHN, "split_list", parts)
+    for cls in (getattr(datasets, name) for name in DOWNLOADED.values()):
+        if hasattr(cls, "split_list"):
+            parts = {part: [address, *rest] for part, (_, *rest) in cls.split_list.items()}
+            monkeypatch.setattr(cls, "split_list", parts)
+        elif hasattr(cls, "mirrors"):
+            monkeypatch.setattr(cls, "mirrors", [address])
+        else:
+            monkeypatch.setattr(cls, "url", address)
 
 
 def closed_port() -> int:
@@ -78,12 +83,13 @@ def write_parts(root: Path, classes: tuple[str, ...] = ("ant", "bee"), train: in
 
 
 def rows(images: Images) -> set[bytes]:
-    return {bytes(row.numpy().tobytes()) for row in images.pixels_NCHW}
+    """The bytes of each image, channel after channel as in CIFAR's own files."""
+    return {bytes(row.numpy().tobytes()) for row in channels_first(images.pixels_NHWC)}
 
 
 def same(a: ImageDataset, b: ImageDataset) -> bool:
     return all(
-        torch.equal(x.pixels_NCHW, y.pixels_NCHW) and torch.equal(x.labels_N, y.labels_N)
+        torch.equal(x.pixels_NHWC, y.pixels_NHWC) and torch.equal(x.labels_N, y.labels_N)
         for x, y in ((a.train, b.train), (a.validation, b.validation))
     )
 
@@ -120,6 +126,12 @@ def test_catalogue_matches_torchvision() -> None:
         "cifar100",
         "fashion-mnist",
     }
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/own-data.md"])
+def test_docs_name_every_dataset(file: str) -> None:
+    text = (Path(nas.__file__).parent.parent / file).read_text(encoding="utf-8")
+    assert {name for name in DATASETS if f"`{name}`" not in text} == set()
 
 
 # Draws
@@ -198,7 +210,7 @@ def test_a_subset_thins_the_training_part_only(tmp_path: Path) -> None:
     whole = load_dataset("digits", tmp_path)
     part = load_dataset("digits", tmp_path, subset=0.1)
     assert rows(part.train) < rows(whole.train)
-    assert torch.equal(part.validation.pixels_NCHW, whole.validation.pixels_NCHW)
+    assert torch.equal(part.validation.pixels_NHWC, whole.validation.pixels_NHWC)
     assert (part.mean, part.std, part.digest) == (whole.mean, whole.std, whole.digest)
     shares = torch.bincount(part.train.labels_N) / torch.bincount(whole.train.labels_N)
     assert bool(((shares > 0.09) & (shares < 0.11)).all())
@@ -208,14 +220,14 @@ def test_a_subset_thins_the_training_part_only(tmp_path: Path) -> None:
 
 def test_mean_and_std_are_those_of_the_training_part(tmp_path: Path) -> None:
     data = load_dataset("folder", write_parts(tmp_path))
-    scaled = data.train.pixels_NCHW.double() / 255
-    assert data.mean == pytest.approx(scaled.mean(dim=(0, 2, 3)).tolist())
-    assert data.std == pytest.approx(scaled.std(dim=(0, 2, 3), correction=0).tolist())
+    scaled = data.train.pixels_NHWC.double() / 255
+    assert data.mean == pytest.approx(scaled.mean(dim=(0, 1, 2)).tolist())
+    assert data.std == pytest.approx(scaled.std(dim=(0, 1, 2), correction=0).tolist())
 
 
 def test_a_dataset_moves_to_a_device(tmp_path: Path) -> None:
     moved = load_dataset("digits", tmp_path).to("meta")
-    assert moved.train.pixels_NCHW.device.type == moved.validation.labels_N.device.type == "meta"
+    assert moved.train.pixels_NHWC.device.type == moved.validation.labels_N.device.type == "meta"
 
 
 # Class folders
@@ -231,7 +243,7 @@ def test_folders_with_a_test_part(tmp_path: Path) -> None:
     assert data.horizontal_flip
     test = load_test("folder", tmp_path).images
     assert test.labels_N.tolist() == [0, 0, 0, 1, 1, 1]
-    assert torch.equal(test.pixels_NCHW[3], torch.tensor(noise(101_000, 6, 5, 3)).permute(2, 0, 1))
+    assert torch.equal(test.pixels_NHWC[3], torch.tensor(noise(101_000, 6, 5, 3)))
 
 
 def test_folders_without_a_test_part_hold_one_back(tmp_path: Path) -> None:
@@ -273,8 +285,8 @@ def test_cifar10_as_class_folders(tmp_path: Path) -> None:
     assert data.input == DATASETS["cifar10"].input
     assert (len(data.train), len(data.validation), data.test_images) == (40, 10, 10)
     assert "50 training and 10 test images, not CIFAR-10's 50,000 and 10,000" in data.notes[0]
-    trucks = load_test("cifar10", tmp_path).images.pixels_NCHW[9]
-    assert torch.equal(trucks, torch.tensor(noise(50_000, 32, 32, 3)).permute(2, 0, 1))
+    trucks = load_test("cifar10", tmp_path).images.pixels_NHWC[9]
+    assert torch.equal(trucks, torch.tensor(noise(50_000, 32, 32, 3)))
     Image.fromarray(noise(0, 31, 32, 3)).save(tmp_path / "train/cat/000.png")
     assert "expected an image of 32x32 pixels, got 31x32" in error_of("cifar10", tmp_path)
     shutil.rmtree(tmp_path / "test")
@@ -309,7 +321,7 @@ def test_orientation_is_applied(tmp_path: Path) -> None:
     data = load_dataset("folder", root)
     assert (data.input.height, data.input.width) == (4, 7)
     assert not any("resized" in note for note in data.notes)
-    assert torch.equal(data.train.pixels_NCHW[0], torch.tensor(noise(0, 4, 7, 3)).permute(2, 0, 1))
+    assert torch.equal(data.train.pixels_NHWC[0], torch.tensor(noise(0, 4, 7, 3)))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -318,14 +330,14 @@ def test_transparent_pixels_are_laid_over_white(tmp_path: Path, mode: str) -> No
     image.paste((0, 0, 0, 255), (0, 0, 3, 6))
     data = load_dataset("folder", write_pairs(tmp_path, [image.convert(mode)]))
     assert data.input.channels == (1 if mode == "LA" else 3)
-    row = data.train.pixels_NCHW[0, 0, 0]
+    row = data.train.pixels_NHWC[0, 0, :, 0]
     assert row.tolist() == [0, 0, 0, 255, 255, 255]
 
 
 def test_palettes_become_colours(tmp_path: Path) -> None:
     red = Image.new("RGB", (6, 6), (255, 0, 0)).convert("P", palette=Image.Palette.ADAPTIVE)
     data = load_dataset("folder", write_pairs(tmp_path, [red], ".gif"))
-    assert data.train.pixels_NCHW[0, :, 0, 0].tolist() == [255, 0, 0]
+    assert data.train.pixels_NHWC[0, 0, 0].tolist() == [255, 0, 0]
     assert data.mean == pytest.approx((1.0, 0.0, 0.0))
     assert data.std == (1.0, 1.0, 1.0)
 
@@ -345,9 +357,9 @@ def test_images_of_many_sizes_become_squares(tmp_path: Path) -> None:
     data = load_dataset("folder", write_pairs(tmp_path, [wide, wide, tall], ".bmp"))
     assert (data.input.height, data.input.width) == (20, 20)
     assert "of 2 sizes: resized and centre-cropped to 20x20" in data.notes[0]
-    middle = torch.tensor(noise(0, 20, 30, 3)[:, 5:25]).permute(2, 0, 1)
-    assert bytes(middle.contiguous().numpy().tobytes()) in rows(data.train)
-    assert load_test("folder", tmp_path).images.pixels_NCHW.shape == (2, 3, 20, 20)
+    middle = noise(0, 20, 30, 3)[:, 5:25].transpose(2, 0, 1)
+    assert middle.tobytes() in rows(data.train)
+    assert load_test("folder", tmp_path).images.pixels_NHWC.shape == (2, 20, 20, 3)
     assert load_dataset("folder", tmp_path).notes == data.notes  # from the cache too
 
 
@@ -357,7 +369,7 @@ def test_large_photographs_are_made_smaller(tmp_path: Path) -> None:
     data = load_dataset("folder", write_pairs(tmp_path, [photo], ".jpg"))
     assert (data.input.height, data.input.width) == (64, 64)
     expected = np.asarray(ImageOps.fit(photo, (64, 64)), dtype=np.int64)
-    came = data.train.pixels_NCHW[0].permute(1, 2, 0).numpy()
+    came = data.train.pixels_NHWC[0].numpy()
     assert np.abs(came - expected).max() <= 4
 
 
@@ -394,6 +406,17 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
     )
     assert same(first, load_dataset("folder", tmp_path))
     assert cache.read_bytes() == good
+
+
+def test_a_cache_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    data = load_dataset("folder", write_parts(tmp_path))
+    (cache,) = tmp_path.glob(".nas-cache/*.npz")
+    with np.load(cache) as arrays:
+        earlier = dict(arrays)
+    pixels_NCHW = earlier.pop("pixels_NHWC").transpose(0, 3, 1, 2)
+    np.savez(cache, pixels=255 - pixels_NCHW, **earlier)  # to be told from decoded ones
+    inverted = load_dataset("folder", tmp_path)
+    assert torch.equal(inverted.train.pixels_NHWC, 255 - data.train.pixels_NHWC)
 
 
 def test_a_folder_that_cannot_be_written_is_cached_elsewhere(
@@ -509,7 +532,7 @@ def test_auto_falls_back_to_digits_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "fashion-mnist", "mnist"])
+@pytest.mark.parametrize("name", DOWNLOADED)
 def test_a_dataset_asked_for_by_name_is_that_or_an_error(tmp_path: Path, name: str) -> None:
     assert f"expected {DATASETS[name].title} in {tmp_path}" in error_of(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -735,7 +758,7 @@ def test_svhn_in_its_own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         26_032,
     )
     test = load_test("svhn", tmp_path).images
-    assert torch.equal(test.pixels_NCHW, torch.tensor(noise(20, 32, 32, 3, 20)).permute(3, 2, 0, 1))
+    assert torch.equal(test.pixels_NHWC, torch.tensor(noise(20, 32, 32, 3, 20)).permute(3, 0, 1, 2))
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     with pytest.raises(PackageError, match="scipy: expected a package that can be imported"):
         load_dataset("svhn", tmp_path)

@@ -30,7 +30,7 @@ from nas.export.graph import onnx_model
 from nas.export.spec import ModelError, ModelSpec
 from nas.training.loop import evaluate, train
 from tests.export_kit import SMALL, make_network, make_spec, write_photos
-from tests.training_kit import CPU, make_config, normalized
+from tests.training_kit import CPU, channels_first, make_config, normalized
 from tests.waiting import PATIENCE
 
 DEPLOY = Path(__file__).parent.parent / "docs" / "deploy.md"
@@ -63,8 +63,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "digits", network, spec, metrics={"val_accuracy": accuracy}, card="# Digits\n"
     )
     (root / "test").mkdir()
-    for i, pixels in enumerate(load_test("digits", root).images.pixels_NCHW):
-        Image.fromarray(pixels[0].numpy()).save(root / "test" / f"{i:03}.png")
+    for i, pixels in enumerate(load_test("digits", root).images.pixels_NHWC):
+        Image.fromarray(pixels[..., 0].numpy()).save(root / "test" / f"{i:03}.png")
     odd = make_spec(
         dataclasses.replace(NARROW_STEM, channels=(8, 8, 16, 24), stem_channels=6),
         shape=(3, 40, 53),
@@ -233,10 +233,10 @@ def test_a_loaded_model_computes_what_was_trained(exported: Path) -> None:
     assert not model.network.training
     measured = evaluate(model.network, digits.validation, digits)
     assert measured.accuracy == model.metrics["val_accuracy"]
-    pixels = digits.validation.pixels_NCHW
+    pixels = digits.validation.pixels_NHWC
     with torch.no_grad():
         wanted = model.network(normalized(pixels, digits))
-    assert (model.logits(pixels) - wanted).abs().max() < 1e-4
+    assert (model.logits(channels_first(pixels)) - wanted).abs().max() < 1e-4
 
 
 def test_files_are_predicted_as_pixels_are(exported: Path) -> None:
@@ -244,7 +244,7 @@ def test_files_are_predicted_as_pixels_are(exported: Path) -> None:
     paths = sorted((exported / "test").iterdir())
     predictions = model.predict(paths, top=4)
     assert model.predict(paths[0], top=4)[0].classes == predictions[0].classes
-    logits = model.logits(load_test("digits", exported).images.pixels_NCHW)
+    logits = model.logits(channels_first(load_test("digits", exported).images.pixels_NHWC))
     assert len(predictions) == len(logits) == 359
     for path, row, prediction in zip(paths, logits.softmax(dim=1), predictions, strict=True):
         assert prediction.path == str(path)
@@ -396,9 +396,9 @@ def test_the_documented_programs_need_no_nas_and_compute_the_same(
     for (folder, paths), (images, theirs) in zip(folders, json.loads(results), strict=True):
         model = nas.load(folder)
         shape = Shape(model.input.channels, model.input.height, model.input.width)
-        pixels = decode(paths, shape)
-        assert np.array_equal(np.array(images), pixels)
-        ours = model.logits(torch.from_numpy(pixels))
+        pixels_NCHW = channels_first(torch.from_numpy(decode(paths, shape)))
+        assert np.array_equal(np.array(images), pixels_NCHW)
+        ours = model.logits(pixels_NCHW)
         assert len(ours) == len(paths) > 5
         assert (torch.tensor(theirs) - ours).abs().max() < 1e-4
         expected_rows += [f"{p.path} {p.classes[0]}" for p in model.predict(paths, top=1)]

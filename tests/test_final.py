@@ -39,6 +39,7 @@ from tests import warm
 from tests.conftest import TINY_SPACE, RequestOf
 from tests.files_kit import killed_writer, living_writer, unfinished
 from tests.kits.events import on
+from tests.training_kit import channels_first
 from tests.waiting import PATIENCE, wait_until
 
 STUDY = "digits-5M"
@@ -123,7 +124,7 @@ def test_trains_chooses_tests_once_and_exports(folder: Path, readings: list[str]
     model = nas.load(result.folder)
     dataset = load_dataset("digits", Path("data"))
     images = load_test("digits", Path("data")).images
-    predicted = model.logits(images.pixels_NCHW).argmax(dim=1)
+    predicted = model.logits(channels_first(images.pixels_NHWC)).argmax(dim=1)
     right = predicted == images.labels_N
     exported = record.exported
     assert exported.accuracy.value == pytest.approx(right.float().mean().item())
@@ -135,7 +136,10 @@ def test_trains_chooses_tests_once_and_exports(folder: Path, readings: list[str]
     assert np.trace(confusion) == right.sum()
     assert [c.correct for c in exported.per_class] == np.diag(confusion).tolist()
     validation = (
-        (model.logits(dataset.validation.pixels_NCHW).argmax(1) == dataset.validation.labels_N)
+        (
+            model.logits(channels_first(dataset.validation.pixels_NHWC)).argmax(1)
+            == dataset.validation.labels_N
+        )
         .float()
         .mean()
         .item()

@@ -1,6 +1,7 @@
 """Captured steps train as plain ones do, shown on the strict double of CUDA graphs."""
 
 import dataclasses
+import sys
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from nas.data.types import ImageDataset
 from nas.runtime.devices import is_out_of_memory
 from nas.training import graphs
 from nas.training.backend import Backend, backend_for
-from nas.training.config import Augment, Optimizer, TrainingConfig
+from nas.training.config import Augment, TrainingConfig
 from nas.training.graphs import CudaGraphs, cuda_graphs
 from nas.training.loop import Run
+from nas.training.optimizers import Optimizer
 from tests.graph_double import CudaDouble, record
 from tests.training_kit import CPU, make_config, make_dataset, make_model
 
@@ -28,12 +30,11 @@ POLICIES = (
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaDouble:
-    import torch.optim.adadelta as adadelta
-
     # A double of the device is no device that torch knows to capture on.
-    monkeypatch.setattr(
-        adadelta, "_get_capturable_supported_devices", lambda supports_xla=True: ["cpu"]
-    )
+    supported = "_get_capturable_supported_devices"
+    for module in {getattr(torch.optim, o.info.torch).__module__ for o in Optimizer}:
+        if hasattr(sys.modules[module], supported):
+            monkeypatch.setattr(sys.modules[module], supported, lambda supports_xla=True: ["cpu"])
     monkeypatch.delenv(graphs.OFF, raising=False)
     return CudaDouble(monkeypatch)
 
@@ -207,7 +208,7 @@ def test_adagrad_is_captured_only_where_it_counts_on_the_device(
     cuda: CudaDouble, dataset: ImageDataset
 ) -> None:
     config = make_config(optimizer=Optimizer.ADAGRAD, lr=0.02)
-    run = train(new_run(dataset, config, with_graphs(fused_adagrad=False)))
+    run = train(new_run(dataset, config, with_graphs(fused=frozenset())))
     assert (run.captured, run.not_captured) == (False, None)
     assert all(isinstance(g["lr"], float) for g in run._optimizer.param_groups)
 

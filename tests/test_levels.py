@@ -71,10 +71,10 @@ def test_as_many_bits_count_as_are_in_use(bits: int, depth: int, ending: str) ->
     known = {
         bytes(image.numpy().tobytes())
         for part in (data.train, data.validation)
-        for image in part.pixels_NCHW
+        for image in part.pixels_NHWC
     }
     assert known == {p.tobytes() for path, p in scaled.items() if "/train/" in path}
-    tested = load_test("folder", Path("photos")).images.pixels_NCHW.numpy()[:, 0]
+    tested = load_test("folder", Path("photos")).images.pixels_NHWC.numpy()[..., 0]
     assert [p.tobytes() for p in tested] == [
         p.tobytes() for path, p in sorted(scaled.items()) if "/test/" in path
     ]
@@ -85,7 +85,7 @@ def test_a_test_image_has_no_say_in_the_bits() -> None:
     write_deep(12)
     Image.fromarray(deep(0, 16)).save("photos/test/cat/0.png")
     assert load_dataset("folder", Path("photos")).bits == 12
-    assert load_test("folder", Path("photos")).images.pixels_NCHW.max() == 255  # cut, not wrapped
+    assert load_test("folder", Path("photos")).images.pixels_NHWC.max() == 255  # cut, not wrapped
 
 
 def test_a_model_scales_as_its_training_did() -> None:
@@ -147,7 +147,7 @@ def test_colour_of_a_ppm_file_must_reach_the_level_that_it_names(
         path.write_bytes(ppm(pixels, highest, plain=plain))
     if good:
         data = load_dataset("folder", Path("photos"))
-        assert data.train.pixels_NCHW.max() == 255
+        assert data.train.pixels_NHWC.max() == 255
     else:
         with pytest.raises(DataError, match=rf"which {bits} bits hold.*by {1 << (16 - bits)},"):
             load_dataset("folder", Path("photos"))

@@ -42,7 +42,7 @@ def error_of(function: Callable[..., object], *arguments: object, **options: obj
 
 
 def same(a: ImageDataset, b: ImageDataset) -> bool:
-    return a.digest == b.digest and torch.equal(a.train.pixels_NCHW, b.train.pixels_NCHW)
+    return a.digest == b.digest and torch.equal(a.train.pixels_NHWC, b.train.pixels_NHWC)
 
 
 # Broken files
@@ -170,7 +170,7 @@ def first_row(image: Image.Image, name: str, **options: Any) -> list[list[int]]:
     """What the first row's pixels become, each red, green and blue."""
     image.save(name, **options)
     (height, width) = image.size[::-1]
-    pixels: list[list[int]] = decode([name], Shape(3, height, width))[0, :, 0].T.tolist()
+    pixels: list[list[int]] = decode([name], Shape(3, height, width))[0, 0].tolist()
     return pixels
 
 
@@ -198,7 +198,7 @@ def test_huge_and_thin_images() -> None:
     huge = Image.new("1", (9500, 9500), 1)  # from 90 million pixels on Pillow warns
     huge.save("huge.png")
     Image.new("RGB", (1, 300), "white").save("thin.png")
-    assert decode(["huge.png", "thin.png"], Shape(1, 8, 5)).tolist() == [[[[255] * 5] * 8]] * 2
+    assert decode(["huge.png", "thin.png"], Shape(1, 8, 5)).tolist() == [[[[255]] * 5] * 8] * 2
 
 
 @pytest.mark.parametrize(("height", "width"), [(12, 10), (70, 90)])
@@ -212,18 +212,18 @@ def test_decode_makes_the_pixels_that_were_trained_on(height: int, width: int) -
     assert (data.input.height, data.input.width) == ((12, 10) if height == 12 else (64, 64))
     shape = Shape(data.input.channels, data.input.height, data.input.width)
     known = {
-        row.numpy().tobytes() for part in (data.train, data.validation) for row in part.pixels_NCHW
+        row.numpy().tobytes() for part in (data.train, data.validation) for row in part.pixels_NHWC
     }
     assert known == {row.tobytes() for row in decode(sorted(root.glob("train/*/*")), shape)}
     assert np.array_equal(
-        load_test("folder", root).images.pixels_NCHW, decode(sorted(root.glob("test/*/*")), shape)
+        load_test("folder", root).images.pixels_NHWC, decode(sorted(root.glob("test/*/*")), shape)
     )
 
 
 def test_digits_saved_as_images_decode_to_themselves() -> None:
-    images = load_test("digits", Path("nowhere")).images.pixels_NCHW[:5].numpy()
+    images = load_test("digits", Path("nowhere")).images.pixels_NHWC[:5].numpy()
     for i, pixels in enumerate(images):
-        Image.fromarray(pixels[0]).save(f"{i}.png")
+        Image.fromarray(pixels[..., 0]).save(f"{i}.png")
     assert np.array_equal(decode([f"{i}.png" for i in range(5)], Shape(1, 8, 8)), images)
 
 

@@ -16,17 +16,10 @@ from nas.architecture import ImageInput
 from nas.runtime.precision import Precision
 from nas.training.backend import Backend
 from nas.training.batches import TrainBatches
-from nas.training.config import (
-    RECIPES,
-    Augment,
-    Border,
-    Optimizer,
-    Schedule,
-    Task,
-    TrainingConfig,
-)
-from nas.training.optimizers import make_optimizer
+from nas.training.config import RECIPES, Augment, Border, Schedule, Task, TrainingConfig
+from nas.training.optimizers import Optimizer
 from nas.training.schedules import rate
+from nas.training.step import make_optimizer
 from tests.training_kit import make_config, make_dataset
 
 

@@ -17,8 +17,9 @@ from nas.commands import main
 from nas.data.loading import load_dataset
 from nas.model import build
 from nas.training.checkpoint import load_checkpoint
-from nas.training.config import Augment, Optimizer
+from nas.training.config import Augment
 from nas.training.loop import evaluate
+from nas.training.optimizers import Optimizer
 from tests import warm
 from tests.conftest import TINY_SPACE
 from tests.waiting import PATIENCE, wait_until

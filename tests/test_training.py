@@ -23,7 +23,7 @@ from nas.data.types import ImageDataset, Images
 from nas.model import build
 from nas.training.batches import TrainBatches
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from nas.training.config import Augment, Border, Optimizer, Schedule, TrainingConfig, fast
+from nas.training.config import Augment, Border, Schedule, TrainingConfig, fast
 from nas.training.loop import (
     AveragedWeights,
     Ending,
@@ -35,6 +35,7 @@ from nas.training.loop import (
     task_of,
     train,
 )
+from nas.training.optimizers import Optimizer
 from nas.training.schedules import rate
 from tests.training_kit import CPU, make_config, make_dataset, make_model, normalized
 from tests.waiting import PATIENCE
@@ -71,7 +72,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> ImageDataset:
     """256 real digits to learn, and 64 to judge by."""
     dataset = load_dataset("digits", tmp_path_factory.mktemp("data"))
     few, others = (
-        Images(part.pixels_NCHW[:images], part.labels_N[:images])
+        Images(part.pixels_NHWC[:images], part.labels_N[:images])
         for part, images in ((dataset.train, 256), (dataset.validation, 64))
     )
     return dataclasses.replace(dataset, train=few, validation=others)
@@ -218,7 +219,7 @@ def test_evaluation_is_the_mean_over_all_images() -> None:
     model = make_model(dataset)
     model.eval()
     with torch.no_grad():
-        logits = model(normalized(dataset.train.pixels_NCHW, dataset))
+        logits = model(normalized(dataset.train.pixels_NHWC, dataset))
     expected = torch.nn.functional.cross_entropy(logits, dataset.train.labels_N)
     measured = evaluate(model, dataset.train, dataset)
     assert measured.loss == pytest.approx(expected.item(), rel=1e-4)

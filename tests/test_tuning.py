@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+import nas
 from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
 from nas.errors import RequestError
@@ -17,7 +18,8 @@ from nas.search.run import SearchEnding, SearchResult, run_search
 from nas.study.location import StudyError
 from nas.study.records import StudySettings
 from nas.study.settings import differences, settings_from_json, settings_to_json
-from nas.training.config import RECIPES, Augment, Optimizer, Task, fast, precision_of
+from nas.training.config import RECIPES, Augment, Task, fast, precision_of
+from nas.training.optimizers import Optimizer
 from nas.training.tuning import (
     REAL_VALUES,
     TUNABLE,
@@ -115,6 +117,11 @@ def test_a_trial_is_a_design_and_how_it_is_trained() -> None:
     assert trial_key(design, {"batch_size": 64, "lr_factor": 2}) == trial_key(
         design, {"lr_factor": 2, "batch_size": 64}
     )
+
+
+def test_docs_name_every_optimizer() -> None:
+    docs = Path(nas.__file__).parent.parent / "docs/search.md"
+    assert f"| {', '.join(Optimizer)}, each at its usual rate |" in docs.read_text(encoding="utf-8")
 
 
 def test_it_needs_no_torch() -> None:

@@ -29,7 +29,7 @@ def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def different(data: ImageDataset) -> tuple[int, int]:
     """How many images there are to train and validate on, and how many different ones."""
-    pixels = torch.cat([data.train.pixels_NCHW, data.validation.pixels_NCHW])
+    pixels = torch.cat([data.train.pixels_NHWC, data.validation.pixels_NHWC])
     return len(pixels), len({bytes(image.numpy().tobytes()) for image in pixels})
 
 
@@ -54,9 +54,9 @@ def test_twins_in_the_training_part_are_said_and_dropped() -> None:
     data = load_dataset("folder", root)
     (note,) = data.notes
     assert note.startswith("10 of 30 training images have the pixels of another; ")
-    validated = {bytes(image.numpy().tobytes()) for image in data.validation.pixels_NCHW}
-    trained = {bytes(image.numpy().tobytes()) for image in data.train.pixels_NCHW}
-    known = sum(bytes(image.numpy().tobytes()) in trained for image in data.validation.pixels_NCHW)
+    validated = {bytes(image.numpy().tobytes()) for image in data.validation.pixels_NHWC}
+    trained = {bytes(image.numpy().tobytes()) for image in data.train.pixels_NHWC}
+    known = sum(bytes(image.numpy().tobytes()) in trained for image in data.validation.pixels_NHWC)
     assert known > 0
     assert f"; {known} of 6 validation images are trained on too" in note
     assert note.endswith("--drop-duplicates keeps one of each")

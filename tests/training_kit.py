@@ -19,7 +19,7 @@ def make_dataset(
     height: int = 8,
     width: int = 8,
     classes: int = 4,
-    pixels_NCHW: Tensor | None = None,
+    pixels_NHWC: Tensor | None = None,
 ) -> ImageDataset:
     """Random images whose class cannot be seen, only memorized; or those pixels to train on."""
     generator = torch.Generator().manual_seed(1)
@@ -27,12 +27,12 @@ def make_dataset(
     def images(count: int) -> Images:
         shape = (count, channels, height, width)
         pixels = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
-        return Images(pixels, torch.arange(count) % classes)
+        return Images(pixels.permute(0, 2, 3, 1).contiguous(), torch.arange(count) % classes)
 
     training = images(train_images)
-    if pixels_NCHW is not None:
-        training = Images(pixels_NCHW, training.labels_N)
-    scaled = training.pixels_NCHW.float() / 255
+    if pixels_NHWC is not None:
+        training = Images(pixels_NHWC, training.labels_N)
+    scaled = channels_first(training.pixels_NHWC).contiguous().float() / 255
     return ImageDataset(
         name="random",
         input=ImageInput(channels=channels, height=height, width=width, classes=classes),
@@ -63,12 +63,18 @@ def make_model(dataset: ImageDataset, seed: int = 0) -> ResNet:
     return build(TINY, dataset.input, generator=torch.Generator().manual_seed(seed))
 
 
-def normalized(pixels_NCHW: Tensor, dataset: ImageDataset) -> Tensor:
+def channels_first(pixels_NHWC: Tensor) -> Tensor:
+    """The images as torchvision takes them, (N, C, H, W)."""
+    return pixels_NHWC.permute(0, 3, 1, 2)
+
+
+def normalized(pixels_NHWC: Tensor, dataset: ImageDataset) -> Tensor:
+    """The images as a network reads them, (N, C, H, W)."""
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (dataset.mean, dataset.std))
-    return (pixels_NCHW / 255 - mean) / std
+    return (channels_first(pixels_NHWC) / 255 - mean) / std
 
 
 def pixels_of(images_NCHW: Tensor, dataset: ImageDataset) -> Tensor:
-    """The uint8 pixels that normalized images were made of."""
+    """The uint8 pixels that normalized images were made of, (N, C, H, W)."""
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (dataset.mean, dataset.std))
     return ((images_NCHW * std + mean) * 255).round().byte()

@@ -19,7 +19,8 @@ from nas.search.continuing import DataOptions, data_options
 from nas.search.request import check_device_name
 from nas.study.location import StudyLocation
 from nas.text import millions, percent, plural
-from nas.training.config import RECIPES, Augment, Optimizer, Schedule, Task, TrainingConfig
+from nas.training.config import RECIPES, Augment, Schedule, Task, TrainingConfig
+from nas.training.optimizers import Optimizer
 from nas.training.tuning import REAL_VALUES, tuned, with_augment
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before

@@ -79,12 +79,16 @@ def _read(path: Path) -> Decoded | None:
     try:
         # Reading a member checks its CRC, so a damaged file does not pass for images.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            pixels, notes = arrays["pixels"], arrays["notes"].tolist()
+            if "pixels" in arrays:  # as earlier versions wrote them, NCHW
+                pixels_NHWC = np.ascontiguousarray(arrays["pixels"].transpose(0, 2, 3, 1))
+            else:
+                pixels_NHWC = arrays["pixels_NHWC"]
+            notes = arrays["notes"].tolist()
             bits = int(arrays["bits"])
             broken = dict(zip(arrays["broken"].tolist(), arrays["reasons"].tolist(), strict=True))
     except Exception:  # missing, or damaged in any of a zip file's many ways
         return None
-    return Decoded(pixels, tuple(notes), broken, bits)
+    return Decoded(pixels_NHWC, tuple(notes), broken, bits)
 
 
 def _write(folder: Path, name: str, decoded: Decoded) -> bool:
@@ -93,7 +97,7 @@ def _write(folder: Path, name: str, decoded: Decoded) -> bool:
         with replacing(folder / name) as file:
             np.savez(
                 file,
-                pixels=decoded.pixels_NCHW,
+                pixels_NHWC=decoded.pixels_NHWC,
                 notes=np.array(decoded.notes, dtype=np.str_),
                 broken=np.array(list(decoded.broken), dtype=np.int64),
                 reasons=np.array(list(decoded.broken.values()), dtype=np.str_),

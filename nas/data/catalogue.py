@@ -16,42 +16,32 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """One dataset that can be asked for by name."""
+    """One dataset that can be asked for by name; an entry of `DATASETS` is all that declares it."""
 
     name: str  # on the command line
     title: str  # in text
-    input: ImageInput
+    shape: tuple[int, int, int]  # channels, height and width
     classes: tuple[str, ...]  # in label order
     horizontal_flip: bool  # whether a mirrored image still shows its class
     train_images: int  # with the validation part
     test_images: int
+    licence: str  # with its source
+    torchvision: str | None = None  # its class: addresses, checksums and places of the files
+
+    @property
+    def input(self) -> ImageInput:
+        """What a network for these images reads and answers."""
+        channels, height, width = self.shape
+        return ImageInput(channels=channels, height=height, width=width, classes=len(self.classes))
 
 
-def _info(
-    name: str,
-    title: str,
-    shape: tuple[int, int, int],
-    classes: str,
-    *,
-    flip: bool,
-    images: tuple[int, int],
-) -> DatasetInfo:
-    names = tuple(name.replace("_", " ") for name in classes.split())
-    channels, height, width = shape
-    return DatasetInfo(
-        name=name,
-        title=title,
-        input=ImageInput(channels=channels, height=height, width=width, classes=len(names)),
-        classes=names,
-        horizontal_flip=flip,
-        train_images=images[0],
-        test_images=images[1],
-    )
+def _names(words: str) -> tuple[str, ...]:
+    return tuple(word.replace("_", " ") for word in words.split())
 
 
-_DIGITS = "0 1 2 3 4 5 6 7 8 9"
-_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
-_CIFAR100 = """
+_DIGITS = tuple("0123456789")
+_CIFAR10 = _names("airplane automobile bird cat deer dog frog horse ship truck")
+_CIFAR100 = _names("""
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
     camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
     cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
@@ -60,38 +50,80 @@ _CIFAR100 = """
     possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
     spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
     train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-"""
-_FASHION = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle_boot"
+""")
+_FASHION = _names("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle_boot")
 
-DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
-    {
-        info.name: info
-        for info in (
-            _info("cifar10", "CIFAR-10", (3, 32, 32), _CIFAR10, flip=True, images=(50_000, 10_000)),
-            _info(
-                "cifar100", "CIFAR-100", (3, 32, 32), _CIFAR100, flip=True, images=(50_000, 10_000)
-            ),
-            _info("svhn", "SVHN", (3, 32, 32), _DIGITS, flip=False, images=(73_257, 26_032)),
-            _info(
-                "fashion-mnist",
-                "Fashion-MNIST",
-                (1, 28, 28),
-                _FASHION,
-                flip=True,
-                images=(60_000, 10_000),
-            ),
-            _info("mnist", "MNIST", (1, 28, 28), _DIGITS, flip=False, images=(60_000, 10_000)),
-            _info(
-                "digits",
-                "the bundled handwritten digits",
-                (1, 8, 8),
-                _DIGITS,
-                flip=False,
-                images=(1_438, 359),
-            ),
-        )
-    }
+_KRIZHEVSKY = "no licence is stated by its authors (Krizhevsky 2009, University of Toronto)"
+
+_ENTRIES = (
+    DatasetInfo(
+        name="cifar10",
+        title="CIFAR-10",
+        shape=(3, 32, 32),
+        classes=_CIFAR10,
+        horizontal_flip=True,
+        train_images=50_000,
+        test_images=10_000,
+        licence=_KRIZHEVSKY,
+        torchvision="CIFAR10",
+    ),
+    DatasetInfo(
+        name="cifar100",
+        title="CIFAR-100",
+        shape=(3, 32, 32),
+        classes=_CIFAR100,
+        horizontal_flip=True,
+        train_images=50_000,
+        test_images=10_000,
+        licence=_KRIZHEVSKY,
+        torchvision="CIFAR100",
+    ),
+    DatasetInfo(
+        name="svhn",
+        title="SVHN",
+        shape=(3, 32, 32),
+        classes=_DIGITS,
+        horizontal_flip=False,
+        train_images=73_257,
+        test_images=26_032,
+        licence="for non-commercial use only (Netzer et al. 2011)",
+        torchvision="SVHN",
+    ),
+    DatasetInfo(
+        name="fashion-mnist",
+        title="Fashion-MNIST",
+        shape=(1, 28, 28),
+        classes=_FASHION,
+        horizontal_flip=True,
+        train_images=60_000,
+        test_images=10_000,
+        licence="MIT (Xiao et al. 2017, Zalando)",
+        torchvision="FashionMNIST",
+    ),
+    DatasetInfo(
+        name="mnist",
+        title="MNIST",
+        shape=(1, 28, 28),
+        classes=_DIGITS,
+        horizontal_flip=False,
+        train_images=60_000,
+        test_images=10_000,
+        licence="CC BY-SA 3.0 (LeCun, Cortes and Burges)",
+        torchvision="MNIST",
+    ),
+    DatasetInfo(
+        name="digits",
+        title="the bundled handwritten digits",
+        shape=(1, 8, 8),
+        classes=_DIGITS,
+        horizontal_flip=False,
+        train_images=1_438,
+        test_images=359,
+        licence="CC BY 4.0 (Alpaydin and Kaynak 1998, UCI repository; shipped with scikit-learn)",
+    ),
 )
+
+DATASETS: Mapping[str, DatasetInfo] = MappingProxyType({info.name: info for info in _ENTRIES})
 """The datasets of a fixed shape, by name; `folder` has the shape of the person's own images."""
 
 DATASET_NAMES: tuple[str, ...] = ("auto", *DATASETS, "folder")

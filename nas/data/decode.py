@@ -41,7 +41,7 @@ class Shape:
 class Decoded:
     """The pixels of a list of files, in the order of the list, without those of broken files."""
 
-    pixels_NCHW: NDArray[np.uint8]
+    pixels_NHWC: NDArray[np.uint8]
     notes: tuple[str, ...] = ()  # what was done to the images
     broken: Mapping[int, str] = field(default_factory=dict)  # index in the list -> reason, sorted
     bits: int = DEEPEST  # of `Shape`
@@ -57,7 +57,7 @@ class _Header:
 
 
 def decode(paths: Sequence[str | os.PathLike[str]], shape: Shape) -> NDArray[np.uint8]:
-    """The pixels of the files in that order, as NCHW, made as those of training images are.
+    """The pixels of the files in that order, as NHWC, made as those of training images are.
 
     Orientation tags are applied and transparent images laid over white; of several frames the first
     counts. An image of another size is resized to cover the shape and centre-cropped.
@@ -76,7 +76,7 @@ def decode(paths: Sequence[str | os.PathLike[str]], shape: Shape) -> NDArray[np.
             f"expected images, got {broken_in_words(paths, decoded.broken)}: "
             "repair them, or save them as JPEG or PNG"
         )
-    return decoded.pixels_NCHW
+    return decoded.pixels_NHWC
 
 
 def decode_readable(
@@ -87,7 +87,7 @@ def decode_readable(
     Raises:
         DataError: a file cannot be opened, or with `exact` has another size.
     """
-    pixels_NCHW = np.empty((len(paths), shape.channels, shape.height, shape.width), dtype=np.uint8)
+    pixels_NHWC = np.empty((len(paths), shape.height, shape.width, shape.channels), dtype=np.uint8)
 
     def fill(index: int) -> None:
         with open_image(paths[index]) as image:
@@ -103,13 +103,12 @@ def decode_readable(
                     )
                 size = (shape.width, shape.height)
                 fitted = ImageOps.fit(fitted, size, Image.Resampling.BICUBIC)
-            pixels = np.asarray(fitted).reshape(shape.height, shape.width, shape.channels)
-            pixels_NCHW[index] = pixels.transpose(2, 0, 1)
+            pixels_NHWC[index] = np.asarray(fitted).reshape(pixels_NHWC.shape[1:])
 
     _, broken = map_files(fill, range(len(paths)))
     if broken:
-        pixels_NCHW = np.delete(pixels_NCHW, list(broken), axis=0)
-    return Decoded(pixels_NCHW, (), broken, shape.bits)
+        pixels_NHWC = np.delete(pixels_NHWC, list(broken), axis=0)
+    return Decoded(pixels_NHWC, (), broken, shape.bits)
 
 
 def decode_suited(paths: Sequence[str]) -> Decoded:

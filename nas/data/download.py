@@ -3,14 +3,16 @@
 Importing this module imports neither torchvision nor SciPy.
 """
 
+import inspect
 import os
 import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -75,16 +77,16 @@ def probe(urls: Sequence[str], *, seconds: float = PROBE_SECONDS) -> str | None:
 
 def download_refusal(name: str) -> str | None:
     """None if the dataset can be downloaded now, else why not; known within seconds."""
-    return probe(_urls(name), seconds=PROBE_SECONDS)
+    return probe(_files(name).urls, seconds=PROBE_SECONDS)
 
 
 def lies_in(name: str, data_dir: Path) -> bool:
     """Whether all files of the dataset are there, in torchvision's layout."""
-    return all(os.path.isfile(data_dir / path) for path in _files(name))
+    return all(os.path.isfile(data_dir / path) for path in _files(name).needed)
 
 
 def read(name: str, data_dir: Path, *, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The pixels, as NCHW, and labels of the training or the test part; downloaded if not there.
+    """The pixels, as NHWC, and labels of the training or the test part; downloaded if not there.
 
     Raises:
         DownloadError: the files are missing or damaged and cannot be downloaded.
@@ -98,13 +100,13 @@ def read(name: str, data_dir: Path, *, train: bool) -> tuple[NDArray[np.uint8], 
     except RuntimeError:  # what torchvision raises for files that fail their checksum
         _download(name, data_dir)
         dataset = _open(name, data_dir, train=train)
-    labels = np.asarray(dataset.labels if name == "svhn" else dataset.targets, dtype=np.int64)
+    labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
     pixels = np.asarray(dataset.data)
-    if name in ("cifar10", "cifar100"):
-        pixels = pixels.transpose(0, 3, 1, 2)
-    elif pixels.ndim == 3:
-        pixels = pixels[:, np.newaxis]
-    return np.ascontiguousarray(pixels), labels
+    if pixels.ndim == 3:
+        pixels = pixels[..., np.newaxis]
+    elif pixels.shape[1:] == DATASETS[name].shape:  # channels first
+        pixels = pixels.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(pixels), np.asarray(labels, dtype=np.int64)
 
 
 def _open(name: str, data_dir: Path, *, train: bool) -> Any:
@@ -126,9 +128,9 @@ def _download(name: str, data_dir: Path) -> None:
     """Puts the files into place once all of them are there."""
     from torchvision.datasets.utils import check_integrity, download_url
 
-    cls = _class(name)
-    archive = data_dir / getattr(cls, "filename", "")
-    at_hand = name.startswith("cifar") and check_integrity(archive, cls.tgz_md5)
+    files = _files(name)
+    archive = data_dir / files.archive
+    at_hand = bool(files.archive) and check_integrity(archive, files.md5[files.archive])
     refusal = None if at_hand else download_refusal(name)
     if refusal is not None:
         raise DownloadError(name, data_dir, refusal)
@@ -142,15 +144,13 @@ def _download(name: str, data_dir: Path) -> None:
                 (temporary / archive.name).symlink_to(archive.resolve())
 
             def fetch() -> None:
-                if name == "svhn":  # its class would fetch one part only
-                    for part in ("train", "test"):
-                        url, file, md5 = cls.split_list[part]
-                        download_url(url, temporary, file, md5)
-                else:
+                for url, file, md5 in files.separate:
+                    download_url(url, temporary, file, md5)
+                if not files.separate:
                     _dataset(name, temporary, train=True, download=True)
 
             signals.result(_begun(fetch))  # a server that stalls must not hold a signal up
-            for path in _files(name):
+            for path in files.needed:
                 (data_dir / path).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(temporary / path, data_dir / path)
     except (OSError, HTTPException, RuntimeError) as error:
@@ -158,70 +158,73 @@ def _download(name: str, data_dir: Path) -> None:
 
 
 def _dataset(name: str, data_dir: Path, *, train: bool, download: bool) -> Any:
-    if name == "svhn":
-        return _class(name)(data_dir, split="train" if train else "test", download=download)
-    return _class(name)(data_dir, train=train, download=download)
+    cls = _class(name)
+    if "split" in inspect.signature(cls).parameters:
+        return cls(data_dir, split="train" if train else "test", download=download)
+    return cls(data_dir, train=train, download=download)
 
 
 def _class(name: str) -> Any:
     with importing():
         from torchvision import datasets
 
-    return {
-        "cifar10": datasets.CIFAR10,
-        "cifar100": datasets.CIFAR100,
-        "svhn": datasets.SVHN,
-        "fashion-mnist": datasets.FashionMNIST,
-        "mnist": datasets.MNIST,
-    }[name]
+    return getattr(datasets, str(DATASETS[name].torchvision))
 
 
-def _urls(name: str) -> list[str]:
-    """Addresses of which one must answer for a download."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """The files of both parts of a dataset; paths are relative to the data folder."""
+
+    needed: Sequence[str]  # paths of what is read
+    md5: Mapping[str, str]  # of what is downloaded or unpacked, by path
+    urls: Sequence[str]  # of which one must answer for a download
+    archive: str = ""  # path of what all that is needed is unpacked from
+    separate: Sequence[tuple[str, str, str]] = ()  # address, path and MD5, where each is fetched
+
+
+def _files(name: str) -> _Files:
+    """What torchvision's class says, in one of three ways."""
     cls = _class(name)
-    if name == "svhn":
-        return [cls.split_list["train"][0]]
-    if name.endswith("mnist"):
-        return [mirror + cls.resources[0][0] for mirror in cls.mirrors]
-    return [cls.url]
-
-
-def _files(name: str) -> list[str]:
-    """The files of both parts, relative to the data folder."""
-    cls = _class(name)
-    if name == "svhn":
-        return [cls.split_list[part][1] for part in ("train", "test")]
-    if name.endswith("mnist"):
-        names = [file.removesuffix(".gz") for file, _ in cls.resources]
-        return [f"{cls.__name__}/raw/{file}" for file in names]
-    names = [file for file, _ in (*cls.train_list, *cls.test_list)]
-    return [f"{cls.base_folder}/{file}" for file in (*names, cls.meta["filename"])]
+    if hasattr(cls, "split_list"):  # a file for each part, of which the class fetches one: SVHN
+        parts = [cls.split_list[part] for part in ("train", "test")]
+        return _Files(
+            needed=[file for _, file, _ in parts],
+            md5={file: md5 for _, file, md5 in parts},
+            urls=[parts[0][0]],
+            separate=parts,
+        )
+    if hasattr(cls, "resources"):  # files that are unpacked one by one: MNIST and its kin
+        packed = {f"{cls.__name__}/raw/{file}": md5 for file, md5 in cls.resources}
+        return _Files(
+            needed=[path.removesuffix(".gz") for path in packed],
+            md5=packed,
+            urls=[mirror + cls.resources[0][0] for mirror in cls.mirrors],
+        )
+    listed = (*cls.train_list, *cls.test_list, (cls.meta["filename"], cls.meta["md5"]))  # CIFAR
+    unpacked = {f"{cls.base_folder}/{file}": md5 for file, md5 in listed}
+    return _Files(
+        needed=list(unpacked),
+        md5={**unpacked, cls.filename: cls.tgz_md5},
+        urls=[cls.url],
+        archive=cls.filename,
+    )
 
 
 def _flaws(name: str, data_dir: Path) -> list[str]:
     """What is wrong with the files of the dataset that lie there; nothing where none lies there."""
     from torchvision.datasets.utils import check_integrity
 
-    cls = _class(name)
-    sums: dict[str, str] = {}
-    if name == "svhn":
-        sums = {file: md5 for _, file, md5 in cls.split_list.values()}
-    elif name.endswith("mnist"):
-        sums = {f"{cls.__name__}/raw/{file}": md5 for file, md5 in cls.resources}
-    else:
-        meta = (cls.meta["filename"], cls.meta["md5"])
-        sums = {f"{cls.base_folder}/{f}": md5 for f, md5 in (*cls.train_list, *cls.test_list, meta)}
-        sums[cls.filename] = cls.tgz_md5
-    there = [file for file in sums if os.path.isfile(data_dir / file)]
-    damaged = [file for file in there if not check_integrity(data_dir / file, sums[file])]
-    missing = [file for file in _files(name) if not os.path.isfile(data_dir / file)]
-    if len(missing) == len(_files(name)):
+    files = _files(name)
+    there = [path for path in files.md5 if os.path.isfile(data_dir / path)]
+    damaged = [path for path in there if not check_integrity(data_dir / path, files.md5[path])]
+    missing = [path for path in files.needed if not os.path.isfile(data_dir / path)]
+    if len(missing) == len(files.needed):
         missing = []
-    return [f"{file} is damaged" for file in damaged] + [f"{file} is missing" for file in missing]
+    return [f"{path} is damaged" for path in damaged] + [f"{path} is missing" for path in missing]
 
 
 def _places(name: str, data_dir: Path) -> list[str]:
-    return sorted({str(data_dir / Path(file).parts[0]) for file in _files(name)})
+    return sorted({str(data_dir / Path(file).parts[0]) for file in _files(name).needed})
 
 
 def _begun(work: Callable[[], None]) -> "Future[None]":

@@ -31,7 +31,7 @@ from nas.data.types import ImageDataset, Images, TestPart
 from nas.errors import RequestError
 from nas.text import plural
 
-_CHUNK = 4096  # images counted at a time: NumPy counts 8-byte copies of the pixels
+_CHUNK = 4096  # images at a time, of which copies are made: to count them, of 8 bytes a pixel
 
 
 def load_dataset(
@@ -105,13 +105,13 @@ def load_test(
         raise DataError("expected the name of a dataset to test on, got 'auto': name the dataset")
     source = open_source(name, data_dir, split_seed=split_seed, skip_broken=skip_broken)
     part = source.read_test()
-    images = Images(torch.from_numpy(part.pixels_NCHW), torch.from_numpy(part.labels_N))
+    images = Images(torch.from_numpy(part.pixels_NHWC), torch.from_numpy(part.labels_N))
     return TestPart(images=images, left_out=part.left_out, notes=part.notes)
 
 
 def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool) -> ImageDataset:
     part = source.read_train()
-    first_N = first_of_each(digests_of(part.pixels_NCHW))
+    first_N = first_of_each(digests_of(part.pixels_NHWC))
     if drop_duplicates:
         part = _without_twins(part, first_N, source.classes)
         first_N = np.arange(len(part.labels_N))
@@ -119,12 +119,12 @@ def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool)
     share = validation_share(len(labels_N))
     validating_N = draw(labels_N, share, seed=split_seed, purpose=Purpose.VALIDATION)
     training_N = ~validating_N
-    counts_CL = _level_counts(part.pixels_NCHW, training_N)
+    counts_CL = _level_counts(part.pixels_NHWC, training_N)
     mean, std = _mean_and_std(counts_CL)
     notes = [
         *source.notes,
         *part.notes,
-        *note_on_contrast(part.pixels_NCHW),
+        *note_on_contrast(part.pixels_NHWC),
         *note_on_levels(counts_CL),
         *note_on_twins(first_N, labels_N, validating_N),
         *note_on_balance(source.classes, labels_N[training_N], labels_N[validating_N]),
@@ -134,7 +134,7 @@ def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool)
         kept = draw(labels_N[members], subset, seed=split_seed, purpose=Purpose.SUBSET)
         training_N[members[~kept]] = False
         notes += note_on_subset(subset, int(training_N.sum()), len(source.classes))
-    _, channels, height, width = part.pixels_NCHW.shape
+    _, height, width, channels = part.pixels_NHWC.shape
     return ImageDataset(
         name=source.name,
         input=ImageInput(
@@ -174,7 +174,7 @@ def _without_twins(part: Part, first_N: NDArray[np.int64], classes: Sequence[str
     dropped = plural(int((~kept_N).sum()), "training image")
     return replace(
         part,
-        pixels_NCHW=part.pixels_NCHW[kept_N],
+        pixels_NHWC=part.pixels_NHWC[kept_N],
         labels_N=part.labels_N[kept_N],
         notes=(*part.notes, f"left out: {dropped} with the pixels of another"),
     )
@@ -182,18 +182,18 @@ def _without_twins(part: Part, first_N: NDArray[np.int64], classes: Sequence[str
 
 def _images(part: Part, chosen_N: NDArray[np.bool_]) -> Images:
     return Images(
-        torch.from_numpy(part.pixels_NCHW[chosen_N]), torch.from_numpy(part.labels_N[chosen_N])
+        torch.from_numpy(part.pixels_NHWC[chosen_N]), torch.from_numpy(part.labels_N[chosen_N])
     )
 
 
-def _level_counts(pixels_NCHW: NDArray[np.uint8], chosen_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _level_counts(pixels_NHWC: NDArray[np.uint8], chosen_N: NDArray[np.bool_]) -> NDArray[np.int64]:
     """How many pixels of the chosen images have each of the 256 levels, per channel."""
-    channels = pixels_NCHW.shape[1]
+    channels = pixels_NHWC.shape[3]
     counts_CL = np.zeros((channels, 256), dtype=np.int64)
-    for start in range(0, len(pixels_NCHW), _CHUNK):
-        chunk = pixels_NCHW[start : start + _CHUNK][chosen_N[start : start + _CHUNK]]
+    for start in range(0, len(pixels_NHWC), _CHUNK):
+        chunk = pixels_NHWC[start : start + _CHUNK][chosen_N[start : start + _CHUNK]]
         for channel in range(channels):
-            counts_CL[channel] += np.bincount(chunk[:, channel].ravel(), minlength=256)
+            counts_CL[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
     return counts_CL
 
 
@@ -209,7 +209,10 @@ def _mean_and_std(counts_CL: NDArray[np.int64]) -> tuple[tuple[float, ...], tupl
 
 
 def _digest(part: Part) -> str:
-    digest = hashlib.sha256(str(part.pixels_NCHW.shape).encode())
+    """Of shape, labels and pixels as NCHW, in which studies have always recorded it."""
+    pixels_NCHW = part.pixels_NHWC.transpose(0, 3, 1, 2)
+    digest = hashlib.sha256(str(pixels_NCHW.shape).encode())
     digest.update(part.labels_N.tobytes())
-    digest.update(np.ascontiguousarray(part.pixels_NCHW).data)
+    for start in range(0, len(pixels_NCHW), _CHUNK):
+        digest.update(np.ascontiguousarray(pixels_NCHW[start : start + _CHUNK]).data)
     return digest.hexdigest()[:16]

@@ -55,10 +55,10 @@ def note_on_subset(subset: float, images: int, classes: int) -> list[str]:
     ]
 
 
-def note_on_contrast(pixels_NCHW: NDArray[np.uint8]) -> list[str]:
+def note_on_contrast(pixels_NHWC: NDArray[np.uint8]) -> list[str]:
     """How many images show nothing, since all their pixels are almost equal."""
-    levels_NCP = pixels_NCHW.reshape(*pixels_NCHW.shape[:2], -1)
-    contrast_N = (levels_NCP.max(axis=2) - levels_NCP.min(axis=2)).max(axis=1)
+    channels_NP = [channel.reshape(len(channel), -1) for channel in np.moveaxis(pixels_NHWC, -1, 0)]
+    contrast_N = np.max([np.ptp(levels_NP, axis=1) for levels_NP in channels_NP], axis=0)
     flat = int((contrast_N < FLAT).sum())
     if not flat:
         return []

@@ -25,7 +25,7 @@ from nas.values import did_you_mean
 class Part:
     """Images and labels as they come from a source, in an order that stays the same."""
 
-    pixels_NCHW: NDArray[np.uint8]
+    pixels_NHWC: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
     notes: tuple[str, ...] = ()  # what was done to the images
     left_out: int = 0  # broken files
@@ -172,7 +172,7 @@ def _own_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Source:
 
     def read_test() -> Part:
         train = read_train()
-        _, channels, height, width = train.pixels_NCHW.shape
+        _, height, width, channels = train.pixels_NHWC.shape
         shape = Shape(channels, height, width, train.bits)
         return _part(
             listed.test,
@@ -192,7 +192,7 @@ def _own_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Source:
 
 def _part(listed: folders.Files, files: folders.Files, decoded: Decoded) -> Part:
     left_out = len(listed) - len(files)
-    return Part(decoded.pixels_NCHW, files.labels_N, decoded.notes, left_out, decoded.bits)
+    return Part(decoded.pixels_NHWC, files.labels_N, decoded.notes, left_out, decoded.bits)
 
 
 def _digits(split_seed: int) -> Source:
@@ -203,7 +203,7 @@ def _digits(split_seed: int) -> Source:
             from sklearn.datasets import load_digits
 
         bunch = load_digits()
-        pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]
+        pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
         labels = bunch.target.astype(np.int64)
         tested = draw(labels, TEST_SHARE, seed=split_seed, purpose=Purpose.TEST)
         chosen = tested if test else ~tested

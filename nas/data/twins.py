@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def digests_of(pixels_NCHW: NDArray[np.uint8]) -> list[bytes]:
+def digests_of(pixels_NHWC: NDArray[np.uint8]) -> list[bytes]:
     """One of each image: equal for equal pixels, and different for others."""
-    return [hashlib.sha256(image.data).digest() for image in np.ascontiguousarray(pixels_NCHW)]
+    return [hashlib.sha256(image.data).digest() for image in np.ascontiguousarray(pixels_NHWC)]
 
 
 def first_of_each(digests: Sequence[bytes]) -> NDArray[np.int64]:

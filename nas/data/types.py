@@ -22,14 +22,14 @@ class Images:
         ValueError: the types or lengths do not match.
     """
 
-    pixels_NCHW: Tensor  # uint8
+    pixels_NHWC: Tensor  # uint8
     labels_N: Tensor  # int64, 0..classes-1
 
     def __post_init__(self) -> None:
-        pixels, labels = self.pixels_NCHW, self.labels_N
+        pixels, labels = self.pixels_NHWC, self.labels_N
         if pixels.dtype != torch.uint8 or pixels.dim() != 4:
             raise ValueError(
-                f"pixels_NCHW must be uint8 with 4 dimensions, got {pixels.dtype} {pixels.shape}"
+                f"pixels_NHWC must be uint8 with 4 dimensions, got {pixels.dtype} {pixels.shape}"
             )
         if labels.dtype != torch.int64 or labels.shape != pixels.shape[:1]:
             raise ValueError(
@@ -47,12 +47,12 @@ class Images:
             RequestError: they do not fit into its memory.
         """
         try:
-            return Images(self.pixels_NCHW.to(device), self.labels_N.to(device))
+            return Images(self.pixels_NHWC.to(device), self.labels_N.to(device))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             raise RequestError(
-                f"--device: expected room for {self.pixels_NCHW.nbytes / 1e6:,.0f} MB of images on "
+                f"--device: expected room for {self.pixels_NHWC.nbytes / 1e6:,.0f} MB of images on "
                 f"{device}, got an out-of-memory error; free memory there, or name another device"
             ) from error
 

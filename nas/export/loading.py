@@ -84,11 +84,14 @@ class Classifier:
                 f"pixels_NCHW must be uint8 images of {'x'.join(map(str, shape))}, "
                 f"got {pixels_NCHW.dtype} {tuple(pixels_NCHW.shape)}"
             )
+        return self._logits(pixels_NCHW.permute(0, 2, 3, 1))
+
+    def _logits(self, pixels_NHWC: Tensor) -> Tensor:
         with torch.no_grad(), arithmetic(self._device, Precision.FLOAT32):
             return torch.cat(
                 [
-                    self.network(self._normalize(part.to(self._device).permute(0, 2, 3, 1))).cpu()
-                    for part in torch.split(pixels_NCHW, _BATCH)
+                    self.network(self._normalize(part.to(self._device))).cpu()
+                    for part in torch.split(pixels_NHWC, _BATCH)
                 ]
             )
 
@@ -111,7 +114,7 @@ class Classifier:
         for start in range(0, len(names), _BATCH):
             signals.check()
             some = names[start : start + _BATCH]
-            logits_NK = self.logits(torch.from_numpy(decode(some, shape)))
+            logits_NK = self._logits(torch.from_numpy(decode(some, shape)))
             shares, labels = logits_NK.softmax(dim=1).topk(min(top, len(self.classes)))
             predictions += [
                 Prediction(name, tuple(self.classes[k] for k in row), tuple(probabilities))

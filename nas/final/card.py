@@ -13,15 +13,7 @@ from nas.final.records import FinalDesign, FinalRecord, Measured
 from nas.final.request import ALL
 from nas.text import percent, plural, points, times, whole
 
-_LICENCES = {
-    "cifar10": "no licence is stated by its authors (Krizhevsky 2009, University of Toronto)",
-    "cifar100": "no licence is stated by its authors (Krizhevsky 2009, University of Toronto)",
-    "svhn": "for non-commercial use only (Netzer et al. 2011)",
-    "fashion-mnist": "MIT (Xiao et al. 2017, Zalando)",
-    "mnist": "CC BY-SA 3.0 (LeCun, Cortes and Burges)",
-    "digits": "CC BY 4.0 (Alpaydin and Kaynak 1998, UCI repository; shipped with scikit-learn)",
-}
-_OWN = "that of your own images"
+_OWN_LICENCE = "that of your own images"
 
 
 def model_card(record: FinalRecord) -> str:
@@ -29,7 +21,8 @@ def model_card(record: FinalRecord) -> str:
     chosen, exported = record.chosen, record.exported
     assert chosen.test is not None
     assert chosen.validation is not None
-    title = DATASETS[record.dataset].title if record.dataset in DATASETS else "own images"
+    info = DATASETS.get(record.dataset)
+    title, licence = (info.title, info.licence) if info else ("own images", _OWN_LICENCE)
     spread = _spread(chosen.test)
     lines = [
         f"# {_text(record.study)}: a residual network for {title}",
@@ -70,7 +63,7 @@ def model_card(record: FinalRecord) -> str:
         + (f" ({100 * record.subset:.4g}% of those there are)" if record.subset < 1 else "")
         + (", the validation images among them" if record.on == ALL else "")
         + f", {whole(record.validation_images)} to choose by, {whole(record.test_images)} to test "
-        f"on. Licence of the data: {_LICENCES.get(record.dataset, _OWN)}.",
+        f"on. Licence of the data: {licence}.",
         *(f"\n{_text(note)}" for note in record.notes),
         "",
         "## Training",

@@ -286,7 +286,7 @@ def part_of(dataset: ImageDataset, on: str) -> ImageDataset:
         return dataset
     parts = (dataset.train, dataset.validation)
     joined = Images(
-        torch.cat([part.pixels_NCHW for part in parts]), torch.cat([p.labels_N for p in parts])
+        torch.cat([part.pixels_NHWC for part in parts]), torch.cat([p.labels_N for p in parts])
     )
     return dataclasses.replace(dataset, train=joined)
 

@@ -87,11 +87,11 @@ def test_once(
 
 def _twins(images: Images, dataset: ImageDataset) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which test images equal one that is trained or validated on, and which an earlier one."""
-    tested = digests_of(images.pixels_NCHW.numpy())
+    tested = digests_of(images.pixels_NHWC.numpy())
     seen = {
         digest
         for part in (dataset.train, dataset.validation)
-        for digest in digests_of(part.pixels_NCHW.cpu().numpy())
+        for digest in digests_of(part.pixels_NHWC.cpu().numpy())
     }
     seen_N = np.array([digest in seen for digest in tested])
     return seen_N, first_of_each(tested) != np.arange(len(tested))
@@ -115,7 +115,7 @@ def _without(
         "of another test image"
     )
     kept = torch.from_numpy(kept_N)
-    return Images(images.pixels_NCHW[kept], images.labels_N[kept]), (note,)
+    return Images(images.pixels_NHWC[kept], images.labels_N[kept]), (note,)
 
 
 def _notes_on_twins(
@@ -180,7 +180,7 @@ def mistake_pictures(tested: Tested) -> list[Image.Image]:
     """The images of `Exported.mistakes`, in the same order."""
     pictures = []
     for i in _surest_mistakes(tested):
-        pixels = tested.images.pixels_NCHW[i].permute(1, 2, 0).numpy()
+        pixels = tested.images.pixels_NHWC[i].numpy()
         pictures.append(Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels))
     return pictures
 

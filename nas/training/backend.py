@@ -10,10 +10,10 @@ from nas.model import FusedNorm
 from nas.runtime import signals
 from nas.runtime.devices import is_out_of_memory
 from nas.training.graphs import Graphs, cuda_graphs, is_set, reason_of, torch_version
+from nas.training.optimizers import Optimizer, fused_on
 
 _VALUES_AT_ONCE = 4096 * 3 * 32 * 32  # of pixels, augmented together on a GPU: 50 MB in float32
 _EVALUATED_AT_ONCE = 128  # images on a GPU where no training says how many
-_FUSED_ADAGRAD_ON_CUDA = (2, 12)  # version of torch
 
 PLAIN_NORMS = "NAS_PLAIN_NORMS"
 """The environment variable that leaves norms to torch's own kernels."""
@@ -26,7 +26,7 @@ class Backend:
     graphs: Graphs | None = None  # of this run; None: every step runs kernel after kernel
     values_at_once: int = 0  # pixel values augmented together; a CPU keeps one batch in its cache
     fixed_shapes: bool = False  # evaluate in batches of the training's shape, and in no other
-    fused_adagrad: bool = True  # in one kernel, which counts its steps on the device
+    fused: frozenset[Optimizer] = fused_on("cpu", torch_version())  # others have several kernels
     fused_norm: FusedNorm | None = None  # norm, addition and ReLU at once; None: one by one
     step_begun: Callable[[], None] = lambda: None  # after each step; may wait for earlier ones
 
@@ -79,7 +79,7 @@ def backend_for(device: torch.device, *, heed_verdict: bool = True) -> Backend:
         graphs=cuda_graphs(device, heed_verdict=heed_verdict),
         values_at_once=_VALUES_AT_ONCE,
         fixed_shapes=True,
-        fused_adagrad=torch_version() >= _FUSED_ADAGRAD_ON_CUDA,
+        fused=fused_on("cuda", torch_version()),
         fused_norm=fused_norm_on(device),
         step_begun=Backlog(device).step_begun,
     )

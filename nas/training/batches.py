@@ -61,7 +61,7 @@ class TrainBatches:
         self._seed = seed
         self._labels_N = images.labels_N
         self._classes = dataset.input.classes
-        self._device = images.pixels_NCHW.device
+        self._device = images.pixels_NHWC.device
         self._generator = torch.Generator(device=self._device)
         self.normalize = Normalize(dataset.mean, dataset.std, self._device)
         self._height, self._width = dataset.input.height, dataset.input.width
@@ -72,7 +72,7 @@ class TrainBatches:
         )
         self.batch_size = min(config.batch_size, len(images))
         self.per_epoch = len(images) // self.batch_size
-        values = self.batch_size * images.pixels_NCHW[0].numel()
+        values = self.batch_size * images.pixels_NHWC[0].numel()
         self._steps_at_once = min(max(1, values_at_once // values), self.per_epoch)
         self._ranges = self._make_ranges(padding)
 
@@ -202,25 +202,25 @@ _kept: WeakKeyDictionary[Images, tuple[int, Border, Tensor]] = WeakKeyDictionary
 
 
 def _bordered_once(images: Images, padding: int, border: Border) -> Tensor:
-    """`bordered` as (N, H + 2 padding, W + 2 padding, C), made when it is not the last one."""
+    """`bordered`, made when it is not the last one."""
     kept = _kept.get(images)
     if kept is None or kept[:2] != (padding, border):
-        pixels_NHWC = bordered(images.pixels_NCHW, padding, border).permute(0, 2, 3, 1)
-        _kept[images] = kept = (padding, border, pixels_NHWC.contiguous())
+        pixels_NHWC = bordered(images.pixels_NHWC, padding, border)
+        _kept[images] = kept = (padding, border, pixels_NHWC)
     return kept[2]
 
 
-def bordered(pixels_NCHW: Tensor, padding: int, border: Border) -> Tensor:
-    """The images with a border, (N, C, H + 2 padding, W + 2 padding)."""
+def bordered(pixels_NHWC: Tensor, padding: int, border: Border) -> Tensor:
+    """The images with a border, (N, H + 2 padding, W + 2 padding, C)."""
     if border is Border.ZERO:
-        return F.pad(pixels_NCHW, [padding] * 4)
-    for dim in (2, 3):
-        size = pixels_NCHW.shape[dim]
-        line = torch.arange(-padding, size + padding, device=pixels_NCHW.device)
+        return F.pad(pixels_NHWC, [0, 0] + [padding] * 4)
+    for dim in (1, 2):
+        size = pixels_NHWC.shape[dim]
+        line = torch.arange(-padding, size + padding, device=pixels_NHWC.device)
         if size > 1:  # to and fro, as often as the border needs
             line = line.remainder(2 * (size - 1))
             line = torch.where(line >= size, 2 * (size - 1) - line, line)
         else:
             line = torch.zeros_like(line)
-        pixels_NCHW = pixels_NCHW.index_select(dim, line)
-    return pixels_NCHW
+        pixels_NHWC = pixels_NHWC.index_select(dim, line)
+    return pixels_NHWC

@@ -124,8 +124,7 @@ class Checkup:
             dataset = _images(self._batch_size).to(device)
             config = self._config(dataset, precision)
             model = _model(_SMALL).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            pixels_NHWC = dataset.train.pixels_NCHW.permute(0, 2, 3, 1)
-            images_NCHW = TrainBatches(dataset, config, seed=0).normalize(pixels_NHWC)
+            images_NCHW = TrainBatches(dataset, config, seed=0).normalize(dataset.train.pixels_NHWC)
             with torch.no_grad(), arithmetic(device, precision):
                 logits_NK = model.train()(images_NCHW)
             return F.cross_entropy(logits_NK.float(), dataset.train.labels_N).item()
@@ -298,9 +297,9 @@ def _images(count: int) -> ImageDataset:
     generator = torch.Generator().manual_seed(0)
 
     def images(count: int) -> Images:
-        shape = (count, _INPUT.channels, _INPUT.height, _INPUT.width)
-        pixels_NCHW = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
-        return Images(pixels_NCHW, torch.arange(count) % _INPUT.classes)
+        shape = (count, _INPUT.height, _INPUT.width, _INPUT.channels)
+        pixels_NHWC = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+        return Images(pixels_NHWC, torch.arange(count) % _INPUT.classes)
 
     return ImageDataset(
         name="random",

@@ -9,18 +9,8 @@ from types import MappingProxyType
 
 from nas.architecture import ImageInput
 from nas.runtime.precision import Precision
+from nas.training.optimizers import Optimizer
 from nas.values import Check, choices, flag, keep_plain, or_none, real, several, whole
-
-
-class Optimizer(StrEnum):
-    """What turns gradients into steps; torch.optim's defaults where a recipe says nothing."""
-
-    SGD = "sgd"
-    NESTEROV = "nesterov"
-    ADAM = "adam"
-    ADAMW = "adamw"
-    ADADELTA = "adadelta"
-    ADAGRAD = "adagrad"
 
 
 class Schedule(StrEnum):

@@ -27,10 +27,9 @@ from nas.training.backend import Backend, backend_for, batch_alone
 from nas.training.batches import Normalize, TrainBatches
 from nas.training.config import Task, TrainingConfig
 from nas.training.memory import give_back_memory, keep_freed_memory
-from nas.training.optimizers import make_optimizer
 from nas.training.resuming import EpochCheckpoint
 from nas.training.schedules import rate
-from nas.training.step import TrainingStep
+from nas.training.step import TrainingStep, make_optimizer
 
 _EVALUATION_BATCH = 64  # images: a CPU is fastest while a batch's maps stay in its cache
 
@@ -366,21 +365,17 @@ def predict(
             shape only. None: what suits the device.
         precision: float32, the default, is what whoever loads the exported network computes in.
     """
-    device = images.pixels_NCHW.device
+    device = images.pixels_NHWC.device
     normalize = normalize or Normalize(dataset.mean, dataset.std, device)
     batch_size = batch_size or batch_alone(device)
     model.eval()
     logits = []
     with torch.inference_mode(), arithmetic(device, precision):
-        for pixels_NCHW in torch.split(images.pixels_NCHW, batch_size or _EVALUATION_BATCH):
+        for pixels_NHWC in torch.split(images.pixels_NHWC, batch_size or _EVALUATION_BATCH):
             signals.check()
-            missing = (batch_size or 0) - len(pixels_NCHW)
-            if missing > 0:
-                filled = F.pad(pixels_NCHW, (0, 0, 0, 0, 0, 0, 0, missing))
-            else:
-                filled = pixels_NCHW
-            logits_NK = model(normalize(filled.permute(0, 2, 3, 1))).float()
-            logits.append(logits_NK[: len(pixels_NCHW)])
+            missing = (batch_size or 0) - len(pixels_NHWC)
+            filled = F.pad(pixels_NHWC, (0,) * 7 + (missing,)) if missing > 0 else pixels_NHWC
+            logits.append(model(normalize(filled)).float()[: len(pixels_NHWC)])
     return torch.cat(logits)
 
 

@@ -7,12 +7,54 @@ from torch import nn
 from torch.nn import functional as F
 
 from nas.runtime.arithmetic import arithmetic
+from nas.training.backend import Backend
 from nas.training.batches import Batch
 from nas.training.config import TrainingConfig
 from nas.training.graphs import CaptureError, Graphs
-from nas.training.optimizers import has_rate_on_device, set_learning_rate
 
 _WARMUP_STEPS = 3  # before a capture: cuDNN chooses its kernels, the optimizer makes its state
+
+
+def make_optimizer(
+    model: nn.Module, config: TrainingConfig, backend: Backend
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer over the model's weights.
+
+    Norms and biases have no weight decay unless the recipe says so. The fastest implementation that
+    torch has for the device is taken. Where steps are captured as graphs the learning rate is a
+    tensor, so that a graph follows it, if the optimizer keeps all it counts on the device, too.
+    """
+    if config.decay_all:
+        groups = [{"params": list(model.parameters()), "weight_decay": config.weight_decay}]
+    else:
+        matrices = [p for p in model.parameters() if p.ndim > 1]
+        vectors = [p for p in model.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+    info = config.optimizer.info
+    fused = config.optimizer in backend.fused
+    captured = backend.graphs is not None and (fused or info.capturable)
+    device = next(model.parameters()).device
+    # Uncaptured with a number: foreach would read a tensor on the device 200 times a step.
+    lr = torch.tensor(config.lr, device=device) if captured else config.lr
+    arguments = {**info.arguments, "fused" if fused else "foreach": True}
+    if info.momentum:
+        arguments["momentum"] = config.momentum
+    if info.capturable:
+        arguments["capturable"] = captured
+    optimizer: torch.optim.Optimizer = getattr(torch.optim, info.torch)(groups, lr=lr, **arguments)
+    return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """The learning rate of the next step, without waiting for the device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 class TrainingStep:
@@ -39,7 +81,8 @@ class TrainingStep:
         self._precision = config.precision
         self._loss_sum = torch.zeros((), device=device)
         self._steps = 0
-        self._graphs = graphs if has_rate_on_device(optimizer) else None
+        by_tensor = all(isinstance(group["lr"], torch.Tensor) for group in optimizer.param_groups)
+        self._graphs = graphs if by_tensor else None  # a graph would not follow a number
         self._replay: Callable[[], None] | None = None
         self._fixed: Batch | None = None  # what is replayed reads it
 

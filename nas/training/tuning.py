@@ -3,9 +3,9 @@
 Every choice is a short list around a recipe, and the recipe's own value is always one of them, so a
 study with such choices can only lose trials, never the recipe it starts from.
 
-* `optimizer`: those of `nas.training.config`, each at its usual rate (`usual_rate`). The FlexRes
-  experiments compared SGD with and without Nesterov momentum, Adam, Adadelta and Adagrad, and found
-  their best network with Adadelta.
+* `optimizer`: those of `nas.training.optimizers`, each at its usual rate (`usual_rate`). FlexRes
+  compared SGD with and without Nesterov momentum, Adam, Adadelta and Adagrad, and found its best
+  network with Adadelta.
 * `lr_factor`: of the usual rate; 1/4 to 4 in steps of 2, since rates are felt by their ratio
   (Bengio 2012, arXiv:1206.5533).
 * `batch_size`: 1/4, 1/2, 1 and 2 times the recipe's; twice as many leave a run of 10 epochs with
@@ -22,7 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.architecture import Architecture
-from nas.training.config import Augment, Optimizer, Task, TrainingConfig
+from nas.training.config import Augment, Task, TrainingConfig
+from nas.training.optimizers import Optimizer
 from nas.values import choices
 
 TUNABLE = ("lr", "optimizer", "batch-size", "augment")
@@ -41,16 +42,6 @@ _BATCHES = (0.25, 0.5, 1.0, 2.0)
 _SMALLEST_BATCH = 8  # batch norm estimates a variance from it
 _EXTRAS = (None, Augment.CUTOUT, Augment.MIXUP, Augment.CUTMIX, Augment.TRIVIAL)
 _NO_AUGMENT = "none"
-
-_FAMILIES = ({Optimizer.SGD, Optimizer.NESTEROV}, {Optimizer.ADAM, Optimizer.ADAMW})
-_USUAL: Mapping[Optimizer, tuple[float, int]] = {  # rate, and the batch it is for
-    Optimizer.SGD: (0.1, 128),  # He et al. 2016, arXiv:1512.03385
-    Optimizer.NESTEROV: (0.1, 128),  # Zagoruyko and Komodakis 2016, arXiv:1605.07146
-    Optimizer.ADAM: (1e-3, 128),  # Kingma and Ba 2015, arXiv:1412.6980
-    Optimizer.ADAMW: (1e-3, 128),  # Loshchilov and Hutter 2019, arXiv:1711.05101
-    Optimizer.ADADELTA: (0.1, 32),  # FlexRes, 94.12%
-    Optimizer.ADAGRAD: (0.01, 128),  # torch's default
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +98,8 @@ def tuned(config: TrainingConfig, values: Mapping[str, Value], task: Task) -> Tr
     unknown = sorted(set(values) - set(_CALLED.values()))
     if unknown:
         raise ValueError(f"expected values of {', '.join(_CALLED.values())}, got {unknown[0]!r}")
-    optimizer = Optimizer(str(values.get("optimizer", config.optimizer)))
+    name = str(values.get("optimizer", config.optimizer))
+    optimizer = Optimizer(name)  # type: ignore[arg-type]  # found by its name
     batch_size = int(values.get("batch_size", config.batch_size))
     lr = usual_rate(config, optimizer, batch_size) * float(values.get("lr_factor", 1.0))
     if lr != config.lr:
@@ -126,10 +118,10 @@ def usual_rate(config: TrainingConfig, optimizer: Optimizer, batch_size: int) ->
     arXiv:1706.02677), by the square root for those that divide by the size of the gradient
     (Malladi et al. 2022, arXiv:2205.10287).
     """
-    same = {config.optimizer}.union(*(f for f in _FAMILIES if config.optimizer in f))
-    rate, batch = (config.lr, config.batch_size) if optimizer in same else _USUAL[optimizer]
-    ratio = batch_size / batch
-    return rate * (ratio if optimizer in _FAMILIES[0] else math.sqrt(ratio))
+    info = optimizer.info
+    known = config if info.family == config.optimizer.info.family else info
+    ratio = batch_size / known.batch_size
+    return known.lr * (ratio if info.proportional else math.sqrt(ratio))
 
 
 def with_augment(

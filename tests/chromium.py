@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from nas.report.browser import find_browser
+from nas.report.pictures import find_browser
 from tests.waiting import PATIENCE, wait_until
 
 _LONGEST = 1000 * PATIENCE  # milliseconds

@@ -1,12 +1,35 @@
-"""Whether a record holds what its fields say, for values that were read from elsewhere."""
+"""Records from the values that JSON keeps, and whether they hold what their fields say."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 Check = Callable[[Any], bool]
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """A value of a type from what JSON makes of it: dataclasses are objects, tuples lists.
+
+    What does not fit the type stays as it is, for `check_fields`.
+
+    Raises:
+        TypeError: a field of a dataclass is missing or unknown, or the value is no object at all.
+        ValueError: a dataclass refuses a value.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        kinds = [part for part in inner if part is not NoneType]
+        return value if value is None or len(kinds) > 1 else from_json(kinds[0], value)
+    if origin is tuple and inner[-1] is Ellipsis and isinstance(value, list | tuple):
+        return tuple(from_json(inner[0], held) for held in value)
+    if hasattr(kind, "__dataclass_fields__"):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{kind.__name__} is {str(value)[:100]!r}")
+        hints = _hints(kind)
+        return kind(**{name: from_json(hints.get(name), held) for name, held in value.items()})
+    return value
 
 
 def check_fields(record: Any) -> None:
@@ -23,8 +46,13 @@ def check_fields(record: Any) -> None:
 
 
 @cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+@cache
 def _fields(kind: Any) -> dict[str, Check]:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     return {name: _check(hints[name]) for name in names}
 

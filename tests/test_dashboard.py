@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import optuna
 import pytest
+from playwright.sync_api import Dialog, expect
 
 from nas.architecture import PRESETS
 from nas.commands import main
@@ -34,7 +35,7 @@ from nas.study.location import StudyLocation
 from nas.study.reader import open_existing, read_study
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from tests import warm
-from tests.chromium import chromium
+from tests.chromium import chromium, new_page, until
 from tests.conftest import RequestOf, queue_design
 from tests.waiting import PATIENCE, wait_until
 
@@ -434,25 +435,36 @@ def test_a_click_through_in_chromium(request_of: RequestOf, tmp_path: Path) -> N
     best = result.study.incumbent
     assert best is not None
     over = [t for t in result.study.trials if t.outcome is Outcome.OVER_BUDGET]
-    with served(result.location, tmp_path) as dashboard, chromium(tmp_path) as page:
-        shown = "document.body.innerText"
-        page.open(dashboard.address + dashboard.path)
-        page.wait_for(f"{shown}.includes('Best Trial (number={best.number})')")
-        page.click(f"document.querySelector('a[href=\"{dashboard.path}/trials\"]')")
-        page.wait_for(f"{shown}.includes('{len(result.study.trials)} Trials')")
-        listed = "[...document.querySelectorAll('li, [role=button], .MuiListItemButton-root')]"
-        page.click(f"{listed}.find(e => e.innerText.startsWith('Trial {over[0].number}\\n'))")
-        page.wait_for(f"{shown}.includes('Over budget, so infeasible and never built')")
-        entry = f"{listed}.find(e => e.innerText.startsWith('Trial {best.number}\\n'))"
-        assert "Best Trial" in page.evaluate(f"{entry}.innerText")
-        page.click(entry)
-        page.wait_for(f"{shown}.includes('Trained to the end, validation accuracy')")
-        page.wait_for(f"{shown}.includes('{best.parameters:,} parameters')")
-        page.wait_for("document.querySelector('img[src^=\"/curve/\"]').naturalWidth > 0")
-        page.click(f"document.querySelector('a[href=\"{dashboard.path}/note\"]')")
-        page.wait_for(f"{shown}.includes('Asked: The most accurate')")
-        page.click("document.querySelector('a[href=\"/report\"]')")
-        page.wait_for("location.pathname === '/report' && !!document.querySelector('h1')")
-        page.wait_for("document.querySelectorAll('svg').length > 0")
-        assert EVIL in page.evaluate("document.querySelector('h1').innerText")
-    assert page.problems == []
+    with served(result.location, tmp_path) as dashboard, chromium() as browser:
+        page = new_page(browser)
+        problems: list[str] = []
+
+        def dismiss(dialog: Dialog) -> None:
+            problems.append(dialog.message)
+            dialog.dismiss()
+
+        def shows(text: str) -> None:
+            page.get_by_text(text).first.wait_for()
+
+        page.on("dialog", dismiss)
+        page.goto(dashboard.address + dashboard.path)
+        shows(f"Best Trial (number={best.number})")
+        page.locator(f'a[href="{dashboard.path}/trials"]').click()
+        shows(f"{len(result.study.trials)} Trials")
+        listed = page.get_by_role("button")
+        listed.filter(has=page.get_by_text(f"Trial {over[0].number}", exact=True)).click()
+        shows("Over budget, so infeasible and never built")
+        entry = listed.filter(has=page.get_by_text(f"Trial {best.number}", exact=True))
+        expect(entry).to_contain_text("Best Trial")
+        entry.click()
+        shows("Trained to the end, validation accuracy")
+        shows(f"{best.parameters:,} parameters")
+        until(page, "document.querySelector('img[src^=\"/curve/\"]').naturalWidth > 0")
+        page.locator(f'a[href="{dashboard.path}/note"]').click()
+        shows("Asked: The most accurate")
+        page.locator('a[href="/report"]').click()
+        expect(page.locator("h1")).to_contain_text(EVIL)
+        expect(page.locator("svg").first).to_be_visible()
+        problems += map(str, page.page_errors())
+        problems += [said.text for said in page.console_messages() if said.type == "error"]
+        assert problems == []

@@ -17,8 +17,8 @@ from nas.data.decode import Decoded
 from nas.data.download import read
 from nas.export.writing import write_model
 from nas.files import remove_unfinished, replacing, replacing_all, temporary_folder
-from nas.report.browser import Browser, BrowserError
 from nas.report.document import write_page
+from nas.report.pictures import PicturesError, write_pictures
 from nas.search.request import checkpoints_folder
 from nas.search.run import run_search
 from nas.training.folder import RunPlan, train_in_folder
@@ -102,9 +102,16 @@ def a_download(place: Path) -> Opened:
 
 
 def a_browser(place: Path) -> Opened:
+    browser = place / "chromium"
+    browser.write_text("#!/no/such/program\n")
+    browser.chmod(0o755)
+    (place / "report.html").touch()
+
     def start() -> None:
-        with pytest.raises(BrowserError):
-            Browser("/no/such/browser")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", str(place))
+            with pytest.raises(PicturesError, match="cannot be started"):
+                write_pictures(place / "report.html", place)
 
     return place, start
 

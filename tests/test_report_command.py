@@ -325,3 +325,29 @@ class TestCommand:
         assert error.startswith("error: --png: expected Chromium or Chrome")
         assert list(Path("reports").iterdir()) == []  # refused before any work
         assert error.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("does", "reason"),
+        [
+            ("exit 3", "it ended with exit status 3"),
+            ("kill -KILL $$", "it ended with exit status -9"),
+            ("echo '<html></html>'", "no figures"),
+            ("""echo '<pre id="drawn">{"error": "a &lt; b"}</pre>'""", "a < b"),
+        ],
+    )
+    def test_pictures_with_a_browser_that_fails(
+        self,
+        location: StudyLocation,
+        does: str,
+        reason: str,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        browser = Path("chromium").absolute()
+        browser.write_text(f"#!/bin/sh\n{does}\n")
+        browser.chmod(0o755)
+        monkeypatch.setenv("PATH", str(browser.parent), prepend=":")
+        assert main(["report", "--study", "kept", "--png", "figures"]) == 2
+        error = capsys.readouterr().err
+        assert f"got: {reason}; try another version" in error
+        assert list(Path("figures").iterdir()) == []

@@ -1,22 +1,22 @@
 """The report as Chromium shows it: its figures, themes, sorting, widths and print."""
 
-import base64
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from nas.report.browser import Browser, Page, find_browser
 from nas.report.compare import render_comparison
 from nas.report.document import encoded
 from nas.report.page import render
 from nas.report.pictures import write_pictures
 from nas.report.unreadable import render_unreadable
 from nas.study.records import UnreadableStudy
+from tests.chromium import chromium, new_page, until
 from tests.test_report import EVIL, mixed
 from tests.test_report_figures import final_record, read_record
 
@@ -25,10 +25,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    executable = find_browser()
-    if executable is None:
-        pytest.skip("needs Chromium: install chromium")
-    with Browser(executable) as browser:
+    with chromium() as browser:
         yield browser
 
 
@@ -47,32 +44,24 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def opened(browser: Browser, report: Path) -> Page:
     """The report in a page of its own, opened once: it is large."""
-    page = browser.page()
-    resize(page, 1440)
-    page.open(report)
+    page = new_page(browser)
+    page.goto(report.as_uri())
     return page
 
 
 @pytest.fixture
 def page(opened: Page) -> Page:
     """The report as it is first seen, light and wide."""
-    opened.call("Page.bringToFront")
     resize(opened, 1440)
     see(opened, dark=False)
     return opened
 
 
-@pytest.fixture(scope="module")
-def second(browser: Browser) -> Page:
-    """Another page: a new one draws much slower."""
-    return browser.page()
-
-
 @pytest.fixture
-def other(second: Page) -> Page:
-    """The page in which tests open what they look at, in front: others are drawn seldom."""
-    second.call("Page.bringToFront")
-    return second
+def other(browser: Browser) -> Iterator[Page]:
+    """An empty page."""
+    with new_page(browser) as page:
+        yield page
 
 
 def written(page: str, directory: Path) -> Path:
@@ -82,45 +71,23 @@ def written(page: str, directory: Path) -> Path:
 
 
 def resize(page: Page, width: int) -> None:
-    page.call(
-        "Emulation.setDeviceMetricsOverride",
-        width=width,
-        height=900,
-        deviceScaleFactor=1,
-        mobile=False,
-    )
-    until(page, f"innerWidth === {width}")
+    page.set_viewport_size({"width": width, "height": 900})
 
 
 def see(page: Page, *, dark: bool) -> None:
     """What the system prefers."""
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    page.call("Emulation.setEmulatedMedia", features=[scheme])
-    if page.evaluate("location.protocol") == "file:":
-        theme = "dark" if dark else "light"
-        until(page, f"document.documentElement.dataset.theme === '{theme}'")
+    theme: Literal["dark", "light"] = "dark" if dark else "light"
+    page.emulate_media(color_scheme=theme)
+    expect(page.locator("html")).to_have_attribute("data-theme", theme)
 
 
-def until(page: Page, condition: str) -> None:
-    """Waits for what a browser does when it comes to it."""
-    held = page.evaluate(
-        f"""(async () => {{
-        for (let tries = 0; tries < 500 && !({condition}); tries++) {{
-            await new Promise(done => setTimeout(done, 20));
-        }}
-        return {condition};
-        }})()"""
-    )
-    assert held, condition
-
-
-def problems(page: Page) -> list[Any]:
+def problems(page: Page) -> list[str]:
     """What the console shows, and all requests but that of the page itself and what is in it."""
-    kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
-    asked = [event["request"]["url"] for event in page.events("Network.requestWillBeSent")]
+    asked = [request.url for request in page.requests()]
     loaded = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
     return [
-        *(event for kind in kinds for event in page.events(kind)),
+        *map(str, page.page_errors()),
+        *(message.text for message in page.console_messages()),
         *(
             url
             for url in (*asked, *loaded)
@@ -163,61 +130,52 @@ def test_everything_is_drawn_and_nothing_overflows(page: Page) -> None:
 
 def test_the_button_changes_the_theme_and_it_is_remembered(other: Page, report: Path) -> None:
     page = other
-    see(page, dark=False)
-    page.open(report)
+    page.goto(report.as_uri())
     before = page.evaluate(COLOURS)
-    assert page.evaluate("document.getElementById('theme').textContent") == "Dark theme"
-    page.evaluate("document.getElementById('theme').click()")
+    page.get_by_role("button", name="Dark theme").click()
     after = page.evaluate(COLOURS)
     assert all(a != b for a, b in zip(before, after, strict=True))
-    page.open(report)
+    page.reload()
     assert page.evaluate(COLOURS) == after
-    page.evaluate("document.getElementById('theme').click()")
+    page.get_by_role("button", name="Light theme").click()
     assert page.evaluate(COLOURS) == before
-    page.evaluate("localStorage.clear()")
 
 
-def column(page: Page, name: str) -> list[str]:
-    """What stands in a column of the table of all trials, from the top."""
-    shown: list[str] = page.evaluate(
-        f"""(() => {{
-        const table = document.querySelector("[aria-labelledby=every-trial] table");
-        const heads = Array.from(table.tHead.rows[0].cells, cell => cell.textContent);
-        const column = heads.indexOf("{name}");
-        return Array.from(table.tBodies[0].rows, row => row.cells[column].textContent);
-        }})()"""
-    )
-    return shown
+def every_trial(page: Page) -> Locator:
+    """The table of all trials."""
+    section = page.get_by_role("region", name="Every trial")
+    section.locator("details").evaluate("details => details.open = true")
+    return section.locator("table")
+
+
+def column(table: Locator, name: str) -> list[str]:
+    """What a column of a table shows, from the top."""
+    place = table.locator("th").all_text_contents().index(name) + 1
+    return table.locator(f"tbody tr > :nth-child({place})").all_text_contents()
 
 
 def test_tables_are_sorted_with_the_keyboard(page: Page) -> None:
-    press = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
-    head = "[...document.querySelectorAll('[aria-labelledby=every-trial] th')]" + (
-        ".find(head => head.textContent === 'Validation accuracy')"
-    )
-    page.evaluate("document.querySelector('[aria-labelledby=every-trial] details').open = true")
-    page.evaluate(f"{head}.querySelector('button').focus()")
+    table = every_trial(page)
+    head = table.locator("th", has_text="Validation accuracy")
+    head.get_by_role("button").focus()
     for order in ("ascending", "descending"):
-        page.call("Input.dispatchKeyEvent", type="keyDown", **press)
-        page.call("Input.dispatchKeyEvent", type="keyUp", **press)
-        assert page.evaluate(f"{head}.getAttribute('aria-sort')") == order
-        shown = column(page, "Validation accuracy")
+        page.keyboard.press("Enter")
+        expect(head).to_have_attribute("aria-sort", order)
+        shown = column(table, "Validation accuracy")
         known = [float(text.rstrip("%")) for text in shown if text.endswith("%")]
         assert len(known) == 4
         assert known == sorted(known, reverse=order == "descending")
         assert not any(text.endswith("%") for text in shown[len(known) :])  # unknown: last
-    assert sorted(map(int, column(page, "Trial"))) == list(range(12))
+    assert sorted(map(int, column(table, "Trial"))) == list(range(12))
 
 
 def test_times_and_text_are_sorted_by_what_they_mean(page: Page) -> None:
+    table = every_trial(page)
     timed = [9, 1, 4, 2]
     rest = [number for number in range(12) if number not in timed]
     for name in ("Reason", "Training time"):  # of equals, the order stays
-        page.evaluate(
-            "[...document.querySelectorAll('[aria-labelledby=every-trial] th button')]"
-            f".find(button => button.textContent === '{name}').click()"
-        )
-        shown = list(map(int, column(page, "Trial")))
+        table.get_by_role("button", name=name).click()
+        shown = list(map(int, column(table, "Trial")))
         assert shown == (list(range(11, -1, -1)) if name == "Reason" else [*timed, *reversed(rest)])
 
 
@@ -235,17 +193,16 @@ def test_on_paper_figures_are_light_and_as_wide_as_it(page: Page) -> None:
     heights = page.evaluate(drawn)
     assert heights.pop("plot-slices") == 560
     assert set(heights.values()) == {340}
-    page.call("Emulation.setEmulatedMedia", media="print")
+    page.emulate_media(media="print")
     boxes = page.evaluate(
         "[...document.querySelectorAll('.plot')].map(plot => plot.getBoundingClientRect().height)"
     )
-    page.call("Emulation.setEmulatedMedia", media="")
+    page.emulate_media(media="null")
     assert boxes == [340] * 5 + [560, 340]
     assert brightness(page.evaluate(COLOURS)[2]) < 400
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert max(page.evaluate(widths)) > 690
-    pdf = base64.b64decode(page.call("Page.printToPDF", preferCSSPageSize=True)["data"])
-    assert pdf.startswith(b"%PDF")
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
     assert problems(page) == []
 
 
@@ -254,7 +211,7 @@ def test_long_names_of_classes_fit(other: Page, tmp_path: Path) -> None:
     page = other
     for classes in (names, names[:10], ("x" * 80, "y" * 80)):
         resize(page, 320)
-        page.open(written(render(read_record(final_record(classes))), tmp_path))
+        page.goto(written(render(read_record(final_record(classes))), tmp_path).as_uri())
         for width in (320, 375):
             resize(page, width)
             until(page, f"document.documentElement.scrollWidth === {width}")
@@ -268,9 +225,9 @@ def test_other_pages_draw_their_figures(other: Page, tmp_path: Path) -> None:
     unreadable = UnreadableStudy(
         name=EVIL, reason=EVIL, attributes={EVIL: {"a": EVIL}}, trials=record.trials
     )
-    page.open(written(render_unreadable(unreadable), tmp_path))
+    page.goto(written(render_unreadable(unreadable), tmp_path).as_uri())
     assert page.evaluate(MARKS) == {"plot-history": [4, 0, 0]}
-    page.open(written(render_comparison(record, replace(record, name=EVIL)), tmp_path))
+    page.goto(written(render_comparison(record, replace(record, name=EVIL)), tmp_path).as_uri())
     assert page.evaluate(MARKS) == {"plot-incumbents": [6, 2, 0], "plot-sizes": [6, 0, 0]}
     assert problems(page) == []
 
@@ -290,13 +247,10 @@ def test_figures_become_pictures(report: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif("NAS_AXE" not in os.environ, reason="needs axe-core: NAS_AXE=.../axe.min.js")
 def test_axe_finds_nothing(browser: Browser, report: Path) -> None:
-    axe = Path(os.environ["NAS_AXE"]).read_text(encoding="utf-8")
-    page = browser.page()
-    page.call("Page.setBypassCSP", enabled=True)
-    resize(page, 375)
-    page.open(report)
+    page = new_page(browser, width=375, bypass_csp=True)
+    page.goto(report.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-    page.evaluate(f"{axe};0")
+    page.add_script_tag(path=os.environ["NAS_AXE"])
     for dark in (False, True):
         see(page, dark=dark)
         found = page.evaluate(

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -21,8 +22,8 @@ from torchvision import datasets
 import signals as benchmark
 from nas.data import download
 from nas.data.loading import load_dataset
-from nas.report.browser import Browser
 from nas.report.page import write_report
+from nas.report.pictures import write_pictures
 from nas.runtime import signals
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
@@ -300,16 +301,30 @@ def test_a_hanging_file_does_not_hold_a_signal_up() -> None:
     assert (process.returncode, errors) == (130, "")
 
 
-def test_a_signal_ends_the_wait_for_a_browser_and_the_browser(tmp_path: Path) -> None:
-    hanging = tmp_path / "chromium"
-    hanging.write_text("#!/bin/sh\nexec sleep 3600\n")
+def test_a_signal_ends_the_wait_for_a_browser_and_the_browser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, begun = tmp_path / "chromium", tmp_path / "begun"
+    hanging.write_text(
+        f"#!/bin/sh\necho $$ > {begun}.part && mv {begun}.part {begun}\nexec sleep 3600\n"
+    )
     hanging.chmod(0o755)
-    with signals.listening(), Browser(str(hanging)) as browser:
+    (tmp_path / "report.html").touch()
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def stop_once_begun() -> None:
+        wait_until(begun.exists)
         signals.stop()
-        with pytest.raises(KeyboardInterrupt):
-            browser.page()
-        assert Path(f"/proc/{browser._pid}").exists()
-    assert not Path(f"/proc/{browser._pid}").exists()
+
+    thread = threading.Thread(target=stop_once_begun)
+    thread.start()
+    with signals.listening(), pytest.raises(KeyboardInterrupt):
+        write_pictures(tmp_path / "report.html", tmp_path / "pictures")
+    thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(begun.read_text()), 0)
+    assert set(tmp_path.iterdir()) == {hanging, begun, tmp_path / "report.html"}
 
 
 def test_a_signal_ends_a_download_and_nothing_is_left(

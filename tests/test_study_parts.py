@@ -175,8 +175,16 @@ def test_who_is_alive() -> None:
     assert not is_alive(f"{host}:{os.getpid()}")
     parent = os.getppid()
     assert is_alive(f"{host}:{parent}")
-    if Path("/proc/self/stat").exists():
-        assert not is_alive(f"{host}:{parent}:1-0")  # its number was another process's before
+    assert not is_alive(f"{host}:{parent}:1-0")  # its number was another process's before
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="names with Linux's ticks")
+def test_names_hold_what_linux_calls_the_start_time() -> None:
+    host, parent = socket.gethostname(), os.getppid()
+    text = Path(f"/proc/{parent}/stat").read_text(encoding="utf-8", errors="replace")
+    ticks = int(text.rpartition(")")[2].split()[19])  # field 22 of proc(5)
+    assert is_alive(f"{host}:{parent}:{ticks}-0")
+    assert not is_alive(f"{host}:{parent}:{ticks - 1}-0")
 
 
 def test_a_killed_process_is_gone_before_its_parent_asks() -> None:

@@ -1,13 +1,13 @@
 """What a final training found, as plain typed values that JSON keeps."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nas.architecture import Architecture, ImageInput
 from nas.runtime.precision import Precision
-from nas.shapes import check_fields
+from nas.shapes import check_fields, from_json
 from nas.statistics import (
     Correct,
     Estimate,
@@ -153,20 +153,7 @@ class FinalRecord:
             ValueError: a value is missing or unknown, as in a study of another version.
         """
         try:
-            record = cls(
-                **{
-                    **values,
-                    **_tuples(values, "classes", "notes", "seeds", "devices"),
-                    "input": ImageInput(**values["input"]),
-                    "finalists": tuple(_design(v) for v in values["finalists"]),
-                    "references": tuple(_design(v) for v in values["references"]),
-                    "gains": tuple(
-                        Gain(**{**v, "architecture": Estimate(**v["architecture"])})
-                        for v in values["gains"]
-                    ),
-                    "exported": _exported(values["exported"]),
-                }
-            )
+            record: FinalRecord = from_json(cls, values)
             check_fields(record)
             precision_of(record.recipe)
             _check_classes(record)
@@ -186,37 +173,3 @@ def _check_classes(record: FinalRecord) -> None:
         or any(not 0 <= result.correct <= result.images for result in exported.per_class)
     ):
         raise ValueError("its results do not fit its classes")
-
-
-def _tuples(values: Mapping[str, Any], *names: str) -> dict[str, Sequence[Any]]:
-    return {name: tuple(values[name]) for name in names}
-
-
-def _measured(values: Mapping[str, Any] | None) -> Measured | None:
-    if values is None:
-        return None
-    changed = {"accuracies": tuple(values["accuracies"]), "mean": Estimate(**values["mean"])}
-    return Measured(**{**values, **changed})
-
-
-def _design(values: Mapping[str, Any]) -> FinalDesign:
-    return FinalDesign(
-        **{
-            **values,
-            "architecture": Architecture(**values["architecture"]),
-            "validation": _measured(values["validation"]),
-            "test": _measured(values["test"]),
-        }
-    )
-
-
-def _exported(values: Mapping[str, Any]) -> Exported:
-    return Exported(
-        **{
-            **values,
-            "accuracy": Estimate(**values["accuracy"]),
-            "per_class": tuple(ClassResult(**v) for v in values["per_class"]),
-            "confusion": tuple(tuple(row) for row in values["confusion"]),
-            "mistakes": tuple(Mistake(**v) for v in values["mistakes"]),
-        }
-    )

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import psutil
+
 _NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
 _NETWORK |= {"fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "vboxsf", "virtiofs"}
 
@@ -10,22 +12,15 @@ _NETWORK |= {"fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "vboxsf", "virtiofs"}
 def network_file_system(path: Path) -> str | None:
     """The type of the network file system that a path lies on; None on a disk of this machine.
 
-    Known on Linux only. SQLite's locks are unreliable on most of them
-    (https://www.sqlite.org/faq.html#q5), and its WAL mode needs one machine.
+    SQLite's locks are unreliable on most of them (https://www.sqlite.org/faq.html#q5), and its WAL
+    mode needs one machine.
     """
-    try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    found, kind = "", ""
-    place = os.path.join(os.path.realpath(path), "")
-    for line in lines.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = os.path.join(fields[1].replace("\\040", " "), "")
-        if place.startswith(point) and len(point) >= len(found):  # of equals the last counts
-            found, kind = point, fields[2]
+    place = Path(os.path.realpath(path))
+    found, kind = -1, ""
+    for disk in psutil.disk_partitions(all=True):
+        point = Path(disk.mountpoint)
+        if place.is_relative_to(point) and len(point.parts) >= found:  # of equals the last counts
+            found, kind = len(point.parts), disk.fstype
     return kind if kind in _NETWORK else None
 
 

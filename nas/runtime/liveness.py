@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 _searches = itertools.count()
 _active: set[str] = set()  # of this process
 
@@ -49,15 +51,8 @@ def is_alive(worker: str | None) -> bool:
     process = int(number)
     if process == os.getpid():
         return worker in _active
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    if _state(process)[0] == "Z":  # ended; only its parent has not asked how yet
-        return False
-    return not started or started.partition("-")[0] == _started(process)
+    found = _started(process)
+    return found is not None and (not started or started.partition("-")[0] == found)
 
 
 @functools.cache
@@ -74,15 +69,21 @@ def _place() -> str:
     return hashlib.sha256(f"{machine}/{numbers}".encode()).hexdigest()[:8]
 
 
-def _started(process: int) -> str:
-    """When a process was started, in the system's ticks; empty where that cannot be known."""
-    return _state(process)[19]
+def _started(process: int) -> str | None:
+    """When a running process was started; None where none has this number.
 
-
-def _state(process: int) -> list[str]:
-    """The fields of Linux's /proc/N/stat from the state letter on; empty ones elsewhere."""
+    On Linux in ticks since the system's start, which no change of the clock moves; elsewhere in
+    seconds since 1970. Empty where the system does not tell.
+    """
     try:
-        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return [""] * 20
-    return text.rpartition(")")[2].split()  # the name before ")" may hold spaces
+        found = psutil.Process(process)
+        if found.status() == psutil.STATUS_ZOMBIE:  # ended; only its parent has not asked how yet
+            return None
+        seconds: float = found.create_time()
+    except psutil.NoSuchProcess:
+        return None
+    except psutil.AccessDenied:
+        return ""
+    if not psutil.LINUX:
+        return str(round(seconds))
+    return str(round((seconds - psutil.boot_time()) * os.sysconf("SC_CLK_TCK")))

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.architecture import ImageInput
-from nas.shapes import check_fields
-from nas.space import Limits
+from nas.shapes import check_fields, from_json
 from nas.study.records import StudySettings
 from nas.training.config import DEFAULTS, precision_of
 
@@ -50,13 +49,7 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
         ValueError: a value is missing or unknown, as in a study of another version.
     """
     try:
-        settings = StudySettings(
-            **{
-                **values,
-                "input": ImageInput(**values["input"]),
-                "limits": Limits(**values["limits"]),
-            }
-        )
+        settings: StudySettings = from_json(StudySettings, values)
         check_fields(settings)
         epochs = settings.recipe["epochs"]
         if type(epochs) is not int or epochs < 1:

@@ -43,6 +43,30 @@ class ImageInput:
         return f"{size}, {plural(self.classes, 'class', 'classes')}"
 
 
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What every design says of itself; spaces, options, records and tables loop over these."""
+
+    name: str  # of the field of `Architecture`
+    letter: str
+    example: str  # as typed on the command line
+    default: int | None = None  # of all stages, where a person says nothing
+
+
+STAGE_FIELDS = (
+    Field("blocks", "B", "2,1,1,1"),
+    Field("channels", "C", "64,128,256,512"),
+    Field("kernels", "F", "3", default=3),
+    Field("shortcut_kernels", "K", "1", default=1),
+)
+"""Those with a value per stage, in the order in which they are proposed."""
+
+FIELDS = (*STAGE_FIELDS, Field("pool", "P", "4"))
+FIELD_NAMES = tuple(field.name for field in FIELDS)
+LETTERS = {"stages": "N", **{field.name: field.letter for field in FIELDS}}
+"""The choices of a design, and the letter by which each is known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """One residual network, described. All per-stage fields have one entry per stage.
@@ -64,7 +88,7 @@ class Architecture:
     def __post_init__(self) -> None:
         lists = {
             name: several(name, getattr(self, name), "whole numbers, one per stage")
-            for name in ("blocks", "channels", "kernels", "shortcut_kernels", "strides")
+            for name in (*(field.name for field in STAGE_FIELDS), "strides")
         }
         stages = len(lists["blocks"])
         if stages == 0:
@@ -147,13 +171,8 @@ class Architecture:
 
     def __str__(self) -> str:
         """The design in one line, in the field's letters; choices at their default are left out."""
-        parts = [
-            f"B{_joined(self.blocks)}",
-            f"C{_joined(self.channels)}",
-            f"F{_joined(self.kernels)}",
-            f"K{_joined(self.shortcut_kernels)}",
-            f"P{self.pool}",
-        ]
+        parts = [f"{f.letter}{_joined(getattr(self, f.name))}" for f in STAGE_FIELDS]
+        parts.append(f"P{self.pool}")
         if self.strides != (1,) + (2,) * (self.stages - 1):
             parts.append(f"strides{_joined(self.strides)}")
         if self.stem_channels != self.channels[0] or self.stem_bias:

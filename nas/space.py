@@ -9,16 +9,19 @@ import random
 import tomllib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from nas.architecture import MAX_BLOCKS, Architecture, ImageInput
+from nas.architecture import FIELD_NAMES, MAX_BLOCKS, STAGE_FIELDS, Architecture, ImageInput
 from nas.counting import Count, count
 from nas.text import plural
 from nas.values import LARGEST, did_you_mean, several, whole
 
 Choices = tuple[int, ...]  # ascending, distinct
 
+_PER_STAGE = tuple(field.name for field in STAGE_FIELDS)
+_OF_PROJECTIONS = ("shortcut_kernels",)  # fixed to 1 in the first stage, which has none
 MAX_CHOICES = 10_000  # of a range
 _REMEMBERED = 100_000  # costs, of about 200 bytes
 _MOST = {
@@ -96,7 +99,7 @@ class SearchSpace:
     def __post_init__(self) -> None:
         for name in ("stages", "pool"):
             object.__setattr__(self, name, _checked_choices(name, getattr(self, name)))
-        for name in ("blocks", "channels", "kernels", "shortcut_kernels"):
+        for name in _PER_STAGE:
             lists = several(name, getattr(self, name), "choices, one per stage")
             per_stage = tuple(_checked_choices(name, choices) for choices in lists)
             if len(per_stage) < self.stages[-1]:
@@ -122,11 +125,8 @@ class SearchSpace:
     def _variables_of(self, stages: int) -> tuple[Variable, ...]:
         found = []
         for i in range(stages):
-            found.append(Variable(f"blocks_{i + 1}", self.blocks[i]))
-            found.append(Variable(f"channels_{i + 1}", self.channels[i]))
-            found.append(Variable(f"kernels_{i + 1}", self.kernels[i]))
-            if i > 0:
-                found.append(Variable(f"shortcut_kernels_{i + 1}", self.shortcut_kernels[i]))
+            names = [n for n in _PER_STAGE if i > 0 or n not in _OF_PROJECTIONS]
+            found += [Variable(f"{name}_{i + 1}", getattr(self, name)[i]) for name in names]
         # A name stands for one list of choices only: samplers compare trials by name.
         same = len({self._pools(n) for n in self.stages}) == 1
         name = "pool" if same else f"pool_{stages}_stages"
@@ -135,14 +135,14 @@ class SearchSpace:
 
     def architecture(self, stages: int, values: Mapping[str, int]) -> Architecture:
         """The design that the values of `variables(stages)` describe."""
-        per_stage = range(1, stages + 1)
-        return Architecture(
-            blocks=tuple(values[f"blocks_{i}"] for i in per_stage),
-            channels=tuple(values[f"channels_{i}"] for i in per_stage),
-            kernels=tuple(values[f"kernels_{i}"] for i in per_stage),
-            shortcut_kernels=tuple(values.get(f"shortcut_kernels_{i}", 1) for i in per_stage),
-            pool=values[self.variables(stages)[-1].name],
-        )
+        per_stage: dict[str, Any] = {
+            name: tuple(
+                values.get(f"{name}_{i}", 1) if name in _OF_PROJECTIONS else values[f"{name}_{i}"]
+                for i in range(1, stages + 1)
+            )
+            for name in _PER_STAGE
+        }
+        return Architecture(**per_stage, pool=values[self.variables(stages)[-1].name])
 
     def values_of(self, architecture: Architecture) -> tuple[int, dict[str, int]] | None:
         """The (stages, values) that describe this network, or None if the space lacks it."""
@@ -206,7 +206,7 @@ class SearchSpace:
 
     def to_dict(self) -> dict[str, object]:
         """The choices as plain lists, as a study records them."""
-        names = ("stages", "blocks", "channels", "kernels", "shortcut_kernels", "pool")
+        names = ("stages", *FIELD_NAMES)
         return {
             name: [list(v) if isinstance(v, tuple) else v for v in getattr(self, name)]
             for name in names
@@ -281,7 +281,6 @@ def default_space(input: ImageInput, stages: Choices = ()) -> SearchSpace:
     )
 
 
-_PER_STAGE = ("blocks", "channels", "kernels", "shortcut_kernels")
 _ONCE = ("stages", "pool")
 _RANGE_KEYS = {"low", "high", "step"}
 
@@ -290,8 +289,8 @@ def load_space(path: Path | str, input: ImageInput) -> SearchSpace:
     """The space of a TOML file; what the file leaves out stays as in `default_space`.
 
     A value is a number, a list of numbers, or a range ``{low = 16, high = 128, step = 16}``. For
-    `blocks`, `channels`, `kernels` and `shortcut_kernels` it serves all stages, or is a list with
-    one such value (list or range) per stage.
+    a field with a value per stage it serves all stages, or is a list with one such value (list or
+    range) per stage.
 
     Raises:
         ValueError: the file is no TOML, has an unknown key, or describes no valid space.
@@ -322,18 +321,13 @@ def space_from_table(table: Mapping[str, object], input: ImageInput) -> SearchSp
     stages = _parsed_choices("stages", table["stages"]) if "stages" in table else ()
     space = default_space(input, stages)
 
-    def per_stage(name: str, default: tuple[Choices, ...]) -> tuple[Choices, ...]:
-        return _parsed_stages(name, table[name], space.stages[-1]) if name in table else default
-
-    return SearchSpace(
-        input=input,
-        stages=space.stages,
-        blocks=per_stage("blocks", space.blocks),
-        channels=per_stage("channels", space.channels),
-        kernels=per_stage("kernels", space.kernels),
-        shortcut_kernels=per_stage("shortcut_kernels", space.shortcut_kernels),
-        pool=_parsed_choices("pool", table["pool"]) if "pool" in table else space.pool,
-    )
+    per_stage: dict[str, Any] = {
+        name: _parsed_stages(name, table[name], space.stages[-1])
+        for name in _PER_STAGE
+        if name in table
+    }
+    pool = _parsed_choices("pool", table["pool"]) if "pool" in table else space.pool
+    return replace(space, **per_stage, pool=pool)
 
 
 def _parsed_stages(name: str, value: object, stages: int) -> tuple[Choices, ...]:

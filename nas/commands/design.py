@@ -2,25 +2,23 @@
 
 import argparse
 
-from nas.architecture import PRESETS, Architecture
+from nas.architecture import FIELDS, PRESETS, STAGE_FIELDS, Architecture
 from nas.commands import arguments
 from nas.values import choices
 
-_PER_STAGE = ("blocks", "channels", "kernels", "shortcut_kernels", "strides")
+_PER_STAGE = (*(field.name for field in STAGE_FIELDS), "strides")
 
 
 def add_design_options(parser: argparse._ActionsContainer) -> None:
     """`--preset`, or a value or list per field."""
     parser.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(PRESETS)}")
-    for name, letter, example in (
-        ("blocks", "B", "2,1,1,1"),
-        ("channels", "C", "64,128,256,512"),
-        ("kernels", "F, 3 if left out", "3"),
-        ("shortcut-kernels", "K, 1 if left out", "1"),
-        ("strides", "1,2,2,... if left out", "1,2,2,2"),
-    ):
+    fields = [
+        (f.name, f.letter + (f", {f.default} if left out" if f.default else ""), f.example)
+        for f in STAGE_FIELDS
+    ]
+    for name, letter, example in (*fields, ("strides", "1,2,2,... if left out", "1,2,2,2")):
         parser.add_argument(
-            f"--{name}",
+            f"--{name.replace('_', '-')}",
             type=arguments.whole_numbers,
             metavar="LIST",
             help=f"{letter}; such as {example}",
@@ -50,13 +48,13 @@ def design_of(options: argparse.Namespace) -> Architecture:
         if options.preset not in PRESETS:
             raise ValueError(f"--preset: expected {choices(options.preset, PRESETS)}")
         return PRESETS[options.preset]
-    missing = [n for n in ("blocks", "channels", "pool") if n not in given]
+    missing = [f.name for f in FIELDS if f.default is None and f.name not in given]
     if missing:
         raise ValueError(
             "expected --preset, or --blocks, --channels and --pool, "
             f"got no --{' and no --'.join(missing)}"
         )
-    lists = {"kernels": (3,), "shortcut_kernels": (1,), **given}
+    lists = {**{f.name: (f.default,) for f in STAGE_FIELDS if f.default}, **given}
     pool = lists.pop("pool")
     stages = max(len(values) for values in lists.values())
     return Architecture(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.architecture import PRESETS
+from nas.architecture import FIELD_NAMES, PRESETS
 from nas.commands import arguments
 from nas.commands.words import outcome_counts
 from nas.errors import RequestError
@@ -231,11 +231,7 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
         "val_accuracy": trial.val_accuracy,
         "parameters": trial.parameters,
         "mult_adds": trial.mult_adds,
-        "blocks": design.blocks,
-        "channels": design.channels,
-        "kernels": design.kernels,
-        "shortcut_kernels": design.shortcut_kernels,
-        "pool": design.pool,
+        **{name: getattr(design, name) for name in FIELD_NAMES},
         **({"preset": trial.preset} if trial.preset else {}),
         **trial.training,
     }

@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from nas.architecture import LETTERS
 from nas.report.figures import (
     ACCURACY_TICKS,
     BLUE,
@@ -26,7 +27,6 @@ from nas.report.figures import (
     whole_ticks,
 )
 from nas.report.insights import PROPOSED
-from nas.search.importances import LETTERS
 from nas.text import whole
 
 _GRID = "rgba(128,128,128,.25)"

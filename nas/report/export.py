@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from nas.architecture import FIELD_NAMES
 from nas.report.tables import last_epoch
 from nas.study.records import StudyRecord, TrialRecord, UnreadableStudy
 
-_DESIGN = ("blocks", "channels", "kernels", "shortcut_kernels", "pool")
 _PLAIN = (
     "parameters",
     "mult_adds",
@@ -60,7 +60,7 @@ def study_document(study: StudyRecord | UnreadableStudy) -> dict[str, Any]:
 
 def trials_csv(study: StudyRecord | UnreadableStudy) -> bytes:
     """One row per trial, UTF-8. Lists, such as `blocks` and `curve`, are JSON; unknown is empty."""
-    names = ("number", "outcome", "design", *_DESIGN, "epochs", *_PLAIN, *_TRAINING, "curve")
+    names = ("number", "outcome", "design", *FIELD_NAMES, "epochs", *_PLAIN, *_TRAINING, "curve")
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore")
     writer.writeheader()
@@ -79,7 +79,7 @@ def _trial(trial: TrialRecord) -> dict[str, Any]:
         "number": trial.number,
         "outcome": trial.outcome,
         "design": None if architecture is None else str(architecture),
-        **{name: getattr(architecture, name, None) for name in _DESIGN},
+        **{name: getattr(architecture, name, None) for name in FIELD_NAMES},
         "architecture": None if architecture is None else dataclasses.asdict(architecture),
         "epochs": last_epoch(trial) or None,
         **{name: getattr(trial, name) for name in _PLAIN},

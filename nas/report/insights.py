@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from nas.architecture import PRESETS
+from nas.architecture import LETTERS, PRESETS
 from nas.counting import count, layer_table
 from nas.final.records import Exported, FinalDesign, FinalRecord
 from nas.final.references import DATASET, LITERATURE, PUBLISHED
@@ -18,7 +18,7 @@ from nas.final.words import epochs as epochs_in_words
 from nas.final.words import seeds as seeds_in_words
 from nas.report.drawing import parts
 from nas.report.tables import UNFINISHED, outcome_name, typed_frame
-from nas.search.importances import LETTERS, Importance, Importances, letter
+from nas.search.importances import Importance, Importances, letter
 from nas.statistics import wilson_interval
 from nas.study.records import INTERRUPTED, Outcome, StudyRecord, TrialRecord
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from nas.architecture import LETTERS
 from nas.final.records import FinalRecord
 from nas.report import charts, insights, words
 from nas.report.document import Plot
@@ -15,7 +16,7 @@ from nas.report.figures import figure_json
 from nas.report.final import chosen_in_words
 from nas.report.markup import Column, section, table
 from nas.report.mistakes import gallery, pictures_of, sureness
-from nas.search.importances import LETTERS, Importances, importances
+from nas.search.importances import Importances, importances
 from nas.study.records import StudyRecord
 from nas.text import are, millions, percent, percent_range, plural, whole
 

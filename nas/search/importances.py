@@ -21,21 +21,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial
 
+from nas.architecture import LETTERS
 from nas.runtime import signals
 from nas.search.candidates import Candidates
 from nas.space import SearchSpace
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 
 _SHUFFLES = 19  # a study of luck alone exceeds the largest of 19 others once in 20 times
-LETTERS = {
-    "stages": "N",
-    "blocks": "B",
-    "channels": "C",
-    "kernels": "F",
-    "shortcut_kernels": "K",
-    "pool": "P",
-}
-"""The choices of a design, and the letter each is known by."""
 
 
 @dataclass(frozen=True, slots=True)

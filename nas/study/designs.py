@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nas.architecture import Architecture
+from nas.architecture import FIELD_NAMES, Architecture
 from nas.counting import Count
 
-_ALWAYS = ("blocks", "channels", "kernels", "shortcut_kernels", "pool")
 _OPTIONAL = ("strides", "stem_channels", "stem_bias", "shortcut_norm")
 
 
@@ -21,13 +20,13 @@ def design_attributes(architecture: Architecture, cost: Count, key: str) -> dict
         cost: its size.
         key: what tells the trial from others, `nas.training.tuning.trial_key`.
     """
-    usual = Architecture(**{name: getattr(architecture, name) for name in _ALWAYS})
+    usual = Architecture(**{name: getattr(architecture, name) for name in FIELD_NAMES})
     unusual = [n for n in _OPTIONAL if getattr(architecture, n) != getattr(usual, n)]
     return {
         "key": key,
         "parameters": cost.parameters,
         "mult_adds": cost.mult_adds,
-        **{name: getattr(architecture, name) for name in (*unusual, *_ALWAYS)},
+        **{name: getattr(architecture, name) for name in (*unusual, *FIELD_NAMES)},
     }
 
 
@@ -35,7 +34,7 @@ def architecture_of(attributes: Mapping[str, Any]) -> Architecture | None:
     """The design that a trial's user attributes describe; None before all are written."""
     if "pool" not in attributes:  # the last one written
         return None
-    names = (*_ALWAYS, *(name for name in _OPTIONAL if name in attributes))
+    names = (*FIELD_NAMES, *(name for name in _OPTIONAL if name in attributes))
     return Architecture(**{n: _as_field(attributes[n]) for n in names})
 
 

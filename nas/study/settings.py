@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from nas.architecture import ImageInput
+from nas.architecture import LETTERS, ImageInput
 from nas.shapes import check_fields, from_json
 from nas.study.records import StudySettings
 from nas.training.config import DEFAULTS, precision_of
@@ -22,12 +22,7 @@ _CALLED = {
     "limits.max_mult_adds": "limit of mult-adds (--max-mult-adds)",
     "recipe.epochs": "epochs (--epochs)",
     "recipe.precision": "precision (--precision)",
-    "space.stages": "choices for N (--space)",
-    "space.blocks": "choices for B (--space)",
-    "space.channels": "choices for C (--space)",
-    "space.kernels": "choices for F (--space)",
-    "space.shortcut_kernels": "choices for K (--space)",
-    "space.pool": "choices for P (--space)",
+    **{f"space.{name}": f"choices for {letter} (--space)" for name, letter in LETTERS.items()},
     "tuning.lr_factor": "choices of the learning rate (--tune lr)",
     "tuning.optimizer": "choices of the optimizer (--tune optimizer)",
     "tuning.batch_size": "choices of the batch size (--tune batch-size)",

@@ -11,15 +11,15 @@ from typing import Self
 _FUSED = {"cpu": (2, 11), "cuda": (2, 11)}  # from the oldest torch that nas works with
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class OptimizerInfo:
     """What is known of an optimizer."""
 
     name: str  # in recipes
     torch: str  # class of torch.optim
     lr: float  # usual learning rate
-    batch_size: int  # that the usual rate is for
     family: str  # a rate found for one suits all of its family
+    batch_size: int = 128  # that the usual rate is for
     proportional: bool = False  # whether the rate grows as the batch does, else as its root
     momentum: bool = False  # whether it takes the recipe's
     arguments: Mapping[str, object] = field(default_factory=dict)  # others of the class
@@ -39,60 +39,30 @@ class Optimizer(StrEnum):
         member.info = info
         return member
 
-    SGD = OptimizerInfo(
-        name="sgd",
-        torch="SGD",
-        lr=0.1,  # He et al. 2016, arXiv:1512.03385
-        batch_size=128,
-        family="sgd",
-        proportional=True,
-        momentum=True,
-        fused=_FUSED,
+    SGD = OptimizerInfo(  # He et al. 2016, arXiv:1512.03385
+        "sgd", "SGD", lr=0.1, family="sgd", proportional=True, momentum=True, fused=_FUSED
     )
-    NESTEROV = OptimizerInfo(
-        name="nesterov",
-        torch="SGD",
-        lr=0.1,  # Zagoruyko and Komodakis 2016, arXiv:1605.07146
-        batch_size=128,
+    NESTEROV = OptimizerInfo(  # Zagoruyko and Komodakis 2016, arXiv:1605.07146
+        "nesterov",
+        "SGD",
+        lr=0.1,
         family="sgd",
         proportional=True,
         momentum=True,
         arguments={"nesterov": True},
         fused=_FUSED,
     )
-    ADAM = OptimizerInfo(
-        name="adam",
-        torch="Adam",
-        lr=1e-3,  # Kingma and Ba 2015, arXiv:1412.6980
-        batch_size=128,
-        family="adam",
-        fused=_FUSED,
-        capturable=True,
+    ADAM = OptimizerInfo(  # Kingma and Ba 2015, arXiv:1412.6980
+        "adam", "Adam", lr=1e-3, family="adam", fused=_FUSED, capturable=True
     )
-    ADAMW = OptimizerInfo(
-        name="adamw",
-        torch="AdamW",
-        lr=1e-3,  # Loshchilov and Hutter 2019, arXiv:1711.05101
-        batch_size=128,
-        family="adam",
-        fused=_FUSED,
-        capturable=True,
+    ADAMW = OptimizerInfo(  # Loshchilov and Hutter 2019, arXiv:1711.05101
+        "adamw", "AdamW", lr=1e-3, family="adam", fused=_FUSED, capturable=True
     )
-    ADADELTA = OptimizerInfo(
-        name="adadelta",
-        torch="Adadelta",
-        lr=0.1,  # FlexRes, 94.12%
-        batch_size=32,
-        family="adadelta",
-        capturable=True,
+    ADADELTA = OptimizerInfo(  # FlexRes, 94.12%
+        "adadelta", "Adadelta", lr=0.1, family="adadelta", batch_size=32, capturable=True
     )
-    ADAGRAD = OptimizerInfo(
-        name="adagrad",
-        torch="Adagrad",
-        lr=0.01,  # torch's default
-        batch_size=128,
-        family="adagrad",
-        fused={"cpu": (2, 11), "cuda": (2, 12)},
+    ADAGRAD = OptimizerInfo(  # torch's default rate
+        "adagrad", "Adagrad", lr=0.01, family="adagrad", fused={"cpu": (2, 11), "cuda": (2, 12)}
     )
 
 

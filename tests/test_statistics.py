@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import stats
 
 from nas.statistics import (
     Correct,
@@ -74,6 +75,14 @@ class TestWilsonInterval:
             interval = wilson_interval(hits / images, images)
             assert interval.low == pytest.approx(low, abs=5e-5)
             assert interval.high == pytest.approx(high, abs=5e-5)
+
+    @given(st.integers(1, 10**5), st.data())
+    def test_is_that_of_scipy(self, images: int, data: st.DataObject) -> None:
+        hits = data.draw(st.integers(0, images))
+        interval = wilson_interval(hits / images, images)
+        expected = stats.binomtest(hits, images).proportion_ci(method="wilson")
+        assert interval.low == pytest.approx(expected.low, abs=1e-12)
+        assert interval.high == pytest.approx(expected.high, abs=1e-12)
 
     @pytest.mark.parametrize(("share", "images"), [(1.1, 5), (-0.1, 5), (0.5, 0)])
     def test_refuses_nonsense(self, share: float, images: int) -> None:

@@ -22,6 +22,7 @@ ORDER = (
     "errors",
     "values",
     "packages",
+    "templates",
     "architecture",
     "counting",
     "space",
@@ -58,6 +59,7 @@ OWNERS = {
     "sqlalchemy": {"study"},
     "pandas": {"report"},
     "plotly": {"report"},
+    "jinja2": {"templates"},
     "argparse": {"commands"},
 }
 HEAVY = ("torch", "torchvision", "sklearn", "optuna", "sqlalchemy", "pandas", "plotly")

@@ -7,17 +7,15 @@ from hashlib import sha256
 from html import escape
 from pathlib import Path
 
+from markupsafe import Markup
+
 from nas.files import replacing
 from nas.report import figures
 from nas.report.markup import MISSING, section
-from nas.report.script import PAGE, THEME
-from nas.report.style import STYLE
+from nas.report.style import PALETTES
+from nas.templates import Templates
 
-# The browser itself refuses any request: scripts and styles are inline, pictures are data.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; base-uri 'none'; form-action 'none'"
-)
+_TEMPLATES = Templates("nas.report")
 _VERSUS = "--vs--"  # between the names of two studies
 _HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>')  # as `markup.section` writes it
 
@@ -50,42 +48,21 @@ class Plot:
             f"<details><summary>Data of this figure</summary>{self.data}</details>",
         )
 
-    def script(self) -> str:
-        """The statement that draws the figure, or nothing."""
-        if self.json is None:
-            return ""
-        return f'draw("plot-{self.name}", {self.json});\n'
-
 
 def document(title: str, body: Sequence[str], plots: Sequence[Plot]) -> str:
     """The whole page; the drawing library is part of it when there is something to draw."""
     content = "".join(body)
-    draw = "".join(plot.script() for plot in plots)
-    library = f"<script>{figures.plotly_js()}</script>\n" if draw else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n"
-        f"<script>{THEME}</script>\n</head>\n<body>\n"
-        '<a class="skip" href="#main">Skip to the content</a>\n'
-        '<header class="bar"><button type="button" id="theme" hidden>Dark theme</button></header>\n'
-        f'<div class="columns">{_contents(content)}\n'
-        f'<main id="main" tabindex="-1">\n{content}</main></div>\n'
-        f"{library}<script>{PAGE.replace('MISSING', MISSING)}{draw}</script>\n</body>\n</html>\n"
+    page = _TEMPLATES.render(
+        "page.html",
+        title=title,
+        content=Markup(content),
+        contents=[(name, Markup(heading)) for name, heading in _HEADING.findall(content)],
+        drawn=[(plot.name, Markup(plot.json)) for plot in plots if plot.json is not None],
+        library=Markup(figures.plotly_js()),
+        palettes=PALETTES,
+        missing=MISSING,
     )
-
-
-def _contents(content: str) -> str:
-    """Links to all sections of the page."""
-    links = "".join(
-        f'<li><a href="#{name}">{heading}</a></li>' for name, heading in _HEADING.findall(content)
-    )
-    return (
-        '<nav aria-label="Contents"><details><summary>Contents</summary>'
-        f"<ol>{links}</ol></details></nav>"
-    )
+    return str(page)
 
 
 def write_page(page: str, directory: Path, *names: str) -> Path:

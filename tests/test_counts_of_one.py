@@ -12,7 +12,7 @@ from nas.commands import main
 from nas.commands.words import duration
 from nas.data.decode import broken_in_words
 from nas.numbers import plural
-from nas.report.insights import progress_table
+from nas.report.progress import progress_table
 from nas.report.words import duration as duration_in_reports
 from tests.conftest import TINY_SPACE
 

@@ -13,10 +13,10 @@ import pytest
 
 from nas.commands import main
 from nas.final.statistics import wilson_interval
-from nas.report.compare import other_images, render_comparison, verdict
+from nas.report.compare import incumbent_by_effort, other_images, render_comparison, verdict
+from nas.report.curves import shown_curves
 from nas.report.export import study_document, trials_csv
 from nas.report.page import render
-from nas.report.tables import incumbent_by_effort, shown_curves
 from nas.study.location import StudyLocation
 from nas.study.records import StudyRecord
 from nas.study.settings import settings_to_json

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from nas.dashboard.curve import curve_in_words
 from nas.final.statistics import wilson_interval
 from nas.numbers import millions, percent, percent_range, plural, times, whole
-from nas.report import words
-from nas.report.final import last_final, summary
-from nas.report.tables import last_epoch
+from nas.report import overview, words
+from nas.report.tested import last_final, summary
+from nas.report.words import last_epoch
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord, training_in_words
 
 _LONGEST = 500  # characters of a text from elsewhere
@@ -45,18 +45,18 @@ def study_note(study: StudyRecord, *, report: str | None, model: Sequence[str] =
         *(["command " + code(study.command)] if study.command else []),
         *(f"note {code(note)}" for note in study.notes),
     ]
-    caution = words.caution(study)
+    caution = overview.caution(study)
     if report is None:
         link = f"No report has been written yet: {code(f'nas report --study {study.name}')} does."
     else:
         link = f"[**Report of this study**]({report})"
     final = last_final(study)
     parts = [
-        f"**Asked:** {_plain(words.asked(study))}",
-        f"**Found:** {_plain(words.found(study))}",
+        f"**Asked:** {_plain(overview.asked(study))}",
+        f"**Found:** {_plain(overview.found(study))}",
         *([_plain(caution)] if caution else []),
         *([f"**Final training:** {_plain(summary(final))}"] if final else []),
-        *(_plain(sentence) for sentence in words.cost(study)[:1]),
+        *(_plain(sentence) for sentence in overview.cost(study)[:1]),
         link,
         *([_model(model)] if model else []),
         "\n".join(f"- {fact}" for fact in facts),

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from markupsafe import Markup
+
 from nas.architecture import Architecture, ImageInput, head_size, stage_sizes
 from nas.counting import Count, layer_table
 from nas.numbers import plural
@@ -67,7 +69,7 @@ class _Column:
 
 def draw(
     architecture: Architecture, input: ImageInput, description: str, *, name: str = "drawing"
-) -> str:
+) -> Markup:
     """The picture as an SVG element, to stand in a page.
 
     Args:
@@ -95,7 +97,7 @@ def draw(
         drawn += _drawn(column, x, middle, words_y)
         x += column.width
     drawn += _bar(columns, width, bar_y)
-    return (
+    return Markup(
         f'<svg role="img" aria-labelledby="{name}-title '
         f'{name}-words" width="{_number(width)}" height="{_number(height)}" '
         f'viewBox="0 0 {_number(width)} {_number(height)}" style="{_FONT}">'

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from nas.report.tables import last_epoch
+from nas.report.words import last_epoch
 from nas.study.records import StudyRecord, TrialRecord, UnreadableStudy
 
 _DESIGN = ("blocks", "channels", "kernels", "shortcut_kernels", "pool")

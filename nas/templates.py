@@ -16,22 +16,29 @@ class Templates:
 
     Args:
         package: its dotted name.
+        globals: what all of them may call.
     """
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, **globals: object) -> None:
         self._environment = Environment(
             loader=PackageLoader(package),
             autoescape=select_autoescape(("html", "svg")),
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            keep_trailing_newline=True,
             auto_reload=False,
         )
+        self._environment.globals |= globals
         self._environment.filters.update(code=code, fenced=fenced, text=text)
 
-    def render(self, template: str, /, **values: object) -> Markup:
-        """The template with these values; in another one it is not escaped again."""
-        return Markup(self._environment.get_template(template).render(values))
+    def render(self, template: str, /, **values: object) -> str:
+        """The template with these values."""
+        return self._environment.get_template(template).render(values)
+
+    def html(self, template: str, /, **values: object) -> Markup:
+        """The same of HTML or SVG, which is not escaped again in another template."""
+        return Markup(self.render(template, **values))
 
 
 def code(text: object) -> str:

@@ -26,13 +26,14 @@ from nas.commands import main
 from nas.commands.dashboard import has_browser
 from nas.dashboard.curve import curve_in_words, curve_svg
 from nas.dashboard.live import LiveStudy
-from nas.dashboard.notes import code, study_note, trial_note
+from nas.dashboard.notes import study_note, trial_note
 from nas.dashboard.server import HOST, make_dashboard
 from nas.report.page import write_report
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.study.search import SearchResult, run_search
 from nas.study.storage import open_existing, read_study
+from nas.templates import code
 from tests import warm
 from tests.chromium import chromium
 from tests.conftest import RequestOf, queue_design

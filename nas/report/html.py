@@ -2,4 +2,4 @@
 
 from nas.templates import Templates
 
-html = Templates("nas.report").render
+html = Templates("nas.report").html

@@ -11,7 +11,7 @@ import nas
 from nas.commands import main
 from nas.commands.words import duration
 from nas.data.decode import broken_in_words
-from nas.report.insights import progress_table
+from nas.report.progress import progress_table
 from nas.report.words import duration as duration_in_reports
 from nas.text import plural
 from tests.conftest import TINY_SPACE

@@ -27,13 +27,14 @@ from nas.commands import main
 from nas.commands.dashboard import has_browser
 from nas.dashboard.curve import curve_in_words, curve_svg
 from nas.dashboard.live import LiveStudy
-from nas.dashboard.notes import code, study_note, trial_note
+from nas.dashboard.notes import study_note, trial_note
 from nas.dashboard.server import HOST, make_dashboard
 from nas.report.page import write_report
 from nas.search.run import SearchResult, run_search
 from nas.study.location import StudyLocation
 from nas.study.reader import open_existing, read_study
 from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.templates import code
 from tests import warm
 from tests.chromium import chromium, new_page, until
 from tests.conftest import RequestOf, queue_design

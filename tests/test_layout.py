@@ -23,6 +23,7 @@ ORDER = (
     "values",
     "packages",
     "statistics",
+    "templates",
     "architecture",
     "counting",
     "space",
@@ -60,6 +61,7 @@ OWNERS = {
     "sqlalchemy": {"study", "search"},
     "pandas": {"report"},
     "plotly": {"report"},
+    "jinja2": {"templates"},
     "argparse": {"commands"},
 }
 HEAVY = ("torch", "torchvision", "sklearn", "optuna", "sqlalchemy", "pandas", "plotly")

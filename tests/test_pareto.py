@@ -13,8 +13,9 @@ from nas.architecture import ImageInput
 from nas.commands import main
 from nas.counting import count
 from nas.errors import RequestError
-from nas.report import figures, tables
 from nas.report.page import render
+from nas.report.sizes import front_table, size_figure
+from nas.report.trials import trials_table
 from nas.search.fronts import proposal_budget, proposal_limits
 from nas.search.request import SAMPLERS, SearchRequest
 from nas.search.run import run_search
@@ -77,12 +78,12 @@ def test_the_front_agrees_with_its_definition() -> None:
 
 def test_report_and_figure_show_it() -> None:
     record = mixed()
-    front = tables.front_table(record)
+    front = front_table(record)
     assert front["number"].tolist() == numbers(record)
     assert len(front) > 1
-    trials = tables.trials_table(record)
+    trials = trials_table(record.trials)
     shown = trials[trials["val_accuracy"].notna()]
-    with_front = figures.accuracy_by_parameters(shown, 5_000_000, 4, front)
+    with_front = size_figure(shown, 5_000_000, 4, front)
     (line,) = [trace for trace in with_front.data if trace.name == "Pareto front"]
     assert list(line.x) == front["parameters"].tolist()
     assert "Pareto front</h2>" in render(record)

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from nas.architecture import Architecture, ImageInput
 from nas.counting import count
-from nas.report import figures, tables, words
+from nas.report import curves, overview, progress, sizes, tables, trials, words
 from nas.report.document import slug, write_page
-from nas.report.figures import plotly_js
 from nas.report.page import render, write_report
+from nas.report.settings import choices_in_words
+from nas.report.theme import figure_json, plotly_js
 from nas.space import Limits, default_space
 from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord
@@ -197,13 +198,13 @@ def parsed(page: str) -> Parsed:
 class TestTables:
     @given(studies())
     def test_one_row_per_trial(self, record: StudyRecord) -> None:
-        table = tables.trials_table(record)
+        table = trials.trials_table(record.trials)
         assert table["number"].tolist() == [t.number for t in record.trials]
-        assert len(tables.curve_table(record)) == sum(len(t.curve) for t in record.trials)
+        assert len(curves.curve_table(record)) == sum(len(t.curve) for t in record.trials)
 
     @given(studies())
     def test_incumbent_only_gets_better_and_ends_at_the_best(self, record: StudyRecord) -> None:
-        table = tables.incumbent_table(record)
+        table = progress.incumbent_table(record)
         accuracies = table["val_accuracy"].tolist()
         assert len(table) == record.outcomes[Outcome.TRAINED]
         assert accuracies == sorted(accuracies)
@@ -212,23 +213,23 @@ class TestTables:
 
     @given(studies(), st.integers(0, 12))
     def test_ranking_is_that_of_the_record(self, record: StudyRecord, top: int) -> None:
-        table = tables.ranking_table(record, top)
+        table = trials.ranking_table(record, top)
         assert table["number"].tolist() == [t.number for t in record.ranking[:top]]
         assert table["rank"].tolist() == list(range(1, len(table) + 1))
 
     @pytest.mark.parametrize("record", [study(), mixed()], ids=["empty", "mixed"])
     def test_types_do_not_depend_on_the_rows(self, record: StudyRecord) -> None:
         for make in (
-            tables.trials_table,
-            tables.ranking_table,
-            tables.incumbent_table,
-            tables.reason_table,
-            tables.curve_table,
+            lambda record: trials.trials_table(record.trials),
+            trials.ranking_table,
+            progress.incumbent_table,
+            trials.reason_table,
+            curves.curve_table,
         ):
             assert make(record).dtypes.tolist() == make(mixed()).dtypes.tolist()
 
     def test_values_come_through(self) -> None:
-        row = tables.trials_table(mixed()).iloc[4]
+        row = trials.trials_table(mixed().trials).iloc[4]
         cost = count(design(20), IMAGE)
         assert row["outcome"] == "trained"
         assert row["design"] == str(design(20))
@@ -237,11 +238,11 @@ class TestTables:
         assert pd.isna(row["reason"])
 
     def test_reasons_are_grouped(self) -> None:
-        first = tables.reason_table(mixed()).iloc[0]
+        first = trials.reason_table(mixed()).iloc[0]
         assert (first["reason"], first["trials"], first["numbers"]) == ("disk is full", 2, "7, 8")
 
     def test_curves_by_epoch(self) -> None:
-        wide = tables.curves_by_epoch(tables.curve_table(mixed()))
+        wide = curves.curves_by_epoch(curves.curve_table(mixed()))
         assert wide.columns.tolist() == ["number", *map(str, range(1, EPOCHS + 1))]
         assert wide["number"].tolist() == [1, 2, 4, 9, 10]
         assert pd.isna(wide["3"].iloc[1])
@@ -250,7 +251,9 @@ class TestTables:
 class TestFigures:
     def test_history(self) -> None:
         record = mixed()
-        figure = figures.history(tables.trials_table(record), tables.incumbent_table(record))
+        figure = progress.history_figure(
+            trials.trials_table(record.trials), progress.incumbent_table(record)
+        )
         stopped, trained, incumbent = figure.data
         assert list(stopped.x) == [2]
         assert list(trained.x) == [1, 4, 9]
@@ -259,17 +262,17 @@ class TestFigures:
         assert str(design(20)).split(" F")[0] in trained.hovertext[1]
 
     def test_accuracy_by_parameters(self) -> None:
-        trials = tables.trials_table(mixed())
-        figure = figures.accuracy_by_parameters(trials, 5_000_000, 4)
+        table = trials.trials_table(mixed().trials)
+        figure = sizes.size_figure(table, 5_000_000, 4)
         assert figure.data[2].x[0] == count(design(20), IMAGE).parameters
         assert figure.layout.shapes[0].x0 == 5_000_000
         assert figure.layout.xaxis.type == "log"
-        near = figures.accuracy_by_parameters(trials, 500_000, None)
+        near = sizes.size_figure(table, 500_000, None)
         assert near.layout.xaxis.type == "linear"
         assert len(near.data) == 2
 
     def test_learning_curves(self) -> None:
-        figure = figures.learning_curves(tables.curve_table(mixed()), 4)
+        figure = curves.curves_figure(curves.curve_table(mixed()), 4)
         legend = [trace.name for trace in figure.data if trace.showlegend]
         assert legend == ["not finished", "stopped early", "trained", "incumbent"]
         assert sum(trace.mode == "lines" for trace in figure.data) == 5
@@ -277,18 +280,20 @@ class TestFigures:
     def test_values_are_shares_and_shown_as_percent(self) -> None:
         record = mixed()
         for figure in (
-            figures.history(tables.trials_table(record), tables.incumbent_table(record)),
-            figures.accuracy_by_parameters(tables.trials_table(record), 10**6, None),
-            figures.learning_curves(tables.curve_table(record), None),
+            progress.history_figure(
+                trials.trials_table(record.trials), progress.incumbent_table(record)
+            ),
+            sizes.size_figure(trials.trials_table(record.trials), 10**6, None),
+            curves.curves_figure(curves.curve_table(record), None),
         ):
             assert figure.layout.yaxis.tickformat.endswith("%")
             assert all(0 <= y <= 1 for trace in figure.data for y in trace.y)
 
     def test_json_is_safe_in_a_script(self) -> None:
-        trials = tables.trials_table(mixed())
-        trials["design"] = EVIL
-        figure = figures.history(trials, tables.incumbent_table(mixed()))
-        text = figures.figure_json(figure)
+        table = trials.trials_table(mixed().trials)
+        table["design"] = EVIL
+        figure = progress.history_figure(table, progress.incumbent_table(mixed()))
+        text = figure_json(figure)
         assert not set("<>") & set(text)
         hover = json.loads(text)["data"][1]["hovertext"][0]
         assert "&lt;script&gt;" in hover
@@ -317,27 +322,27 @@ class TestWords:
         assert millions(value) == shown
 
     def test_choices(self) -> None:
-        assert words.choices_in_words([3, 4]) == "3 or 4"
-        assert words.choices_in_words([[1, 2, 3]] * 2) == "1, 2 or 3 in every stage"
-        assert words.choices_in_words([list(range(16, 129, 16)), [8]]) == (
+        assert choices_in_words([3, 4]) == "3 or 4"
+        assert choices_in_words([[1, 2, 3]] * 2) == "1, 2 or 3 in every stage"
+        assert choices_in_words([list(range(16, 129, 16)), [8]]) == (
             "stage 1: 16 to 128 in steps of 16; stage 2: 8"
         )
 
     def test_the_ranking_counts_designs_that_hardly_differ_from_the_best(self) -> None:
         # On 5,000 images 1.2 points are more than the difference leaves to luck; intervals overlap.
         record = study(*(trial(i, accuracy=a) for i, a in enumerate((0.94, 0.935, 0.928))))
-        assert "2 designs, the best included, are too close" in words.ranking_caption(record)
+        assert "2 designs, the best included, are too close" in trials.ranking_caption(record)
         record = study(trial(0, accuracy=0.94), trial(1, accuracy=0.928))
-        assert "every other design's difference" in words.ranking_caption(record)
+        assert "every other design's difference" in trials.ranking_caption(record)
 
     def test_the_limit_that_nothing_kept_is_named(self) -> None:
         over = study(trial(0, Outcome.OVER_BUDGET))
         limits = Limits(max_parameters=5_000_000, max_mult_adds=1_000)
-        told = words.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
+        told = overview.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
         assert f"has {millions(over.trials[0].mult_adds)}; the limit is 0.001 M." in told
         assert "the budget is" not in told
         limits = Limits(max_parameters=1_000, max_mult_adds=1_000)
-        told = words.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
+        told = overview.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
         assert "the budget is 1,000." in told
 
     def test_what_is_no_number_is_not_the_best(self) -> None:
@@ -347,11 +352,11 @@ class TestWords:
     def test_of_equals_the_earlier_is_first_as_the_ranking_says(self) -> None:
         record = study(replace(trial(0, accuracy=0.9), parameters=10**6), trial(1, accuracy=0.9))
         assert [t.number for t in record.ranking] == [0, 1]
-        assert "of equals, the earlier" in words.ranking_caption(record)
+        assert "of equals, the earlier" in trials.ranking_caption(record)
 
     def test_epochs_saved(self) -> None:
-        assert words.epochs_saved(mixed()) == EPOCHS - 2
-        assert "Stopping early saved 4 of 24 epochs (17%)." in words.cost(mixed())
+        assert overview.epochs_saved(mixed()) == EPOCHS - 2
+        assert "Stopping early saved 4 of 24 epochs (17%)." in overview.cost(mixed())
 
     def test_its_tables_hold_nothing_that_utf8_cannot(self) -> None:
         made = tables.frame_of([{"text": "a \udcff", "number": 1}, {"text": None, "number": None}])
@@ -432,8 +437,8 @@ class TestPage:
         ]
         shown = [[*row[:4], row[5]] for row in seen.rows if len(row) == 6 and row[1].isdigit()]
         assert shown == rows
-        for outcome, trials in record.outcomes.items():
-            assert [outcome.replace("_", " "), str(trials)] in [row[:2] for row in seen.rows]
+        for outcome, number in record.outcomes.items():
+            assert [outcome.replace("_", " "), str(number)] in [row[:2] for row in seen.rows]
         assert ["failed", "disk is full", "2", "7, 8"] in seen.rows
         assert ["torch", "2.13.0"] in seen.rows
         assert ["batch size", "128"] in seen.rows
@@ -466,9 +471,9 @@ class TestPage:
         assert len(ids) == len(set(ids))
 
     def test_a_study_of_fifty_is_small(self) -> None:
-        trials = [trial(i, accuracy=0.5 + i / 200, epochs=200) for i in range(50)]
+        fifty = [trial(i, accuracy=0.5 + i / 200, epochs=200) for i in range(50)]
         long = replace(SETTINGS, recipe={"epochs": 200})
-        assert len(render(replace(study(*trials), settings=long)).encode()) < 6_000_000
+        assert len(render(replace(study(*fifty), settings=long)).encode()) < 6_000_000
 
 
 class TestEscaping:

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from nas.commands import main
-from nas.report.compare import other_images, render_comparison, verdict
+from nas.report.compare import incumbent_by_effort, other_images, render_comparison, verdict
+from nas.report.curves import shown_curves
 from nas.report.export import study_document, trials_csv
 from nas.report.page import render
-from nas.report.tables import incumbent_by_effort, shown_curves
 from nas.statistics import wilson_interval
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study

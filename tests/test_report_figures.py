@@ -24,9 +24,11 @@ from nas.final.records import (
     Mistake,
 )
 from nas.final.references import LITERATURE, PUBLISHED
-from nas.report import charts, figures, insights, sections
+from nas.report import choices, design, progress, sizes, tested
 from nas.report.compare import render_comparison
 from nas.report.page import render
+from nas.report.trials import measured, trials_table
+from nas.report.words import TRAINED
 from nas.search.importances import Importances, importances, letter
 from nas.search.run import run_search
 from nas.statistics import Estimate
@@ -103,7 +105,7 @@ def read_record(record: FinalRecord) -> StudyRecord:
 class TestFunnel:
     @given(studies())
     def test_its_steps_add_up_to_the_trials(self, record: StudyRecord) -> None:
-        steps = insights.funnel_table(record)
+        steps = progress.funnel_table(record)
         assert steps["trials"].iloc[0] == len(record.trials)
         assert steps["trials"].iloc[1:].sum() == len(record.trials)
         trained = sum(t.outcome is Outcome.TRAINED for t in record.trials)
@@ -112,7 +114,7 @@ class TestFunnel:
     def test_what_was_interrupted_has_not_failed(self) -> None:
         trials = [trial(0, Outcome.FAILED, reason="interrupted"), trial(1, accuracy=0.5)]
         record = study(*trials)
-        steps = insights.funnel_table(record)
+        steps = progress.funnel_table(record)
         assert dict(zip(steps["step"], steps["trials"], strict=True)) == {
             "proposed": 2,
             "interrupted": 1,
@@ -123,7 +125,7 @@ class TestFunnel:
         assert "1 failed" not in page
 
     def test_each_bar_begins_where_the_next_ends(self) -> None:
-        steps = insights.funnel_table(mixed())
+        steps = progress.funnel_table(mixed())
         assert dict(zip(steps["step"], steps["trials"], strict=True)) == {
             "proposed": 12,
             "over budget": 1,
@@ -135,7 +137,7 @@ class TestFunnel:
             "stopped early": 1,
             "trained": 3,
         }
-        (bar,) = charts.funnel(steps).data
+        (bar,) = progress.funnel_figure(steps).data
         ends = [base + x for base, x in zip(bar.base, bar.x, strict=True)]
         assert (ends[0], ends[1], bar.base[-1]) == (12, 12, 0)
         assert list(bar.base[1:-1]) == ends[2:]
@@ -143,15 +145,15 @@ class TestFunnel:
 
 class TestOverTime:
     def test_rises_and_the_last_design(self) -> None:
-        progress = insights.progress_table(mixed())
-        assert progress["number"].tolist() == [1, 4, 9]
-        assert progress["incumbent"].tolist() == [0.81, 0.9123, 0.9123]
+        table = progress.progress_table(mixed())
+        assert table["number"].tolist() == [1, 4, 9]
+        assert table["incumbent"].tolist() == [0.81, 0.9123, 0.9123]
         hour = 3600.0
-        assert progress["elapsed"].tolist() == [60.0, 3 * hour + 60, 8 * hour + 60]
-        assert progress["worked"].tolist() == [60.0, 60 + 20 + 60, 60 + 20 + 60 + 60]
+        assert table["elapsed"].tolist() == [60.0, 3 * hour + 60, 8 * hour + 60]
+        assert table["worked"].tolist() == [60.0, 60 + 20 + 60, 60 + 20 + 60 + 60]
 
     def test_units_fit_the_span(self) -> None:
-        figure = charts.incumbent_over_time(insights.progress_table(mixed()))
+        figure = progress.over_time_figure(progress.progress_table(mixed()))
         clock, work = figure.data
         assert clock.x[-1] == pytest.approx(8 + 1 / 60)  # hours
         assert work.x[-1] == pytest.approx(200 / 60)  # minutes
@@ -160,30 +162,30 @@ class TestOverTime:
 
     def test_without_times_there_is_nothing_to_draw(self) -> None:
         timeless = [replace(t, started=None, finished=None) for t in mixed().trials]
-        assert insights.progress_table(study(*timeless)).empty
+        assert progress.progress_table(study(*timeless)).empty
 
 
 class TestChoices:
     def test_one_number_per_letter(self) -> None:
-        row = insights.choices_table(study(trial(0, accuracy=0.5))).iloc[0]
+        row = choices.choices_table(study(trial(0, accuracy=0.5))).iloc[0]
         assert [row[name] for name in "NBCFKP"] == [3, 4, 64, 5, 3, 8]
 
     def test_only_designs_trained_to_the_end(self) -> None:
-        assert insights.choices_table(mixed())["number"].tolist() == [1, 4, 9]
+        assert choices.choices_table(mixed())["number"].tolist() == [1, 4, 9]
 
     def test_thinning_keeps_the_best(self) -> None:
         rng = random.Random(0)
         many = pd.DataFrame({"val_accuracy": [rng.random() for _ in range(1_000)]})
-        few = insights.thinned(many, 100)
+        few = choices.thinned(many, 100)
         assert len(few) == 100
         assert set(many["val_accuracy"].nlargest(20)) <= set(few["val_accuracy"])
         assert few.index.is_monotonic_increasing
         assert few.index[-1] > 900
-        assert insights.thinned(few, 100) is few
+        assert choices.thinned(few, 100) is few
 
     def test_slices_show_every_design_and_medians(self) -> None:
         trials = [trial(i, accuracy=0.5 + i / 100) for i in range(4)]
-        figure = charts.slices(insights.choices_table(study(*trials)))
+        figure = choices.slices_figure(choices.choices_table(study(*trials)))
         dots = {trace.name: trace for trace in figure.data}
         assert dots["C"].x == (64, 68, 72, 76)
         assert dots["C"].y == (0.5, 0.51, 0.52, 0.53)
@@ -192,7 +194,7 @@ class TestChoices:
 
     def test_parallel_lines(self) -> None:
         trials = [trial(i, accuracy=0.5 + i / 100) for i in range(20)]
-        figure = charts.parallel(insights.choices_table(study(*trials)))
+        figure = choices.parallel_figure(choices.choices_table(study(*trials)))
         lines = {trace.name: trace for trace in figure.data}
         assert {name: line.y.count(None) for name, line in lines.items()} == {
             "lower half": 10,
@@ -208,8 +210,8 @@ class TestChoices:
         one_stage = Architecture(
             blocks=(1,), channels=(8,), kernels=(3,), shortcut_kernels=(1,), pool=8
         )
-        choices = insights.choices_table(study(replace(plain, architecture=one_stage)))
-        assert charts.parallel(choices).data[0].y[4] is None
+        chosen = choices.choices_table(study(replace(plain, architecture=one_stage)))
+        assert choices.parallel_figure(chosen).data[0].y[4] is None
 
 
 class TestImportances:
@@ -230,7 +232,7 @@ class TestImportances:
             base = trial(i, accuracy=0.5)
             assert base.architecture is not None
             channels = tuple(rng.choice((8, 16, 24, 32)) for _ in range(3))
-            design = replace(
+            other = replace(
                 base.architecture,
                 blocks=tuple(rng.choice((1, 2)) for _ in range(3)),
                 channels=channels,
@@ -239,7 +241,7 @@ class TestImportances:
                 stem_channels=channels[0],
             )
             accuracy = 0.5 + channels[2] / 100 + noise
-            trials.append(replace(base, architecture=design, val_accuracy=accuracy))
+            trials.append(replace(base, architecture=other, val_accuracy=accuracy))
         return replace(study(*trials), settings=replace(SETTINGS, space=space))
 
     def test_what_decides_is_found_and_chance_is_not(self) -> None:
@@ -262,20 +264,20 @@ class TestImportances:
         assert sum(passed) <= 3  # of 12, where each passes in 1 of 20: more in 1 of 440
 
     def test_few_designs_say_nothing(self) -> None:
-        plot = sections.importance_plot(self.of([0.0] * 19))
+        plot = choices.what_mattered(self.of([0.0] * 19))
         assert plot.json is None
-        assert "19 designs" in plot.section()
-        assert "cannot be told" in plot.section()
+        assert "19 designs" in plot.content
+        assert "cannot be told" in plot.content
 
     def test_between_few_and_enough_all_is_grey(self) -> None:
         record = self.of([0.0] * 30)
-        plot = sections.importance_plot(record)
-        assert "30 designs are few" in plot.caption
-        assert "Beyond it:" not in plot.caption
-        mattered = insights.importance_table(importances(record))
-        bars = charts.importances(mattered, weak=True).data[0]
+        plot = choices.what_mattered(record)
+        assert "30 designs are few" in plot.content
+        assert "Beyond it:" not in plot.content
+        mattered = choices.importance_table(importances(record))
+        bars = choices.importances_figure(mattered, weak=True).data[0]
         assert set(bars.marker.color) == GREYS
-        strong = charts.importances(mattered, weak=False).data[0]
+        strong = choices.importances_figure(mattered, weak=False).data[0]
         assert set(strong.marker.color) - GREYS
         assert bars.x == strong.x
 
@@ -296,17 +298,17 @@ class TestImportances:
 
 class TestReferences:
     def test_published_and_measured_never_look_alike(self) -> None:
-        references = insights.reference_table(mixed(), final_record())
+        references = sizes.reference_table(mixed(), final_record())
         trials = figures_input(mixed())
-        figure = figures.accuracy_by_parameters(trials, 5_000_000, 4, None, references)
+        figure = sizes.size_figure(trials, 5_000_000, 4, None, references)
         traces = {trace.name: trace for trace in figure.data}
-        published, measured = traces[insights.PUBLISHED_KIND], traces[insights.MEASURED_KIND]
+        published, measured = traces[sizes.PUBLISHED_KIND], traces[sizes.MEASURED_KIND]
         assert published.marker.symbol == "square-open"
         assert measured.marker.symbol == "square"
         assert published.marker.color != measured.marker.color
         assert published.error_y.array is None
         assert measured.error_y.array == pytest.approx((0.01, 0.01))
-        trained = traces[figures.TRAINED]
+        trained = traces[TRAINED]
         assert trained.marker.symbol not in ("square", "square-open")
         assert dict(zip(measured.x, measured.y, strict=True)) == {
             272_474: 0.91,
@@ -317,7 +319,7 @@ class TestReferences:
         assert high > 0.9743
 
     def test_each_is_named_with_its_source(self) -> None:
-        references = insights.reference_table(mixed(), None)
+        references = sizes.reference_table(mixed(), None)
         assert set(references["name"]) == {*PUBLISHED, *LITERATURE}
         assert references["source"].notna().all()
         assert references["mark"].is_unique
@@ -328,39 +330,36 @@ class TestReferences:
 
     def test_what_is_published_for_another_dataset_is_left_out(self) -> None:
         other = replace(mixed(), settings=replace(SETTINGS, dataset="digits"))
-        assert insights.reference_table(other, None).empty
+        assert sizes.reference_table(other, None).empty
         assert "Reference networks" not in render(other)
-        assert len(insights.reference_table(other, final_record())) == 2
+        assert len(sizes.reference_table(other, final_record())) == 2
 
     def test_literature_is_within_five_million(self) -> None:
         assert all((known.parameters or 0) <= 5_000_000 for known in LITERATURE.values())
 
 
 def figures_input(record: StudyRecord) -> pd.DataFrame:
-    from nas.report.tables import trials_table
-
-    trials = trials_table(record)
-    return trials[trials["outcome"].isin([figures.TRAINED, figures.STOPPED])]
+    return measured(trials_table(record.trials))
 
 
 class TestTestedNetwork:
     def test_confusion_shows_right_and_wrong_apart(self) -> None:
-        right, wrong = charts.confusion(((8, 2, 0), (0, 10, 0), (1, 0, 3)), "abc").data
+        right, wrong = tested.confusion_figure(((8, 2, 0), (0, 10, 0), (1, 0, 3)), "abc").data
         assert list(right.z) == [[0.8, None, None], [None, 1.0, None], [None, None, 0.75]]
         assert list(wrong.z) == [[None, 0.2, None], [None, None, None], [0.25, None, None]]
         assert list(wrong.text) == [["8", "2", ""], ["", "10", ""], ["1", "", "3"]]
 
     def test_many_classes_lose_their_labels(self) -> None:
-        few = charts.confusion([[1] * 20] * 20, [f"c{i}" for i in range(20)])
+        few = tested.confusion_figure([[1] * 20] * 20, [f"c{i}" for i in range(20)])
         assert len(few.layout.xaxis.ticktext) == 20
-        many = charts.confusion([[1] * 21] * 21, [f"c{i}" for i in range(21)])
+        many = tested.confusion_figure([[1] * 21] * 21, [f"c{i}" for i in range(21)])
         assert many.layout.xaxis.showticklabels is False
         assert all(trace.texttemplate is None for trace in many.data)
 
     def test_confused_most_often_first(self) -> None:
         exported = replace(final_record().exported, confusion=((8, 2, 0), (0, 5, 5), (1, 0, 3)))
         record = final_record(classes=("a", "b", "c"), exported=exported)
-        pairs = insights.confused_table(record, 2)
+        pairs = tested.confused_table(record, 2)
         assert pairs.to_dict("records") == [
             {"label": "b", "predicted": "c", "images": 5, "share": 0.5},
             {"label": "a", "predicted": "b", "images": 2, "share": 0.2},
@@ -369,7 +368,7 @@ class TestTestedNetwork:
     def test_the_worst_class_is_first(self) -> None:
         results = (("a", 10, 9), ("b", 10, 2), ("c", 0, 0))
         per_class = tuple(ClassResult(name=n, images=i, correct=c) for n, i, c in results)
-        classes = insights.class_table(replace(final_record().exported, per_class=per_class))
+        classes = tested.class_table(replace(final_record().exported, per_class=per_class))
         assert classes["name"].tolist() == ["b", "a", "c"]
         assert classes["accuracy"].tolist()[:2] == [0.2, 0.9]
         assert classes["accuracy"].isna().tolist() == [False, False, True]
@@ -442,7 +441,9 @@ class TestTestedNetwork:
         plain = final_record()
         mistake = replace(plain.exported.mistakes[0], probability=probability)
         exported = replace(plain.exported, mistakes=(mistake,))
-        assert said in sections.tested_section(replace(plain, exported=exported), None)
+        part = tested.classes(replace(plain, exported=exported), None)
+        assert part is not None
+        assert said in part.content
 
     def test_the_tested_design_is_named_where_it_is_not_the_incumbent(self) -> None:
         final = final_record()
@@ -500,15 +501,15 @@ class TestAgainstTheDatabase:
                 )
             )
         db.close()
-        steps = insights.funnel_table(record)
+        steps = progress.funnel_table(record)
         found = dict(zip(steps["step"], steps["trials"], strict=True))
         assert found.pop("proposed") == trials
         assert {name.replace(" ", "_"): n for name, n in found.items()} == outcomes
-        progress = insights.progress_table(record)
-        assert progress["worked"].iloc[-1] == pytest.approx(seconds)
-        assert progress["incumbent"].iloc[-1] == max(values.values())
-        choices = insights.choices_table(record)
-        assert dict(zip(choices["number"], choices["val_accuracy"], strict=True)) == values
+        over_time = progress.progress_table(record)
+        assert over_time["worked"].iloc[-1] == pytest.approx(seconds)
+        assert over_time["incumbent"].iloc[-1] == max(values.values())
+        chosen = choices.choices_table(record)
+        assert dict(zip(chosen["number"], chosen["val_accuracy"], strict=True)) == values
 
     @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
     @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -523,11 +524,11 @@ class TestAgainstTheDatabase:
 @given(studies())
 def test_any_study_has_all_sections(record: StudyRecord) -> None:
     for make in (
-        sections.funnel_plot,
-        sections.time_plot,
-        sections.importance_plot,
-        sections.slices_plot,
-        sections.parallel_plot,
+        progress.funnel,
+        progress.over_time,
+        choices.what_mattered,
+        choices.slices,
+        choices.parallel,
     ):
-        assert not re.search(r"\b(nan|NaN|<NA>)\b", make(record).section())
-    sections.design_section(record)
+        assert not re.search(r"\b(nan|NaN|<NA>)\b", make(record).content)
+    design.best_design(record)

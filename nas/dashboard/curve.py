@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from nas.templates import Templates
 from nas.text import percent
 
-_WIDTH, _HEIGHT = 420, 150  # pixels
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 408, 12, 122  # of the plot in the picture
-_LINE, _TEXT = "#3b82c4", "#808080"  # seen on white and on black
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 408, 12, 122  # of the plot in the picture, in pixels
+_render = Templates("nas.dashboard").render
 
 
 def curve_svg(curve: Sequence[tuple[int, float]], epochs: int) -> str:
@@ -30,21 +30,16 @@ def curve_svg(curve: Sequence[tuple[int, float]], epochs: int) -> str:
     def y(accuracy: float) -> float:
         return _BOTTOM - (_BOTTOM - _TOP) * (accuracy - low) / (high - low)
 
-    points = " ".join(f"{x(epoch):.1f},{y(accuracy):.1f}" for epoch, accuracy in known)
-    dots = "".join(
-        f'<circle cx="{x(epoch):.1f}" cy="{y(accuracy):.1f}" r="2.5"/>' for epoch, accuracy in known
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif" font-size="12">'
-        f'<path d="M{_LEFT},{_TOP}V{_BOTTOM}H{_RIGHT}" fill="none" stroke="{_TEXT}"/>'
-        f'<g fill="{_TEXT}" text-anchor="end">'
-        f'<text x="{_LEFT - 6}" y="{_TOP + 8}">{high:.0%}</text>'
-        f'<text x="{_LEFT - 6}" y="{_BOTTOM}">{low:.0%}</text></g>'
-        f'<g fill="{_TEXT}"><text x="{_LEFT}" y="{_BOTTOM + 18}">epoch 1</text>'
-        f'<text x="{_RIGHT}" y="{_BOTTOM + 18}" text-anchor="end">{last}</text></g>'
-        f'<polyline points="{points}" fill="none" stroke="{_LINE}" stroke-width="2"/>'
-        f'<g fill="{_LINE}">{dots}</g></svg>'
+    return _render(
+        "curve.svg",
+        left=_LEFT,
+        right=_RIGHT,
+        top=_TOP,
+        bottom=_BOTTOM,
+        low=f"{low:.0%}",
+        high=f"{high:.0%}",
+        last=last,
+        points=[(f"{x(epoch):.1f}", f"{y(accuracy):.1f}") for epoch, accuracy in known],
     )
 
 

@@ -3,28 +3,28 @@
 Text from elsewhere (names, errors, commands) stands in code spans, where nothing has a meaning.
 """
 
-import re
 from collections.abc import Sequence
 
 from nas.dashboard.curve import curve_in_words
-from nas.report import words
-from nas.report.final import last_final, summary
-from nas.report.tables import last_epoch
+from nas.report import overview
+from nas.report.tested import last_final, summary
+from nas.report.words import design_in_words, duration, last_epoch, listed
 from nas.statistics import wilson_interval
-from nas.study.records import Outcome, StudyRecord, StudySettings, TrialRecord, training_in_words
+from nas.study.records import StudyRecord, StudySettings, TrialRecord, training_in_words
+from nas.templates import Templates
 from nas.text import millions, percent, percent_range, plural, times, whole
 
-_LONGEST = 500  # characters of a text from elsewhere
-
-
-def code(text: object) -> str:
-    """A text from elsewhere as one code span: no line break, no markup."""
-    plain = "".join(c if c.isprintable() else " " for c in str(text))
-    plain = " ".join(plain.split())[:_LONGEST] or " "
-    if "`" not in plain:
-        return f"`{plain}`"
-    fence = "`" * (max(map(len, re.findall("`+", plain))) + 1)
-    return f"{fence} {plain} {fence}"  # the spaces are no part of it
+_render = Templates(
+    "nas.dashboard",
+    curve_in_words=curve_in_words,
+    design_in_words=design_in_words,
+    duration=duration,
+    millions=millions,
+    plural=plural,
+    times=times,
+    training_in_words=training_in_words,
+    whole=whole,
+).render
 
 
 def study_note(study: StudyRecord, *, report: str | None, model: Sequence[str] = ()) -> str:
@@ -35,33 +35,19 @@ def study_note(study: StudyRecord, *, report: str | None, model: Sequence[str] =
         report: address of its report; None: there is none yet.
         model: addresses of the files of its final training.
     """
-    s = study.settings
-    facts = [
-        f"dataset {code(s.dataset)}: images of {code(s.input)}, {whole(s.train_images)} to train "
-        f"on, {whole(s.validation_images)} to compare designs by",
-        f"limits: {words.listed([*_limits(s)])}",
-        f"runs of {plural(s.epochs, 'epoch')} in {s.precision}",
-        *(f"choices for {code(name)}: {code(values)}" for name, values in s.tuning.items()),
-        *(["command " + code(study.command)] if study.command else []),
-        *(f"note {code(note)}" for note in study.notes),
-    ]
-    caution = words.caution(study)
-    if report is None:
-        link = f"No report has been written yet: {code(f'nas report --study {study.name}')} does."
-    else:
-        link = f"[**Report of this study**]({report})"
     final = last_final(study)
-    parts = [
-        f"**Asked:** {_plain(words.asked(study))}",
-        f"**Found:** {_plain(words.found(study))}",
-        *([_plain(caution)] if caution else []),
-        *([f"**Final training:** {_plain(summary(final))}"] if final else []),
-        *(_plain(sentence) for sentence in words.cost(study)[:1]),
-        link,
-        *([_model(model)] if model else []),
-        "\n".join(f"- {fact}" for fact in facts),
-    ]
-    return "\n\n".join(parts)
+    return _render(
+        "study.md",
+        study=study,
+        settings=study.settings,
+        asked=overview.asked(study),
+        found=overview.found(study),
+        caution=overview.caution(study),
+        final=final and summary(final),
+        cost=next(iter(overview.cost(study)), None),
+        report=report,
+        model=listed([f"[{address.rsplit('/', 1)[-1]}]({address})" for address in model]),
+    ).strip()
 
 
 def trial_note(trial: TrialRecord, settings: StudySettings, *, curve: str) -> str:
@@ -72,56 +58,15 @@ def trial_note(trial: TrialRecord, settings: StudySettings, *, curve: str) -> st
         settings: of its study.
         curve: address of the picture of its learning curve.
     """
-    facts = []
-    if trial.parameters is not None:
-        share = trial.parameters / settings.limits.max_parameters
-        facts.append(f"{whole(trial.parameters)} parameters ({share:.1%} of the budget)")
-    if trial.mult_adds is not None:
-        facts.append(f"{millions(trial.mult_adds)} mult-adds per image")
-    if trial.training:
-        facts.append(f"trained with {code(training_in_words(trial.training))}")
-    if trial.seconds is not None:
-        on = f" on {code(trial.device)}" if trial.device else ""
-        facts.append(f"{words.duration(trial.seconds)} of training{on}")
-    if trial.retries:
-        facts.append(f"taken over {times(trial.retries)} from a worker that was gone")
-    parts = [_outcome(trial, settings)]
-    if trial.architecture is not None:
-        preset = f", the known design {code(trial.preset)}" if trial.preset else ""
-        in_words = words.design_in_words(trial.architecture)
-        parts.append(f"**{trial.architecture}**{preset}: {in_words}.")
-    if facts:
-        parts.append("\n".join(f"- {fact}" for fact in facts))
-    if trial.curve:
-        parts.append(f"![Validation accuracy: {curve_in_words(trial.curve)}]({curve})")
-    return "\n\n".join(parts)
-
-
-def _outcome(trial: TrialRecord, settings: StudySettings) -> str:
-    epoch = last_epoch(trial)
-    run = f"{whole(epoch)} of {plural(settings.epochs, 'epoch')}"
-    reason = f": {code(trial.reason)}" if trial.reason else ""
-    match trial.outcome:
-        case Outcome.TRAINED:
-            return f"**Trained to the end**, {_accuracy(trial, settings)}."
-        case Outcome.STOPPED_EARLY:
-            return f"**Stopped early** after {run}, {_accuracy(trial, settings)}."
-        case Outcome.OVER_BUDGET:
-            excess = words.listed(_excess(trial, settings))
-            return f"**Over budget**, so infeasible and never built: {excess}."
-        case Outcome.DUPLICATE:
-            return "**Duplicate**, never built: an earlier trial has the same network."
-        case Outcome.DIVERGED:
-            return f"**Diverged** after {run}{reason}."
-        case Outcome.OUT_OF_MEMORY:
-            return f"**Out of memory**{reason}."
-        case Outcome.FAILED:
-            return f"**Failed**{reason}."
-    if trial.finished is not None:
-        return "**Ended without an outcome**: not by a search of nas."
-    if trial.started is not None:
-        return f"**In training**: {run} done."
-    return "**Queued**: a search takes it next."
+    return _render(
+        "trial.md",
+        trial=trial,
+        settings=settings,
+        epochs=last_epoch(trial),
+        accuracy=_accuracy(trial, settings),
+        excess=listed(_excess(trial, settings)),
+        curve=curve,
+    ).strip()
 
 
 def _accuracy(trial: TrialRecord, settings: StudySettings) -> str:
@@ -135,14 +80,6 @@ def _accuracy(trial: TrialRecord, settings: StudySettings) -> str:
     )
 
 
-def _limits(settings: StudySettings) -> list[str]:
-    limits = settings.limits
-    said = [f"at most {whole(limits.max_parameters)} parameters"]
-    if limits.max_mult_adds is not None:
-        said.append(f"at most {whole(limits.max_mult_adds)} mult-adds")
-    return said
-
-
 def _excess(trial: TrialRecord, settings: StudySettings) -> list[str]:
     limits = settings.limits
     sizes = [
@@ -154,13 +91,3 @@ def _excess(trial: TrialRecord, settings: StudySettings) -> list[str]:
         for size, limit, name in sizes
         if size is not None and limit is not None and size > limit
     ] or ["a limit of the study is exceeded"]
-
-
-def _model(addresses: Sequence[str]) -> str:
-    links = [f"[{address.rsplit('/', 1)[-1]}]({address})" for address in addresses]
-    return f"**Exported model** of the final training: {words.listed(links)}"
-
-
-def _plain(text: str) -> str:
-    """A sentence, which may hold a name from elsewhere, without what Markdown would act on."""
-    return re.sub(r"([\\`*_\[\]<>#|~!&])", r"\\\1", " ".join(text.split()))

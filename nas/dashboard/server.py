@@ -12,7 +12,7 @@ import optuna_dashboard
 from optuna.trial import FrozenTrial
 
 from nas.dashboard.live import LiveStudy
-from nas.dashboard.notes import code, study_note
+from nas.dashboard.notes import study_note
 from nas.dashboard.pages import Files, guarded
 from nas.report.document import page_path
 from nas.runtime import signals
@@ -20,6 +20,7 @@ from nas.search.request import folder_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.optuna_private import storage_of
 from nas.study.reader import open_existing
+from nas.templates import code
 
 HOST = "127.0.0.1"  # the dashboard has no authentication
 

@@ -1,19 +1,43 @@
 """Two studies side by side as one HTML page: what differs, what each found, what it cost."""
 
-from html import escape
 from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 
-from nas.report import figures, tables, words
-from nas.report.document import Plot, document, write_page
-from nas.report.final import chosen_in_words, cost, last_final
-from nas.report.markup import Column, section, table
+from nas.report.document import Section, document, figure_section, section, write_page
+from nas.report.overview import device_minutes, devices, epochs_saved, training_seconds
+from nas.report.progress import incumbent_table
+from nas.report.settings import choices_in_words
+from nas.report.tables import (
+    INTERVAL,
+    MULT_ADDS,
+    PARAMETERS,
+    TRIAL,
+    VAL_ACCURACY,
+    Column,
+    frame_of,
+    integer,
+    table,
+)
+from nas.report.tested import chosen_in_words, final_cost, last_final
+from nas.report.theme import (
+    BLUE,
+    ORANGE,
+    accuracy_axis,
+    empty_figure,
+    hover,
+    plain,
+    rounded,
+    whole_axis,
+)
+from nas.report.trials import trials_table
+from nas.report.words import TRAINED, duration, interval_of, listed, said_by_searches
 from nas.statistics import difference_interval
 from nas.study.records import Outcome, StudyRecord
 from nas.study.settings import flat, settings_to_json
-from nas.text import millions, percent, percent_range, points, whole
+from nas.text import percent, percent_range, points, whole
 
 # Accuracies that differ in one of these are not of the same images.
 _IMAGES = {
@@ -24,6 +48,10 @@ _IMAGES = {
     "split_seed": "split",
 }
 _STUDY = Column("study", "Study", kind="text")
+_SIDES = (  # how two studies are told apart
+    {"color": BLUE, "dash": "solid", "symbol": "circle"},
+    {"color": ORANGE, "dash": "dash", "symbol": "diamond"},
+)
 
 
 def write_comparison(first: StudyRecord, second: StudyRecord, reports_dir: Path | str) -> Path:
@@ -39,19 +67,21 @@ def write_comparison(first: StudyRecord, second: StudyRecord, reports_dir: Path 
 def render_comparison(first: StudyRecord, second: StudyRecord) -> str:
     """The comparison as one HTML document."""
     studies = _named(first, second)
-    plots = [_incumbents(studies), _sizes(studies)]
-    title = " and ".join(studies)
+    name = " and ".join(studies)
     apart = other_images(first, second)
-    note = f'<div class="notes" role="note"><p>{escape(apart)}</p></div>\n' if apart else ""
-    body = [
-        f"<h1><small>Comparison of two searches</small>{escape(title)}</h1>",
-        note,
-        _found(studies),
-        *(plot.section() for plot in plots),
-        _cost(studies),
-        _settings(studies),
-    ]
-    return document(f"{title} - comparison", body, plots)
+    return document(
+        name,
+        "Comparison of two searches",
+        [
+            _found(studies),
+            _incumbents(studies),
+            _sizes(studies),
+            _cost(studies),
+            _settings(studies),
+        ],
+        title=f"{name} - comparison",
+        notes=[apart] if apart else [],
+    )
 
 
 def other_images(first: StudyRecord, second: StudyRecord) -> str:
@@ -64,7 +94,7 @@ def other_images(first: StudyRecord, second: StudyRecord) -> str:
     if not names:
         return ""
     return (
-        f"These accuracies are not comparable: the studies differ in {words.listed(names)}, so "
+        f"These accuracies are not comparable: the studies differ in {listed(names)}, so "
         "they were not measured on the same validation images. Sizes and costs are."
     )
 
@@ -74,7 +104,7 @@ def verdict(first: StudyRecord, second: StudyRecord) -> str:
     best = [(study, study.incumbent) for study in (first, second)]
     missing = [study.name for study, trial in best if trial is None or trial.val_accuracy is None]
     if missing:
-        return f"{words.listed(missing)} found no design so far."
+        return f"{listed(missing)} found no design so far."
     if other_images(first, second):
         return "Which is better cannot be read from accuracies on different images."
     (high, better), (_, worse) = sorted(
@@ -103,7 +133,7 @@ def verdict(first: StudyRecord, second: StudyRecord) -> str:
     trained = [f"{whole(len(study.ranking))} of {study.name}" for study in (first, second)]
     return (
         f"{text}. Each is the best of its designs that were trained to the end "
-        f"({words.listed(trained)}), and the more there are the more good luck is chosen with "
+        f"({listed(trained)}), and the more there are the more good luck is chosen with "
         "them. Two studies with one seed each say little of the ways of searching."
     )
 
@@ -115,11 +145,11 @@ def _named(first: StudyRecord, second: StudyRecord) -> dict[str, StudyRecord]:
     return {f"{first.name} (first)": first, f"{second.name} (second)": second}
 
 
-def _found(studies: dict[str, StudyRecord]) -> str:
+def _found(studies: dict[str, StudyRecord]) -> Section:
     rows = []
     for name, study in studies.items():
         best, final = study.incumbent, last_final(study)
-        interval = None if best is None else words.interval_of(study, best)
+        interval = None if best is None else interval_of(study, best)
         tested = None if final is None else final.exported.accuracy
         rows.append(
             {
@@ -137,96 +167,109 @@ def _found(studies: dict[str, StudyRecord]) -> str:
         )
     columns = (
         _STUDY,
-        Column("number", "Trial", _integer),
+        TRIAL,
         Column("design", "Best design", kind="text design"),
-        Column("parameters", "Parameters", _integer),
-        Column("mult_adds", "Mult-adds", millions),
-        Column("val_accuracy", "Validation accuracy", percent),
-        Column("interval", "95% interval", kind="text"),
+        PARAMETERS,
+        MULT_ADDS,
+        VAL_ACCURACY,
+        INTERVAL,
         Column("tested", "Tested design", kind="text design"),
         Column("test", "Test accuracy", percent),
         Column("test_interval", "95% interval", kind="text"),
     )
-    content = table(tables.frame_of(rows), columns, caption="What was found")
-    return section("Found", f"<p>{escape(verdict(*studies.values()))}</p>{content}")
+    content = table(frame_of(rows), columns, caption="What was found")
+    return section("Found", verdict(*studies.values()), content)
 
 
-def _incumbents(studies: dict[str, StudyRecord]) -> Plot:
-    frame = pd.concat(
-        [tables.incumbent_by_effort(s).assign(study=name) for name, s in studies.items()]
-    )
+def _incumbents(studies: dict[str, StudyRecord]) -> Section:
+    frame = pd.concat([incumbent_by_effort(s).assign(study=name) for name, s in studies.items()])
     columns = (
         _STUDY,
-        Column("trained", "Designs trained", _integer),
-        Column("incumbent", "Incumbent (trial)", _integer),
-        Column("val_accuracy", "Validation accuracy", percent),
+        Column("trained", "Designs trained", integer),
+        Column("incumbent", "Incumbent (trial)", integer),
+        VAL_ACCURACY,
     )
-    return Plot(
+    return figure_section(
         "incumbents",
         "Incumbent by designs trained",
         "Look at which line is higher for the same number of trained designs, not only at its end.",
         table(frame, columns, caption="Incumbent by designs trained"),
-        None if frame.empty else figures.figure_json(figures.compared_incumbents(frame)),
+        None if frame.empty else incumbents_figure(frame),
     )
 
 
-def _sizes(studies: dict[str, StudyRecord]) -> Plot:
-    frame = pd.concat([tables.trials_table(s).assign(study=name) for name, s in studies.items()])
-    frame = frame[frame["outcome"] == figures.TRAINED].dropna(subset=["val_accuracy", "parameters"])
+def incumbent_by_effort(study: StudyRecord) -> pd.DataFrame:
+    """The incumbent by how many designs were trained, stopped early or not: `trained`.
+
+    One row for each new incumbent, and one for the end.
+    """
+    counting = sorted(t.number for t in study.trials if t.outcome and t.outcome.counts)
+    place = {number: count for count, number in enumerate(counting, start=1)}
+    found = incumbent_table(study)
+    found["trained"] = found["number"].map(place).astype("Int64")
+    steps = found.drop_duplicates("incumbent")
+    if found.empty:
+        return steps
+    return pd.concat([steps, found.tail(1).assign(trained=len(counting))])
+
+
+def _sizes(studies: dict[str, StudyRecord]) -> Section:
+    frame = pd.concat([trials_table(s.trials).assign(study=name) for name, s in studies.items()])
+    frame = frame[frame["outcome"] == TRAINED].dropna(subset=["val_accuracy", "parameters"])
     columns = (
         _STUDY,
-        Column("number", "Trial", _integer),
+        TRIAL,
         Column("design", "Design", kind="text design"),
-        Column("parameters", "Parameters", _integer),
-        Column("val_accuracy", "Validation accuracy", percent),
+        PARAMETERS,
+        VAL_ACCURACY,
     )
-    return Plot(
+    return figure_section(
         "sizes",
         "Accuracy and size",
         "Look at the sizes that each study tried, and at which is more accurate at the same size; "
         "only designs that were trained to the end are shown.",
         table(frame, columns, caption="Accuracy and size"),
-        None if frame.empty else figures.figure_json(figures.compared_sizes(frame)),
+        None if frame.empty else sizes_figure(frame),
     )
 
 
-def _cost(studies: dict[str, StudyRecord]) -> str:
+def _cost(studies: dict[str, StudyRecord]) -> Section:
     rows = [
         {
             "study": name,
             "trials": len(study.trials),
             "trained": study.trained,
             "stopped": study.outcomes[Outcome.STOPPED_EARLY],
-            "saved": words.epochs_saved(study),
-            "seconds": words.training_seconds(study),
-            "minutes": words.device_minutes(study) or None,
-            "devices": words.listed(words.devices(study)) or None,
-            "final": (final := last_final(study)) and cost(final),
+            "saved": epochs_saved(study),
+            "seconds": training_seconds(study),
+            "minutes": device_minutes(study) or None,
+            "devices": listed(devices(study)) or None,
+            "final": (final := last_final(study)) and final_cost(final),
         }
         for name, study in studies.items()
     ]
     columns = (
         _STUDY,
-        Column("trials", "Trials", _integer),
-        Column("trained", "Designs trained", _integer),
-        Column("stopped", "Stopped early", _integer),
-        Column("saved", "Epochs saved", _integer),
-        Column("seconds", "Search: training time", words.duration, exact=True),
+        Column("trials", "Trials", integer),
+        Column("trained", "Designs trained", integer),
+        Column("stopped", "Stopped early", integer),
+        Column("saved", "Epochs saved", integer),
+        Column("seconds", "Search: training time", duration, exact=True),
         Column("minutes", "By device", kind="text"),
         Column("devices", "Devices", kind="text long"),
         Column("final", "Final training", kind="text long"),
     )
-    return section("Cost", table(tables.frame_of(rows), columns, caption="What it cost"))
+    return section("Cost", table(frame_of(rows), columns, caption="What it cost"))
 
 
-def _settings(studies: dict[str, StudyRecord]) -> str:
+def _settings(studies: dict[str, StudyRecord]) -> Section:
     said = [_settings_of(study) for study in studies.values()]
     names = list(dict.fromkeys(name for settings in said for name in settings))
     different = [n for n in names if any(a.get(n) != b.get(n) for a, b in pairwise(said))]
     if not different:
-        return section("Settings that differ", "<p>None: both were made in the same way.</p>")
+        return section("Settings that differ", "None: both were made in the same way.")
     first, second = said
-    frame = tables.frame_of(
+    frame = frame_of(
         {"setting": name, "first": first.get(name), "second": second.get(name)}
         for name in different
     )
@@ -245,17 +288,49 @@ def _settings_of(study: StudyRecord) -> dict[str, str]:
     settings = {
         name.replace(".", ": ").replace("_", " "): "none"
         if value is None
-        else words.choices_in_words(value)
+        else choices_in_words(value)
         for name, value in flat(settings_to_json(study.settings)).items()
     }
     searches = {
-        name: words.listed(found)
+        name: listed(found)
         for name in ("sampler", "pruner", "objectives", "seed")
-        if (found := words.said_by_searches(study, name))
+        if (found := said_by_searches(study, name))
     }
     versions = {f"version of {package}": version for package, version in study.versions.items()}
     return {**settings, **searches, **versions}
 
 
-def _integer(value: float) -> str:  # a column with gaps holds floats
-    return whole(int(value))
+def incumbents_figure(incumbents: pd.DataFrame) -> go.Figure:
+    """Step lines of `incumbent_by_effort`, one for each `study`."""
+    figure = empty_figure("designs trained", "validation accuracy")
+    for (name, steps), look in zip(incumbents.groupby("study", sort=False), _SIDES, strict=False):
+        figure.add_scatter(
+            x=steps["trained"].tolist(),
+            y=rounded(steps["val_accuracy"]),
+            name=plain(name),
+            mode="lines+markers",
+            line={"color": look["color"], "dash": look["dash"], "width": 2.5, "shape": "hv"},
+            marker={"color": look["color"], "symbol": look["symbol"], "size": 8},
+        )
+    figure.update_xaxes(whole_axis(incumbents["trained"].tolist()))
+    figure.update_yaxes(accuracy_axis(incumbents["val_accuracy"].dropna().tolist()))
+    return figure
+
+
+def sizes_figure(trials: pd.DataFrame) -> go.Figure:
+    """Validation accuracy against parameters, with the trials of each `study` told apart."""
+    figure = empty_figure("parameters", "validation accuracy")
+    for (name, shown), look in zip(trials.groupby("study", sort=False), _SIDES, strict=False):
+        label = plain(name)
+        figure.add_scatter(
+            x=shown["parameters"].tolist(),
+            y=rounded(shown["val_accuracy"]),
+            name=label,
+            mode="markers",
+            marker={"color": look["color"], "symbol": look["symbol"], "size": 9},
+            **hover(shown, "parameters", str(name)),
+        )
+    sizes = trials["parameters"].tolist()
+    figure.update_xaxes(type="log" if max(sizes) > 10 * min(sizes) else "linear", tickformat="~s")
+    figure.update_yaxes(accuracy_axis(trials["val_accuracy"].tolist()))
+    return figure

@@ -1,91 +1,120 @@
-"""One HTML document that needs no other file and no network: its frame and its figures."""
+"""One HTML document that needs no other file and no network: its sections, its frame, its file."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from html import escape
 from pathlib import Path
 
-from nas.files import replacing
-from nas.report import figures
-from nas.report.markup import MISSING, section
-from nas.report.script import PAGE, THEME
-from nas.report.style import STYLE
+import plotly.graph_objects as go
+from markupsafe import Markup
 
-# The browser itself refuses any request: scripts and styles are inline, pictures are data.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; base-uri 'none'; form-action 'none'"
-)
+from nas.files import replacing
+from nas.report.html import html
+from nas.report.tables import MISSING
+from nas.report.theme import PALETTES, figure_json, plotly_js
+
 _VERSUS = "--vs--"  # between the names of two studies
-_HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>')  # as `markup.section` writes it
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
-    """A figure with what surrounds it."""
+class Section:
+    """A part of the page with a heading."""
 
-    name: str  # of the element it is drawn in
     heading: str
-    caption: str  # one sentence: what to look at
-    data: str  # the table behind it
-    json: str | None  # None: there is nothing to draw
-    note: str = ""  # below the figure: how far to trust it
-    tall: bool = False  # of several rows of panels
+    content: Markup
+    long: bool = False  # may break across printed pages
+    figure: str = ""  # the name of its figure
+    json: Markup | None = None  # the figure; None: there is nothing to draw
 
-    def section(self) -> str:
-        """The figure's section of the page, with its data behind it."""
-        if self.json is None:
-            text = "Nothing to draw: nothing of what this figure shows was measured so far."
-            return section(self.heading, f'<p class="caption">{text}</p>')
-        note = f'<p class="soft">{escape(self.note)}</p>' if self.note else ""
-        return section(
-            self.heading,
-            f'<figure><figcaption class="caption">{escape(self.caption)}</figcaption>'
-            f'<div class="plot{" tall" if self.tall else ""}" id="plot-{self.name}" role="img" '
-            f'aria-label="{escape(self.heading)}. {escape(self.caption)}"></div></figure>{note}'
-            "<noscript><p>The figure is drawn by a script, which is switched off; "
-            "its data are in the table below.</p></noscript>"
-            f"<details><summary>Data of this figure</summary>{self.data}</details>",
-        )
-
-    def script(self) -> str:
-        """The statement that draws the figure, or nothing."""
-        if self.json is None:
-            return ""
-        return f'draw("plot-{self.name}", {self.json});\n'
+    @property
+    def id(self) -> str:
+        """What links lead to."""
+        return re.sub(r"[^a-z0-9]+", "-", self.heading.lower()).strip("-") or "section"
 
 
-def document(title: str, body: Sequence[str], plots: Sequence[Plot]) -> str:
-    """The whole page; the drawing library is part of it when there is something to draw."""
-    content = "".join(body)
-    draw = "".join(plot.script() for plot in plots)
-    library = f"<script>{figures.plotly_js()}</script>\n" if draw else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n"
-        f"<script>{THEME}</script>\n</head>\n<body>\n"
-        '<a class="skip" href="#main">Skip to the content</a>\n'
-        '<header class="bar"><button type="button" id="theme" hidden>Dark theme</button></header>\n'
-        f'<div class="columns">{_contents(content)}\n'
-        f'<main id="main" tabindex="-1">\n{content}</main></div>\n'
-        f"{library}<script>{PAGE.replace('MISSING', MISSING)}{draw}</script>\n</body>\n</html>\n"
+def section(heading: str, *pieces: str, caption: str = "", long: bool = False) -> Section:
+    """A section of pieces of HTML, and of texts, each a paragraph; below its caption, if any."""
+    return Section(heading, html("section.html", caption=caption, pieces=pieces), long)
+
+
+def figure_section(
+    name: str,
+    heading: str,
+    caption: str,
+    data: Markup,
+    figure: go.Figure | None,
+    *,
+    note: str = "",
+    tall: bool = False,
+) -> Section:
+    """A section with a figure.
+
+    Args:
+        name: of the element it is drawn in, and of its picture.
+        heading: of the section.
+        caption: one sentence: what to look at.
+        data: the table behind it.
+        figure: None: there is nothing to draw.
+        note: below the figure: how far to trust it.
+        tall: whether it has several rows of panels.
+    """
+    content = html(
+        "figure.html",
+        name=name,
+        heading=heading,
+        caption=caption,
+        data=data,
+        drawn=figure is not None,
+        note=note,
+        tall=tall,
     )
+    return Section(heading, content, False, name, None if figure is None else figure_json(figure))
 
 
-def _contents(content: str) -> str:
-    """Links to all sections of the page."""
-    links = "".join(
-        f'<li><a href="#{name}">{heading}</a></li>' for name, heading in _HEADING.findall(content)
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One number at the head of the page."""
+
+    label: str
+    value: str
+    detail: str
+
+
+def document(
+    name: str,
+    kind: str,
+    sections: Iterable[Section | None],
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+    cards: Sequence[Card] = (),
+) -> str:
+    """The whole page; the drawing library is part of it when there is something to draw.
+
+    Args:
+        name: what it is about.
+        kind: what kind of page it is, above the name.
+        sections: in their order; None are left out.
+        title: of the document.
+        notes: what a reader must know before all else.
+        cards: the study at a glance.
+    """
+    shown = [section for section in sections if section is not None]
+    drawn = any(section.json is not None for section in shown)
+    page = html(
+        "page.html",
+        name=name,
+        kind=kind,
+        sections=shown,
+        title=title,
+        notes=notes,
+        cards=cards,
+        library=plotly_js() if drawn else None,
+        palettes=PALETTES,
+        missing=MISSING,
     )
-    return (
-        '<nav aria-label="Contents"><details><summary>Contents</summary>'
-        f"<ol>{links}</ol></details></nav>"
-    )
+    return str(page)
 
 
 def write_page(page: str, directory: Path, *names: str) -> Path:

@@ -8,10 +8,13 @@ Colours are the page's, by its CSS variables, so that the picture is right in li
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
+
+from markupsafe import Markup
 
 from nas.architecture import Architecture, ImageInput, head_size, stage_sizes
 from nas.counting import Count, layer_table
+from nas.report.html import html
 from nas.text import plural
 
 _HEIGHT = 170.0  # of a map as high as the image
@@ -38,6 +41,8 @@ _ARC = "fill:none;stroke:var(--text,#1b2129);stroke-width:1.4"
 _DASHED_ARC = "fill:none;stroke:var(--warn-line,#d98a00);stroke-width:2;stroke-dasharray:5 3"
 _AXIS = "stroke:var(--soft,#59626e);stroke-width:1;stroke-dasharray:2 4"
 _FONT = "font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif"
+
+_Element = tuple[str, dict[str, Any], str]  # of SVG: its name, attributes and text
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class _Column:
 
 def draw(
     architecture: Architecture, input: ImageInput, description: str, *, name: str = "drawing"
-) -> str:
+) -> Markup:
     """The picture as an SVG element, to stand in a page.
 
     Args:
@@ -86,21 +91,21 @@ def draw(
     bar_y = words_y + lines * _LINE + 22.0
     height = bar_y + _BAR + 2 * _LINE
     middle = _TOP + _HEIGHT / 2
-    drawn = [
-        f'<line x1="{_MARGIN}" y1="{middle}" x2="{_number(width - _MARGIN)}" y2="{middle}" '
-        f'style="{_AXIS}"/>'
-    ]
+    axis = {"x1": _MARGIN, "y1": middle, "x2": _number(width - _MARGIN), "y2": middle}
+    drawn: list[_Element] = [("line", {**axis, "style": _AXIS}, "")]
     x = _MARGIN
     for column in columns:
         drawn += _drawn(column, x, middle, words_y)
         x += column.width
     drawn += _bar(columns, width, bar_y)
-    return (
-        f'<svg role="img" aria-labelledby="{name}-title '
-        f'{name}-words" width="{_number(width)}" height="{_number(height)}" '
-        f'viewBox="0 0 {_number(width)} {_number(height)}" style="{_FONT}">'
-        f'<title id="{name}-title">The design, drawn to scale</title>'
-        f'<desc id="{name}-words">{escape(description)}</desc>{"".join(drawn)}</svg>'
+    return html(
+        "drawing.svg",
+        name=name,
+        width=_number(width),
+        height=_number(height),
+        style=_FONT,
+        description=description,
+        drawn=drawn,
     )
 
 
@@ -169,17 +174,14 @@ def _columns(a: Architecture, input: ImageInput) -> Iterator[_Column]:
     )
 
 
-def _drawn(column: _Column, left: float, middle: float, words_y: float) -> Iterator[str]:
+def _drawn(column: _Column, left: float, middle: float, words_y: float) -> Iterator[_Element]:
     centre = left + column.width / 2
     x = centre - column.content / 2
     starts = []
     style = _BOX if column.is_stage else _PLAIN_BOX
     for i, (width, height) in enumerate(column.boxes):
         starts.append((x, width, height))
-        yield (
-            f'<rect x="{_number(x)}" y="{_number(middle - height / 2)}" width="{_number(width)}" '
-            f'height="{_number(height)}" style="{style}"/>'
-        )
+        yield _rect(x, middle - height / 2, width, height, style)
         # The two convolutions of a block touch.
         x += width + (_GAP if i % 2 else 0.0)
     if column.is_stage:
@@ -195,26 +197,22 @@ def _drawn(column: _Column, left: float, middle: float, words_y: float) -> Itera
         yield _text(centre, words_y + i * _LINE, line, bold=i == 0, soft=i > 0)
 
 
-def _arc(start: float, end: float, top: float, projection: int) -> Iterator[str]:
+def _arc(start: float, end: float, top: float, projection: int) -> Iterator[_Element]:
     """A shortcut from the left edge of a block to its right edge, above it."""
     points = f"M{_number(start)} {_number(top)} C{_number(start)} {_number(top - _LIFT)} "
     points += f"{_number(end)} {_number(top - _LIFT)} {_number(end)} {_number(top)}"
-    yield f'<path d="{points}" style="{_DASHED_ARC if projection else _ARC}"/>'
+    yield "path", {"d": points, "style": _DASHED_ARC if projection else _ARC}, ""
     if projection:
         yield _text((start + end) / 2, top - _LIFT, f"{projection}x{projection}")
 
 
-def _bar(columns: Sequence[_Column], width: float, y: float) -> Iterator[str]:
-    yield (
-        f'<text x="{_MARGIN}" y="{_number(y - 7)}" style="{_SOFT}">Where the parameters sit</text>'
-    )
+def _bar(columns: Sequence[_Column], width: float, y: float) -> Iterator[_Element]:
+    place = {"x": _MARGIN, "y": _number(y - 7), "style": _SOFT}
+    yield "text", place, "Where the parameters sit"
     x, room = _MARGIN, width - 2 * _MARGIN
     for column in (c for c in columns if c.share is not None):
         length = room * (column.share or 0.0)
-        yield (
-            f'<rect x="{_number(x)}" y="{_number(y)}" width="{_number(length)}" height="{_BAR}" '
-            f'style="{_BOX if column.is_stage else _PLAIN_BOX}"/>'
-        )
+        yield _rect(x, y, length, _BAR, _BOX if column.is_stage else _PLAIN_BOX)
         label = f"{column.words[0]} {column.share:.0%}"
         for text in (label, f"{column.share:.0%}"):
             if len(text) * _CHARACTER < length - 6:
@@ -223,12 +221,15 @@ def _bar(columns: Sequence[_Column], width: float, y: float) -> Iterator[str]:
         x += length
 
 
-def _text(x: float, y: float, text: str, *, bold: bool = False, soft: bool = False) -> str:
+def _rect(x: float, y: float, width: float, height: float, style: str) -> _Element:
+    box = {"x": x, "y": y, "width": width, "height": height}
+    return "rect", {**{name: _number(value) for name, value in box.items()}, "style": style}, ""
+
+
+def _text(x: float, y: float, text: str, *, bold: bool = False, soft: bool = False) -> _Element:
     style = (_SOFT if soft else _TEXT) + (";font-weight:650" if bold else "")
-    return (
-        f'<text x="{_number(x)}" y="{_number(y)}" text-anchor="middle" style="{style}">'
-        f"{escape(text)}</text>"
-    )
+    place = {"x": _number(x), "y": _number(y), "text-anchor": "middle", "style": style}
+    return "text", place, text
 
 
 def _number(value: float) -> str:

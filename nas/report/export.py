@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from nas.architecture import FIELD_NAMES
-from nas.report.tables import last_epoch
+from nas.report.words import last_epoch
 from nas.study.records import StudyRecord, TrialRecord, UnreadableStudy
 
 _PLAIN = (

@@ -6,7 +6,6 @@ What a study says of files is not trusted: a picture is a small PNG inside the f
 import json
 from base64 import b64encode
 from dataclasses import dataclass
-from html import escape
 from io import BytesIO
 from pathlib import Path
 
@@ -19,7 +18,6 @@ _SIDE = 96  # pixels, at most; larger pictures are made smaller
 _LARGEST_FILE = 20_000_000  # bytes
 _LARGEST_IMAGE = 4_000_000  # pixels
 _SURE, _LIKELY = 0.9, 0.5  # probabilities of an answer
-_WIDE = 64  # as shown, where a picture is smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +52,6 @@ def pictures_of(final: FinalRecord, folder: Path | None) -> Pictures:
     images = plural(len(urls), "picture")
     why = f"{missing} of {images} {are(missing)} not in the model's folder" if missing else None
     return Pictures(urls, why)
-
-
-def gallery(final: FinalRecord, pictures: Pictures) -> str:
-    """The mistakes as a list, with their pictures where there are any."""
-    items = []
-    for mistake, url in zip(final.exported.mistakes, pictures.urls, strict=True):
-        text = escape(mistake_in_words(final, mistake))
-        image = (
-            f'<img src="{url}" alt="{text}" width="{_WIDE}" '
-            f'style="height:auto;image-rendering:pixelated"><br>'
-            if url
-            else ""
-        )
-        items.append(
-            f'<li style="max-width:none">{image}<span class="soft" style="font-size:.8rem">'
-            f"{text}</span></li>"
-        )
-    return (
-        '<ul style="display:grid;gap:.8rem;grid-template-columns:'
-        'repeat(auto-fill,minmax(8rem,1fr));list-style:none;margin:.5rem 0 0;padding:0">'
-        f"{''.join(items)}</ul>"
-    )
 
 
 def sureness(final: FinalRecord) -> str:

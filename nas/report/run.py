@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from nas.files import replacing
-from nas.report import figures
-from nas.report.document import Plot, document, encoded
-from nas.report.markup import Column, facts, table
-from nas.report.markup import section as page_section
-from nas.text import percent, whole
+from nas.report.document import document, encoded, figure_section, section
+from nas.report.tables import VAL_ACCURACY, Column, facts, integer, table
+from nas.report.theme import BLUE, ORANGE, accuracy_axis, empty_figure, whole_axis
+from nas.text import whole
 from nas.training.loop import EpochResult
 
 
@@ -38,29 +37,25 @@ def render_run(title: str, epochs: Sequence[EpochResult], about: Mapping[str, st
     """The page of a run as one HTML document."""
     frame = epoch_table(epochs)
     rows = table(frame, _COLUMNS, caption="Epochs")
-    plots = [
-        Plot(
+    sections = [
+        figure_section(
             "accuracy",
             "Accuracy",
             "Look at whether the line still rises at the last epoch: then a longer run may help.",
             rows,
-            None if frame.empty else figures.figure_json(figures.run_accuracy(frame)),
+            None if frame.empty else accuracy_figure(frame),
         ),
-        Plot(
+        figure_section(
             "loss",
             "Loss",
             "Look at whether the validation loss turns up while the training loss still falls: "
             "then the network learns its images by heart.",
             rows,
-            None if frame.empty else figures.figure_json(figures.run_loss(frame)),
+            None if frame.empty else loss_figure(frame),
         ),
+        section("Settings", facts(about)),
     ]
-    body = [
-        f"<h1><small>Training run</small>{escape(title)}</h1>",
-        *(plot.section() for plot in plots),
-        page_section("Settings", facts(about)),
-    ]
-    return document(f"{title} - training run", body, plots)
+    return document(title, "Training run", sections, title=f"{title} - training run")
 
 
 def epoch_table(epochs: Sequence[EpochResult]) -> pd.DataFrame:
@@ -68,14 +63,41 @@ def epoch_table(epochs: Sequence[EpochResult]) -> pd.DataFrame:
     return pd.DataFrame([asdict(epoch) for epoch in epochs], columns=[c.name for c in _COLUMNS])
 
 
+def accuracy_figure(epochs: pd.DataFrame) -> go.Figure:
+    """Validation accuracy by epoch."""
+    figure = empty_figure("epoch", "validation accuracy")
+    _add_line(figure, epochs, "val_accuracy", "validation", ORANGE)
+    return figure.update_yaxes(accuracy_axis(epochs["val_accuracy"].tolist()))
+
+
+def loss_figure(epochs: pd.DataFrame) -> go.Figure:
+    """Training and validation loss by epoch."""
+    figure = empty_figure("epoch", "loss")
+    _add_line(figure, epochs, "train_loss", "training", BLUE)
+    _add_line(figure, epochs, "val_loss", "validation", ORANGE)
+    return figure.update_yaxes(tickformat=".2~f", rangemode="tozero")
+
+
+def _add_line(figure: go.Figure, epochs: pd.DataFrame, column: str, name: str, color: str) -> None:
+    figure.add_scatter(
+        x=epochs["epoch"].tolist(),
+        y=epochs[column].tolist(),
+        name=name,
+        mode="lines+markers",
+        line={"color": color, "width": 2.5},
+        marker={"size": 5},
+    )
+    figure.update_xaxes(whole_axis(epochs["epoch"].tolist()))
+
+
 def _loss(value: float) -> str:
     return f"{value:.4f}"
 
 
 _COLUMNS = (
-    Column("epoch", "Epoch", lambda value: whole(int(value))),
+    Column("epoch", "Epoch", integer),
     Column("train_loss", "Train loss", _loss),
     Column("val_loss", "Validation loss", _loss),
-    Column("val_accuracy", "Validation accuracy", percent),
+    VAL_ACCURACY,
     Column("images_per_second", "Images/s", lambda value: whole(round(value))),
 )

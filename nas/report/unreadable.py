@@ -2,57 +2,46 @@
 
 import json
 from collections.abc import Mapping
-from html import escape
 
-from nas.report import figures, tables
-from nas.report.document import Plot, document
-from nas.report.markup import Column, facts, section, table
+from nas.report.document import document, figure_section, section
+from nas.report.progress import history_figure
+from nas.report.tables import DESIGN, OUTCOME, TRIAL, VAL_ACCURACY, Column, facts, table
+from nas.report.trials import measured, trials_table
 from nas.study.records import UnreadableStudy
-from nas.text import millions, percent, plural, whole
+from nas.text import percent, plural, whole
 
 
 def render_unreadable(study: UnreadableStudy) -> str:
     """The page as one HTML document."""
-    trials = tables.trials_table(study)
-    compared = trials[trials["outcome"].isin([figures.TRAINED, figures.STOPPED])]
-    measured = compared.dropna(subset=["val_accuracy"])
+    trials = trials_table(study.trials)
+    compared = measured(trials)
     note = (
         "This version of nas cannot read the settings of this study "
         f"({study.reason}). What they say is shown as it is; what depends on them, such as the "
         "budget, the ranking within it and intervals, is left out. The version that made the study "
         "shows it whole."
     )
-    rows = table(
-        trials,
-        (
-            Column("number", "Trial", lambda value: whole(int(value))),
-            Column("outcome", "Outcome", kind="text"),
-            Column("design", "Design", kind="text design"),
-            Column("parameters", "Parameters", lambda value: whole(int(value))),
-            Column("mult_adds", "Mult-adds", millions),
-            Column("val_accuracy", "Validation accuracy", percent),
-            Column("reason", "Reason", kind="text long"),
-        ),
-        caption="Every trial",
-    )
-    plot = Plot(
-        "history",
-        "Accuracy by trial",
-        "Look at how accuracies change over the search; which designs compare is not known.",
-        rows,
-        None
-        if measured.empty
-        else figures.figure_json(figures.history(measured, measured.head(0))),
-    )
+    reason = Column("reason", "Reason", kind="text long")
+    columns = (TRIAL, OUTCOME, *DESIGN, VAL_ACCURACY, reason)
     known = {name: _shown(value) for name, value in _flat(study.attributes).items()}
-    body = [
-        f"<h1><small>Architecture search</small>{escape(study.name)}</h1>",
-        f'<div class="notes" role="note" aria-label="Please note"><p>{escape(note)}</p></div>\n',
-        section("Trials", f"<p>{escape(_summary(study))}</p>"),
-        plot.section(),
+    sections = [
+        section("Trials", _summary(study)),
+        figure_section(
+            "history",
+            "Accuracy by trial",
+            "Look at how accuracies change over the search; which designs compare is not known.",
+            table(trials, columns, caption="Every trial"),
+            None if compared.empty else history_figure(compared, compared.head(0)),
+        ),
         section("What the study says of itself", facts(known), long=True),
     ]
-    return document(f"{study.name} - architecture search", body, [plot])
+    return document(
+        study.name,
+        "Architecture search",
+        sections,
+        title=f"{study.name} - architecture search",
+        notes=[note],
+    )
 
 
 def _summary(study: UnreadableStudy) -> str:

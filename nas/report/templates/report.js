@@ -1,26 +1,3 @@
-"""The scripts of the report: its theme, sortable tables, and figures in the colours of the page.
-
-Without them the page is whole but for its figures, whose data stand in tables.
-"""
-
-import json
-
-from nas.report.style import PALETTES
-
-THEME = """
-(() => {  // in the head, so that no page flashes up in the other theme
-  const root = document.documentElement;
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  let chosen = null;
-  try { chosen = localStorage.getItem("nas-report-theme"); } catch { /* no storage: not kept */ }
-  if (chosen !== "dark" && chosen !== "light") chosen = system.matches ? "dark" : "light";
-  root.dataset.theme = chosen;
-})();
-"""
-
-PAGE = (
-    f"const palettes = {json.dumps(PALETTES)};\n"
-    + """
 const paper = 680;  // width of a figure on A4, in CSS pixels
 // No tool bar: a figure is one image for a screen reader, and an image holds no buttons.
 const config = {responsive: true, displayModeBar: false, scrollZoom: false};
@@ -87,7 +64,7 @@ addEventListener("afterprint", () => recolour(document.documentElement.dataset.t
     const value = parseFloat(shown);
     return Number.isNaN(value) ? null : value;
   };
-  const text = (cell) => cell.textContent === "MISSING" ? null : cell.textContent;
+  const text = (cell) => cell.textContent === missing ? null : cell.textContent;
   const sort = (head, column) => {
     const body = head.closest("table").tBodies[0];
     const up = head.getAttribute("aria-sort") !== "ascending";
@@ -112,5 +89,3 @@ addEventListener("afterprint", () => recolour(document.documentElement.dataset.t
     });
   }
 })();
-"""
-)

@@ -1,0 +1,269 @@
+"""What a study is about at a glance: what was asked and found, how sure that is, what it cost."""
+
+from statistics import median
+
+from nas.report.document import Card, Section
+from nas.report.html import html
+from nas.report.tested import chosen_in_words, final_cost, last_final
+from nas.report.words import (
+    UNFINISHED,
+    design_in_words,
+    duration,
+    interval_of,
+    last_epoch,
+    listed,
+    said_by_searches,
+    subset_in_words,
+)
+from nas.study.records import Outcome, StudyRecord, training_in_words
+from nas.text import millions, percent, percent_range, plural, whole
+
+
+def cards(study: StudyRecord) -> list[Card]:
+    """The numbers at the head of the page."""
+    best = study.incumbent
+    found = []
+    if best is not None and best.val_accuracy is not None:
+        interval = interval_of(study, best)
+        detail = f"trial {best.number}"
+        if interval:
+            detail += f"; 95% interval {percent_range(interval.low, interval.high)}"
+        found.append(Card("Best validation accuracy", percent(best.val_accuracy), detail))
+    final = last_final(study)
+    if final is not None:
+        accuracy = final.exported.accuracy
+        detail = f"{chosen_in_words(final)}; 95% interval "
+        detail += percent_range(accuracy.low, accuracy.high)
+        found.append(Card("Test accuracy", percent(accuracy.value), detail))
+    if best is not None and best.parameters is not None:
+        budget = study.settings.limits.max_parameters
+        detail = f"{best.parameters / budget:.1%} of {whole(budget)}"
+        found.append(Card(f"Parameters of trial {best.number}", whole(best.parameters), detail))
+    if best is not None and best.mult_adds is not None:
+        label = f"Mult-adds of trial {best.number}"
+        found.append(Card(label, millions(best.mult_adds), "per image"))
+    stopped = study.outcomes[Outcome.STOPPED_EARLY]
+    detail = f"{whole(study.trained - stopped)} to the end, {whole(stopped)} stopped early"
+    found.append(Card("Designs trained", whole(study.trained), detail))
+    if stopped:
+        detail = f"by {plural(stopped, 'early stop')}"
+        found.append(Card("Epochs saved", whole(epochs_saved(study)), detail))
+    seconds = training_seconds(study)
+    if seconds is not None:
+        found.append(Card("Search: training time", duration(seconds), device_minutes(study)))
+    return found
+
+
+def summary(study: StudyRecord) -> Section:
+    """What was asked and found, how sure that is, and what it cost."""
+    best, final = study.incumbent, last_final(study)
+    spent = cost(study)
+    if final is not None:
+        spent.append(f"The final training took {final_cost(final)}, summed over its runs.")
+    content = html(
+        "summary.html",
+        asked=list(filter(None, (asked(study), searched(study)))),
+        found=found(study),
+        design=best and best.architecture,
+        caution=caution(study),
+        cost=spent or ["Nothing so far."],
+    )
+    return Section("Summary", content)
+
+
+def asked(study: StudyRecord) -> str:
+    """What the study was asked to find, and how designs were compared."""
+    s = study.settings
+    limit = f"at most {whole(s.limits.max_parameters)} parameters"
+    if s.limits.max_mult_adds is not None:
+        limit += f" and {millions(s.limits.max_mult_adds)} mult-adds"
+    part = plural(s.train_images, "training image") if s.subset == 1 else subset_in_words(study)
+    trained = {0: "none was", 1: "1 was"}.get(study.trained, f"{whole(study.trained)} were")
+    return (
+        f"The most accurate residual network for {s.dataset} with {limit}. Designs train for up to "
+        f"{plural(s.epochs, 'epoch')} on {part} and are compared on {whole(s.validation_images)} "
+        f"validation images; {trained} trained."
+    )
+
+
+def searched(study: StudyRecord) -> str:
+    """How designs were proposed, compared and stopped, over all searches; empty if none says."""
+    used = {
+        name: said_by_searches(study, name) for name in ("objectives", "sampler", "pruner", "seed")
+    }
+    told = [
+        f"the {name if len(values) == 1 else name + 's'} {listed(values)}"
+        for name in ("sampler", "pruner", "seed")
+        if (values := used[name])
+    ]
+    sentences = []
+    if told:
+        sentences.append(
+            f"{plural(len(study.searches), 'search', 'searches')} with {listed(told)}."
+        )
+    for objectives in used["objectives"]:
+        aim = (
+            "the most accurate design within the budget"
+            if "," not in objectives
+            else "the best design of every size up to the budget, the Pareto front"
+        )
+        sentences.append(f"--objectives {objectives}: {aim}.")
+    if study.settings.tuning:
+        names = listed([name.replace("_", " ") for name in study.settings.tuning])
+        sentences.append(f"Each trial also chooses its own {names} (--tune).")
+    return " ".join(sentences)
+
+
+def found(study: StudyRecord) -> str:
+    """The incumbent, or why there is none."""
+    best = study.incumbent
+    if best is None:
+        return nothing_found(study)
+    text = f"Trial {best.number}" + (f", the known design {best.preset}" if best.preset else "")
+    if best.architecture is not None:
+        text += f": {design_in_words(best.architecture)}"
+    if best.val_accuracy is None:
+        return f"{text}. Its validation accuracy was not recorded."
+    text += f". It reaches a validation accuracy of {percent(best.val_accuracy)}"
+    interval = interval_of(study, best)
+    if interval is not None:
+        text += f" (95% interval {percent(interval.low)} to {percent(interval.high)})"
+    if best.training:
+        text += f", trained with {training_in_words(best.training)},"
+    size = []
+    if best.parameters is not None:
+        size.append(f"{whole(best.parameters)} parameters")
+    if best.mult_adds is not None:
+        size.append(f"{millions(best.mult_adds)} mult-adds per image")
+    return f"{text} with {listed(size)}." if size else f"{text}."
+
+
+def nothing_found(study: StudyRecord) -> str:
+    """Why a study has no incumbent."""
+    if not study.trials:
+        return "Nothing yet: the study has no trials."
+    if study.trained:
+        return (
+            "Nothing yet: no design was trained to the last epoch "
+            f"({whole(study.trained)} stopped early)."
+        )
+    text = f"Nothing: no design was trained. {_sentence_of_outcomes(study)}"
+    limits = study.settings.limits
+    sizes = [t.parameters for t in study.trials if t.parameters is not None]
+    if set(study.outcomes) != {Outcome.OVER_BUDGET} or not sizes:
+        return text
+    if min(sizes) > limits.max_parameters:
+        return (
+            f"{text} The smallest proposal has {whole(min(sizes))} parameters; the budget is "
+            f"{whole(limits.max_parameters)}."
+        )
+    mult_adds = [
+        t.mult_adds
+        for t in study.trials
+        if t.mult_adds is not None and (t.parameters or 0) <= limits.max_parameters
+    ]
+    if not mult_adds or limits.max_mult_adds is None:
+        return text
+    return (
+        f"{text} Of the proposals within the budget of parameters the one with the fewest "
+        f"mult-adds has {millions(min(mult_adds))}; the limit is {millions(limits.max_mult_adds)}."
+    )
+
+
+def caution(study: StudyRecord) -> str | None:
+    """Why the incumbent's accuracy is no promise, None without an incumbent."""
+    if study.incumbent is None:
+        return None
+    tries = len(study.ranking)
+    images = f"the {plural(study.settings.validation_images, 'validation image')}"
+    chosen = (
+        f"it is the best of {whole(tries)} designs on {images}, and choosing the best also "
+        "chooses good luck, so it is optimistic; the interval does not correct for that choice"
+        if tries > 1
+        else f"it comes from one run with one seed on {images}"
+    )
+    text = f"Read this accuracy with care: {chosen}. A search reads no test image"
+    if study.readings:
+        return f"{text}; what is known of unseen images stands under Final training."
+    return (
+        f"{text}: what the design does on unseen images is still to be measured, with several "
+        "seeds (nas final)."
+    )
+
+
+def cost(study: StudyRecord) -> list[str]:
+    """What the study spent, one sentence each."""
+    sentences = [_sentence_of_outcomes(study)] if study.trials else []
+    stopped = [t for t in study.trials if t.outcome is Outcome.STOPPED_EARLY]
+    if stopped:
+        full = study.trained * study.settings.epochs
+        saved = epochs_saved(study)
+        sentences.append(
+            f"Stopping early saved {whole(saved)} of {plural(full, 'epoch')} ({saved / full:.0%})."
+        )
+    seconds = training_seconds(study)
+    if seconds is not None:
+        sentences.append(
+            f"Training took {duration(seconds)}, summed over the search's runs: "
+            f"{device_minutes(study)}."
+        )
+    rates = [t.images_per_second for t in study.trials if t.images_per_second is not None]
+    if devices(study):
+        speed = f", at a median of {whole(round(median(rates)))} images/s" if rates else ""
+        sentences.append(f"It ran on {listed(devices(study))}{speed}.")
+    return sentences
+
+
+def epochs_saved(study: StudyRecord) -> int:
+    """Epochs that were not trained because a run was stopped early."""
+    stopped = [t for t in study.trials if t.outcome is Outcome.STOPPED_EARLY]
+    return sum(max(0, study.settings.epochs - last_epoch(trial)) for trial in stopped)
+
+
+def training_seconds(study: StudyRecord) -> float | None:
+    """Time spent in training, summed over all trials; None if no trial says."""
+    seconds = [t.seconds for t in study.trials if t.seconds is not None]
+    return sum(seconds) if seconds else None
+
+
+def device_minutes(study: StudyRecord) -> str:
+    """Minutes of training by the kind of device: `3.3 GPU-minutes and 0.5 CPU-minutes`.
+
+    A run counts in full, whatever else its device did at the same time, and with all its threads.
+    """
+    spent: dict[str, float] = {}
+    for trial in study.trials:
+        if trial.seconds is not None:
+            device = (trial.device or "").lower()
+            kind = "CPU-minutes" if device.startswith("cpu") else "GPU-minutes"
+            kind = kind if device else "minutes on an unknown device"
+            spent[kind] = spent.get(kind, 0.0) + trial.seconds / 60
+    return listed(
+        [
+            f"{minutes:,.2g} {kind}" if minutes < 10 else f"{minutes:,.0f} {kind}"
+            for kind, minutes in spent.items()
+        ]
+    )
+
+
+def devices(study: StudyRecord) -> list[str]:
+    """The devices that trained, each once."""
+    return list(dict.fromkeys(t.device for t in study.trials if t.device is not None))
+
+
+def _sentence_of_outcomes(study: StudyRecord) -> str:
+    outcomes = study.outcomes
+    unfinished = len(study.trials) - outcomes.total()
+    phrases = {
+        "trained to the last epoch": outcomes[Outcome.TRAINED],
+        "stopped early": outcomes[Outcome.STOPPED_EARLY],
+        "over the budget": outcomes[Outcome.OVER_BUDGET],
+        "that repeated an earlier design": outcomes[Outcome.DUPLICATE],
+        "diverged": outcomes[Outcome.DIVERGED],
+        "out of memory": outcomes[Outcome.OUT_OF_MEMORY],
+        "failed": outcomes[Outcome.FAILED] - study.interrupted,
+        "interrupted and queued again": study.interrupted,
+        f"{UNFINISHED} (running, or ended without saying)": unfinished,
+    }
+    parts = [f"{whole(trials)} {phrase}" for phrase, trials in phrases.items() if trials]
+    return f"{plural(len(study.trials), 'trial')}: {listed(parts)}."

@@ -31,7 +31,7 @@ LATE = ("torch._dynamo", "torchvision", "sklearn.datasets", "optuna.importance",
 def import_everything() -> None:
     """All modules of ours but those that are commands, and what they import late."""
     commands = {"nas." + file.removesuffix(".py").replace("/", ".") for file in ENTRIES}
-    needs_triton = {"nas.training.fused_norms"}
+    needs_triton = {"nas.training.fused_norms", "nas.training.norm_kernels"}
     for module in pkgutil.walk_packages(nas.__path__, "nas."):
         if module.name not in commands - {"nas.entry"} | needs_triton:
             importlib.import_module(module.name)

@@ -9,11 +9,12 @@ import torch
 from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import count
 from nas.errors import RequestError
-from nas.final.records import FinalDesign, Measured
+from nas.final.records import FinalDesign, Gain, Measured
 from nas.final.references import DATASET, PUBLISHED
-from nas.final.request import FinalRequest
+from nas.final.request import ALL, FinalRequest
 from nas.final.runs import RunResult
-from nas.statistics import Correct, cannot_be_told_apart
+from nas.final.testing import Tested
+from nas.statistics import Correct, cannot_be_told_apart, difference
 from nas.study.records import StudyRecord, TrialRecord
 from nas.text import plural
 
@@ -129,4 +130,46 @@ def _design(
         failed=failed or None,
         published=published.accuracy if published else None,
         source=published.source if published else None,
+    )
+
+
+def best_run(runs: Sequence[RunResult], labels_I: torch.Tensor, on: str) -> int:
+    """Which of a design's runs is exported: the one with the highest validation accuracy.
+
+    The first of equals, and where the validation images were trained on, which says nothing then.
+    """
+    if on == ALL:
+        return 0
+    return max(range(len(runs)), key=lambda i: runs[i].correct(labels_I).mean())
+
+
+def differences(results: Sequence[RunResult]) -> list[str]:
+    """That runs are not quite comparable, where they are not."""
+    devices = sorted({result.device for result in results})
+    versions = sorted({result.torch for result in results})
+    return [
+        f"the runs were not all made alike: {what}"
+        for what, found in (
+            ("on " + " and ".join(devices), devices),
+            ("with torch " + " and ".join(versions), versions),
+        )
+        if len(found) > 1
+    ]
+
+
+def gain_over(chosen: str, reference: FinalDesign, look: Tested, *, alike: bool) -> Gain:
+    """What the chosen design brings over a reference, on the same test images.
+
+    Args:
+        chosen: the design's name.
+        reference: tested.
+        look: what the test images showed.
+        alike: whether the images are those of the reference's published accuracy.
+    """
+    assert reference.test is not None
+    published = reference.published if alike else None
+    return Gain(
+        reference=reference.name,
+        architecture=difference(look.correct[chosen], look.correct[reference.name]),
+        recipe=None if published is None else reference.test.mean.value - published,
     )

@@ -1,6 +1,5 @@
 """A final training: the best designs of a study in full, one chosen, tested once, exported."""
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 
 from nas.data.catalogue import DATASETS, DataError
@@ -16,9 +14,18 @@ from nas.errors import RequestError
 from nas.export.loading import load
 from nas.export.spec import CARD, GRAPH, METRICS, ModelError, ModelSpec
 from nas.export.writing import write_model
-from nas.files import remove_unfinished, replacing
+from nas.files import remove_unfinished
 from nas.final.card import model_card
-from nas.final.choosing import Entry, designs_of, entries_of, ranked, seeds_of
+from nas.final.choosing import (
+    Entry,
+    best_run,
+    designs_of,
+    differences,
+    entries_of,
+    gain_over,
+    ranked,
+    seeds_of,
+)
 from nas.final.events import (
     DesignChosen,
     Loading,
@@ -28,10 +35,10 @@ from nas.final.events import (
     ReadingTestImages,
     ignore,
 )
-from nas.final.records import FinalDesign, FinalRecord, Gain, Measured
+from nas.final.records import FinalDesign, FinalRecord, Measured
 from nas.final.request import ALL, TRAIN, FinalRequest, final_folder
 from nas.final.runs import Run, RunResult, networks_digest
-from nas.final.testing import MISTAKES, Tested, exported_record, mistake_pictures, test_once
+from nas.final.testing import MISTAKES, Tested, exported_record, test_once, write_pictures
 from nas.final.workers import FinalFailed, FinalRuns, train_all
 from nas.model import ResNet
 from nas.runtime import signals
@@ -41,7 +48,6 @@ from nas.runtime.liveness import worker_name
 from nas.runtime.pool import check_is_no_import, slots_for
 from nas.runtime.precision import Precision
 from nas.search.continuing import DataOptions, data_options
-from nas.statistics import difference
 from nas.study.creation import versions
 from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation, check_directory
 from nas.study.reader import read_study
@@ -298,7 +304,7 @@ class _Final:
             name: [final.folder(result.run).network() for result in found]
             for name, found in runs.items()
         }
-        number = _best_run(runs[finalists[0].name], self._labels_I, self._request.on)
+        number = best_run(runs[finalists[0].name], self._labels_I, self._request.on)
         exported = networks[finalists[0].name][number]
         digest = networks_digest([n.state_dict() for found in networks.values() for n in found])
         with worker_name() as worker, open_store(self._location) as database:
@@ -319,7 +325,7 @@ class _Final:
                 finalists, results, look, seed=self._seeds[number], readings=reading + 1
             )
             self._export(exported, record)
-            self._write_pictures(look, record)
+            write_pictures(look, record.exported.mistakes, self._folder)
             with storage_errors(self._location), database.allocation_lock():
                 end_reading(database.study, reading, record.to_dict())
         return record
@@ -378,7 +384,7 @@ class _Final:
             dataset=dataset.name,
             input=dataset.input,
             classes=dataset.classes,
-            notes=tuple(dict.fromkeys((*dataset.notes, *look.notes, *_differences(results)))),
+            notes=tuple(dict.fromkeys((*dataset.notes, *look.notes, *differences(results)))),
             max_parameters=settings.limits.max_parameters,
             recipe_name=request.recipe,
             recipe=self._runs.config(request.on).to_dict(),
@@ -391,7 +397,7 @@ class _Final:
             finalists=(with_test(chosen), *others),
             references=tuple(references),
             gains=tuple(
-                _gain(chosen.name, design, look, alike=self._as_published(look))
+                gain_over(chosen.name, design, look, alike=self._as_published(look))
                 for design in references
                 if design.test
             ),
@@ -410,48 +416,3 @@ class _Final:
         return (
             info is not None and self._request.subset == 1 and len(look.images) == info.test_images
         )
-
-    def _write_pictures(self, look: Tested, record: FinalRecord) -> None:
-        for old in (self._folder / MISTAKES).glob("*.png"):
-            old.unlink()
-        for picture, mistake in zip(mistake_pictures(look), record.exported.mistakes, strict=True):
-            whole = io.BytesIO()
-            picture.save(whole, format="PNG")
-            path = self._folder / mistake.file
-            path.parent.mkdir(exist_ok=True)
-            with replacing(path) as file:
-                file.write(whole.getbuffer())
-
-
-def _best_run(runs: Sequence[RunResult], labels_I: torch.Tensor, on: str) -> int:
-    """Which of a design's runs is exported: the one with the highest validation accuracy.
-
-    The first of equals, and where the validation images were trained on, which says nothing then.
-    """
-    if on == ALL:
-        return 0
-    return max(range(len(runs)), key=lambda i: runs[i].correct(labels_I).mean())
-
-
-def _differences(results: Sequence[RunResult]) -> list[str]:
-    """That runs are not quite comparable, where they are not."""
-    devices = sorted({result.device for result in results})
-    versions = sorted({result.torch for result in results})
-    return [
-        f"the runs were not all made alike: {what}"
-        for what, found in (
-            ("on " + " and ".join(devices), devices),
-            ("with torch " + " and ".join(versions), versions),
-        )
-        if len(found) > 1
-    ]
-
-
-def _gain(chosen: str, reference: FinalDesign, look: Tested, *, alike: bool) -> Gain:
-    assert reference.test is not None
-    published = reference.published if alike else None
-    return Gain(
-        reference=reference.name,
-        architecture=difference(look.correct[chosen], look.correct[reference.name]),
-        recipe=None if published is None else reference.test.mean.value - published,
-    )

@@ -3,8 +3,10 @@
 Shapes: N images, K classes, S seeds.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from nas.data.catalogue import DataError
 from nas.data.loading import load_test
 from nas.data.twins import digests_of, first_of_each
 from nas.data.types import ImageDataset, Images
+from nas.files import replacing
 from nas.final.records import ClassResult, Exported, Mistake
 from nas.model import ResNet
 from nas.search.continuing import DataOptions
@@ -191,3 +194,16 @@ def _surest_mistakes(tested: Tested) -> list[int]:
     wrong = tested.probabilities_NK.argmax(axis=1) != tested.images.labels_N.numpy()
     order = np.argsort(-np.where(wrong, surest_N, -1.0), kind="stable")
     return [int(i) for i in order[: min(_MISTAKES, int(wrong.sum()))]]
+
+
+def write_pictures(look: Tested, mistakes: Sequence[Mistake], folder: Path) -> None:
+    """Writes the images of the mistakes into the folder of the model, in place of earlier ones."""
+    for old in (folder / MISTAKES).glob("*.png"):
+        old.unlink()
+    for picture, mistake in zip(mistake_pictures(look), mistakes, strict=True):
+        whole = io.BytesIO()
+        picture.save(whole, format="PNG")
+        path = folder / mistake.file
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as file:
+            file.write(whole.getbuffer())

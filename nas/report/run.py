@@ -90,14 +90,10 @@ def _add_line(figure: go.Figure, epochs: pd.DataFrame, column: str, name: str, c
     figure.update_xaxes(whole_axis(epochs["epoch"].tolist()))
 
 
-def _loss(value: float) -> str:
-    return f"{value:.4f}"
-
-
 _COLUMNS = (
     Column("epoch", "Epoch", integer),
-    Column("train_loss", "Train loss", _loss),
-    Column("val_loss", "Validation loss", _loss),
+    Column("train_loss", "Train loss", "{:.4f}".format),
+    Column("val_loss", "Validation loss", "{:.4f}".format),
     VAL_ACCURACY,
     Column("images_per_second", "Images/s", lambda value: whole(round(value))),
 )

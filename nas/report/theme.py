@@ -18,31 +18,21 @@ from plotly.subplots import make_subplots
 from nas.report.words import TRAINED
 from nas.runtime import signals
 
+_COLOURS = {  # light, dark
+    "page": ("#f6f7f9", "#12161b"),
+    "card": ("#ffffff", "#1a2027"),
+    "text": ("#1b2129", "#e8ebef"),
+    "soft": ("#59626e", "#a3acb8"),
+    "line": ("#dfe3e8", "#2e3742"),
+    "grid": ("#e4e7ec", "#303944"),
+    "accent": ("#0b64ad", "#79b8f2"),
+    "warn": ("#fff4dc", "#35290f"),
+    "warn-line": ("#d98a00", "#e0a030"),
+    "warn-text": ("#573a00", "#ffe2a8"),
+}
 PALETTES = {
-    "light": {
-        "page": "#f6f7f9",
-        "card": "#ffffff",
-        "text": "#1b2129",
-        "soft": "#59626e",
-        "line": "#dfe3e8",
-        "grid": "#e4e7ec",
-        "accent": "#0b64ad",
-        "warn": "#fff4dc",
-        "warn-line": "#d98a00",
-        "warn-text": "#573a00",
-    },
-    "dark": {
-        "page": "#12161b",
-        "card": "#1a2027",
-        "text": "#e8ebef",
-        "soft": "#a3acb8",
-        "line": "#2e3742",
-        "grid": "#303944",
-        "accent": "#79b8f2",
-        "warn": "#35290f",
-        "warn-line": "#e0a030",
-        "warn-text": "#ffe2a8",
-    },
+    theme: {part: pair[i] for part, pair in _COLOURS.items()}
+    for i, theme in enumerate(("light", "dark"))
 }
 """The page's colours by theme: its CSS variables, and what its script gives to the figures."""
 

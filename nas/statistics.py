@@ -111,7 +111,7 @@ def mean_accuracy(correct_SI: Correct) -> Estimate:
 def difference(correct_SI: Correct, than_SI: Correct) -> Estimate:
     """By how much the first design's mean accuracy is above the second's, with a 95% interval.
 
-    Both are judged on the same images, so only images on which they differ count (a paired
+    Both are measured on the same images, so only images on which they differ count (a paired
     comparison); their seeds are independent. With one seed only the images are in it.
 
     Raises:

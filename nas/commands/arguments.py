@@ -314,8 +314,8 @@ def command_line(command: str, options: argparse.Namespace) -> str:
         elif isinstance(value, tuple):
             words += [option, ",".join(value)]
         else:
-            said = without_secrets(value) if name == "storage" else value
-            words += [option, str(said)]
+            shown = without_secrets(value) if name == "storage" else value
+            words += [option, str(shown)]
     return shlex.join(words)
 
 

@@ -48,26 +48,26 @@ def _command(name: str, command: argparse.ArgumentParser) -> Iterator[str]:
     yield f"{_cell(command.description or '')}\n"
     yield f"```text\n{_usage(name, command)}\n```\n"
     for group in command._action_groups:  # argparse shows its groups nowhere else
-        told = [action for action in group._group_actions if _is_told(action)]
-        if not told:
+        shown = [action for action in group._group_actions if _is_shown(action)]
+        if not shown:
             continue
         if group.title not in ("positional arguments", "options"):
             yield f"**{(group.title or '')[:1].upper()}{(group.title or '')[1:]}**\n"
         yield "| option | meaning | default |\n|---|---|---|"
-        yield from (_row(command, action) for action in told)
+        yield from (_row(command, action) for action in shown)
         yield ""
 
 
-def _is_told(action: argparse.Action) -> bool:
+def _is_shown(action: argparse.Action) -> bool:
     return action.help is not argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
 
 
 def _usage(name: str, command: argparse.ArgumentParser) -> str:
     """What must be given; everything else is in the tables."""
-    told = [action for action in command._actions if _is_told(action)]
-    needed = [_spelled(a) for a in told if a.option_strings and a.required]
-    places = [_spelled(a) for a in told if not a.option_strings]
-    rest = ["[options]"] if any(a.option_strings and not a.required for a in told) else []
+    shown = [action for action in command._actions if _is_shown(action)]
+    needed = [_spelled(a) for a in shown if a.option_strings and a.required]
+    places = [_spelled(a) for a in shown if not a.option_strings]
+    rest = ["[options]"] if any(a.option_strings and not a.required for a in shown) else []
     return " ".join([f"nas {name}", *needed, *rest, *places])
 
 
@@ -97,8 +97,8 @@ def _value(action: argparse.Action) -> str:
 def _row(command: argparse.ArgumentParser, action: argparse.Action) -> str:
     names = ", ".join([*action.option_strings[:-1], _spelled(action)])
     meaning = (action.help or "") % {**vars(action), "prog": command.prog}
-    said = _DEFAULT.search(meaning)
-    default = said[1] if said else _default(action)
+    found = _DEFAULT.search(meaning)
+    default = found[1] if found else _default(action)
     return f"| {_code(names)} | {_cell(_DEFAULT.sub('', meaning))} | {_cell(default)} |"
 
 

@@ -97,13 +97,13 @@ def run(options: argparse.Namespace) -> int:
         return 2
     except OSError as error:
         room = "; make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        said = in_one_line(f"the report could not be written: {error}{room}")
-        print(f"error: {said}", file=sys.stderr)
+        reason = in_one_line(f"the report could not be written: {error}{room}")
+        print(f"error: {reason}", file=sys.stderr)
         return 1
     files = [path, *([options.csv] if options.csv else []), *pictures]
     if options.json:
-        told = {"report": str(path), "files": [str(file) for file in files], **documents}
-        print(json.dumps(told, allow_nan=False))
+        document = {"report": str(path), "files": [str(file) for file in files], **documents}
+        print(json.dumps(document, allow_nan=False))
     else:
         print("\n".join(map(str, files)))
     return 0

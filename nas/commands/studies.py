@@ -1,4 +1,4 @@
-"""`nas studies`: what lies in the folder of studies."""
+"""`nas studies`: what is in the folder of studies."""
 
 import argparse
 import dataclasses

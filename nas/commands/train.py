@@ -269,9 +269,9 @@ def _from_study(options: argparse.Namespace) -> _Subject:
     assert trial.architecture is not None
     if options.subset is None:
         options.subset = study.settings.subset
-    said = any(getattr(options, name) is not None for name in REAL_VALUES)
+    given = any(getattr(options, name) is not None for name in REAL_VALUES)
     training: Mapping[str, Any] = {}
-    if trial.training and options.recipe == _RECIPE and not said:
+    if trial.training and options.recipe == _RECIPE and not given:
         training = {**trial.training, "epochs": study.settings.epochs}
     return _Subject(
         trial.architecture,

@@ -44,8 +44,8 @@ def outcome_counts(outcomes: Mapping[Outcome, int], interrupted: int = 0) -> str
 
     An interrupted trial has the outcome `failed`, but its design was queued again.
     """
-    told = {**outcomes, Outcome.FAILED: outcomes.get(Outcome.FAILED, 0) - interrupted}
-    counts = [f"{told[o]:,} {words}" for o, words in OUTCOME_WORDS.items() if told.get(o)]
+    counted = {**outcomes, Outcome.FAILED: outcomes.get(Outcome.FAILED, 0) - interrupted}
+    counts = [f"{counted[o]:,} {words}" for o, words in OUTCOME_WORDS.items() if counted.get(o)]
     if interrupted:
         counts.append(f"{interrupted:,} interrupted and queued again")
     return ", ".join(counts) or "no trials"

@@ -18,7 +18,7 @@ class LiveStudy:
 
     Args:
         study: open.
-        location: where it lies, for messages.
+        location: where it is, for messages.
     """
 
     def __init__(self, study: optuna.Study, location: StudyLocation) -> None:

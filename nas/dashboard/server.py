@@ -69,8 +69,8 @@ def make_dashboard(
     Args:
         location: of the study.
         port: to listen on; 0 takes a free one.
-        studies_dir: where the study's folder lies, with its final training.
-        reports_dir: where its report lies.
+        studies_dir: where the study's folder is, with its final training.
+        reports_dir: where its report is.
         allow_edits: lets whoever opens it write notes, and rename and delete studies.
 
     Raises:

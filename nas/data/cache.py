@@ -1,6 +1,6 @@
 """Decoded images kept on disk, so that a folder is decoded once.
 
-A cache lies in `.nas-cache` beside the data, or in the user's cache folder where that cannot be
+A cache is in `.nas-cache` beside the data, or in the user's cache folder where that cannot be
 written. It is only ever a saving: whatever is wrong with it, the images are decoded again.
 """
 

@@ -211,7 +211,7 @@ def _files(name: str) -> _Files:
 
 
 def _flaws(name: str, data_dir: Path) -> list[str]:
-    """What is wrong with the files of the dataset that lie there; nothing where none lies there."""
+    """What is wrong with the files of the dataset that lie there; nothing where none is there."""
     from torchvision.datasets.utils import check_integrity
 
     files = _files(name)

@@ -89,7 +89,7 @@ def holds_classes(data_dir: Path) -> bool:
 
 
 def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
-    """What lies in a data folder. Without `test/`, a fifth of each class becomes the test part.
+    """What is in a data folder. Without `test/`, a fifth of each class becomes the test part.
 
     Raises:
         DataError: there are no usable class folders.

@@ -54,7 +54,7 @@ def check_classes(data_dir: Path, classes: Sequence[str]) -> None:
 
 
 def check_no_parts(data_dir: Path, names: Sequence[str]) -> None:
-    """Refuses folders with names of parts: what lies in them are no images of one class.
+    """Refuses folders with names of parts: what is in them are no images of one class.
 
     With images right in them only whole names count, so that `train-station` may be a class.
     """

@@ -25,7 +25,7 @@ _OF_SYSTEMS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What lies in a folder and below, relative to it and sorted; hidden names are left out."""
+    """What is in a folder and below, relative to it and sorted; hidden names are left out."""
 
     images: tuple[str, ...]
     others: tuple[str, ...]  # files whose names do not end as images
@@ -64,7 +64,7 @@ def list_images(
 
     Args:
         folder: where to look.
-        on_error: is told of each folder that cannot be read; it may raise.
+        on_error: gets each folder that cannot be read; it may raise.
         elsewhere: identities of folders that are not entered from this one.
 
     Raises:

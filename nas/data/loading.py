@@ -51,7 +51,7 @@ def load_dataset(
 
     Args:
         name: one of `DATASET_NAMES`.
-        data_dir: where the dataset lies, or is downloaded to.
+        data_dir: where the dataset is, or is downloaded to.
         split_seed: which images are validated on, at least 0.
         subset: share of each class of the training part to keep, above 0 up to 1; at least one
             image of each class stays.

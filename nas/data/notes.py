@@ -104,13 +104,13 @@ def note_on_twins(
     doubtful = int(of_two_classes(first_N, labels_N).sum())
     have = "has" if repeated == 1 else "have"
     images = plural(len(first_N), "training image")
-    said = [f"{repeated:,} of {images} {have} the pixels of another"]
+    parts = [f"{repeated:,} of {images} {have} the pixels of another"]
     if known:
-        said.append(
+        parts.append(
             f"{known:,} of {plural(int(validating_N.sum()), 'validation image')} "
             f"{are(known)} trained on too, so that the validation accuracy is partly memory"
         )
     if doubtful:
-        said.append(f"{whole(doubtful)} {are(doubtful)} in two classes at once")
+        parts.append(f"{whole(doubtful)} {are(doubtful)} in two classes at once")
     none = ", and none of those in two classes" if doubtful else ""
-    return [f"{'; '.join(said)}: --drop-duplicates keeps one of each{none}"]
+    return [f"{'; '.join(parts)}: --drop-duplicates keeps one of each{none}"]

@@ -17,7 +17,7 @@ from nas.runtime import signals
 
 # Pillow knows dozens more, and starts other programs for some; those are no formats of photos.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-# Not to wait for a pipe, and bytes as they are; each on systems that need to be told.
+# Not to wait for a pipe, and bytes as they are; each on systems that need it.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _CHUNK = 64  # files per task of the thread pool

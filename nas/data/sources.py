@@ -50,13 +50,13 @@ def open_source(name: str, data_dir: Path, *, split_seed: int, skip_broken: bool
 
     Args:
         name: one of `DATASET_NAMES`.
-        data_dir: where the dataset lies, or is downloaded to.
+        data_dir: where the dataset is, or is downloaded to.
         split_seed: of the test part, where that is drawn from the rest.
         skip_broken: whether files of a folder that are no readable images are left out, with a
             note, instead of refused.
 
     Raises:
-        DataError: there is no such dataset, or what lies in the data folder is not it.
+        DataError: there is no such dataset, or what is in the data folder is not it.
     """
     check_name(name)
     if name == "digits":
@@ -81,12 +81,12 @@ def open_source(name: str, data_dir: Path, *, split_seed: int, skip_broken: bool
 
 
 def open_auto(data_dir: Path, *, split_seed: int, skip_broken: bool = False) -> Source:
-    """CIFAR-10 as it lies in the data folder, else as it can be downloaded.
+    """CIFAR-10 as it is in the data folder, else as it can be downloaded.
 
     Arguments are those of `open_source`.
 
     Raises:
-        DataError: what lies in the data folder cannot be used.
+        DataError: what is in the data folder cannot be used.
     """
     if cifar10_lies_in(data_dir) or not data_dir.is_dir():
         return open_source("cifar10", data_dir, split_seed=split_seed, skip_broken=skip_broken)

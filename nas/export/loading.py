@@ -126,7 +126,7 @@ class Classifier:
 
 
 def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Classifier:
-    """The network that lies in a folder, as `nas final` writes it.
+    """The network that is in a folder, as `nas final` writes it.
 
     Reads the weights, `architecture.json` and `metrics.json`; nothing in them is run.
 

@@ -54,7 +54,7 @@ _CHECKS: Mapping[str, Check] = {
 
 
 def final_folder(studies_dir: Path, location: StudyLocation) -> Path:
-    """Where the model that a study's final training exports lies."""
+    """Where the model that a study's final training exports is."""
     return folder_of(studies_dir, location) / FINAL
 
 

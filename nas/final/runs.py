@@ -121,10 +121,10 @@ class RunFolder:
     ) -> None:
         plan = RunPlan(architecture=run.architecture, dataset=dataset, config=config, seed=run.seed)
         self._identity = {**plan.identity(), "on": run.on}
-        said = json.dumps(self._identity, sort_keys=True)
+        identity = json.dumps(self._identity, sort_keys=True)
         name = re.sub(r"[^A-Za-z0-9.-]", "-", run.name)
         self.path = (
-            parent / f"{name}-seed{run.seed}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+            parent / f"{name}-seed{run.seed}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
         )
         self.run = run
         self._dataset = dataset

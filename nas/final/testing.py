@@ -67,8 +67,8 @@ def test_once(
     images, notes = part.images, part.notes
     seen_N, repeated_N = _twins(images, dataset)
     if data.drop_duplicates:
-        images, said = _without(images, seen_N, repeated_N)
-        notes += said
+        images, notes_of_twins = _without(images, seen_N, repeated_N)
+        notes += notes_of_twins
     there = images.to(device)
     correct: dict[str, Correct] = {}
     probabilities_NK = np.empty((0, 0), dtype=np.float32)

@@ -379,7 +379,7 @@ def _left_out(choices: pd.DataFrame, shown: pd.DataFrame) -> str:
 
 
 def _between(value: float, low: float, high: float, *, log: bool) -> float:
-    """Where a value lies between two others, 0..1; the middle when they are equal; nan stays."""
+    """Where a value is between two others, 0..1; the middle when they are equal; nan stays."""
     if math.isnan(value):
         return value
     if log:

@@ -263,12 +263,14 @@ def _cost(studies: dict[str, StudyRecord]) -> Section:
 
 
 def _settings(studies: dict[str, StudyRecord]) -> Section:
-    said = [_settings_of(study) for study in studies.values()]
-    names = list(dict.fromkeys(name for settings in said for name in settings))
-    different = [n for n in names if any(a.get(n) != b.get(n) for a, b in pairwise(said))]
+    settings_of_each = [_settings_of(study) for study in studies.values()]
+    names = list(dict.fromkeys(name for settings in settings_of_each for name in settings))
+    different = [
+        n for n in names if any(a.get(n) != b.get(n) for a, b in pairwise(settings_of_each))
+    ]
     if not different:
         return section("Settings that differ", "None: both were made in the same way.")
-    first, second = said
+    first, second = settings_of_each
     frame = frame_of(
         {"setting": name, "first": first.get(name), "second": second.get(name)}
         for name in different

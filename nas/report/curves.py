@@ -157,5 +157,5 @@ def _add_lines(
 
 
 def _hover(trial: Any, epoch: str, val_accuracy: str) -> str:
-    said = f"trial {trial['number']}, {plain(trial['outcome'])}, epoch {epoch}"
-    return f"{said}<br>validation accuracy {val_accuracy}<br>{two_lines(trial['design'])}"
+    heading = f"trial {trial['number']}, {plain(trial['outcome'])}, epoch {epoch}"
+    return f"{heading}<br>validation accuracy {val_accuracy}<br>{two_lines(trial['design'])}"

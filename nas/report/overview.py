@@ -91,15 +91,15 @@ def searched(study: StudyRecord) -> str:
     used = {
         name: said_by_searches(study, name) for name in ("objectives", "sampler", "pruner", "seed")
     }
-    told = [
+    sentences = [
         f"the {name if len(values) == 1 else name + 's'} {listed(values)}"
         for name in ("sampler", "pruner", "seed")
         if (values := used[name])
     ]
     sentences = []
-    if told:
+    if sentences:
         sentences.append(
-            f"{plural(len(study.searches), 'search', 'searches')} with {listed(told)}."
+            f"{plural(len(study.searches), 'search', 'searches')} with {listed(sentences)}."
         )
     for objectives in used["objectives"]:
         aim = (

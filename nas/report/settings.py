@@ -93,7 +93,7 @@ def _searches(study: StudyRecord) -> Markup:
 def _text(value: object) -> str | None:
     """What a search says of itself, as text; None if nothing."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {said}" for name, said in value.items())
+        return ", ".join(f"{name} {part}" for name, part in value.items())
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))
     return None if value is None else str(value)

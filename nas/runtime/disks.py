@@ -10,7 +10,7 @@ _NETWORK |= {"fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "vboxsf", "virtiofs"}
 
 
 def network_file_system(path: Path) -> str | None:
-    """The type of the network file system that a path lies on; None on a disk of this machine.
+    """The type of the network file system that a path is on; None on a disk of this machine.
 
     SQLite's locks are unreliable on most of them (https://www.sqlite.org/faq.html#q5), and its WAL
     mode needs one machine.
@@ -25,7 +25,7 @@ def network_file_system(path: Path) -> str | None:
 
 
 def warning_for(path: Path | None) -> str | None:
-    """What must be said of a study's SQLite file there; None when all is well, or for a server."""
+    """The warning about a study's SQLite file there; None when all is well, or for a server."""
     kind = network_file_system(path.parent) if path is not None else None
     if kind is None:
         return None

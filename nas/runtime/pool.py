@@ -34,7 +34,7 @@ _UNGUARDED = 70  # exit status of a worker whose program begins the same command
 def check_is_no_import() -> None:
     """Ends a worker in which a program's main module begins a command when it is imported.
 
-    A spawned process imports that module before it is told what to do. Its parent, which knows the
+    A spawned process imports that module before it gets its task. Its parent, which knows the
     status, says what is wrong; a traceback of each worker would hide that.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):

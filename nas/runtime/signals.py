@@ -37,7 +37,7 @@ class _Listener:
 
     def __init__(self, *, second_ends: bool) -> None:
         self.came = False
-        self.told = False  # `check` has raised
+        self.raised = False  # `check` has raised
         self.woken = threading.Event()
         self._second_ends = second_ends
         self._before: dict[signal.Signals, Any] = {}
@@ -126,10 +126,10 @@ def check() -> None:
     In the main thread of a process that is `listening`; elsewhere it does nothing.
     """
     listener = _listener
-    if listener is None or not listener.came or listener.told:
+    if listener is None or not listener.came or listener.raised:
         return
     if threading.current_thread() is threading.main_thread():
-        listener.told = True
+        listener.raised = True
         raise KeyboardInterrupt
 
 
@@ -141,7 +141,7 @@ def sleep(seconds: float) -> None:
     """
     check()
     listener = _listener
-    if listener is None or listener.told:
+    if listener is None or listener.raised:
         time.sleep(seconds)
     else:
         listener.woken.wait(seconds)

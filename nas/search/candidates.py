@@ -169,9 +169,9 @@ def mark_excess(trial: optuna.Trial, cost: Count, limits: Limits) -> bool:
     Samplers learn from it, and Optuna Dashboard shows it.
     """
     excess = limits.excess(cost)
-    said = trial.constraints  # of a trial that a person has set back to be trained again
+    known = trial.constraints  # of a trial that a person has set back to be trained again
     for name, value in excess.items():
-        if name not in said:
+        if name not in known:
             trial.set_constraint(name, value)
     trial.storage.set_trial_system_attr(trial_id_of(trial), CONSTRAINTS, list(excess.values()))
     return all(value <= 0 for value in excess.values())

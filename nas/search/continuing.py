@@ -32,8 +32,8 @@ class DataOptions:
 
 def of_search(request: SearchRequest) -> dict[str, object]:
     """What a study keeps of a search beside its settings; `continued` reads it."""
-    said = {name: getattr(request, name) for name in (*_BETWEEN, *_OF_DATA)}
-    return {**said, "data_dir": str(request.data_dir.absolute())}  # it may go on elsewhere
+    kept = {name: getattr(request, name) for name in (*_BETWEEN, *_OF_DATA)}
+    return {**kept, "data_dir": str(request.data_dir.absolute())}  # it may go on elsewhere
 
 
 def continued(study: StudyRecord, given: Mapping[str, Any]) -> SearchRequest:

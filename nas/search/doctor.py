@@ -85,23 +85,24 @@ def look_at_study(
     yield whole
     if study.doubts:
         damaged = any((trial.reason or "").startswith(DAMAGED) for trial in study.trials)
-        said = f"{study.doubts}; each counts as its state there says, a damaged one as failed"
-        yield Finding("database", not damaged, said)
+        verdict = f"{study.doubts}; each counts as its state there says, a damaged one as failed"
+        yield Finding("database", not damaged, verdict)
     running = sum(t.state is TrialState.RUNNING for t in trials) - len(orphans)
-    said = f"{plural(study.trained, 'design')} trained, {running} in training"
+    counts = f"{plural(study.trained, 'design')} trained, {running} in training"
     if repair and orphans:
         with storage_errors(location):
             ended = _end(location, orphans)
-        yield Finding("trials", True, f"{said}; {ended} without a worker ended and queued again")
+        yield Finding("trials", True, f"{counts}; {ended} without a worker ended and queued again")
     elif orphans:
         numbers = ", ".join(str(t.number) for t in orphans)
         yield Finding(
             "trials",
             False,
-            f"{said}; without a worker: {numbers}; a search goes on with them, --repair ends them",
+            f"{counts}; without a worker: {numbers}; a search goes on with them, --repair ends "
+            "them",
         )
     else:
-        yield Finding("trials", True, f"{said}, none without a worker")
+        yield Finding("trials", True, f"{counts}, none without a worker")
     yield _look_at_checkpoints(trials, checkpoints, repair=repair)
 
 
@@ -151,8 +152,8 @@ def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> int:
     with open_store(location) as store, store.allocation_lock():
         for trial in orphans:
             after = copy.copy(trial)
-            said = {"reason": DIED, "outcome": Outcome.FAILED.value}
-            after.user_attrs, after.state = {**trial.user_attrs, **said}, TrialState.FAIL
+            changed = {"reason": DIED, "outcome": Outcome.FAILED.value}
+            after.user_attrs, after.state = {**trial.user_attrs, **changed}, TrialState.FAIL
             if store.take_over(trial_id_of(trial), trial, after):
                 ended += 1
                 if "key" in trial.user_attrs:

@@ -151,7 +151,7 @@ def _at(distribution: BaseDistribution, place: float) -> Any:
 
 
 def _place(distribution: BaseDistribution, value: float) -> float:
-    """Where a value lies in a range, in 0..1."""
+    """Where a value is in a range, in 0..1."""
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = distribution.low, distribution.high
     if low == high:

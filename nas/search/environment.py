@@ -44,8 +44,8 @@ def look_at_packages() -> Iterator[Finding]:
     for name, flaw in flaws:
         yield Finding(name, False, flaw)
     if not flaws:
-        said = f"{plural(len(needed), 'package')} of the needed versions can be imported"
-        yield Finding("packages", True, said)
+        verdict = f"{plural(len(needed), 'package')} of the needed versions can be imported"
+        yield Finding("packages", True, verdict)
     found = [(r.name, packages.installed(r.name)) for r in packages.requirements() if r.optional]
     there = ", ".join(f"{name} {version}" for name, version in found if version is not None)
     yield Finding("extras", True, there or "none of the optional packages is there")

@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 Floats = NDArray[np.float64]
 
 _WIDE = 8  # a positive range whose ends differ by this factor counts as logarithmic
-_ABSENT = 0.5  # where a variable lies that a design does not have
+_ABSENT = 0.5  # where a variable is that a design does not have
 
 # Log-normal priors (mean and deviation of the logarithm). They only keep a fit on a dozen designs
 # from extremes.

@@ -47,7 +47,7 @@ class History:
         self._copied: set[int] = set()  # trials that have ended here and there, by their ids there
 
     def reconnect(self, stored: optuna.Study) -> None:
-        """Says that the database is read by this study from now on."""
+        """From now on reads the database by this study."""
         self._stored = stored
 
     def refresh(self) -> list[FrozenTrial]:
@@ -111,7 +111,7 @@ class History:
         return optuna.Trial(self.study, trial_id_of(trial))
 
     def connect(self, here: int, there: int) -> None:
-        """Says which trial of the database a trial of the copy is, by their ids."""
+        """Notes which trial of the database a trial of the copy is, by their ids."""
         self._id_here[there], self._id_there[here] = here, there
 
     def id_in_database(self, here: int) -> int | None:

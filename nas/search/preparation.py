@@ -170,7 +170,7 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
 
 
 def _location(request: SearchRequest, dataset: ImageDataset) -> StudyLocation:
-    """Where the study lies; one of these images that has the name from before keeps it."""
+    """Where the study is; one of these images that has the name from before keeps it."""
     if request.study is None and dataset.name == OWN_FOLDER:
         before = request.location_before()
         with suppress(StudyError):  # there is none, or it cannot be read

@@ -27,7 +27,7 @@ class RungPruner(BasePruner):
     Args:
         rungs: steps at which a run may stop, as reported.
         keep: share of the runs that go on from a rung, above 0 up to 1.
-        size: a user attribute of trials; a run is then judged only by those no larger in it.
+        size: a user attribute of trials; a run is then compared only with those no larger in it.
 
     Raises:
         ValueError: `keep` is out of its range.

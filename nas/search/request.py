@@ -241,7 +241,7 @@ class SearchRequest:
         return presets
 
     def location_for(self, dataset: str) -> StudyLocation:
-        """Where the study of this dataset lies.
+        """Where the study of this dataset is.
 
         Raises:
             StudyError: its name cannot be a file name.

@@ -128,7 +128,7 @@ def search_alone(
     Args:
         request: what to search.
         on_event: gets what happens.
-        command: see there.
+        command: how a person would repeat this; kept in the study.
         noted: whether the study keeps a line about it; not for one of several workers.
         file: of an SQLite study, for one of several workers.
     """

@@ -79,7 +79,7 @@ class DomainSampler(BaseSampler):
         self._rules = rules
         self._lock = threading.RLock()  # Optuna's n_jobs shares a sampler among threads
         self._proposed: dict[int, Params] = {}  # by trial number; the trial may not have it yet
-        self._said: Summary[ScoredTrials]
+        self._scored: Summary[ScoredTrials]
         self._read_in: Domain | None = None
         self.reseed(seed)
 
@@ -154,8 +154,8 @@ class DomainSampler(BaseSampler):
         if before is None or any(getattr(domain, a) != getattr(before, a) for a in _IDENTITY):
             self._read_in = domain
             cost = domain.cost if self._learns_costs else None
-            self._said = Summary(lambda: ScoredTrials(domain, self._proposed, cost))
-        return self._said.of(study.get_trials(deepcopy=False), but=trial.number).scores(sign)
+            self._scored = Summary(lambda: ScoredTrials(domain, self._proposed, cost))
+        return self._scored.of(study.get_trials(deepcopy=False), but=trial.number).scores(sign)
 
 
 class TPE(DomainSampler):

@@ -103,7 +103,7 @@ class Scheduler:
             return self._decide()
 
     def trained(self) -> None:
-        """Says that a design of this search was trained: failures before it count no more."""
+        """Notes that a design of this search was trained: failures before it count no more."""
         self._failed_before = 0
 
     def ended_elsewhere(self) -> list[FrozenTrial]:

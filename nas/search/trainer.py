@@ -18,7 +18,7 @@ from nas.training.loop import EpochResult, TrainingResult, task_of, train
 from nas.training.resuming import EpochCheckpoint
 from nas.training.tuning import tuned
 
-OnStart = Callable[[Sequence[EpochResult]], None]  # told the epochs that are done already
+OnStart = Callable[[Sequence[EpochResult]], None]  # takes the epochs that are done already
 OnEpoch = Callable[[EpochResult], bool]  # returns whether to stop
 
 

@@ -127,7 +127,7 @@ class Worker:
         except KeyboardInterrupt:
             # Under the lock, since that is what queueing takes first.
             # Nor are there new attempts: of a database that is gone the next search makes the best.
-            lost = (TrialLost, UpdateFinishedTrialError, *STORAGE_ERRORS)  # or told, not written
+            lost = (TrialLost, UpdateFinishedTrialError, *STORAGE_ERRORS)  # or ended, not written
             with suppress(*lost), self._store.allocation_lock():
                 self._end(running, Outcome.FAILED, reason=INTERRUPTED)
                 queue_again(self._store.study, running.trial)
@@ -192,7 +192,7 @@ class Worker:
             self._look_at(checkpoint)
 
     def _look_at(self, checkpoint: EpochCheckpoint | None) -> None:
-        """Says the first time that a checkpoint could not be written."""
+        """Reports, the first time, that a checkpoint could not be written."""
         if checkpoint and checkpoint.error and not self._checkpoint_failed:
             self._checkpoint_failed = True
             self._on_event(CheckpointFailed(str(checkpoint.error)))
@@ -225,8 +225,8 @@ class Worker:
             TrialLost: the trial is another worker's by now.
         """
         trial = running.trial
-        said = {"reason": reason} if reason is not None else {}
-        for name, attribute in {**(measured or {}), **said, "outcome": outcome.value}.items():
+        why = {"reason": reason} if reason is not None else {}
+        for name, attribute in {**(measured or {}), **why, "outcome": outcome.value}.items():
             trial.set_user_attr(name, attribute)
         ended = self._history.study.tell(trial, value, state=STATES[outcome])
         written = copy.copy(running.written)

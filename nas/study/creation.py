@@ -30,7 +30,7 @@ def begin_search(
 
     Args:
         study: open.
-        location: where it lies, for messages.
+        location: where it is, for messages.
         settings: of the study.
         search: what is kept of this search, with its `seed`, `command` and `worker`; None for one
             of several workers, of which their parent has made the study and kept a line.
@@ -83,7 +83,7 @@ def kept_settings(
 
     Args:
         study: open.
-        location: where it lies, for messages.
+        location: where it is, for messages.
         joins: whether it is one of several workers, whose parent has made the study.
 
     Raises:

@@ -16,8 +16,8 @@ def outcome_of(trial: FrozenTrial) -> Outcome | None:
 
 def reason_of(trial: FrozenTrial) -> str | None:
     """Why a trial ended so, if there is something to say."""
-    said = trial.user_attrs.get("outcome")
+    recorded = trial.user_attrs.get("outcome")
     outcome = outcome_of(trial)
-    if outcome is not None and outcome != said:
-        return f"{CHANGED}: it ended as {said}, and its state there is {trial.state.name}"
+    if outcome is not None and outcome != recorded:
+        return f"{CHANGED}: it ended as {recorded}, and its state there is {trial.state.name}"
     return trial.user_attrs.get("reason") if trial.state.is_finished() else None

@@ -133,7 +133,7 @@ def study_record(
 
     Args:
         study: open.
-        location: where it lies, for messages.
+        location: where it is, for messages.
         trials: its trials, where they have just been read; None: read them.
 
     Raises:

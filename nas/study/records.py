@@ -58,20 +58,20 @@ _CHANGED_TO = {
 }
 
 
-def ended_as(state: str, said: object, value: object) -> Outcome | None:
+def ended_as(state: str, recorded: object, value: object) -> Outcome | None:
     """How a trial ended, as a database says it in two places: Optuna's state and our outcome.
 
     The state has the last word, since that is what people change: to FAIL, to be rid of a trial.
 
     Args:
         state: the name of Optuna's.
-        said: the attribute `outcome`.
+        recorded: the attribute `outcome`.
         value: of the trial.
 
     Returns:
         The outcome; None while it has not ended, or where it does not say.
     """
-    outcome = next((outcome for outcome in Outcome if outcome == said), None)
+    outcome = next((outcome for outcome in Outcome if outcome == recorded), None)
     if outcome is None or state not in _CHANGED_TO:
         return None
     if state == "COMPLETE" and not (isinstance(value, int | float) and 0 <= value <= 1):

@@ -129,7 +129,7 @@ class Store:
             raise
 
     def _empty_log(self) -> None:
-        """Writes what lies in the log beside the path into the file that is open, wherever it is.
+        """Writes what is in the log beside the path into the file that is open, wherever it is.
 
         A new file at the path would take the log for its own, and be damaged.
         """

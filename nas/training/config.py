@@ -35,7 +35,7 @@ class Augment(StrEnum):
 
 
 class Border(StrEnum):
-    """What lies around an image that is moved."""
+    """What is around an image that is moved."""
 
     REFLECT = "reflect"
     ZERO = "zero"  # black
@@ -90,7 +90,7 @@ class TrainingConfig:
     border: Border = Border.REFLECT
     cutout_size: int = 8  # pixels
     mix_alpha: float = 1.0  # of the beta distribution of mixup and cutmix
-    ema: float | None = None  # decay per step of averaged weights, which are then what is judged
+    ema: float | None = None  # decay per step of averaged weights, which are then evaluated
     ema_at_end: bool = True  # whether also after the last epoch, and what a run ends with
     zero_last_gamma: bool = False  # see nas.model.build
     precision: Precision = Precision.FLOAT32
@@ -194,7 +194,7 @@ def fast(task: Task) -> TrainingConfig:
     """Short search runs.
 
     10 epochs: in batches of 512 from 10,000 images on, below in batches of 64, so that a run still
-    has a few hundred steps. Before the last epoch weights averaged over about an epoch are judged:
+    has a few hundred steps. Before the last epoch averages of about an epoch's weights are evaluated:
     they rank designs better while the learning rate is high, and lag behind when it is 0
     (docs/pruning.md).
     """

@@ -113,7 +113,7 @@ def train_in_folder(
                     "identity": identity,
                     "architecture": dataclasses.asdict(plan.architecture),
                     "input": dataclasses.asdict(plan.dataset.input),
-                    "model": run.judged.state_dict(),
+                    "model": run.eval_model.state_dict(),
                     "epoch": dataclasses.asdict(result),
                 },
             )

@@ -141,7 +141,7 @@ class Run:
         )
 
     @property
-    def judged(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The network whose accuracy counts: with `ema` the averaged one."""
         return self._judged_after(len(self.history))
 
@@ -271,10 +271,10 @@ def train(
 
     Args:
         model: as in `Run`, like the next four.
-        dataset: see there.
-        config: see there.
-        seed: see there.
-        device: see there.
+        dataset: as of `Run`, like the next three.
+        config: the recipe.
+        seed: of order and augmentation.
+        device: where.
         on_epoch: called after every epoch; True stops the run. A KeyboardInterrupt it raises leaves
             a checkpoint of that epoch.
         on_start: called before the first epoch with those that are done already.
@@ -305,7 +305,7 @@ def train(
 def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult:
     """Trains a run to its end, or until `on_epoch` says True or it diverges.
 
-    The model then has the weights that were judged.
+    The model then has the weights that were evaluated.
     """
     started = time.perf_counter() - sum(result.seconds for result in run.history)
     ending, reason = Ending.FINISHED, None
@@ -318,8 +318,8 @@ def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult
         if on_epoch(result) and not run.finished:
             ending = Ending.STOPPED
             break
-    if run.judged is not run.model:
-        run.model.load_state_dict(run.judged.state_dict())
+    if run.eval_model is not run.model:
+        run.model.load_state_dict(run.eval_model.state_dict())
     run.model.fuse_norms(None)  # it may go elsewhere
     give_back_memory()
     seconds = time.perf_counter() - started

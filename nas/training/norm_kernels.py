@@ -13,7 +13,7 @@ import triton.language as tl
 
 @triton.jit
 def _tile(row, column, rows, columns):
-    """Where a tile lies in a matrix, and what of it is inside."""
+    """Where a tile is in a matrix, and what of it is inside."""
     at = row.to(tl.int64)[:, None] * columns + column[None, :]
     return at, (row < rows)[:, None] & (column < columns)[None, :]
 

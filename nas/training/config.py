@@ -194,8 +194,8 @@ def fast(task: Task) -> TrainingConfig:
     """Short search runs.
 
     10 epochs: in batches of 512 from 10,000 images on, below in batches of 64, so that a run still
-    has a few hundred steps. Before the last epoch averages of about an epoch's weights are evaluated:
-    they rank designs better while the learning rate is high, and lag behind when it is 0
+    has a few hundred steps. Before the last epoch what is evaluated are weights averaged over about
+    an epoch: they rank designs better while the learning rate is high, and lag behind when it is 0
     (docs/pruning.md).
     """
     batch_size = 512 if task.large else 64

@@ -12,7 +12,7 @@ runs more of them, with recorded epoch results in place of training. Run::
 
     python benchmarks/overhead.py --check
 
-Shown is the median over the trials that train, in milliseconds: `claim` is the lock, reading what
+Shown is the median over the trials that train, in milliseconds: `decide` is the lock, reading what
 is new, counting and the check for duplicates; `sampler` the proposal; `write` the new trial;
 `epochs` ten reports with the pruner's verdicts; `end` the outcome. `refused` are proposals over the
 budget or known, and `start` is a search's way from opening the study to the end of its first trial.
@@ -66,7 +66,7 @@ EPOCHS = 10
 MOST_MILLISECONDS = {1_000: 100.0, 10_000: 120.0}  # per trial
 MOST_START = 15.0  # seconds
 MOST_GROWTH = 2.0  # from 100 to 1,000 trials
-PARTS = ("claim", "sampler", "write", "epochs", "end")
+PARTS = ("decide", "sampler", "write", "epochs", "end")
 
 
 def curve(cost: Count, rng: random.Random) -> list[EpochResult]:
@@ -150,8 +150,8 @@ class Stopwatch:
         results: list[EpochResult] = []
         recorded = curve(candidate.cost, random.Random(candidate.key))
         recorded = [replace(r, val_accuracy=r.val_accuracy + 0.1) for r in recorded]  # all 10 run
-        self._lap("claim")
-        self._now["claim"] -= self._now["write"] + self._now["sampler"]
+        self._lap("decide")
+        self._now["decide"] -= self._now["write"] + self._now["sampler"]
         ending = Ending.FINISHED
         for result in recorded:
             results.append(result)

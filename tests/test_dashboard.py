@@ -36,7 +36,7 @@ from nas.study.reader import open_existing, read_study
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.templates import code
 from tests import warm
-from tests.chromium import chromium, new_page, until
+from tests.chromium import chromium, heard_of, new_page, until
 from tests.conftest import RequestOf, queue_design
 from tests.waiting import PATIENCE, wait_until
 
@@ -466,6 +466,7 @@ def test_a_click_through_in_chromium(request_of: RequestOf, tmp_path: Path) -> N
         page.locator('a[href="/report"]').click()
         expect(page.locator("h1")).to_contain_text(EVIL)
         expect(page.locator("svg").first).to_be_visible()
-        problems += map(str, page.page_errors())
-        problems += [said.text for said in page.console_messages() if said.type == "error"]
+        heard = heard_of(page)
+        problems += heard.errors
+        problems += [message.text for message in heard.messages if message.type == "error"]
         assert problems == []

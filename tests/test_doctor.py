@@ -5,7 +5,9 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -161,6 +163,22 @@ def test_a_disk_without_room(capsys: pytest.CaptureFixture[str], tmp_path: Path)
         status, found = doctor(capsys, "--dataset", "digits", "--studies-dir", str(disk))
     assert status == 1
     assert found["storage"].endswith("GB free; make room")
+
+
+def test_the_innermost_file_system_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = tmp_path / "a b"
+    inner.mkdir()
+    mounted = [("/", "ext4"), (tmp_path, "ext4"), (inner, "ext4"), (inner, "nfs4")]  # in this order
+    disks = [SimpleNamespace(mountpoint=str(place), fstype=kind) for place, kind in mounted]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: disks)
+    assert network_file_system(inner / "studies") == "nfs4"
+    assert network_file_system(tmp_path / "studies") is None
+
+    def refused(all: bool) -> list[object]:
+        raise OSError
+
+    monkeypatch.setattr(psutil, "disk_partitions", refused)
+    assert network_file_system(inner) is None
 
 
 def test_a_network_file_system_is_known(tmp_path: Path) -> None:

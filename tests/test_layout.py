@@ -62,9 +62,13 @@ OWNERS = {
     "pandas": {"report"},
     "plotly": {"report"},
     "jinja2": {"templates"},
+    "psutil": {"runtime"},
     "argparse": {"commands"},
 }
-HEAVY = ("torch", "torchvision", "sklearn", "optuna", "sqlalchemy", "pandas", "plotly")
+HEAVY = (
+    *("torch", "torchvision", "sklearn", "optuna", "sqlalchemy", "pandas", "plotly", "jinja2"),
+    "psutil",
+)
 
 FILES = sorted(
     path.relative_to(ROOT).as_posix()

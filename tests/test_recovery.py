@@ -272,7 +272,7 @@ def test_a_trial_that_was_ended_by_others_is_lost(database: Store) -> None:
         database.report(trial_id, "first", {1: 0.1})
 
 
-def test_a_process_stopped_in_a_claim_holds_nobody_up_and_decides_nothing(
+def test_a_process_stopped_with_the_lock_holds_nobody_up_and_decides_nothing(
     database: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "_STUCK", 0.3)

@@ -16,7 +16,7 @@ from nas.report.page import render
 from nas.report.pictures import write_pictures
 from nas.report.unreadable import render_unreadable
 from nas.study.records import UnreadableStudy
-from tests.chromium import chromium, new_page, until
+from tests.chromium import chromium, heard_of, new_page, until
 from tests.test_report import EVIL, mixed
 from tests.test_report_figures import final_record, read_record
 
@@ -83,14 +83,14 @@ def see(page: Page, *, dark: bool) -> None:
 
 def problems(page: Page) -> list[str]:
     """What the console shows, and all requests but that of the page itself and what is in it."""
-    asked = [request.url for request in page.requests()]
+    heard = heard_of(page)
     loaded = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
     return [
-        *map(str, page.page_errors()),
-        *(message.text for message in page.console_messages()),
+        *heard.errors,
+        *(message.text for message in heard.messages),
         *(
             url
-            for url in (*asked, *loaded)
+            for url in (*heard.requests, *loaded)
             if not url.endswith("/report.html") and not url.startswith("data:image/png")
         ),
     ]

@@ -586,6 +586,6 @@ def test_a_damaged_attribute_of_a_study_is_named(capsys: Capture, name: str) -> 
     assert "the highest is" in Path("reports/v.html").read_text("utf-8")
 
 
-def test_a_damaged_count_of_claims_is_counted_anew() -> None:
+def test_a_damaged_count_of_allocations_is_counted_anew() -> None:
     change("UPDATE study_system_attributes SET value_json = 'x' WHERE key = 'nas:claims'")
     assert search("--study", "v", trials=5) == 0

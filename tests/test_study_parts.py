@@ -119,7 +119,7 @@ def test_the_mirror_follows_trials_of_others(database: Store, location: StudyLoc
     assert mirror.trials[0].value == 0.75
 
 
-def test_numbers_are_right_when_another_program_writes_without_a_claim(
+def test_numbers_are_right_when_another_program_writes_without_the_lock(
     database: Store, location: StudyLocation
 ) -> None:
     mirror = History(database.study, NopPruner())
@@ -149,7 +149,7 @@ def test_a_transaction_that_fails_leaves_nothing(database: Store, location: Stud
     assert read(location) == []
 
 
-def test_an_interrupt_ends_the_wait_for_a_claim(location: StudyLocation) -> None:
+def test_an_interrupt_ends_the_wait_for_the_lock(location: StudyLocation) -> None:
     with (
         signals.listening(),
         open_store(location) as one,
@@ -176,6 +176,8 @@ def test_who_is_alive() -> None:
     parent = os.getppid()
     assert is_alive(f"{host}:{parent}")
     assert not is_alive(f"{host}:{parent}:1-0")  # its number was another process's before
+    assert is_alive(f"{host}:{parent}:-0")  # of a system that did not tell when it was started
+    assert not is_alive(f"{host}:-5:1-0")  # no process has such a number
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="names with Linux's ticks")

@@ -1,5 +1,7 @@
 """What a person sees of a final training: a bar per run at it, or a line per run."""
 
+from typing import assert_never
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -77,6 +79,8 @@ class FinalProgress:
                 self._print(f"reading the {plural(images, 'test image')}")
             case WorkerFailed(reason):
                 self._print(reason, "bold yellow")
+            case _:
+                assert_never(event)
 
     def _open(self, opening: Opened) -> None:
         """Prints what is trained."""

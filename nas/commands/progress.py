@@ -1,5 +1,7 @@
 """What a person sees while a search runs: a live panel, or a line per trial where none can be."""
 
+from typing import assert_never
+
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -25,6 +27,7 @@ from nas.search.events import (
     Waiting,
     Warned,
     WorkerFailed,
+    WorkerNamed,
 )
 from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
@@ -103,6 +106,10 @@ class Progress:
             case Waiting(running):
                 designs = "design" if running == 1 else "designs"
                 self._print(f"waiting for {running} {designs} that other processes train", "dim")
+            case Loading() | TrialStarted() | WorkerNamed():
+                pass
+            case _:
+                assert_never(event)
 
     def _print(self, text: str, style: str | None = None) -> None:
         self.console.print(text, style=style, markup=False, highlight=False)

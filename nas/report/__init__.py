@@ -1,1 +1,1 @@
-"""A study as one self-contained HTML page: records -> tables -> figures -> page -> file."""
+"""A study as one self-contained HTML page; a file per subject, with its table, figure and words."""

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -91,7 +90,8 @@ def write_pictures(report: Path, directory: Path) -> list[Path]:
         KeyboardInterrupt: a signal came; the browser has ended.
     """
     executable = check_browser()
-    with temporary_folder(Path(tempfile.gettempdir()), "nas-browser") as home:
+    # Beside the report, since a packaged browser may not see the folder of temporary files.
+    with temporary_folder(report.parent, "nas-browser") as home:
         page = home / "page.html"
         page.write_bytes(report.read_bytes() + _DRAW.encode())
         shown = _shown(executable, page, home)

@@ -1,1 +1,1 @@
-"""What runs on a machine: its devices, their precision, and the signals a process gets."""
+"""What runs on a machine: devices, precision, signals, worker processes and who is alive."""

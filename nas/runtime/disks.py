@@ -16,8 +16,12 @@ def network_file_system(path: Path) -> str | None:
     mode needs one machine.
     """
     place = Path(os.path.realpath(path))
+    try:
+        disks = psutil.disk_partitions(all=True)
+    except OSError:  # the system does not tell
+        return None
     found, kind = -1, ""
-    for disk in psutil.disk_partitions(all=True):
+    for disk in disks:
         point = Path(disk.mountpoint)
         if place.is_relative_to(point) and len(point.parts) >= found:  # of equals the last counts
             found, kind = len(point.parts), disk.fstype

@@ -51,8 +51,8 @@ def is_alive(worker: str | None) -> bool:
     process = int(number)
     if process == os.getpid():
         return worker in _active
-    found = _started(process)
-    return found is not None and (not started or started.partition("-")[0] == found)
+    begun, found = started.partition("-")[0], _started(process)
+    return found is not None and (not begun or not found or begun == found)
 
 
 @functools.cache
@@ -79,11 +79,12 @@ def _started(process: int) -> str | None:
         found = psutil.Process(process)
         if found.status() == psutil.STATUS_ZOMBIE:  # ended; only its parent has not asked how yet
             return None
-        seconds: float = found.create_time()
-    except psutil.NoSuchProcess:
-        return None
-    except psutil.AccessDenied:
+        if not psutil.LINUX:
+            return str(round(found.create_time()))
+        # psutil adds the start of the system as the clock has it, which may be set meanwhile.
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        return fields.rpartition(")")[2].split()[19]  # the name before ")" may hold spaces
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError, ValueError):
+        return None  # a number that is none, in a damaged name, counts as one that ended
+    except (psutil.AccessDenied, PermissionError):
         return ""
-    if not psutil.LINUX:
-        return str(round(seconds))
-    return str(round((seconds - psutil.boot_time()) * os.sysconf("SC_CLK_TCK")))

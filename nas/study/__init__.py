@@ -1,1 +1,1 @@
-"""A search as an Optuna study: settings, storage, proposals, the loop, and its records."""
+"""What a study is and how it is kept: settings, records, reading, writing, signs of life."""

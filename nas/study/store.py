@@ -45,7 +45,7 @@ _CREATIONS = 20  # attempts to make the tables of a server that others are makin
 # A process that is stopped (SIGSTOP, a machine that sleeps) with the lock loses it after this time.
 _AWAKE = sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 
-_ALLOCATIONS = "nas:claims"  # the system attribute of a study
+_ALLOCATIONS = "nas:claims"  # a study's system attribute, called so by all versions
 
 
 class Store:

@@ -46,7 +46,7 @@ def new_page(browser: Browser, *, width: int = 1440, bypass_csp: bool = False) -
     page.set_default_timeout(_LONGEST)
     heard = _heard[page] = Heard()
     page.on("pageerror", lambda error: heard.errors.append(str(error)))
-    page.on("console", heard.messages.append)
+    page.on("console", lambda message: heard.messages.append(message))
     page.on("request", lambda request: heard.requests.append(request.url))
     return page
 

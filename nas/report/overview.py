@@ -91,15 +91,15 @@ def searched(study: StudyRecord) -> str:
     used = {
         name: said_by_searches(study, name) for name in ("objectives", "sampler", "pruner", "seed")
     }
-    sentences = [
+    choices = [
         f"the {name if len(values) == 1 else name + 's'} {listed(values)}"
         for name in ("sampler", "pruner", "seed")
         if (values := used[name])
     ]
     sentences = []
-    if sentences:
+    if choices:
         sentences.append(
-            f"{plural(len(study.searches), 'search', 'searches')} with {listed(sentences)}."
+            f"{plural(len(study.searches), 'search', 'searches')} with {listed(choices)}."
         )
     for objectives in used["objectives"]:
         aim = (

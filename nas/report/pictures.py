@@ -91,7 +91,7 @@ def write_pictures(report: Path, directory: Path) -> list[Path]:
     """
     executable = check_browser()
     # Beside the report, since a packaged browser may not see the folder of temporary files.
-    with temporary_folder(report.parent, "nas-browser") as home:
+    with temporary_folder(report.absolute().parent, "nas-browser") as home:
         page = home / "page.html"
         page.write_bytes(report.read_bytes() + _DRAW.encode())
         shown = _shown(executable, page, home)

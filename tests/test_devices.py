@@ -20,14 +20,14 @@ from nas.final.events import ReadingTestImages
 from nas.final.events import WorkerFailed as FinalWorkerFailed
 from nas.final.final import FinalFailed, run_final
 from nas.final.request import FinalRequest
-from nas.final.workers import FinalRuns, _Task, _WorkerError
+from nas.final.workers import FinalRuns, _Task
 from nas.runtime.devices import find_device, is_out_of_memory, open_device
-from nas.runtime.pool import Report
+from nas.runtime.pool import Report, WorkerError
 from nas.search.events import WorkerFailed, ignore
 from nas.search.plan import SearchFailed
 from nas.search.request import SearchRequest
 from nas.search.run import run_search, search_alone
-from nas.search.workers import WorkerError, WorkerTask
+from nas.search.workers import WorkerTask
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from tests.conftest import RequestOf
@@ -160,7 +160,7 @@ def train_on_one_gpu(task: _Task, report: Report) -> None:
         runs = FinalRuns(task.request, task.data, task.folder, task.precision)
         runs.train(task.runs, lambda event: None)
 
-    report(_WorkerError(index_of_worker(train)))
+    report(WorkerError(index_of_worker(train)))
 
 
 def index_of_worker(doing: Doing) -> str:

@@ -13,7 +13,7 @@ from nas.final.request import FinalRequest
 from nas.final.runs import OnRunEvent, Run, RunEvent, RunFolder, RunResult, part_of, train_runs
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
-from nas.runtime.pool import Report, run_workers, slots_for
+from nas.runtime.pool import Report, WorkerError, run_workers, slots_for
 from nas.runtime.precision import Precision
 from nas.runtime.sharing import lock_of
 from nas.search.continuing import DataOptions
@@ -105,13 +105,6 @@ class _Task:
     runs: tuple[Run, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _WorkerError:
-    """A worker has failed, with an error that says why."""
-
-    reason: str
-
-
 def train_all(
     final: FinalRuns,
     request: FinalRequest,
@@ -140,8 +133,8 @@ def train_all(
                 failures.append(f"worker {number + 1} {reason}")
                 on_event(WorkerFailed(failures[-1]))
 
-        def on_report(number: int, event: RunEvent | _WorkerError) -> None:
-            if isinstance(event, _WorkerError):
+        def on_report(number: int, event: RunEvent | WorkerError) -> None:
+            if isinstance(event, WorkerError):
                 on_end(number, event.reason)
             else:
                 on_event(event)
@@ -172,4 +165,4 @@ def _work(task: _Task, report: Report) -> None:
         runs = FinalRuns(task.request, task.data, task.folder, task.precision)
         runs.train(task.runs, report)
     except (RequestError, DataError, FinalFailed, OSError) as error:
-        report(_WorkerError(f"failed: {error}"))
+        report(WorkerError(f"failed: {error}"))

@@ -103,6 +103,13 @@ class Report:
             signals.check()
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerError:
+    """A worker has failed, with an error that says why."""
+
+    reason: str
+
+
 OnReport = Callable[[int, Any], None]
 """Takes the number of a worker and an event of it."""
 

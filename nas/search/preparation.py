@@ -154,7 +154,7 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
             threads=threads_of_each(request.workers),
         )
 
-    subject = Preparation(
+    prepared = Preparation(
         request,
         dataset,
         space,
@@ -164,9 +164,9 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
         _location(request, dataset),
         trial_seconds,
     )
-    if warning := warning_for(subject.location.path):
+    if warning := warning_for(prepared.location.path):
         on_event(Warned(warning))
-    return subject
+    return prepared
 
 
 def _location(request: SearchRequest, dataset: ImageDataset) -> StudyLocation:

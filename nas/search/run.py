@@ -13,7 +13,7 @@ from nas.errors import RequestError
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, open_device
 from nas.runtime.liveness import worker_name
-from nas.runtime.pool import Report, check_is_no_import, slots_for
+from nas.runtime.pool import Report, WorkerError, check_is_no_import, slots_for
 from nas.runtime.sharing import lock_of
 from nas.runtime.verdicts import read_verdict
 from nas.search.candidates import Candidates
@@ -26,7 +26,7 @@ from nas.search.request import SearchRequest
 from nas.search.samplers import make_sampler
 from nas.search.trainer import make_checkpoints, make_trainer
 from nas.search.worker import Worker
-from nas.search.workers import WorkerDone, WorkerError, Workers, WorkerTask
+from nas.search.workers import WorkerDone, Workers, WorkerTask
 from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation
 from nas.study.reader import read_study, study_record
 from nas.study.records import StudyRecord
@@ -132,22 +132,22 @@ def search_alone(
         noted: whether the study keeps a line about it; not for one of several workers.
         file: of an SQLite study, for one of several workers.
     """
-    subject = prepare(request, on_event)
-    dataset, location = subject.dataset, subject.location
+    prepared = prepare(request, on_event)
+    dataset, location = prepared.dataset, prepared.location
     device = open_device(request.device)
 
     def training_attributes(values: Mapping[str, Value]) -> Mapping[str, Value]:
-        return real_values(tuned(config, values, task_of(dataset))) if subject.choices else {}
+        return real_values(tuned(config, values, task_of(dataset))) if prepared.choices else {}
 
     with _file_must_stay(), worker_name() as name, open_store(location, file) as store:
         on_event(WorkerNamed(name))
         search = _noted(request, command, name) if noted else None
-        begun = subject.begin(store, device, search)
+        begun = prepared.begin(store, device, search)
         found, config = begun.study, begun.config
         try:
             expected = None
             if device.type == "cpu" and found.trained < begun.trials and noted:
-                expected = subject.trial_seconds(config.precision)
+                expected = prepared.trial_seconds(config.precision)
             _warn_of(device, on_event)
             if noted and found.doubts:
                 on_event(Warned(found.doubts))
@@ -163,7 +163,7 @@ def search_alone(
                 )
             )
             images = dataset.to(device)
-            candidates = Candidates(subject.space, request.limits, subject.choices)
+            candidates = Candidates(prepared.space, request.limits, prepared.choices)
             sampler = make_sampler(request.sampler, seed=0, domain=candidates.domain)
             plan = Plan(
                 trials=begun.trials,
@@ -189,7 +189,7 @@ def search_alone(
                     seed=request.seed,
                     device=device,
                 ),
-                presets=subject.presets,
+                presets=prepared.presets,
                 objectives=request.objectives,
                 training_attributes=training_attributes,
                 clean_up=lambda: free_memory(device),
@@ -231,13 +231,13 @@ def _search_with_workers(
     slots_for(
         request.device, request.workers, request.per_gpu
     )  # or refuse, before anything is read
-    subject = prepare(request, on_event)
-    location, device = subject.location, find_device(request.device)
+    prepared = prepare(request, on_event)
+    location, device = prepared.location, find_device(request.device)
     with _file_must_stay(), worker_name() as name:
         with open_store(location) as store:
             file = store.file
             search = {**_noted(request, command, name), "workers": request.workers}
-            begun = subject.begin(store, device, search)
+            begun = prepared.begin(store, device, search)
         found, trials = begun.study, begun.trials
         left = max(1, trials - found.trained)  # more workers would only wait
         request = dataclasses.replace(
@@ -245,7 +245,7 @@ def _search_with_workers(
         )
         expected = None
         if device.type == "cpu" and found.trained < trials:
-            expected = subject.trial_seconds(begun.config.precision)
+            expected = prepared.trial_seconds(begun.config.precision)
         _warn_of(device, on_event)
         if found.doubts:
             on_event(Warned(found.doubts))
@@ -254,7 +254,7 @@ def _search_with_workers(
                 found,
                 location,
                 trials,
-                subject.dataset.test_images,
+                prepared.dataset.test_images,
                 f"{device_name(device)}, {plural(request.workers, 'worker')}",
                 str(begun.precision),
                 expected,

@@ -8,7 +8,7 @@ share anything out, and a worker that dies is like any process that does.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nas.runtime.pool import Report, run_workers, slots_for
+from nas.runtime.pool import Report, WorkerError, run_workers, slots_for
 from nas.search.events import (
     CaptureFailed,
     CheckpointFailed,
@@ -37,13 +37,6 @@ class WorkerDone:
     """A worker has ended as a search does."""
 
     ending: SearchEnding
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerError:
-    """A worker has failed, with an error that says why."""
-
-    reason: str
 
 
 class Workers:

@@ -6,14 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import optuna
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from nas.search.request import SearchRequest
-from nas.study.location import StudyLocation
-from tests import warm
+from tests.kits import warm
+from tests.kits.studies import TINY_SPACE, RequestOf
 
 if TYPE_CHECKING:  # xdist's own process, which runs no test, need not load it
     from nas.search.run import SearchResult
@@ -30,15 +28,6 @@ settings.register_profile(
     "everywhere", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("everywhere")
-
-TINY_SPACE = """
-stages = [1, 2]
-blocks = [1, 2]
-channels = [4, 6, 8]
-kernels = 3
-shortcut_kernels = [1, 3]
-pool = 4
-"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -68,23 +57,6 @@ def request_of(tmp_path: Path, tiny_space: Path) -> "RequestOf":
     return RequestOf(tmp_path, tiny_space)
 
 
-class RequestOf:
-    def __init__(self, directory: Path, space: Path) -> None:
-        self._plain = {
-            "max_parameters": 5_000_000,
-            "trials": 3,
-            "dataset": "digits",
-            "data_dir": directory / "data",
-            "studies_dir": directory / "studies",
-            "epochs": 1,
-            "subset": 0.2,
-            "space": space,
-        }
-
-    def __call__(self, **changes: object) -> SearchRequest:
-        return SearchRequest(**{**self._plain, **changes})  # type: ignore[arg-type]
-
-
 @pytest.fixture(scope="session")
 def searched_once(tmp_path_factory: pytest.TempPathFactory) -> "SearchResult":
     """A study of one trial that no test may change; `one_trial` is a copy."""
@@ -105,10 +77,3 @@ def one_trial(request_of: RequestOf, searched_once: "SearchResult") -> "SearchRe
     location.path.parent.mkdir()
     shutil.copy(searched_once.location.path, location.path)
     return replace(searched_once, location=location)
-
-
-def queue_design(location: StudyLocation, *, blocks_1: int, channels_1: int) -> None:
-    """Queues a design of one stage in a study, as a person may with Optuna."""
-    study = optuna.load_study(study_name=location.name, storage=location.url)
-    fixed = {"stages": 1, "kernels_1": 3, "pool": 4}
-    study.enqueue_trial({**fixed, "blocks_1": blocks_1, "channels_1": channels_1})

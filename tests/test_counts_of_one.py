@@ -14,7 +14,7 @@ from nas.data.decode import broken_in_words
 from nas.report.progress import progress_table
 from nas.report.words import duration as duration_in_reports
 from nas.text import plural
-from tests.conftest import TINY_SPACE
+from tests.kits.studies import TINY_SPACE
 
 NOUNS = """
     architecture channel curve design epoch file folder image input label layer model network

@@ -23,10 +23,10 @@ from nas.search.request import checkpoints_folder
 from nas.search.run import run_search
 from nas.training.folder import RunPlan, train_in_folder
 from nas.training.resuming import EpochCheckpoint
-from tests.conftest import RequestOf
-from tests.export_kit import make_network, make_spec
-from tests.files_kit import killed_writer, living_writer, unfinished
-from tests.training_kit import CPU, TINY, make_config, make_dataset
+from tests.kits.exports import make_network, make_spec
+from tests.kits.studies import RequestOf
+from tests.kits.training import CPU, TINY, make_config, make_dataset
+from tests.kits.writers import killed_writer, living_writer, unfinished
 
 Opened = tuple[Path, Callable[[], object]]  # a folder, and what opens it
 

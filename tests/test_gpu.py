@@ -21,9 +21,9 @@ from nas.training.checkpoint import load_checkpoint, save_checkpoint
 from nas.training.config import fast
 from nas.training.loop import Run, task_of
 from nas.training.optimizers import Optimizer
-from tests.conftest import RequestOf
-from tests.norm_kit import check_what_is_no_number, deviations
-from tests.training_kit import make_dataset
+from tests.kits.norms import check_what_is_no_number, deviations
+from tests.kits.studies import RequestOf
+from tests.kits.training import make_dataset
 
 pytestmark = [
     pytest.mark.gpu,

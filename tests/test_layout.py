@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import nas
-from tests.waiting import PATIENCE
+from tests.kits.entries import ENTRIES
+from tests.kits.waiting import PATIENCE
 
 ROOT = Path(nas.__file__).parent
 ORDER = (
@@ -39,19 +40,6 @@ ORDER = (
     "dashboard",
     "commands",
 )
-ENTRIES = {
-    "__main__.py",
-    "entry.py",
-    "count.py",
-    "doctor.py",
-    "predict.py",
-    "studies.py",
-    "train.py",
-    "dashboard/__main__.py",
-    "final/__main__.py",
-    "report/__main__.py",
-    "search/__main__.py",
-}
 OWNERS = {
     "torch": {"model", "runtime", "data", "training", "export", "search", "final"},
     "onnx": {"export"},

@@ -13,7 +13,7 @@ import pytest
 import nas
 from nas import packages
 from nas.search.environment import OLDEST_PYTHON
-from tests.waiting import PATIENCE
+from tests.kits.waiting import PATIENCE
 
 ROOT = Path(nas.__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import nas
-from tests import warm
-from tests.conftest import RequestOf
-from tests.waiting import PATIENCE
+from tests.kits import warm
+from tests.kits.studies import RequestOf
+from tests.kits.waiting import PATIENCE
 
 
 def test_every_public_name_is_there() -> None:

@@ -19,8 +19,8 @@ from nas.space import load_space
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import Outcome
-from tests import warm
-from tests.waiting import PATIENCE
+from tests.kits import warm
+from tests.kits.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

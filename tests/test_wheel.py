@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import pytest
 
 import nas
-from tests.waiting import PATIENCE
+from tests.kits.waiting import PATIENCE
 
 ROOT = Path(nas.__file__).parent.parent
 

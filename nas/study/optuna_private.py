@@ -1,7 +1,7 @@
 """All that nas uses of Optuna beyond its public API: private names, keys, and tables in SQL.
 
-An Optuna with another major version may have changed any of it; tests/test_optuna_private.py says
-by name what. Nothing else in nas uses such a name.
+An Optuna with another major version may have changed any of it;
+tests/study/test_optuna_private.py says by name what. Nothing else in nas uses such a name.
 """
 
 import gc

@@ -1,0 +1,25 @@
+"""docs/commands.md says what the commands' own options say."""
+
+from pathlib import Path
+
+from nas.commands import make_parser
+from nas.commands.reference import reference
+
+PAGE = (Path(__file__).parents[2] / "docs/commands.md").read_text(encoding="utf-8")
+
+
+def test_the_page_is_that_of_the_present_options() -> None:
+    assert reference() == PAGE, "run: python -m nas.commands.reference > docs/commands.md"
+
+
+def test_every_option_of_every_command_is_there() -> None:
+    _, commands = make_parser()
+    sections = dict(zip(commands, PAGE.split("\n## nas ")[1:], strict=True))
+    for name, command in commands.items():
+        assert sections[name].startswith(f"{name}\n")
+        for action in command._actions:
+            for option in set(action.option_strings) - {"-h", "--help"}:
+                assert f"| `{option}" in sections[name]
+    assert "| `--budget N` | most parameters a design may have" in sections["search"]
+    assert sections["final"].count("| required |") == 1  # --study
+    assert "| `--seeds N` | runs of each design, a seed each | `3` |" in PAGE

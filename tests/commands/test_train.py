@@ -1,0 +1,260 @@
+"""`nas train`: the table, the files, and a run that is killed and goes on exactly."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nas.architecture import Architecture, ImageInput
+from nas.commands import main
+from nas.data.loading import load_dataset
+from nas.model import build
+from nas.training.checkpoint import load_checkpoint
+from nas.training.config import Augment
+from nas.training.loop import evaluate
+from nas.training.optimizers import Optimizer
+from tests.kits import warm
+from tests.kits.studies import TINY_SPACE
+from tests.kits.waiting import PATIENCE, wait_until
+
+DESIGN = ["--blocks", "1,1", "--channels", "8,16", "--pool", "4"]
+DIGITS = ["--dataset", "digits", "--subset", "0.2"]
+EPOCHS = 20  # of runs that are killed long before their end
+RICH = [
+    *(*DESIGN, "--dataset", "digits", "--epochs", str(EPOCHS), "--ema", "0.95"),
+    *("--augment", "crop,alternating-flip,trivialaugment,cutout,mixup"),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def train(*arguments: str) -> int:
+    return main(["train", *DESIGN, *DIGITS, "--out", "run", *arguments])
+
+
+def error_of(capsys: pytest.CaptureFixture[str], status: int) -> str:
+    captured = capsys.readouterr()
+    assert status == 2, captured.err
+    lines = captured.err.splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_prints_the_table_and_keeps_the_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--epochs", "3") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [
+        "epoch",
+        "train",
+        "loss",
+        "validation",
+        "loss",
+        "accuracy",
+        "images/s",
+    ]
+    assert [line.split()[0] for line in lines[1:4]] == ["1", "2", "3"]
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2, 3]
+    for line, epoch in zip(lines[1:4], metrics["epochs"], strict=True):
+        assert line.split()[3] == f"{epoch['val_accuracy']:.2%}"
+    assert metrics["best"] == max(metrics["epochs"], key=lambda epoch: epoch["val_accuracy"])
+    assert "<html" in Path("run/curves.html").read_text()
+    assert sorted(path.name for path in Path("run").iterdir()) == [
+        *("best.pt", "curves.html", "last.pt", "metrics.json")
+    ]
+
+
+def test_the_best_checkpoint_has_the_accuracy_it_says(tmp_path: Path) -> None:
+    assert train("--epochs", "4", "--ema", "0.9") == 0
+    best = load_checkpoint(Path("run/best.pt"))
+    design = Architecture(**best["architecture"])
+    dataset = load_dataset("digits", tmp_path)
+    model = build(design, ImageInput(**best["input"]))
+    model.load_state_dict(best["model"])
+    measured = evaluate(model, dataset.validation, dataset)
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert measured.accuracy == metrics["best"]["val_accuracy"]
+    assert design.key == "B1,1 C8,16 F3,3 K1,1 P4"
+
+
+@pytest.mark.parametrize("optimizer", Optimizer)
+def test_every_optimizer_can_be_asked_for(optimizer: str) -> None:
+    assert train("--epochs", "1", "--optimizer", optimizer, "--lr", "0.01") == 0
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert metrics["recipe"]["optimizer"] == optimizer
+    assert metrics["recipe"]["lr"] == 0.01
+
+
+@pytest.mark.parametrize("augment", ["none", "standard", "standard,mixup", *Augment])
+def test_every_augmentation_can_be_asked_for(augment: str) -> None:
+    assert train("--epochs", "1", "--augment", augment, "--batch-size", "32") == 0
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    expected = augment.replace("none", "").replace("standard", "crop")  # digits are not flipped
+    assert ",".join(metrics["recipe"]["augment"]) == expected
+
+
+@pytest.mark.parametrize("recipe", ["long", "he2016", "pytorch-cifar", "flexres", "plain"])
+def test_every_recipe_can_be_shortened(recipe: str) -> None:
+    assert train("--recipe", recipe, "--epochs", "1") == 0
+
+
+def test_trains_a_design_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("tiny.toml").write_text(TINY_SPACE)
+    fast = ["--space", "tiny.toml", "--epochs", "1", "--subset", "0.1"]
+    assert main(["search", "--budget", "5M", "--trials", "2", "--dataset", "digits", *fast]) == 0
+    capsys.readouterr()
+    plain = ["train", "--study", "digits-5M", "--epochs", "1", "--subset", "0.1"]
+    assert main([*plain, "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)
+    assert best["dataset"] == "digits"
+    assert (
+        main(["search", "--budget", "5M", "--trials", "2", "--dataset", "digits", *fast, "--json"])
+        == 0
+    )
+    ranking = json.loads(capsys.readouterr().out)["ranking"]
+    assert best["parameters"] == ranking[0]["parameters"]
+    assert main([*plain, "--trial", str(ranking[1]["trial"]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == ranking[1]["parameters"]
+    assert "--trial: expected best or the number" in error_of(
+        capsys, main([*plain, "--trial", "99"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--lr", "-1"], "lr must be above 0, got -1.0"),
+        (["--lr", "fast"], "--lr: expected a number"),
+        (["--augment", "mixup,blur"], "got 'blur'"),
+        (["--augment", "mixup,cutmix"], "one of mixup and cutmix"),
+        (["--ema", "2"], "ema must be above 0 and below 1"),
+        (["--recipe", "secret"], "'secret'"),
+        (["--optimizer", "lion"], "'lion'"),
+        (["--preset", "resnet20"], "expected --preset or the fields of a design"),
+        (["--study", "x"], "expected --study or --blocks"),
+        (["--pool", "9"], "pool must be in 1..4"),
+        (["--device", "gpu"], "--device: expected auto, cpu or a CUDA device"),
+    ],
+)
+def test_bad_options_are_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert said in error_of(capsys, train(*arguments))
+    assert not Path("run").exists()
+
+
+def test_a_run_is_not_written_over_and_goes_on_only_as_it_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train("--epochs", "2") == 0
+    before = Path("run/last.pt").read_bytes()
+    capsys.readouterr()
+    assert "continue it with --resume" in error_of(capsys, train("--epochs", "2"))
+    said = error_of(capsys, train("--epochs", "3", "--lr", "0.3", "--resume"))
+    assert "epochs 2 before, 3 now; lr 0.2 before, 0.3 now" in said
+    assert Path("run/last.pt").read_bytes() == before
+    assert train("--epochs", "2", "--resume") == 0
+    assert "best    " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"no checkpoint at all"])
+def test_a_damaged_checkpoint_is_one_line(
+    capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    Path("run").mkdir()
+    Path("run/last.pt").write_bytes(content)
+    said = error_of(capsys, train("--epochs", "2", "--resume"))
+    assert "run/last.pt: expected a checkpoint" in said
+    assert Path("run/last.pt").read_bytes() == content
+
+
+def test_a_checkpoint_of_another_kind_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--epochs", "1") == 0
+    Path("run/last.pt").write_bytes(Path("run/best.pt").read_bytes())
+    capsys.readouterr()
+    said = error_of(capsys, train("--epochs", "1", "--resume"))
+    assert "a checkpoint of another kind" in said
+
+
+def test_lost_metrics_are_written_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--epochs", "2") == 0
+    before = Path("run/metrics.json").read_text()
+    Path("run/metrics.json").unlink()
+    assert train("--epochs", "2", "--resume") == 0
+    assert Path("run/metrics.json").read_text() == before
+    Path("run/last.pt").unlink()
+    capsys.readouterr()
+    assert "other files of a run" in error_of(capsys, train("--epochs", "2", "--resume"))
+
+
+def test_what_torch_cannot_train_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    one = ["--blocks", "1,1,1,1", "--channels", "4", "--pool", "1", "--out", "one"]
+    assert main(["train", *one, *DIGITS, "--epochs", "1", "--batch-size", "1"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: training failed: ")
+
+
+def start(out: str, *arguments: str) -> "subprocess.Popen[str]":
+    return warm.Popen[str](
+        [sys.executable, "-m", "nas.train", *RICH, "--out", out, *arguments],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for_epochs(process: "subprocess.Popen[str]", folder: str, epochs: int) -> None:
+    path = Path(folder, "metrics.json")
+    wait_until(
+        lambda: path.exists() and len(json.loads(path.read_text())["epochs"]) >= epochs, process
+    )
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two states are equal, every tensor bit for bit; times are not compared."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        keys = [k for k in first if k not in ("seconds", "images_per_second")]
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in keys)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return bool(first == second)
+
+
+@pytest.mark.slow
+def test_a_killed_run_continued_equals_one_that_was_not() -> None:
+    assert main(["train", *RICH, "--out", "whole"]) == 0
+    for epochs, pause in ((2, 0.0), (5, 0.08)):  # right after a checkpoint, and within an epoch
+        process = start("parts", "--resume")
+        wait_for_epochs(process, "parts", epochs)
+        time.sleep(pause)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert len(load_checkpoint(Path("parts/last.pt"))["run"]["history"]) < EPOCHS
+    assert main(["train", *RICH, "--out", "parts", "--resume"]) == 0
+    for name in ("last.pt", "best.pt"):
+        assert same(load_checkpoint(Path("whole", name)), load_checkpoint(Path("parts", name)))
+    names = [{path.name for path in Path(name).iterdir()} for name in ("whole", "parts")]
+    assert names[0] == names[1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on() -> None:
+    process = start("run")
+    wait_for_epochs(process, "run", 1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted; the same command with --resume continues"

@@ -1,0 +1,481 @@
+"""Workers that are killed or stopped: what becomes of their trials."""
+
+import contextlib
+import dataclasses
+import json
+import random
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import optuna
+import pytest
+import sqlalchemy
+import torch
+from filelock import FileLock
+from optuna.pruners import NopPruner
+from optuna.storages import RDBStorage, get_storage
+from optuna.trial import TrialState
+
+import nas.study.store as database_module
+from nas.architecture import Architecture
+from nas.data.loading import load_dataset
+from nas.data.types import ImageDataset
+from nas.model import build
+from nas.search.events import (
+    CheckpointFailed,
+    EpochEnded,
+    Event,
+    TrialContinued,
+    TrialEnded,
+    TrialStarted,
+    TrialTakenOver,
+    Waiting,
+)
+from nas.search.history import History
+from nas.search.run import SearchFailed, run_search
+from nas.study.heartbeat import Heartbeat, TrialLost
+from nas.study.location import StudyLocation
+from nas.study.reader import read_study
+from nas.study.records import DIED, INTERRUPTED, Outcome
+from nas.study.store import Store, open_store
+from nas.training.config import TrainingConfig
+from nas.training.loop import Ending, EpochResult, TrainingResult, train
+from nas.training.resuming import EpochCheckpoint
+from tests.kits import warm
+from tests.kits.disks import small_disk
+from tests.kits.events import each, on
+from tests.kits.studies import RequestOf, abandon_all, changing, start_processes, trials_in
+from tests.kits.waiting import PATIENCE, wait_until
+
+CPU = torch.device("cpu")
+DESIGN = Architecture(blocks=(1,), channels=(4,), kernels=(3,), shortcut_kernels=(1,), pool=4)
+RECIPE = TrainingConfig(epochs=12, batch_size=64, lr=0.1, ema=0.9)
+
+
+class Listening:
+    """Keeps what happens to single trials, in words."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case TrialStarted(number):
+                self.heard.append(f"{number} begins")
+            case TrialContinued(number, epochs):
+                self.heard.append(f"{number} goes on after {epochs}")
+            case TrialTakenOver(number):
+                self.heard.append(f"{number} is lost")
+            case TrialEnded(trial):
+                self.heard.append(f"{trial.number} {trial.outcome}")
+            case Waiting(running):
+                self.heard.append(f"waits for {running}")
+
+
+def call_worker(location: StudyLocation, name: str) -> None:
+    """Makes all trials those of a worker of this name."""
+    with changing(location) as database:
+        query = "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'worker'"
+        database.execute(query, (json.dumps(name),))
+
+
+def silence(location: StudyLocation, seconds: int) -> None:
+    """Makes the last sign of life of every worker this long ago."""
+    with changing(location) as database:
+        query = "UPDATE trial_heartbeats SET heartbeat = datetime('now', ?)"
+        database.execute(query, (f"-{seconds} seconds",))
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageDataset:
+    return load_dataset("digits", Path("nowhere"), split_seed=0, subset=0.2)
+
+
+def trained(
+    dataset: ImageDataset, checkpoint: EpochCheckpoint | None = None, stop_after: int = 99
+) -> tuple[dict[str, torch.Tensor], TrainingResult]:
+    """The weights after a run, and what it says; interrupted after an epoch."""
+    generator = torch.Generator().manual_seed(0)
+    model = build(DESIGN, dataset.input, generator=generator)
+
+    def on_epoch(result: EpochResult) -> bool:
+        if result.epoch == stop_after:
+            raise KeyboardInterrupt
+        return False
+
+    result = train(
+        model, dataset, RECIPE, seed=0, device=CPU, on_epoch=on_epoch, checkpoint=checkpoint
+    )
+    return model.state_dict(), result
+
+
+def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+_TRAINING = """
+import sys
+from pathlib import Path
+import torch
+from nas.data.loading import load_dataset
+from nas.training.resuming import EpochCheckpoint
+from tests.search.test_recovery import trained
+
+torch.set_num_threads(1)
+dataset = load_dataset("digits", Path("nowhere"), split_seed=0, subset=0.2)
+print("begins", flush=True)
+while True:
+    trained(dataset, EpochCheckpoint(Path(sys.argv[1]), {"run": 1}, least=0))
+"""
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(
+    tmp_path: Path, digits: ImageDataset
+) -> None:
+    path = tmp_path / "study" / "checkpoints" / "run.pt"
+    with warm.Popen[bytes](
+        [sys.executable, "-c", _TRAINING, str(path)], stdout=subprocess.PIPE, cwd=Path.cwd()
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        wait_until(path.exists)
+        time.sleep(random.random() / 4)  # any moment
+        process.kill()
+    weights, result = trained(digits, EpochCheckpoint(path, {"run": 1}))
+    expected, uninterrupted = trained(digits)
+    assert_equal_weights(weights, expected)
+    curves = [[(e.train_loss, e.val_loss) for e in r.epochs] for r in (result, uninterrupted)]
+    assert curves[0] == curves[1]
+    assert result.ending is Ending.FINISHED
+    EpochCheckpoint(path, {}).remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["other run", "cut", "other model", "no file"])
+def test_a_checkpoint_that_does_not_fit_is_as_good_as_none(
+    tmp_path: Path, digits: ImageDataset, damage: str
+) -> None:
+    path = tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt):
+        trained(digits, EpochCheckpoint(path, {"run": 1}), stop_after=3)
+    identity = {"run": 2 if damage == "other run" else 1}
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    if damage == "other model":
+        content = torch.load(path, weights_only=True)
+        del content["run"]["optimizer"]["state"]
+        torch.save(content, path)
+    if damage == "no file":
+        path.unlink()
+    weights, result = trained(digits, EpochCheckpoint(path, identity))
+    assert_equal_weights(weights, trained(digits)[0])
+    assert len(result.epochs) == RECIPE.epochs
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(
+    tmp_path: Path, digits: ImageDataset
+) -> None:
+    (tmp_path / "file").write_text("")
+    checkpoint = EpochCheckpoint(tmp_path / "file" / "run.pt", {}, least=0)
+    assert trained(digits, checkpoint)[1].ending is Ending.FINISHED
+    assert isinstance(checkpoint.error, OSError)
+
+
+def test_a_search_says_once_that_checkpoints_cannot_be_written(request_of: RequestOf) -> None:
+    heard: list[str] = []
+
+    def listen(event: Event) -> None:
+        match event:
+            case CheckpointFailed(reason):
+                heard.append(reason)
+            case EpochEnded(number):
+                time.sleep(0.5)  # so that checkpoints are worth it
+                if number:
+                    raise KeyboardInterrupt
+
+    request = request_of(trials=2, epochs=4)
+    folder = request.checkpoints_for(request.location_for("digits"))
+    folder.parent.mkdir(parents=True)
+    folder.write_text("a file, where the folder belongs")
+    with pytest.raises(KeyboardInterrupt):
+        run_search(request, listen)
+    assert len(heard) == 1  # of two that could not
+    assert "checkpoints" in heard[0]
+    study = run_search(request).study
+    assert (study.trained, study.interrupted, len(heard)) == (2, 1, 1)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Store]:
+    with open_store(StudyLocation.at("parts", studies_dir=tmp_path)) as database:
+        yield database
+
+
+def running_trial(database: Store, worker: str) -> int:
+    mirror = History(database.study, NopPruner())
+    trial = mirror.study.ask()
+    trial.set_user_attr("worker", worker)
+    return database.add(mirror.trial(trial))
+
+
+def test_a_trial_taken_over_can_no_longer_be_written_by_its_first_worker(
+    database: Store,
+) -> None:
+    trial_id = running_trial(database, "first")
+    database.report(trial_id, "first", {1: 0.1})
+    (before,) = database.study.trials
+    after, ended = (database.study.trials[0] for _ in range(2))
+    after.user_attrs["worker"] = "second"
+    ended.state, ended.values = TrialState.COMPLETE, [0.5]
+    assert database.take_over(trial_id, before, after)
+    assert not database.take_over(trial_id, before, after)  # it is not the first one's any more
+    with pytest.raises(TrialLost):
+        database.report(trial_id, "first", {1: 0.3, 2: 0.2})
+    with pytest.raises(TrialLost):
+        database.end(trial_id, "first", before, ended)
+    assert database.study.trials[0].intermediate_values == {1: 0.1}
+    database.report(trial_id, "second", {2: 0.25})
+    database.end(trial_id, "second", after, ended)
+    assert not database.take_over(trial_id, after, before)  # it has ended
+    (trial,) = database.study.trials
+    assert (trial.value, trial.intermediate_values) == (0.5, {1: 0.1, 2: 0.25})
+
+
+def test_a_trial_that_was_ended_by_others_is_lost(database: Store) -> None:
+    trial_id = running_trial(database, "first")
+    (before,), (after,) = database.study.trials, database.study.trials
+    after.state = TrialState.FAIL
+    assert database.take_over(trial_id, before, after)
+    with pytest.raises(TrialLost):
+        database.report(trial_id, "first", {1: 0.1})
+
+
+def test_a_process_stopped_with_the_lock_holds_nobody_up_and_decides_nothing(
+    database: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_STUCK", 0.3)
+    location = StudyLocation.at("parts", studies_dir=tmp_path)
+
+    def stopped_for_long() -> None:
+        with database.allocation_lock():
+            assert len(database.study.trials) == 1  # what it decides by
+            with open_database_again(location) as other, other.allocation_lock():
+                other.study.enqueue_trial({"by": "another"})
+            database.study.enqueue_trial({"by": "this"})
+
+    with database.allocation_lock():
+        database.study.enqueue_trial({"by": "this, before"})
+    with pytest.raises(sqlite3.OperationalError, match="locked, by a process that was stopped"):
+        stopped_for_long()
+    database.renew()  # as a search does then, since what was read may have been undone
+    fixed = [trial.system_attrs["fixed_params"]["by"] for trial in database.study.trials]
+    assert fixed == ["this, before", "another"]
+    with database.allocation_lock():
+        database.study.enqueue_trial({"by": "this, after"})
+    assert len(database.study.trials) == 3
+
+
+def open_database_again(location: StudyLocation) -> AbstractContextManager[Store]:
+    """As another process has it open, which needed no lock to open it then."""
+    storage = RDBStorage(location.url)
+    study = optuna.load_study(study_name=location.name, storage=get_storage(storage))
+    assert location.lock_file is not None
+    lock = FileLock(location.lock_file, is_singleton=False)
+    return nullcontext(Store(storage, study, lock))
+
+
+def test_a_heart_beats_for_its_own_trial_only(database: Store, tmp_path: Path) -> None:
+    trial_id = running_trial(database, "first")
+    location = StudyLocation.at("parts", studies_dir=tmp_path)
+    silence(location, 1000)
+    assert database.silences()[trial_id] >= 1000
+    beats: list[int] = []
+
+    def engine() -> sqlalchemy.Engine:
+        beats.append(1)
+        return database.engine
+
+    with Heartbeat(engine, "another", grace=0.05) as heart:
+        heart.trial_id = trial_id
+        before = len(beats)
+        wait_until(lambda: len(beats) > before + 3)
+        assert database.silences()[trial_id] >= 1000
+    with Heartbeat(lambda: database.engine, "first", grace=0.05) as heart:
+        heart.trial_id = trial_id
+        wait_until(lambda: database.silences()[trial_id] < 1000)
+        assert heart._thread.is_alive()
+
+
+def test_a_worker_that_could_not_be_heard_judges_nobody(database: Store, tmp_path: Path) -> None:
+    with Heartbeat(lambda: database.engine, "me", grace=0.6) as heart:
+        wait_until(lambda: heart.may_judge)
+        with changing(StudyLocation.at("parts", studies_dir=tmp_path)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            wait_until(lambda: not heart.may_judge)
+        wait_until(lambda: heart.may_judge)
+
+
+def test_a_trial_whose_worker_died_goes_on_with_its_number_at_most_twice(
+    request_of: RequestOf,
+) -> None:
+    first = run_search(request_of(trials=1))
+    (design,) = (t.architecture for t in first.study.trials)
+    for retry in (1, 2):
+        abandon_all(first.location)
+        listening = Listening()
+        (trial,) = run_search(request_of(trials=1), listening).study.trials
+        assert (trial.outcome, trial.retries) == (Outcome.TRAINED, retry)
+        assert (trial.architecture, trial.curve) == (design, first.study.trials[0].curve)
+        assert listening.heard == ["0 begins", "0 goes on after 0", "0 trained"]
+    abandon_all(first.location)
+    trial, other = run_search(request_of(trials=1)).study.trials
+    assert (trial.outcome, trial.reason) == (Outcome.FAILED, "the process died 3 times")
+    assert trial.architecture == design
+    assert other.outcome is Outcome.TRAINED
+    assert other.architecture != design
+
+
+def test_a_trial_that_is_not_needed_any_more_does_not_stay_running(request_of: RequestOf) -> None:
+    location = run_search(request_of(trials=3)).location
+    with changing(location) as database:
+        database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 2")
+        database.execute("DELETE FROM trial_user_attributes WHERE key = 'outcome' AND trial_id = 3")
+    run_search(request_of(trials=2))
+    study = read_study(location)
+    assert [t.reason for t in study.trials] == [None, None, DIED, None]
+    assert trials_in(location, "WAITING") == 1
+    again = run_search(request_of(trials=3)).study
+    assert again.trials[3].architecture == again.trials[2].architecture
+
+
+def test_only_a_silent_worker_of_another_machine_is_given_up(request_of: RequestOf) -> None:
+    location = run_search(request_of(trials=1)).location
+    abandon_all(location)
+    call_worker(location, "elsewhere:1:1-0")
+    silence(location, 40)
+
+    listening = Listening()
+    then = on(Waiting, lambda event: silence(location, 90))
+    (trial,) = run_search(request_of(trials=1), each(listening, then)).study.trials
+    assert listening.heard[:3] == ["waits for 1", "0 begins", "0 goes on after 0"]
+    assert trial.outcome is Outcome.TRAINED
+    assert trial.worker != "elsewhere:1:1-0"
+
+
+def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
+    request_of: RequestOf,
+) -> None:
+    request = request_of(trials=1, epochs=30)
+    long = start_processes(1, request, pause=0.5)  # a checkpoint is worth a second of training
+    location = request.location_for("digits")
+    folder = request.checkpoints_for(location)
+    wait_until(lambda: folder.is_dir() and any(folder.glob("*.pt")), long)
+
+    listening = Listening()
+    # Its parent does not ask how it ended before the search is over.
+    then = on(Waiting, lambda event: long.kill())
+    (trial,) = run_search(request, each(listening, then)).study.trials
+    long.communicate()
+    waits, begins, goes_on, ends = listening.heard
+    assert (waits, begins, ends) == ("waits for 1", "0 begins", "0 trained")
+    assert int(goes_on.removeprefix("0 goes on after ")) > 0
+    assert trial.outcome is Outcome.TRAINED
+    assert [epoch for epoch, _ in trial.curve] == list(range(1, 31))
+    assert not folder.parent.exists()
+
+
+def test_an_interrupted_design_goes_on_from_its_last_epoch(request_of: RequestOf) -> None:
+    def interrupt(event: EpochEnded) -> None:
+        if event.result.epoch == 3:
+            raise KeyboardInterrupt
+
+    request = request_of(trials=1, epochs=5)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(request, on(EpochEnded, interrupt))
+    listening = Listening()
+    result = run_search(request, listening)
+    assert listening.heard == ["1 begins", "1 goes on after 3", "1 trained"]
+    interrupted, trial = result.study.trials
+    assert interrupted.reason == INTERRUPTED
+    assert trial.curve[:3] == interrupted.curve
+    (whole,) = run_search(request_of(trials=1, epochs=5, study="whole")).study.trials
+    assert trial.curve == whole.curve
+
+
+def test_a_worker_stopped_for_too_long_goes_on_with_another_trial(request_of: RequestOf) -> None:
+    request = request_of(trials=2, epochs=8, max_parameters=4_000)
+    stopped = start_processes(1, request, pause=0.5)
+    location = request.location_for("digits")
+    wait_until(lambda: trials_in(location, "RUNNING") == 1, stopped)
+    stopped.send_signal(signal.SIGSTOP)
+    silence(location, 100)  # it has been stopped for so long
+
+    listening = Listening()
+    revive = on(TrialEnded, lambda event: stopped.send_signal(signal.SIGCONT))
+    run_search(dataclasses.replace(request, trials=1), each(listening, revive))
+    output, errors = stopped.communicate(timeout=PATIENCE)
+    assert listening.heard[0] == "0 begins"
+    assert listening.heard[-1] == "0 trained"
+    assert stopped.returncode == 0, errors
+    study = read_study(location)
+    assert json.loads(output) == ["done", 1]  # the trial it lost is not counted again
+    assert [t.number for t in study.trials if t.outcome and t.outcome.counts] == [0, 1]
+    assert [t.retries for t in study.trials] == [1, 0]
+    assert study.trials[0].worker != study.trials[1].worker
+
+
+def test_files_that_cannot_grow_are_one_line_and_the_study_goes_on_once_they_can(
+    request_of: RequestOf,
+) -> None:
+    request = request_of(trials=8, epochs=2)
+    location = run_search(dataclasses.replace(request, trials=1)).location
+    assert location.path is not None
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    filled = location.path.stat().st_size
+
+    def fill(event: TrialStarted) -> None:
+        if event.number == 1:  # this process can write no file beyond that size, as on a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (filled, limits[1]))
+
+    try:
+        with pytest.raises(SearchFailed, match=r"disk.*the same command continues") as failure:
+            run_search(request, on(TrialStarted, fill))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(failure.value)
+    assert 1 <= read_study(location).trained < 8
+    study = run_search(request).study
+    assert study.trained == 8
+    assert (trials_in(location, "RUNNING"), trials_in(location, "WAITING")) == (0, 0)
+
+
+def test_a_full_disk_is_one_line_and_the_study_goes_on_once_there_is_room(
+    request_of: RequestOf, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+
+    def fill(event: TrialStarted) -> None:
+        if event.number == 1:
+            with contextlib.suppress(OSError), (disk / "other").open("wb") as file:
+                while True:
+                    file.write(bytes(4096))
+                    file.flush()
+
+    request = request_of(trials=5, studies_dir=disk, epochs=30)
+    with small_disk(disk, "4m"):
+        with pytest.raises(SearchFailed, match=r"full.*the same command continues") as failure:
+            run_search(request, on(TrialStarted, fill))
+        assert "\n" not in str(failure.value)
+        (disk / "other").unlink()
+        assert read_study(request.location_for("digits")).trained >= 1
+        listening = Listening()
+        assert run_search(request, listening).study.trained == 5
+        assert trials_in(request.location_for("digits"), "RUNNING") == 0

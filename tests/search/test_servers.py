@@ -1,0 +1,244 @@
+"""Studies in a database server: several processes on one study, as on SQLite."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+from nas.commands import main
+from nas.runtime import signals
+from nas.search.events import (
+    DatabaseBack,
+    DatabaseGone,
+    EpochEnded,
+    Event,
+    TrialContinued,
+    TrialEnded,
+    TrialStarted,
+    TrialTakenOver,
+    ignore,
+)
+from nas.search.retrying import Retrying
+from nas.search.run import SearchFailed, run_search
+from nas.study.reader import read_study
+from nas.study.records import Outcome
+from nas.study.store import open_store
+from tests.kits.events import on
+from tests.kits.studies import RequestOf, start_processes
+from tests.kits.waiting import PATIENCE
+
+
+def found(program: str) -> str | None:
+    """PostgreSQL's program; Debian keeps those of a server off the PATH."""
+    of_debian = sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{program}")))
+    return shutil.which(program) or (of_debian[-1] if of_debian else None)
+
+
+INITDB, PG_CTL = found("initdb"), found("pg_ctl")
+
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.skipif(
+        not INITDB or not PG_CTL, reason="needs PostgreSQL: apt-get install postgresql"
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    start: Callable[[], None]
+    stop: Callable[[], None]  # at once, as in a crash
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
+@pytest.fixture
+def postgres() -> Iterator[Server]:
+    """A server of its own, empty."""
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to other users
+        user = None
+        if os.geteuid() == 0:  # PostgreSQL refuses to be run by root
+            user = "postgres"
+            try:
+                shutil.chown(directory, user)
+            except LookupError:
+                pytest.skip("needs a user postgres when run by root: apt-get install postgresql")
+        with served(Path(directory), user) as server:
+            yield server
+
+
+@contextmanager
+def served(directory: Path, user: str | None) -> Iterator[Server]:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = directory / "data"
+
+    def call(*words: str | None) -> None:
+        subprocess.run(
+            [word for word in words if word],
+            user=user,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=directory,
+        )
+
+    call(INITDB, "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {directory} -c fsync=off"
+    log = str(directory / "log")
+
+    def start() -> None:
+        call(PG_CTL, "-D", str(data), "-o", options, "-l", log, "-w", "start")
+
+    def stop() -> None:
+        call(PG_CTL, "-D", str(data), "-m", "immediate", "stop")
+
+    start()
+    try:
+        yield Server(f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres", start, stop)
+    finally:
+        stop()
+
+
+def test_four_processes_on_a_new_study_of_a_server_train_exactly_what_was_asked_for(
+    request_of: RequestOf, postgres: Server
+) -> None:
+    request = request_of(trials=8, max_parameters=4_000, storage=postgres.url, study="shared")
+    processes = start_processes(4, request)
+    _, errors = processes.communicate(timeout=PATIENCE)
+    assert processes.returncode == 0, errors
+    study = read_study(request.location_for("digits"))
+    assert study.trained == 8
+    assert Outcome.FAILED not in study.outcomes
+    trained = [t for t in study.trials if t.outcome and t.outcome.counts]
+    assert len({t.architecture for t in trained}) == 8
+    assert len({t.worker for t in trained}) > 1
+    assert [t.number for t in study.trials] == list(range(len(study.trials)))
+    assert len(study.searches) == 4
+
+
+def test_a_server_that_is_restarted_at_any_moment_does_not_end_a_search(
+    request_of: RequestOf, postgres: Server
+) -> None:
+    heard: list[str] = []
+
+    def restart(event: Event) -> None:
+        match event:
+            case TrialStarted(number=1):
+                postgres.restart()  # noticed by a report
+            case TrialEnded(trial) if trial.number == 2:
+                postgres.restart()  # noticed by the scheduler
+            case DatabaseGone():
+                heard.append("gone")
+            case DatabaseBack():
+                heard.append("back")
+
+    url = f"{postgres.url}?connect_timeout=10&tcp_user_timeout=30000"  # as docs/cluster.md says
+    request = request_of(trials=5, storage=url, study="restarted")
+    study = run_search(request, restart).study
+    assert heard == ["gone", "back"] * 2
+    assert study.outcomes == {Outcome.TRAINED: 5}
+    whole = run_search(request_of(trials=5)).study  # in a file
+    assert [t.architecture for t in study.trials] == [t.architecture for t in whole.trials]
+
+
+def test_a_trial_on_a_server_is_taken_over_and_its_worker_finds_it_lost(
+    request_of: RequestOf, postgres: Server
+) -> None:
+    request = request_of(trials=2, storage=postgres.url, study="taken", epochs=2)
+    engine = sqlalchemy.create_engine(postgres.url)
+    heard: list[str] = []
+
+    def second(event: TrialContinued) -> None:
+        heard.append(f"{event.number} continued")
+
+    def first(event: Event) -> None:
+        match event:
+            case EpochEnded(number=0, result=result) if result.epoch == 1:
+                with engine.begin() as connection:  # as if it ran elsewhere, and were stopped
+                    earlier = "heartbeat = now() - interval '1 hour'"
+                    connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET {earlier}"))
+                run_search(dataclasses.replace(request, trials=1), on(TrialContinued, second))
+            case TrialTakenOver(number):
+                heard.append(f"{number} lost")
+
+    result = run_search(request, first)
+    engine.dispose()
+    assert heard == ["0 continued", "0 lost"]
+    assert (result.study.trained, result.newly_trained) == (2, 1)
+    assert [t.retries for t in result.study.trials] == [1, 0]
+
+
+@pytest.mark.parametrize("place", ["before the host", "in the query"])
+def test_the_password_of_a_url_comes_out_nowhere(
+    request_of: RequestOf, postgres: Server, tmp_path: Path, capsys: Any, place: str
+) -> None:
+    engine = sqlalchemy.create_engine(postgres.url, isolation_level="AUTOCOMMIT")
+    secret = "hush4711"
+
+    def wrong(url: str) -> str:
+        return url.replace(secret, secret + "x")
+
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE nas LOGIN SUPERUSER PASSWORD '{secret}'")
+        access = Path(connection.exec_driver_sql("SHOW hba_file").scalar_one())
+        password = "host all nas 127.0.0.1/32 scram-sha-256\n"
+        access.write_text(password + access.read_text())
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    server = postgres.url.partition("@")[2]
+    if place == "in the query":
+        url = f"postgresql+psycopg://nas@{server}?connect_timeout=10&password={secret}"
+    else:
+        url = f"postgresql+psycopg://nas:{secret}@{server}"
+    request = request_of()
+    of_study = ["--study", "mine", "--reports-dir", str(tmp_path / "reports"), "--storage"]
+    doctor = ["doctor", "--dataset", "digits", "--study", "mine", "--storage"]
+    search = ["search", "--budget", "5M", "--dataset", "digits", "--space", str(request.space)]
+    search += ["--epochs", "1", "--subset", "0.1", "--trials", "2"]
+    assert main([*search, *of_study, url]) == 0
+    assert main([*search, *of_study, url, "--json"]) == 0
+    assert main([*search, *of_study, wrong(url)]) == 2
+    assert main(["report", *of_study, url]) == 0
+    assert main(["report", *of_study, wrong(url)]) == 2
+    assert main([*doctor, url]) == 0
+    assert main([*doctor, wrong(url)]) == 1
+    captured = capsys.readouterr()
+    (report,) = (tmp_path / "reports").iterdir()
+    said = [captured.out, captured.err, report.read_text()]
+    with engine.connect() as connection:
+        for table in sqlalchemy.inspect(connection).get_table_names():
+            said.append(str(connection.exec_driver_sql(f'SELECT * FROM "{table}"').all()))
+    engine.dispose()
+    assert "***" in captured.out
+    assert "password authentication failed" in captured.err
+    assert not any(secret in text for text in said)
+
+
+def test_a_server_that_stays_away_ends_the_search_and_nothing_is_lost(
+    request_of: RequestOf, postgres: Server
+) -> None:
+    location = run_search(request_of(trials=2, storage=postgres.url, study="away")).location
+    with open_store(location) as database, signals.listening():
+        retrying = Retrying(database, ignore, patience=0.6)
+        postgres.stop()
+        with pytest.raises(SearchFailed, match=r"did not answer for 1 seconds.*the same command"):
+            retrying(lambda: database.report(1, "me", {}))
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            retrying(lambda: database.report(1, "me", {}))
+    postgres.start()
+    assert read_study(location).trained == 2

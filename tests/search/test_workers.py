@@ -1,0 +1,176 @@
+"""`--workers`: several processes, followed as one search."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.errors import RequestError
+from nas.runtime.pool import Slot, slots_for
+from nas.search.estimate import Pace
+from nas.search.events import EndedElsewhere, Event, Opened, TrialEnded
+from nas.search.request import SearchRequest
+from nas.search.run import run_search
+from nas.study.location import StudyLocation
+from nas.study.reader import read_study
+from nas.study.records import Outcome
+from tests.kits import warm
+from tests.kits.studies import TINY_SPACE, RequestOf, trials_in
+from tests.kits.waiting import PATIENCE, wait_until
+
+
+def test_workers_train_exactly_what_was_asked_for_and_are_heard_as_one(
+    request_of: RequestOf,
+) -> None:
+    heard: list[str] = []
+    ended: Counter[int] = Counter()
+
+    def listen(event: Event) -> None:
+        match event:
+            case Opened(device=device):
+                heard.append(device.partition(", ")[2])
+            case TrialEnded(trial):
+                ended[trial.number] += 1
+            case EndedElsewhere(trial):
+                heard.append(f"{trial.number} elsewhere")
+
+    result = run_search(request_of(trials=9, workers=2, epochs=2), listen)
+    study = result.study
+    assert (study.trained, result.newly_trained) == (9, 9)
+    assert heard == ["2 workers"]
+    assert ended == Counter(trial.number for trial in study.trials)
+    trained = [t for t in study.trials if t.outcome and t.outcome.counts]
+    assert len({t.architecture for t in trained}) == 9
+    assert len({t.worker for t in trained}) in (1, 2)  # one may be done before the other begins
+    assert {t.device for t in trained} == {"cpu (1 thread)"}
+    assert [search["workers"] for search in study.searches] == [2]
+    again = run_search(request_of(trials=9, workers=9, epochs=2))  # there is nothing to start for
+    assert (again.ending, again.newly_trained) == (result.ending, 0)
+
+
+# No design is trained to its end, nor stopped early, before both workers have begun.
+LONG = ("--workers", "2", "--trials", "50", "--epochs", "400", "--pruner", "none")
+
+
+def start(directory: Path, *arguments: str) -> "subprocess.Popen[str]":
+    (directory / "tiny.toml").write_text(TINY_SPACE)
+    plain = ["--budget", "5M", "--dataset", "digits", "--subset", "0.2", "--space", "tiny.toml"]
+    return warm.Popen[str](
+        [sys.executable, "-m", "nas.search", *plain, *arguments],
+        cwd=directory,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        start_new_session=True,  # a terminal's Ctrl-C reaches all processes of one
+    )
+
+
+def processes_of(location: StudyLocation) -> list[int]:
+    """The process ids of the workers that train now."""
+    with contextlib.suppress(ValueError):  # not made yet
+        running = [t for t in read_study(location).trials if t.outcome is None]
+        return [int((t.worker or "").split(":")[1]) for t in running if t.worker]
+    return []
+
+
+def ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.slow
+def test_killed_workers_a_killed_parent_and_ctrl_c(tmp_path: Path) -> None:
+    location = StudyLocation.at("digits-5M", studies_dir=tmp_path / "studies")
+    search = start(tmp_path, *LONG)
+    wait_until(lambda: trials_in(location, "RUNNING") == 2, search)
+    killed, other = processes_of(location)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: ended(killed))
+    assert search.stderr is not None
+    assert any("was killed (SIGKILL)" in line for line in search.stderr)
+    assert not ended(other)  # it goes on
+    search.kill()
+    search.communicate()
+    wait_until(lambda: ended(other))
+    assert trials_in(location, "WAITING") == 1
+    assert read_study(location).outcomes == {Outcome.FAILED: 1}  # interrupted
+
+    search = start(tmp_path, *LONG)
+    wait_until(lambda: len({p for p in processes_of(location) if not ended(p)}) == 2, search)
+    workers = processes_of(location)
+    os.killpg(search.pid, signal.SIGINT)  # what a terminal does
+    _, errors = search.communicate(timeout=PATIENCE)
+    assert search.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs trained")
+    assert errors.count("interrupted:") == 1
+    assert all(map(ended, workers))
+    assert (trials_in(location, "RUNNING"), trials_in(location, "WAITING")) == (0, 2)
+    assert sum(t.retries for t in read_study(location).trials) == 1  # that of the killed one
+
+
+def posts_of(request: SearchRequest) -> list[Slot]:
+    return slots_for(request.device, request.workers, request.per_gpu)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("everyone", [False, True], ids=["the parent", "all processes"])
+def test_sigterm_is_as_ctrl_c(tmp_path: Path, everyone: bool) -> None:
+    location = StudyLocation.at("digits-5M", studies_dir=tmp_path / "studies")
+    search = start(tmp_path, *LONG)
+    wait_until(lambda: trials_in(location, "RUNNING") == 2, search)
+    workers = processes_of(location)
+    if everyone:  # as some schedulers do
+        os.killpg(search.pid, signal.SIGTERM)
+    else:
+        search.terminate()
+    output, errors = search.communicate(timeout=PATIENCE)
+    assert search.returncode == 130, errors
+    assert output == ""
+    assert not any(word in errors for word in ("Traceback", "ignored", "worker ", "killed"))
+    assert all(map(ended, workers))
+    assert trials_in(location, "RUNNING") == 0
+    assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs trained")
+    assert trials_in(location, "WAITING") == read_study(location).interrupted == 2
+
+
+def test_each_worker_has_a_gpu_of_its_own(
+    request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def gpus(**changes: object) -> list[str]:
+        posts = posts_of(request_of(**changes))
+        assert {post.device for post in posts} == {"cuda:0"}
+        return [post.environment["CUDA_VISIBLE_DEVICES"] for post in posts]
+
+    assert gpus(workers=2) == ["0", "1"]
+    assert gpus(workers=4, per_gpu=2) == ["0", "1", "0", "1"]
+    assert gpus(workers=2, per_gpu=2, device="cuda:1") == ["1", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-abc,7")
+    assert gpus(workers=2) == ["GPU-abc", "7"]
+    with pytest.raises(RequestError, match="expected at most 2, 1 for each of 2 GPUs, got 3"):
+        posts_of(request_of(workers=3))
+
+
+def test_what_workers_do_at_the_same_time_takes_no_longer() -> None:
+    one, two = Pace(1000.0), Pace(1000.0, 2)
+    assert [round(pace.seconds_left(4) or 0, -1) for pace in (one, two)] == [4000, 2000]
+    assert Pace(None, 2).seconds_left(4) is None
+
+
+def test_workers_share_the_threads(request_of: RequestOf) -> None:
+    (post, _) = posts_of(request_of(workers=2, device="cpu"))
+    assert post.environment["OMP_NUM_THREADS"] == "1"

@@ -1,0 +1,58 @@
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nas.training import backend
+from nas.training.backend import PLAIN_NORMS, fused_norm_on, why_not_fused
+from tests.kits.training import norm_that
+
+
+def release(package: str) -> tuple[int, int]:
+    """The installed one; (0, 0) if there is none."""
+    try:
+        major, minor, *_ = importlib.metadata.version(package).split(".")
+    except importlib.metadata.PackageNotFoundError:
+        return 0, 0
+    return int(major), int(minor)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None,
+    reason="needs Triton, which comes with torch for Linux",
+)
+@pytest.mark.skipif(
+    release("triton") < (3, 8) and release("numpy") >= (2, 5),
+    reason="the interpreter of Triton before 3.8 needs numpy below 2.5",
+)
+def test_a_fused_norm_is_that_of_double_precision_but_for_rounding() -> None:
+    # A process of its own: Triton looks at the variable when it is imported.
+    checked = subprocess.run(
+        [sys.executable, "-m", "tests.kits.norms"],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert checked.stdout == "all near\n", checked.stderr
+
+
+def test_where_kernels_cannot_run_torchs_own_are_taken_and_the_reason_is_kept() -> None:
+    device = torch.device("cpu")  # for which Triton has no compiler
+    assert fused_norm_on(device) is None
+    assert PLAIN_NORMS not in why_not_fused(device)
+
+
+def test_kernels_that_are_turned_off_are_not_even_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 7)
+    tried = {device: (norm_that(adds=True), "")}
+    monkeypatch.setattr(backend, "_tried", tried)
+    assert fused_norm_on(device) is tried[device][0]
+    monkeypatch.setattr(backend, "_tried", {})
+    monkeypatch.setenv(PLAIN_NORMS, "1")
+    assert fused_norm_on(device) is None
+    assert why_not_fused(device) == f"{PLAIN_NORMS} is set"
+    assert backend._tried == {}

@@ -137,7 +137,7 @@ def test_who_opens_a_folder_removes_what_killed_writers_left_but_not_what_others
     opened: Callable[[Path], Opened], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("nas.data.download.download_refusal", lambda name: "no network")
+    monkeypatch.setattr("nas.data.download.probe", lambda urls: "no network")
     folder, use = opened(tmp_path)
     with living_writer(folder):
         left = killed_writer(folder)

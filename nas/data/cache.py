@@ -32,9 +32,9 @@ def file_key(root: Path, paths: Sequence[str], settings: str) -> str:
         signals.check()  # on a network file system each may take its time
         digest.update(os.fsencode(path))
         try:
-            status = os.stat(os.path.join(root, path))
+            status = os.stat(root / path)
         except OSError:
-            if not leads_nowhere(os.path.join(root, path)):
+            if not leads_nowhere(root / path):
                 raise
             digest.update(b"\0nowhere\0")
         else:
@@ -79,16 +79,14 @@ def _read(path: Path) -> Decoded | None:
     try:
         # Reading a member checks its CRC, so a damaged file does not pass for images.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if "pixels" in arrays:  # as earlier versions wrote them, NCHW
-                pixels_NHWC = np.ascontiguousarray(arrays["pixels"].transpose(0, 2, 3, 1))
-            else:
-                pixels_NHWC = arrays["pixels_NHWC"]
-            notes = arrays["notes"].tolist()
-            bits = int(arrays["bits"])
-            broken = dict(zip(arrays["broken"].tolist(), arrays["reasons"].tolist(), strict=True))
+            return Decoded(
+                arrays["pixels_NHWC"],
+                tuple(arrays["notes"].tolist()),
+                dict(zip(arrays["broken"].tolist(), arrays["reasons"].tolist(), strict=True)),
+                int(arrays["bits"]),
+            )
     except Exception:  # missing, or damaged in any of a zip file's many ways
         return None
-    return Decoded(pixels_NHWC, tuple(notes), broken, bits)
 
 
 def _write(folder: Path, name: str, decoded: Decoded) -> bool:

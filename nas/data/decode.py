@@ -87,21 +87,21 @@ def decode_readable(
     Raises:
         DataError: a file cannot be opened, or with `exact` has another size.
     """
+    size = (shape.width, shape.height)
     pixels_NHWC = np.empty((len(paths), shape.height, shape.width, shape.channels), dtype=np.uint8)
 
     def fill(index: int) -> None:
         with open_image(paths[index]) as image:
             if not exact:  # a JPEG can be decoded at a fraction of its size
-                image.draft(None, (2 * max(shape.height, shape.width),) * 2)
+                image.draft(None, (2 * max(size),) * 2)
             fitted = _converted(_upright(image), shape)
-            if fitted.size != (shape.width, shape.height):
+            if fitted.size != size:
                 if exact:
                     raise DataError(
                         f"{plain(paths[index])}: expected an image of {shape.height}x{shape.width} "
                         f"pixels, got {fitted.height}x{fitted.width}: use --dataset folder "
                         "for images of other sizes"
                     )
-                size = (shape.width, shape.height)
                 fitted = ImageOps.fit(fitted, size, Image.Resampling.BICUBIC)
             pixels_NHWC[index] = np.asarray(fitted).reshape(pixels_NHWC.shape[1:])
 
@@ -121,23 +121,22 @@ def decode_suited(paths: Sequence[str]) -> Decoded:
     Raises:
         DataError: a file cannot be opened, or 16-bit images in colour use fewer bits.
     """
-    headers, unknown = map_files(_header, paths)
+    headers, broken = map_files(_header, paths)
     bits, said_of_bits = bits_in_use(
         [paths[i] for i, header in headers.items() if header.deep_gray],
         [paths[i] for i, header in headers.items() if header.deep_colour],
     )
-    broken = dict(unknown)
-    decoded: Decoded | None = None
-    before: Shape | None = None
+    decoded = Decoded(np.empty((0, 1, 1, 1), dtype=np.uint8))
+    shape: Shape | None = None
+    notes: tuple[str, ...] = ()
     while good := [i for i in range(len(paths)) if i not in broken]:
-        shape, notes = _suited([headers[i] for i in good], bits)
-        if decoded is not None and shape == before:
-            notes += said_of_bits
-            return replace(decoded, notes=notes, broken=dict(sorted(broken.items())))
+        before, (shape, notes) = shape, _suited([headers[i] for i in good], bits)
+        if shape == before:
+            break
         # Many a broken file has a whole header, which must not have a say in the shape.
-        decoded, before = decode_readable([paths[i] for i in good], shape), shape
+        decoded = decode_readable([paths[i] for i in good], shape)
         broken |= {good[i]: reason for i, reason in decoded.broken.items()}
-    return Decoded(np.empty((0, 1, 1, 1), dtype=np.uint8), (), dict(sorted(broken.items())))
+    return replace(decoded, notes=notes + said_of_bits, broken=dict(sorted(broken.items())))
 
 
 def broken_in_words(

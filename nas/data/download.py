@@ -3,19 +3,18 @@
 Importing this module imports neither torchvision nor SciPy.
 """
 
-import inspect
+import functools
 import os
-import queue
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -30,6 +29,8 @@ from nas.runtime import signals
 
 PROBE_SECONDS = 6.0  # until a server that does not answer is given up, name look-up included
 STALL_SECONDS = 30.0  # until a download that has stopped is given up
+
+Result = TypeVar("Result")
 
 
 class DownloadError(DataError):
@@ -52,32 +53,20 @@ def probe(urls: Sequence[str], *, seconds: float = PROBE_SECONDS) -> str | None:
 
     It returns in time even where a name look-up or a server hangs, whose thread is left behind.
     """
-    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def ask(url: str) -> None:
-        answers.put(_refusal(url, seconds))
-
-    for url in urls:
-        threading.Thread(target=ask, args=(url,), daemon=True).start()
     deadline = time.monotonic() + seconds
+    asked = {_in_thread(functools.partial(_refusal, url, seconds)) for url in urls}
     reason: str | None = None
-    left = len(urls)
-    while left:
+    while asked:
         signals.check()
         patience = deadline - time.monotonic()
         if patience <= 0:
             return f"no answer from {urlsplit(urls[0]).hostname} within {seconds:g} seconds"
-        with suppress(queue.Empty):
-            reason = answers.get(timeout=min(patience, signals.LOOK))
+        answered, asked = wait(asked, min(patience, signals.LOOK), FIRST_COMPLETED)
+        for answer in answered:
+            reason = answer.result()
             if reason is None:
                 return None
-            left -= 1
     return reason
-
-
-def download_refusal(name: str) -> str | None:
-    """None if the dataset can be downloaded now, else why not; known within seconds."""
-    return probe(_files(name).urls, seconds=PROBE_SECONDS)
 
 
 def lies_in(name: str, data_dir: Path) -> bool:
@@ -118,9 +107,10 @@ def _open(name: str, data_dir: Path, *, train: bool) -> Any:
         if broken := broken_package(error):  # SciPy reads SVHN
             raise PackageError(broken) from error
         reason = " ".join(str(error).split()) or type(error).__name__
+        places = sorted({str(data_dir / Path(file).parts[0]) for file in _files(name).needed})
         raise DataError(
             f"expected the files of {DATASETS[name].title} in {data_dir}, got damaged ones "
-            f"({reason}): delete {' and '.join(_places(name, data_dir))} to download them again"
+            f"({reason}): delete {' and '.join(places)} to download them again"
         ) from error
 
 
@@ -131,7 +121,7 @@ def _download(name: str, data_dir: Path) -> None:
     files = _files(name)
     archive = data_dir / files.archive
     at_hand = bool(files.archive) and check_integrity(archive, files.md5[files.archive])
-    refusal = None if at_hand else download_refusal(name)
+    refusal = None if at_hand else probe(files.urls)
     if refusal is not None:
         raise DownloadError(name, data_dir, refusal)
     try:
@@ -149,7 +139,7 @@ def _download(name: str, data_dir: Path) -> None:
                 if not files.separate:
                     _dataset(name, temporary, train=True, download=True)
 
-            signals.result(_begun(fetch))  # a server that stalls must not hold a signal up
+            signals.result(_in_thread(fetch))  # a server that stalls must not hold a signal up
             for path in files.needed:
                 (data_dir / path).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(temporary / path, data_dir / path)
@@ -157,18 +147,18 @@ def _download(name: str, data_dir: Path) -> None:
         raise DownloadError(name, data_dir, str(error) or type(error).__name__) from error
 
 
-def _dataset(name: str, data_dir: Path, *, train: bool, download: bool) -> Any:
-    cls = _class(name)
-    if "split" in inspect.signature(cls).parameters:
-        return cls(data_dir, split="train" if train else "test", download=download)
-    return cls(data_dir, train=train, download=download)
-
-
 def _class(name: str) -> Any:
     with importing():
         from torchvision import datasets
 
     return getattr(datasets, str(DATASETS[name].torchvision))
+
+
+def _dataset(name: str, data_dir: Path, *, train: bool, download: bool) -> Any:
+    cls = _class(name)
+    if hasattr(cls, "split_list"):
+        return cls(data_dir, split="train" if train else "test", download=download)
+    return cls(data_dir, train=train, download=download)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,18 +213,13 @@ def _flaws(name: str, data_dir: Path) -> list[str]:
     return [f"{path} is damaged" for path in damaged] + [f"{path} is missing" for path in missing]
 
 
-def _places(name: str, data_dir: Path) -> list[str]:
-    return sorted({str(data_dir / Path(file).parts[0]) for file in _files(name).needed})
-
-
-def _begun(work: Callable[[], None]) -> "Future[None]":
+def _in_thread(work: Callable[[], Result]) -> "Future[Result]":
     """Work in a thread of its own, which does not keep the process from ending."""
-    done: Future[None] = Future()
+    done: Future[Result] = Future()
 
     def run() -> None:
         try:
-            work()
-            done.set_result(None)
+            done.set_result(work())
         except BaseException as error:
             done.set_exception(error)
 

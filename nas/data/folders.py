@@ -5,7 +5,7 @@ Either `train/<class>/*` and, where there is a test part, `test/<class>/*`; or `
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,24 +31,30 @@ from nas.data.opening import plain
 from nas.data.split import TEST_SHARE, Purpose, draw
 from nas.text import are, plural
 
-TRAIN_AND_VALIDATE = ("train", "validate")
-TRAIN_VALIDATE_TEST = (*TRAIN_AND_VALIDATE, "test")
+TO_TRAIN = ("train", "validate")  # what at least one image of a class is needed for, each
+TO_TEST = ("test",)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Files:
     """Image files of one part, sorted by class and then by name."""
 
+    root: Path  # where the class folders lie
+    stem: str  # names the cache; a test part drawn by seed makes it depend on the seed
     paths: tuple[str, ...]  # relative to the data folder
     labels_N: NDArray[np.int64]
+    others: tuple[str, ...]  # paths of files beside them that are not read
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def where(self, chosen_N: NDArray[np.bool_]) -> "Files":
+    def where(self, chosen_N: NDArray[np.bool_], *, stem: str = "") -> "Files":
         """The chosen files, in the same order."""
-        return Files(
-            tuple(self.paths[i] for i in np.flatnonzero(chosen_N)), self.labels_N[chosen_N]
+        return replace(
+            self,
+            stem=stem or self.stem,
+            paths=tuple(self.paths[i] for i in np.flatnonzero(chosen_N)),
+            labels_N=self.labels_N[chosen_N],
         )
 
 
@@ -60,20 +66,7 @@ class ClassFolders:
     classes: tuple[str, ...]  # sorted
     train: Files  # with the validation part
     test: Files
-    train_stem: str  # names the cache; a test part drawn by seed makes it depend on the seed
-    test_stem: str
-    train_root: Path  # where the class folders of the part lie
-    test_root: Path
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """The files of one part, and what a reader must know of them."""
-
-    files: Files
-    nested: tuple[str, ...] = ()  # paths of images in folders inside a class folder
-    ignored: tuple[str, ...] = ()  # paths of files that are not read
 
 
 def train_classes(data_dir: Path) -> tuple[str, ...]:
@@ -102,8 +95,7 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
             )
     has_parts = bool(train_classes(data_dir))
     has_test = has_parts and (data_dir / "test").is_dir()
-    part = "train" if has_parts else ""
-    train_root = data_dir / part
+    train_root = data_dir / "train" if has_parts else data_dir
     test_root = data_dir / "test" if has_test else train_root
     check_links(data_dir, train_root, test_root)
     folders = class_folders(train_root)
@@ -117,20 +109,19 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
         [root / name for root, found in parts for names in found.values() for name in names],
         above=[train_root, test_root, data_dir, *data_dir.resolve().parents],
     )
-    listed = _list_part(data_dir, part, folders, elsewhere)
-    files, nested, ignored = listed.files, listed.nested, listed.ignored
+    train = _list_part(data_dir, "train" if has_parts else "", folders, elsewhere)
+    listed = [train]
     notes = []
     if has_test:
         check_test_classes(data_dir, classes, tuple(test_folders))
-        check_counts(train_root, classes, files, TRAIN_AND_VALIDATE)
-        listed = _list_part(data_dir, "test", test_folders, elsewhere)
-        test, nested, ignored = listed.files, nested + listed.nested, ignored + listed.ignored
-        stems = ("train", "test")
+        check_counts(classes, train, TO_TRAIN)
+        test = _list_part(data_dir, "test", test_folders, elsewhere)
+        listed.append(test)
     else:
-        check_counts(train_root, classes, files, TRAIN_VALIDATE_TEST)
-        drawn = draw(files.labels_N, TEST_SHARE, seed=split_seed, purpose=Purpose.TEST)
-        files, test = files.where(~drawn), files.where(drawn)
-        stems = (f"train-split{split_seed}", f"test-split{split_seed}")
+        check_counts(classes, train, TO_TRAIN + TO_TEST)
+        drawn = draw(train.labels_N, TEST_SHARE, seed=split_seed, purpose=Purpose.TEST)
+        test = train.where(drawn, stem=f"test-split{split_seed}")
+        train = train.where(~drawn, stem=f"train-split{split_seed}")
         notes.append(
             f"{data_dir} has no test part: {len(test)} of its {plural(len(drawn), 'image')} "
             f"{are(len(test))} held back"
@@ -138,27 +129,19 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
     unused = sorted({"val", "valid", "validation"} & set(class_folders(data_dir)))
     if has_parts and unused:
         notes.append(f"{data_dir / unused[0]} is left alone: a part of train/ is validated on")
-    notes += _notes_on_files(data_dir, len(files) + len(test), nested, ignored)
+    notes += _notes_on_files(data_dir, listed)
     return ClassFolders(
-        data_dir=data_dir,
-        classes=classes,
-        train=files,
-        test=test,
-        train_stem=stems[0],
-        test_stem=stems[1],
-        train_root=train_root,
-        test_root=test_root,
-        notes=tuple(notes),
+        data_dir=data_dir, classes=classes, train=train, test=test, notes=tuple(notes)
     )
 
 
-def check_counts(root: Path, classes: Sequence[str], files: Files, uses: tuple[str, ...]) -> None:
+def check_counts(classes: Sequence[str], files: Files, uses: tuple[str, ...]) -> None:
     """Refuses a class without an image for each of these uses."""
     counts = np.bincount(files.labels_N, minlength=len(classes))
     for name, count in zip(classes, counts, strict=True):
         if count < len(uses):
             raise DataError(
-                f"{root / name}: expected at least {len(uses)} readable "
+                f"{files.root / name}: expected at least {len(uses)} readable "
                 f"{'images' if len(uses) > 1 else 'image'}, to {', '.join(uses[:-1])}"
                 f"{' and ' if len(uses) > 1 else ''}{uses[-1]} on, got {count}: "
                 "add images, or remove the class"
@@ -170,7 +153,7 @@ def _list_part(
     part: str,
     folders: Mapping[str, Sequence[str]],
     elsewhere: frozenset[tuple[int, int]],
-) -> _Listed:
+) -> Files:
     """The image files of one part, whose classes lie in these folders.
 
     Links from one class folder to another or to a folder above are not followed: `elsewhere` has
@@ -178,18 +161,16 @@ def _list_part(
     """
     root = data_dir / part
     paths: list[str] = []
-    nested: list[str] = []
-    ignored = [os.path.join(part, name) for name in loose_images(root)]
+    others = [os.path.join(part, name) for name in loose_images(root)]
     counts = []
     for names in folders.values():
         before = len(paths)
         for name in names:
             relative = f"{part}/{name}" if part else name
-            with readable(data_dir / relative):
-                found = list_images(data_dir / relative, _raise, elsewhere)
+            with readable(root / name):
+                found = list_images(root / name, _raise, elsewhere)
             paths += [f"{relative}/{image}" for image in found.images]
-            nested += [f"{relative}/{image}" for image in found.images if "/" in image]
-            ignored += [f"{relative}/{other}" for other in found.others]
+            others += [f"{relative}/{other}" for other in found.others]
         counts.append(len(paths) - before)
         if not counts[-1]:
             raise DataError(
@@ -197,34 +178,35 @@ def _list_part(
                 f"add some ({', '.join(sorted(EXTENSIONS))}), or give --data-dir the folder whose "
                 "own folders are the classes"
             )
-    files = Files(tuple(paths), np.repeat(np.arange(len(folders)), counts))
-    return _Listed(files, tuple(nested), tuple(ignored))
+    labels_N = np.repeat(np.arange(len(folders)), counts)
+    return Files(root, part or "train", tuple(paths), labels_N, tuple(others))
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def _notes_on_files(
-    data_dir: Path, images: int, nested: Sequence[str], ignored: Sequence[str]
-) -> list[str]:
+def _notes_on_files(data_dir: Path, parts: Sequence[Files]) -> list[str]:
     """What a reader must know of where files lie and what they are called."""
     notes = []
-    if nested:
+    paths = [path for part in parts for path in part.paths]
+    direct = 2 if parts[0].root != data_dir else 1  # slashes in the path of an image of a class
+    if nested := [path for path in paths if path.count("/") > direct]:
         notes.append(
-            f"{len(nested):,} of {plural(images, 'image')} in {data_dir} lie in folders inside "
+            f"{len(nested):,} of {plural(len(paths), 'image')} in {data_dir} lie in folders inside "
             f"a class folder, such as {plain(os.path.dirname(nested[0]))}: they count to that class"
         )
-    if loose := [path for path in ignored if is_image_name(path)]:
+    others = [path for part in parts for path in part.others]
+    if loose := [path for path in others if is_image_name(path)]:
         notes.append(
             f"{plural(len(loose), 'image')} in {data_dir} {are(len(loose))} ignored, in no class "
             f"folder, such as {plain(loose[0])}"
         )
-    if others := [path for path in ignored if not is_image_name(path)]:
-        endings = sorted({os.path.splitext(path)[1].lower() or "none" for path in others})
+    if unknown := [path for path in others if not is_image_name(path)]:
+        endings = sorted({os.path.splitext(path)[1].lower() or "none" for path in unknown})
         notes.append(
-            f"{plural(len(others), 'file')} in {data_dir} {are(len(others))} ignored, whose names "
-            "do not end as those of images "
+            f"{plural(len(unknown), 'file')} in {data_dir} {are(len(unknown))} ignored, whose "
+            "names do not end as those of images "
             f"({plain(', '.join(endings[:5]))}{', ...' if len(endings) > 5 else ''})"
         )
     return notes

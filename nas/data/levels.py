@@ -74,17 +74,15 @@ def bits_in_use(gray: Sequence[str], colour: Sequence[str]) -> tuple[int, tuple[
     return bits, (note,)
 
 
-def _bits(level: int | None) -> int:
-    """The depth that holds this level; the deepest for None."""
-    if level is None:
-        return DEEPEST
+def _bits(level: int) -> int:
+    """The depth that holds this level."""
     return next(bits for bits in _DEPTHS if level < 1 << bits)
 
 
-def _highest_level(paths: Sequence[str]) -> int | None:
-    """The highest in any of the files, 0..65535; None where none can be read."""
+def _highest_level(paths: Sequence[str]) -> int:
+    """The highest in any of the files, 0..65535; the last of these where none can be read."""
     highest, _ = map_files(_highest, paths)
-    return max(highest.values(), default=None)
+    return max(highest.values(), default=(1 << DEEPEST) - 1)
 
 
 def _highest(path: str) -> int:

@@ -69,22 +69,22 @@ def load_dataset(
     except RequestError as error:
         raise DataError(str(error)) from error
     data_dir = Path(data_dir)
-
-    def load(source: Source) -> ImageDataset:
-        return _load(source, split_seed, subset, drop_duplicates)
-
-    if name != "auto":
-        return load(open_source(name, data_dir, split_seed=split_seed, skip_broken=skip_broken))
-    source = open_auto(data_dir, split_seed=split_seed, skip_broken=skip_broken)
+    if name == "auto":
+        source = open_auto(data_dir, split_seed=split_seed, skip_broken=skip_broken)
+    else:
+        source = open_source(name, data_dir, split_seed=split_seed, skip_broken=skip_broken)
     try:
-        return load(source)
+        return _load(source, split_seed, subset, drop_duplicates)
     except download.DownloadError as error:
+        if name != "auto":
+            raise
         note = (
             f"CIFAR-10 is not in {data_dir} and could not be downloaded ({error.reason}): "
             "taking the bundled handwritten digits instead"
         )
-    digits = load(open_source("digits", data_dir, split_seed=split_seed))
-    return replace(digits, notes=(note, *source.notes, *digits.notes))
+    digits = open_source("digits", data_dir, split_seed=split_seed)
+    digits = replace(digits, notes=(note, *source.notes))
+    return _load(digits, split_seed, subset, drop_duplicates)
 
 
 def load_test(
@@ -92,11 +92,7 @@ def load_test(
 ) -> TestPart:
     """The test part: the only way to a test image, for a final result and nothing else.
 
-    Args:
-        name: as `ImageDataset.name` says; `auto` is refused, since it may have become another.
-        data_dir: as for `load_dataset`.
-        split_seed: as for `load_dataset`; matters where the test part was drawn from the rest.
-        skip_broken: as for `load_dataset`.
+    Arguments are those of `load_dataset`, but for `auto`, which may have become another dataset.
 
     Raises:
         DataError: the dataset is not there, cannot be downloaded or cannot be used.

@@ -24,13 +24,7 @@ ALMOST_ALL = 0.99  # of all pixels
 def note_on_balance(
     classes: Sequence[str], training_N: NDArray[np.int64], validating_N: NDArray[np.int64]
 ) -> list[str]:
-    """What an accuracy hides where one class has many more images than another.
-
-    Args:
-        classes: their names.
-        training_N: labels of the training part.
-        validating_N: labels of the validation part.
-    """
+    """What an accuracy hides where one class has many more images than another, by their labels."""
     counts = np.bincount(training_N, minlength=len(classes))
     most, least = int(counts.argmax()), int(counts.argmin())
     if counts[most] < UNBALANCED * counts[least]:
@@ -69,11 +63,7 @@ def note_on_contrast(pixels_NHWC: NDArray[np.uint8]) -> list[str]:
 
 
 def note_on_levels(counts_CL: NDArray[np.int64]) -> list[str]:
-    """That almost all pixels have almost the same level, whatever a few others have.
-
-    Args:
-        counts_CL: how many pixels have each of the 256 levels, per channel.
-    """
+    """That almost all pixels have almost the same level, by how many have each of 256 levels."""
     up_to_L = np.concatenate([[0], counts_CL.sum(axis=0).cumsum()])
     within = up_to_L[NARROW:] - up_to_L[:-NARROW]  # by the lowest of the levels
     low = int(within.argmax())
@@ -90,13 +80,7 @@ def note_on_levels(counts_CL: NDArray[np.int64]) -> list[str]:
 def note_on_twins(
     first_N: NDArray[np.int64], labels_N: NDArray[np.int64], validating_N: NDArray[np.bool_]
 ) -> list[str]:
-    """How many training images are equal to others, and what that makes of the accuracy.
-
-    Args:
-        first_N: for each image the first one that equals it.
-        labels_N: the classes.
-        validating_N: which images are validated on.
-    """
+    """How many training images are equal to others, and what that makes of the accuracy."""
     repeated = int((first_N != np.arange(len(first_N))).sum())
     if not repeated:
         return []

@@ -7,8 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from io import DEFAULT_BUFFER_SIZE
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -17,8 +16,6 @@ from nas.runtime import signals
 
 # Pillow knows dozens more, and starts other programs for some; those are no formats of photos.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-# Not to wait for a pipe, and bytes as they are; each on systems that need it.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _CHUNK = 64  # files per task of the thread pool
 
@@ -39,7 +36,8 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         DataError: the system does not let us read the file.
     """
     try:
-        with _open(path) as file, Image.open(file, formats=FORMATS) as image:
+        _check_is_file(path)
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
             yield image
     except (DataError, Unreadable):
         raise
@@ -60,21 +58,8 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         raise Unreadable(reason) from error
 
 
-def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    """The file, without waiting for a pipe that nobody writes to."""
-    try:
-        number = os.open(path, _FLAGS)
-    except OSError:
-        _check_is_file(path)
-        raise
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        _check_is_file(path)
-    return os.fdopen(number, "rb", DEFAULT_BUFFER_SIZE)
-
-
 def _check_is_file(path: str | os.PathLike[str]) -> None:
-    """Refuses what is no file, and says what it is."""
+    """Refuses what is no file, of which a pipe would be waited for, and says what it is."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
@@ -105,28 +90,26 @@ def map_files(
     Raises:
         KeyboardInterrupt: a signal came.
     """
+    results: dict[int, Result] = {}
+    unreadable: dict[int, str] = {}
 
-    def run(start: int) -> list[Result | Unreadable]:
-        return [attempt(item) for item in items[start : start + _CHUNK]]
-
-    def attempt(item: Item) -> Result | Unreadable:
-        try:
-            return function(item)
-        except Unreadable as error:
-            return error
+    def run(start: int) -> None:
+        for i in range(start, min(start + _CHUNK, len(items))):
+            try:
+                results[i] = function(items[i])
+            except Unreadable as error:
+                unreadable[i] = str(error)
 
     pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and odd metadata
         chunks = [pool.submit(run, start) for start in range(0, len(items), _CHUNK)]
         try:
-            results = dict(enumerate(r for chunk in chunks for r in signals.result(chunk)))
+            for chunk in chunks:
+                signals.result(chunk)
         finally:  # a file that hangs must not hold a signal up
             pool.shutdown(wait=False, cancel_futures=True)
-    return (
-        {i: result for i, result in results.items() if not isinstance(result, Unreadable)},
-        {i: str(result) for i, result in results.items() if isinstance(result, Unreadable)},
-    )
+    return dict(sorted(results.items())), dict(sorted(unreadable.items()))
 
 
 def plain(path: str | os.PathLike[str]) -> str:

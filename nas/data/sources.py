@@ -5,16 +5,18 @@ Shapes: N images, C channels, H x W pixels.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data import download, folders, reading
+from nas.data import download, folders
+from nas.data.cache import cached, file_key
 from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
-from nas.data.decode import Decoded, Shape
+from nas.data.decode import Decoded, Shape, broken_in_words, decode_readable, decode_suited
 from nas.data.levels import DEEPEST
+from nas.data.listing import readable
 from nas.data.split import TEST_SHARE, Purpose, draw
 from nas.packages import importing
 from nas.text import plural
@@ -58,15 +60,20 @@ def open_source(name: str, data_dir: Path, *, split_seed: int, skip_broken: bool
     Raises:
         DataError: there is no such dataset, or what is in the data folder is not it.
     """
-    check_name(name)
+    if name not in DATASET_NAMES:
+        raise DataError(
+            f"expected one of the datasets {', '.join(DATASET_NAMES)}, got {name!r}"
+            + did_you_mean(name, DATASET_NAMES)
+        )
     if name == "digits":
-        return _digits(split_seed)
+        return _known(name, lambda train: _digits(split_seed, train=train))
     if os.path.isfile(data_dir):
         raise DataError(
             f"expected a folder, got the file {data_dir}: name a folder with --data-dir"
         )
     if name == "folder":
-        return _own_folders(data_dir, split_seed, skip_broken)
+        listed = folders.list_folders(data_dir, split_seed=split_seed)
+        return _of_folders(name, listed, None, skip_broken)
     if name == "cifar10":
         found = folders.train_classes(data_dir)
         if found == DATASETS["cifar10"].classes:
@@ -88,7 +95,8 @@ def open_auto(data_dir: Path, *, split_seed: int, skip_broken: bool = False) -> 
     Raises:
         DataError: what is in the data folder cannot be used.
     """
-    if cifar10_lies_in(data_dir) or not data_dir.is_dir():
+    as_folders = folders.train_classes(data_dir) == DATASETS["cifar10"].classes
+    if as_folders or download.lies_in("cifar10", data_dir) or not data_dir.is_dir():
         return open_source("cifar10", data_dir, split_seed=split_seed, skip_broken=skip_broken)
     if folders.holds_classes(data_dir):
         raise DataError(
@@ -98,89 +106,73 @@ def open_auto(data_dir: Path, *, split_seed: int, skip_broken: bool = False) -> 
     return _torchvision("cifar10", data_dir)
 
 
-def cifar10_lies_in(data_dir: Path) -> bool:
-    """Whether CIFAR-10 is there, as class folders or in torchvision's layout."""
-    classes = DATASETS["cifar10"].classes
-    return folders.train_classes(data_dir) == classes or download.lies_in("cifar10", data_dir)
-
-
-def check_name(name: str) -> None:
-    """Returns if there is a dataset of that name.
-
-    Raises:
-        DataError: there is none.
-    """
-    if name not in DATASET_NAMES:
-        raise DataError(
-            f"expected one of the datasets {', '.join(DATASET_NAMES)}, got {name!r}"
-            + did_you_mean(name, DATASET_NAMES)
-        )
-
-
-def _torchvision(name: str, data_dir: Path) -> Source:
+def _known(name: str, read: Callable[[bool], Part]) -> Source:
+    """A dataset of the catalogue, whose `read` takes whether the training part is wanted."""
     info = DATASETS[name]
-
-    def read(train: bool) -> Part:
-        return Part(*download.read(name, data_dir, train=train))
-
     return Source(
         name=name,
         classes=info.classes,
         horizontal_flip=info.horizontal_flip,
         test_images=info.test_images,
-        read_train=lambda: read(train=True),
-        read_test=lambda: read(train=False),
+        read_train=lambda: read(True),
+        read_test=lambda: read(False),
     )
+
+
+def _torchvision(name: str, data_dir: Path) -> Source:
+    return _known(name, lambda train: Part(*download.read(name, data_dir, train=train)))
+
+
+def _digits(split_seed: int, *, train: bool) -> Part:
+    with importing():
+        from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
+    labels = bunch.target.astype(np.int64)
+    tested = draw(labels, TEST_SHARE, seed=split_seed, purpose=Purpose.TEST)
+    chosen = ~tested if train else tested
+    return Part(pixels[chosen], labels[chosen])
 
 
 def _cifar10_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Source:
     info = DATASETS["cifar10"]
-    shape = Shape(info.input.channels, info.input.height, info.input.width)
     if not (data_dir / "test").is_dir():
         raise DataError(
             f"expected CIFAR-10's test/ beside its train/ in {data_dir}, got none: add it, or use "
             "--dataset folder to hold back a part of train/ instead"
         )
     listed = folders.list_folders(data_dir, split_seed=split_seed)
-    notes = listed.notes
-    if (len(listed.train), len(listed.test)) != (info.train_images, info.test_images):
-        notes += (
-            f"{data_dir} holds {len(listed.train):,} training and "
-            f"{plural(len(listed.test), 'test image')}, not CIFAR-10's {info.train_images:,} "
-            f"and {info.test_images:,}",
-        )
-    return Source(
-        name="cifar10",
-        classes=info.classes,
-        horizontal_flip=info.horizontal_flip,
-        test_images=len(listed.test),
-        read_train=lambda: _part(
-            listed.train, *reading.read_train(listed, shape, skip_broken=skip_broken)
-        ),
-        read_test=lambda: _part(
-            listed.test, *reading.read_test(listed, shape, exact=True, skip_broken=skip_broken)
-        ),
-        notes=notes,
+    source = _of_folders(info.name, listed, Shape(*info.shape), skip_broken)
+    if (len(listed.train), len(listed.test)) == (info.train_images, info.test_images):
+        return source
+    note = (
+        f"{data_dir} holds {len(listed.train):,} training and "
+        f"{plural(len(listed.test), 'test image')}, not CIFAR-10's {info.train_images:,} "
+        f"and {info.test_images:,}"
     )
+    return replace(source, notes=(*source.notes, note))
 
 
-def _own_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Source:
-    listed = folders.list_folders(data_dir, split_seed=split_seed)
+def _of_folders(
+    name: str, listed: folders.ClassFolders, shape: Shape | None, skip_broken: bool
+) -> Source:
+    """A dataset in class folders, of that very shape or of one that suits the training images."""
 
     def read_train() -> Part:
-        return _part(listed.train, *reading.read_train(listed, skip_broken=skip_broken))
+        return _read(listed, shape, exact=True, skip_broken=skip_broken)
 
     def read_test() -> Part:
-        train = read_train()
-        _, height, width, channels = train.pixels_NHWC.shape
-        shape = Shape(channels, height, width, train.bits)
-        return _part(
-            listed.test,
-            *reading.read_test(listed, shape, exact=False, skip_broken=skip_broken),
-        )
+        wanted = shape
+        if wanted is None:
+            train = read_train()
+            _, height, width, channels = train.pixels_NHWC.shape
+            wanted = Shape(channels, height, width, train.bits)
+        exact = shape is not None
+        return _read(listed, wanted, exact=exact, skip_broken=skip_broken, test=True)
 
     return Source(
-        name="folder",
+        name=name,
         classes=listed.classes,
         horizontal_flip=True,
         test_images=len(listed.test),
@@ -190,30 +182,55 @@ def _own_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Source:
     )
 
 
-def _part(listed: folders.Files, files: folders.Files, decoded: Decoded) -> Part:
-    left_out = len(listed) - len(files)
-    return Part(decoded.pixels_NHWC, files.labels_N, decoded.notes, left_out, decoded.bits)
+def _read(
+    listed: folders.ClassFolders,
+    shape: Shape | None,
+    *,
+    exact: bool,
+    skip_broken: bool,
+    test: bool = False,
+) -> Part:
+    """A part in class folders, from the cache where it is there.
 
+    Args:
+        listed: its files.
+        shape: of the pixels; None takes the one that suits the files.
+        exact: whether an image of another shape is an error, instead of fitted to it.
+        skip_broken: as for `open_source`.
+        test: whether it is the test part.
 
-def _digits(split_seed: int) -> Source:
-    info = DATASETS["digits"]
+    Raises:
+        DataError: files are no readable images (with `skip_broken`: so many that a class is too
+            small), or with `exact` not of the shape.
+    """
+    files = listed.test if test else listed.train
+    absolute = [os.path.join(listed.data_dir, path) for path in files.paths]
 
-    def read(test: bool) -> Part:
-        with importing():
-            from sklearn.datasets import load_digits
+    def decode() -> Decoded:
+        if shape is None:
+            return decode_suited(absolute)
+        return decode_readable(absolute, shape, exact=exact)
 
-        bunch = load_digits()
-        pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
-        labels = bunch.target.astype(np.int64)
-        tested = draw(labels, TEST_SHARE, seed=split_seed, purpose=Purpose.TEST)
-        chosen = tested if test else ~tested
-        return Part(pixels[chosen], labels[chosen])
-
-    return Source(
-        name=info.name,
-        classes=info.classes,
-        horizontal_flip=info.horizontal_flip,
-        test_images=info.test_images,
-        read_train=lambda: read(test=False),
-        read_test=lambda: read(test=True),
-    )
+    settings = "suited"
+    if shape is not None:
+        settings = f"{shape} of {shape.bits} bits, {'exact' if exact else 'fitted'}"
+    with readable(listed.data_dir):
+        key = file_key(listed.data_dir, files.paths, settings)
+    kind = "own" if shape is None or not exact else "fixed"
+    decoded = cached(listed.data_dir, f"{kind}-{files.stem}", key, decode)
+    notes = decoded.notes
+    if decoded.broken:
+        called = "test file" if test else "training file"
+        files_in = f"{plural(len(files), called)} in {listed.data_dir}"
+        broken = broken_in_words(files.paths, decoded.broken, files_in)
+        if not skip_broken:
+            raise DataError(
+                f"expected images, got {broken}: repair or remove them, or leave them out "
+                "with --skip-broken"
+            )
+        notes = (f"left out: {broken}", *notes)
+    whole_N = np.ones(len(files), dtype=np.bool_)
+    whole_N[list(decoded.broken)] = False
+    kept = files.where(whole_N)
+    folders.check_counts(listed.classes, kept, folders.TO_TEST if test else folders.TO_TRAIN)
+    return Part(decoded.pixels_NHWC, kept.labels_N, notes, len(decoded.broken), decoded.bits)

@@ -23,11 +23,6 @@ def first_of_each(digests: Sequence[bytes]) -> NDArray[np.int64]:
 
 
 def of_two_classes(first_N: NDArray[np.int64], labels_N: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which images equal one of another class, so that nobody knows which class is right; (N,).
-
-    Args:
-        first_N: what `first_of_each` gives.
-        labels_N: the classes.
-    """
+    """Which images equal one of another class, so that nobody knows which class is right; (N,)."""
     differs_N = labels_N != labels_N[first_N]
     return np.isin(first_N, first_N[differs_N])

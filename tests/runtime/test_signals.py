@@ -330,7 +330,7 @@ def test_a_signal_ends_the_wait_for_a_browser_and_the_browser(
 def test_a_signal_ends_a_download_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "download_refusal", lambda name: None)
+    monkeypatch.setattr(download, "probe", lambda urls: None)
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         address = f"http://127.0.0.1:{hanging.getsockname()[1]}/a.tar.gz"
         monkeypatch.setattr(datasets.CIFAR10, "url", address)

@@ -16,60 +16,39 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nas.architecture import PRESETS, Architecture, ImageInput
-    from nas.counting import Count, Layer, count_mult_adds, count_parameters, layer_table
-    from nas.data.loading import load_dataset
-    from nas.export.loading import Classifier, Prediction, load
-    from nas.export.spec import ModelSpec
-    from nas.export.writing import write_model
-    from nas.final.final import FinalResult, run_final
-    from nas.final.request import FinalRequest
-    from nas.model import build
-    from nas.report.page import write_report
-    from nas.search.request import SearchRequest
-    from nas.search.run import SearchResult, run_search
-    from nas.space import Limits, SearchSpace, default_space, load_space
-    from nas.study.location import StudyLocation
-    from nas.study.reader import read_study
-    from nas.study.records import Outcome, StudyRecord, TrialRecord
-    from nas.training.config import TrainingConfig
-    from nas.training.loop import train
-
-__all__ = [
-    "PRESETS",
-    "Architecture",
-    "Classifier",
-    "Count",
-    "FinalRequest",
-    "FinalResult",
-    "ImageInput",
-    "Layer",
-    "Limits",
-    "ModelSpec",
-    "Outcome",
-    "Prediction",
-    "SearchRequest",
-    "SearchResult",
-    "SearchSpace",
-    "StudyLocation",
-    "StudyRecord",
-    "TrainingConfig",
-    "TrialRecord",
-    "build",
-    "count_mult_adds",
-    "count_parameters",
-    "default_space",
-    "layer_table",
-    "load",
-    "load_dataset",
-    "load_space",
-    "read_study",
-    "run_final",
-    "run_search",
-    "train",
-    "write_model",
-    "write_report",
-]
+    from nas.architecture import PRESETS as PRESETS
+    from nas.architecture import Architecture as Architecture
+    from nas.architecture import ImageInput as ImageInput
+    from nas.counting import Count as Count
+    from nas.counting import Layer as Layer
+    from nas.counting import count_mult_adds as count_mult_adds
+    from nas.counting import count_parameters as count_parameters
+    from nas.counting import layer_table as layer_table
+    from nas.data.loading import load_dataset as load_dataset
+    from nas.export.loading import Classifier as Classifier
+    from nas.export.loading import Prediction as Prediction
+    from nas.export.loading import load as load
+    from nas.export.spec import ModelSpec as ModelSpec
+    from nas.export.writing import write_model as write_model
+    from nas.final.final import FinalResult as FinalResult
+    from nas.final.final import run_final as run_final
+    from nas.final.request import FinalRequest as FinalRequest
+    from nas.model import build as build
+    from nas.report.page import write_report as write_report
+    from nas.search.request import SearchRequest as SearchRequest
+    from nas.search.run import SearchResult as SearchResult
+    from nas.search.run import run_search as run_search
+    from nas.space import Limits as Limits
+    from nas.space import SearchSpace as SearchSpace
+    from nas.space import default_space as default_space
+    from nas.space import load_space as load_space
+    from nas.study.location import StudyLocation as StudyLocation
+    from nas.study.reader import read_study as read_study
+    from nas.study.records import Outcome as Outcome
+    from nas.study.records import StudyRecord as StudyRecord
+    from nas.study.records import TrialRecord as TrialRecord
+    from nas.training.config import TrainingConfig as TrainingConfig
+    from nas.training.loop import train as train
 
 _HOMES = {
     "nas.architecture": ("PRESETS", "Architecture", "ImageInput"),
@@ -92,6 +71,7 @@ _HOMES = {
     "nas.training.loop": ("train",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:

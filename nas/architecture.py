@@ -132,11 +132,7 @@ class Architecture:
         Inert choices get their plainest value, and a stage that only continues the one before it
         (stride 1, same channels and kernel) becomes part of it.
         """
-        blocks: list[int] = []
-        channels: list[int] = []
-        kernels: list[int] = []
-        shortcut_kernels: list[int] = []
-        strides: list[int] = []
+        stages: list[tuple[int, ...]] = []  # B, C, F, K and stride
         for b, c, f, k, s, projection in zip(
             self.blocks,
             self.channels,
@@ -146,21 +142,19 @@ class Architecture:
             self.projections,
             strict=True,
         ):
-            if blocks and not projection and f == kernels[-1]:
-                blocks[-1] += b
-                continue
-            blocks.append(b)
-            channels.append(c)
-            kernels.append(f)
-            shortcut_kernels.append(k if projection else 1)
-            strides.append(s)
+            if stages and not projection and f == stages[-1][2]:
+                before = stages.pop()
+                stages.append((before[0] + b, *before[1:]))
+            else:
+                stages.append((b, c, f, k if projection else 1, s))
+        blocks, channels, kernels, shortcut_kernels, strides = zip(*stages, strict=True)
         return replace(
             self,
-            blocks=tuple(blocks),
-            channels=tuple(channels),
-            kernels=tuple(kernels),
-            shortcut_kernels=tuple(shortcut_kernels),
-            strides=tuple(strides),
+            blocks=blocks,
+            channels=channels,
+            kernels=kernels,
+            shortcut_kernels=shortcut_kernels,
+            strides=strides,
             shortcut_norm=self.shortcut_norm or not any(self.projections),
         )
 

@@ -8,7 +8,6 @@ removes it.
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -19,8 +18,6 @@ if sys.platform != "win32":
     import fcntl
 
 _UNFINISHED = f".*.{'[0-9a-f]' * 32}.nas.tmp"
-_BEFORE = _UNFINISHED.replace(".nas.", ".")  # of 0.1.0, which locked nothing; others call theirs so
-_OLD = 24 * 3600  # seconds after which such a file is no living writer's
 
 
 @contextmanager
@@ -86,23 +83,21 @@ def remove_unfinished(folder: Path) -> None:
         _remove(path)
 
 
-def left_unfinished(folder: Path, *patterns: str) -> Iterator[Path]:
+def left_unfinished(folder: Path) -> Iterator[Path]:
     """What killed writers have left in a folder, each locked until the next one is asked for.
 
     Where nobody can tell (on Windows, and on file systems without locks) it is nothing.
     """
     paths: list[Path] = []
     with suppress(OSError):
-        for pattern in patterns or (_UNFINISHED, _BEFORE):
-            paths += sorted(folder.glob(pattern))
+        paths = sorted(folder.glob(_UNFINISHED))
     for path in paths:
         try:
             lock = _lock(path)
         except OSError:
             continue
         try:
-            if path.match(_UNFINISHED) or abs(time.time() - os.fstat(lock).st_mtime) > _OLD:
-                yield path
+            yield path
         finally:
             os.close(lock)
 
@@ -110,8 +105,7 @@ def left_unfinished(folder: Path, *patterns: str) -> Iterator[Path]:
 @contextmanager
 def _unfinished(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     """A new file or folder beside `path`, locked until the block ends and then removed."""
-    for left in left_unfinished(path.parent, _UNFINISHED):
-        _remove(left)
+    remove_unfinished(path.parent)
     while True:
         unfinished = path.with_name(f".{path.name[:100]}.{uuid4().hex}.nas.tmp")
         make(unfinished)

@@ -3,8 +3,7 @@
 Shapes: N images, C channels, H x W pixels, K classes.
 """
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -12,24 +11,8 @@ from torch.nn import functional as F
 
 from nas.architecture import STEM_KERNEL, Architecture, ImageInput, head_size
 
-
-class FusedNorm(Protocol):
-    """Batch norm in training, addition and ReLU at once: `nas.training.fused_norms.fused_norm`."""
-
-    def __call__(
-        self,
-        x_NCHW: Tensor,
-        weight_C: Tensor,
-        bias_C: Tensor,
-        running_mean_C: Tensor,
-        running_var_C: Tensor,
-        *,
-        added_NCHW: Tensor | None,
-        relu: bool,
-        momentum: float,
-        eps: float,
-    ) -> Tensor:
-        """The maps; moves the running statistics."""
+FusedNorm = Callable[..., Tensor]
+"""`nas.training.fused_norms.fused_norm`: batch norm in training, addition and ReLU at once."""
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -52,9 +52,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 @cache
 def _fields(kind: Any) -> dict[str, Check]:
-    hints = _hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    return {name: _check(hints[name]) for name in names}
+    return {field.name: _check(_hints(kind)[field.name]) for field in dataclasses.fields(kind)}
 
 
 @cache

@@ -21,14 +21,6 @@ _Z = 1.959963984540054  # two-sided 95% of a normal distribution
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """A range of plausible values."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
 class Estimate:
     """A value with its 95% interval."""
 
@@ -37,27 +29,24 @@ class Estimate:
     high: float
 
 
-def wilson_interval(share: float, images: int) -> Interval:
-    """The 95% Wilson score interval of a share observed on a number of images.
+def wilson_interval(share: float, images: int) -> Estimate:
+    """A share observed on a number of images, and its 95% Wilson score interval.
 
     Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
 
     Raises:
         ValueError: the share is outside 0..1, or there are no images.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must be in 0..1, got {share}")
-    if images < 1:
-        raise ValueError(f"images must be at least 1, got {images}")
+    _check_share(share, images)
     z2 = _Z**2 / images
     middle = (share + z2 / 2) / (1 + z2)
     half = _Z / (1 + z2) * math.sqrt(share * (1 - share) / images + z2 / (4 * images))
     # The share is inside by definition; rounding must not put it outside.
-    return Interval(max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
+    return Estimate(share, max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
 
 
-def difference_interval(share: float, images: int, than: float, than_images: int) -> Interval:
-    """The 95% interval of how far one share is above another, each of its own images.
+def difference_interval(share: float, images: int, than: float, than_images: int) -> Estimate:
+    """How far one share is above another, each of its own images, and the 95% interval.
 
     Agresti and Caffo 2000, Am. Stat. 54, 280-288: one success and one failure are added to each.
     Of shares of the same images it is too wide rather than too narrow: what both find easy or
@@ -68,15 +57,12 @@ def difference_interval(share: float, images: int, than: float, than_images: int
     """
     middles, variance = [], 0.0
     for value, count in ((share, images), (than, than_images)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"share must be in 0..1, got {value}")
-        if count < 1:
-            raise ValueError(f"images must be at least 1, got {count}")
+        _check_share(value, count)
         middle = (value * count + 1) / (count + 2)
         middles.append(middle)
         variance += middle * (1 - middle) / (count + 2)
     gap, half = middles[0] - middles[1], _Z * math.sqrt(variance)
-    return Interval(max(-1.0, gap - half), min(1.0, gap + half))
+    return Estimate(share - than, max(-1.0, gap - half), min(1.0, gap + half))
 
 
 def standard_deviation(correct_SI: Correct) -> float | None:
@@ -187,6 +173,13 @@ def dunnett_bound(others: int, freedom: int) -> float:
         return float((inside @ weights).mean() - _CONFIDENCE)
 
     return float(optimize.brentq(missing, 0.1, 100.0, xtol=1e-6))
+
+
+def _check_share(share: float, images: int) -> None:
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be in 0..1, got {share}")
+    if images < 1:
+        raise ValueError(f"images must be at least 1, got {images}")
 
 
 def _shape(correct_SI: Correct) -> tuple[int, int]:

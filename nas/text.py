@@ -1,4 +1,4 @@
-"""Numbers as people read them, the same in the terminal and in reports."""
+"""Numbers and foreign text as people read them, the same in the terminal and in reports."""
 
 
 def percent(share: float | None) -> str:
@@ -44,3 +44,13 @@ def are(number: int) -> str:
 def times(count: int) -> str:
     """How often: once, twice, 3 times."""
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def printable(text: object) -> str:
+    r"""A text or path with what a terminal would act on, or cannot show, written as ``\x1b``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def in_one_line(message: object) -> str:
+    """What an error says, fit for one line of a terminal."""
+    return printable(" ".join(str(message).split()))

@@ -1,7 +1,8 @@
 """Values as they are given, checked and made plain, with the same bounds in Python and in commands.
 
 NumPy's and torch's scalars are taken like Python's own numbers. What comes back is plain, so that
-JSON keeps it. A bool is no number.
+JSON keeps it. A bool is no number. What does not pass raises a RequestError, whose message begins
+with the name.
 """
 
 import operator
@@ -19,11 +20,7 @@ LARGEST = 10**18  # of a whole number: beyond it is a slip of the finger
 
 
 def whole(name: str, value: object, least: int = 1, most: int = LARGEST) -> int:
-    """A whole number in `least..most`.
-
-    Raises:
-        RequestError: it is none; the message begins with the name.
-    """
+    """A whole number in `least..most`."""
     if type(value) is int and least <= value <= most:
         return value
     try:
@@ -49,11 +46,7 @@ def real(
     below: float | None = None,
     most: float | None = None,
 ) -> float:
-    """A finite number within the bounds that are given.
-
-    Raises:
-        RequestError: it is none; the message begins with the name.
-    """
+    """A finite number within the bounds that are given."""
     bounds = (("above", above), ("at least", least), ("below", below), ("at most", most))
     words = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
     try:
@@ -75,48 +68,36 @@ def real(
 
 
 def seed(name: str, value: object) -> int:
-    """A whole number from 0 on. Raises as `whole`."""
+    """A whole number from 0 on."""
     return whole(name, value, 0)
 
 
 def share(name: str, value: object) -> float:
-    """A number above 0 and at most 1. Raises as `real`."""
+    """A number above 0 and at most 1."""
     return real(name, value, above=0, most=1)
 
 
 def duration(name: str, value: object) -> float:
-    """Seconds, above 0. Raises as `real`."""
+    """Seconds, above 0."""
     return real(name, value, above=0)
 
 
 def flag(name: str, value: object) -> bool:
-    """True or False.
-
-    Raises:
-        RequestError: it is neither.
-    """
+    """True or False."""
     if not _is_flag(value):
         raise RequestError(f"{name} must be True or False, got {value!r}")
     return bool(value)
 
 
 def text(name: str, value: object) -> str:
-    """A text, without a type of its own.
-
-    Raises:
-        RequestError: it is none.
-    """
+    """A text, without a type of its own."""
     if not isinstance(value, str):
         raise RequestError(f"{name} must be a text, got {value!r}")
     return str(value)
 
 
 def path(name: str, value: object) -> Path:
-    """A path, also from a text; with the home folder in the place of ``~``.
-
-    Raises:
-        RequestError: it is none.
-    """
+    """A path, also from a text; with the home folder in the place of ``~``."""
     if not isinstance(value, str | os.PathLike):
         raise RequestError(f"{name} must be a path, got {value!r}")
     try:
@@ -126,33 +107,19 @@ def path(name: str, value: object) -> Path:
 
 
 def several(name: str, values: object, of: str = "values") -> tuple[object, ...]:
-    """The members of a list, a tuple or an array; in a text or a mapping nobody meant its parts.
-
-    Raises:
-        RequestError: it is no list.
-    """
-    if isinstance(values, tuple | list):
-        return tuple(values)
+    """The members of a list, a tuple or an array; in a text or a mapping nobody meant its parts."""
     if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
         raise RequestError(f"{name} must be a list of {of}, got {values!r}")
     return tuple(values)
 
 
 def names(name: str, values: object) -> tuple[str, ...]:
-    """Texts, each once, in their order.
-
-    Raises:
-        RequestError: it is no list of texts.
-    """
+    """Texts, each once, in their order."""
     return tuple(dict.fromkeys(text(name, value) for value in several(name, values, "names")))
 
 
 def one_of(name: str, value: object, known: Iterable[str]) -> str:
-    """A text that is one of the known ones.
-
-    Raises:
-        RequestError: it is another; the message names those that are known, and a close one.
-    """
+    """A text that is one of the known ones; the error names these, and a close one."""
     known = tuple(known)
     if not isinstance(value, str) or value not in known:
         raise RequestError(f"{name} must be {choices(value, known)}")

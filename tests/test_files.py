@@ -249,13 +249,3 @@ def test_where_nothing_can_be_locked_files_are_written_and_left_alone(
     with temporary_folder(tmp_path, "place") as folder:
         assert folder.is_dir()
     assert {path for path in tmp_path.iterdir() if path.name != "file"} == left
-
-
-def test_what_an_earlier_version_left_goes_once_it_is_old(tmp_path: Path) -> None:
-    new, old = (tmp_path / f".metrics.json.{digit * 32}.tmp" for digit in "01")
-    for path in (new, old):
-        path.write_text("half")
-    two_days_ago = new.stat().st_mtime - 2 * 24 * 3600
-    os.utime(old, (two_days_ago, two_days_ago))
-    remove_unfinished(tmp_path)
-    assert list(tmp_path.iterdir()) == [new]  # which another program may be writing

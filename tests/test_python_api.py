@@ -16,7 +16,6 @@ from tests.kits.waiting import PATIENCE
 def test_every_public_name_is_there() -> None:
     for name in nas.__all__:
         assert getattr(nas, name) is not None
-    assert set(nas.__all__) == set(nas._HOME)
 
 
 def test_a_search_and_its_report(request_of: RequestOf, tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from nas.commands import count, dashboard, doctor, final, predict, report, search, studies, train
-from nas.commands.words import in_one_line
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
 from nas.export.spec import ModelError
 from nas.packages import PackageError, importing, version
 from nas.runtime import signals
 from nas.study.location import StudyError, StudyGone, without_secrets
+from nas.text import in_one_line
 from nas.values import choices, did_you_mean
 
 _COMMANDS = {

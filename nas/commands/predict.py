@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.commands import arguments
-from nas.commands.words import in_one_line, printable
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
 from nas.export.spec import DESCRIPTION
 from nas.final.request import FINAL
 from nas.runtime import signals, streams
 from nas.search.request import check_device_name
-from nas.text import percent
+from nas.text import in_one_line, percent, printable
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.export.loading import Classifier, Prediction

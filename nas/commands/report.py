@@ -6,8 +6,8 @@ import json
 import sys
 
 from nas.commands import arguments
-from nas.commands.words import in_one_line
 from nas.study.location import StudyError, StudyLocation, check_directory
+from nas.text import in_one_line
 
 SUMMARY = "write one self-contained HTML file about a study"
 

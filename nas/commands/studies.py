@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.commands import arguments
-from nas.commands.words import in_one_line, printable
 from nas.runtime import signals
 from nas.study.location import short_count
-from nas.text import percent
+from nas.text import in_one_line, percent, printable
 
 if TYPE_CHECKING:
     from nas.study.listing import ListedStudy, OtherFile

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from nas.architecture import Architecture
 from nas.commands import arguments, design
-from nas.commands.words import in_one_line
 from nas.counting import count
 from nas.errors import RequestError
 from nas.runtime import signals
@@ -18,7 +17,7 @@ from nas.runtime.precision import AUTO, Precision
 from nas.search.continuing import DataOptions, data_options
 from nas.search.request import check_device_name
 from nas.study.location import StudyLocation
-from nas.text import millions, percent, plural
+from nas.text import in_one_line, millions, percent, plural
 from nas.training.config import RECIPES, Augment, Schedule, Task, TrainingConfig
 from nas.training.optimizers import Optimizer
 from nas.training.tuning import REAL_VALUES, tuned, with_augment

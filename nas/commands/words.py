@@ -15,16 +15,6 @@ OUTCOME_WORDS: Mapping[Outcome, str] = {
 }
 
 
-def printable(text: str) -> str:
-    r"""The text with what a terminal would act on, or cannot show, written as ``\x1b``."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def in_one_line(message: object) -> str:
-    """What an error says, fit for one line of a terminal."""
-    return printable(" ".join(str(message).split()))
-
-
 def duration(seconds: float) -> str:
     """Rough and short: 42 s, 3 min, 1 h 20 min, 3 days; 0 s where a clock was set back."""
     seconds = max(0.0, seconds)

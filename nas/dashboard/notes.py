@@ -30,10 +30,7 @@ _render = Templates(
 def study_note(study: StudyRecord, *, report: str | None, model: Sequence[str] = ()) -> str:
     """What was asked and found, how sure that is, and with which settings.
 
-    Args:
-        study: as it is now.
-        report: address of its report; None: there is none yet.
-        model: addresses of the files of its final training.
+    `report` is the address of its report, if any, and `model` are those of its final model's files.
     """
     final = last_final(study)
     return _render(
@@ -53,10 +50,7 @@ def study_note(study: StudyRecord, *, report: str | None, model: Sequence[str] =
 def trial_note(trial: TrialRecord, settings: StudySettings, *, curve: str) -> str:
     """The outcome of a trial with its reason, the design, its size and its learning curve.
 
-    Args:
-        trial: as it is now.
-        settings: of its study.
-        curve: address of the picture of its learning curve.
+    `curve` is the address of the picture.
     """
     return _render(
         "trial.md",

@@ -75,13 +75,9 @@ class Files:
 def guarded(
     app: "WSGIApplication", live: LiveStudy, files: Files, *, allow_edits: bool
 ) -> "WSGIApplication":
-    """The dashboard with the pages beside it, for requests from this machine's own pages.
+    """Optuna Dashboard with the pages beside it, for requests from this machine's own pages.
 
-    Args:
-        app: Optuna Dashboard, of which only GET and HEAD change nothing.
-        live: its study.
-        files: of that study.
-        allow_edits: whether requests may change the study, and others of its storage.
+    Only with `allow_edits` may they change its study, and others of its storage.
     """
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

@@ -2,9 +2,10 @@
 
 import socketserver
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
@@ -69,8 +70,8 @@ def make_dashboard(
     Args:
         location: of the study.
         port: to listen on; 0 takes a free one.
-        studies_dir: where the study's folder is, with its final training.
-        reports_dir: where its report is.
+        studies_dir: with the study's final training.
+        reports_dir: with its report.
         allow_edits: lets whoever opens it write notes, and rename and delete studies.
 
     Raises:
@@ -79,7 +80,8 @@ def make_dashboard(
     """
     study = open_existing(location)
     live = LiveStudy(study, location)
-    live.load()
+    with suppress(StudyError):  # the first time takes long
+        live.record()
     files = Files(
         report=page_path(reports_dir, location.name),
         model=folder_of(studies_dir, location) / "final",
@@ -121,11 +123,6 @@ def _make_incumbent_best(study: optuna.Study, live: LiveStudy) -> None:
     storage.get_best_trial = best_trial  # type: ignore[method-assign]
 
 
-class _Route(Protocol):
-    rule: str
-    method: str
-
-
 class _Notes:
     """A plugin of Bottle, on which the dashboard is built: adds notes to the study's detail."""
 
@@ -136,7 +133,7 @@ class _Notes:
         self._live = live
         self._files = files
 
-    def apply(self, callback: Callable[..., Any], route: _Route) -> Callable[..., Any]:
+    def apply(self, callback: Callable[..., Any], route: Any) -> Callable[..., Any]:
         """The view of a route, with notes where it is that of a study."""
         if (route.rule, route.method) != (_DETAIL, "GET"):
             return callback

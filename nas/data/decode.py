@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 
 from nas.data.catalogue import DataError
 from nas.data.levels import DEEP_GRAY, DEEPEST, bits_in_use, has_deep_colour, levels_of
-from nas.data.opening import map_files, open_image, plain
-from nas.text import plural
+from nas.data.opening import map_files, open_image
+from nas.text import plural, printable
 
 LARGEST_SIDE = 64  # pixels; larger images are made smaller
 _GRAY_MODES = frozenset({"1", "L", "LA", "La"}) | DEEP_GRAY
@@ -68,8 +68,8 @@ def decode(paths: Sequence[str | os.PathLike[str]], shape: Shape) -> NDArray[np.
     decoded = decode_readable(paths, shape)
     if len(paths) == len(decoded.broken) == 1:
         raise DataError(
-            f"{plain(paths[0])}: expected a readable image, got: {decoded.broken[0]}: repair it, "
-            "or save it as JPEG or PNG"
+            f"{printable(paths[0])}: expected a readable image, got: {decoded.broken[0]}: repair "
+            "it, or save it as JPEG or PNG"
         )
     if decoded.broken:
         raise DataError(
@@ -98,9 +98,9 @@ def decode_readable(
             if fitted.size != size:
                 if exact:
                     raise DataError(
-                        f"{plain(paths[index])}: expected an image of {shape.height}x{shape.width} "
-                        f"pixels, got {fitted.height}x{fitted.width}: use --dataset folder "
-                        "for images of other sizes"
+                        f"{printable(paths[index])}: expected an image of "
+                        f"{shape.height}x{shape.width} pixels, got {fitted.height}x{fitted.width}: "
+                        "use --dataset folder for images of other sizes"
                     )
                 fitted = ImageOps.fit(fitted, size, Image.Resampling.BICUBIC)
             pixels_NHWC[index] = np.asarray(fitted).reshape(pixels_NHWC.shape[1:])
@@ -148,7 +148,7 @@ def broken_in_words(
     """
     of = of or plural(len(paths), "file")
     what = "that are no readable images" if len(paths) > 1 else "that is no readable image"
-    named = [f"{plain(paths[i])} ({reason})" for i, reason in list(broken.items())[:_NAMED]]
+    named = [f"{printable(paths[i])} ({reason})" for i, reason in list(broken.items())[:_NAMED]]
     more = len(broken) - len(named)
     return (
         f"{len(broken):,} of {of} {what}: {', '.join(named)}{f' and {more:,} more' if more else ''}"

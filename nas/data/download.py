@@ -26,6 +26,7 @@ from nas.data.catalogue import DATASETS, DataError
 from nas.files import remove_unfinished, temporary_folder
 from nas.packages import PackageError, broken_package, importing
 from nas.runtime import signals
+from nas.text import in_one_line
 
 PROBE_SECONDS = 6.0  # until a server that does not answer is given up, name look-up included
 STALL_SECONDS = 30.0  # until a download that has stopped is given up
@@ -37,7 +38,7 @@ class DownloadError(DataError):
     """A dataset is not there, or damaged, and cannot be downloaded."""
 
     def __init__(self, name: str, data_dir: Path, reason: str) -> None:
-        self.reason = " ".join(reason.split())
+        self.reason = in_one_line(reason)
         got = "neither"
         if flaws := _flaws(name, data_dir):
             got = "a part of it"
@@ -106,7 +107,7 @@ def _open(name: str, data_dir: Path, *, train: bool) -> Any:
     except Exception as error:  # unpickling damaged files can raise anything
         if broken := broken_package(error):  # SciPy reads SVHN
             raise PackageError(broken) from error
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error) or type(error).__name__
         places = sorted({str(data_dir / Path(file).parts[0]) for file in _files(name).needed})
         raise DataError(
             f"expected the files of {DATASETS[name].title} in {data_dir}, got damaged ones "

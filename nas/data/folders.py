@@ -27,9 +27,8 @@ from nas.data.listing import (
     loose_images,
     readable,
 )
-from nas.data.opening import plain
 from nas.data.split import TEST_SHARE, Purpose, draw
-from nas.text import are, plural
+from nas.text import are, plural, printable
 
 TO_TRAIN = ("train", "validate")  # what at least one image of a class is needed for, each
 TO_TEST = ("test",)
@@ -194,19 +193,20 @@ def _notes_on_files(data_dir: Path, parts: Sequence[Files]) -> list[str]:
     if nested := [path for path in paths if path.count("/") > direct]:
         notes.append(
             f"{len(nested):,} of {plural(len(paths), 'image')} in {data_dir} lie in folders inside "
-            f"a class folder, such as {plain(os.path.dirname(nested[0]))}: they count to that class"
+            f"a class folder, such as {printable(os.path.dirname(nested[0]))}: they count to that "
+            "class"
         )
     others = [path for part in parts for path in part.others]
     if loose := [path for path in others if is_image_name(path)]:
         notes.append(
             f"{plural(len(loose), 'image')} in {data_dir} {are(len(loose))} ignored, in no class "
-            f"folder, such as {plain(loose[0])}"
+            f"folder, such as {printable(loose[0])}"
         )
     if unknown := [path for path in others if not is_image_name(path)]:
         endings = sorted({os.path.splitext(path)[1].lower() or "none" for path in unknown})
         notes.append(
             f"{plural(len(unknown), 'file')} in {data_dir} {are(len(unknown))} ignored, whose "
             "names do not end as those of images "
-            f"({plain(', '.join(endings[:5]))}{', ...' if len(endings) > 5 else ''})"
+            f"({printable(', '.join(endings[:5]))}{', ...' if len(endings) > 5 else ''})"
         )
     return notes

@@ -16,8 +16,8 @@ from nas.data.listing import (
     loose_images,
     readable,
 )
-from nas.data.opening import leads_nowhere, plain
-from nas.text import plural
+from nas.data.opening import leads_nowhere
+from nas.text import plural, printable
 
 _NAME_OF_PART = re.compile(r"(?<![a-z])(train(ing)?|test(ing)?|val(id(ation)?)?)(?![a-z])", re.I)
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control, undecodable, ends of lines
@@ -29,8 +29,8 @@ def check_links(data_dir: Path, train_root: Path, test_root: Path) -> None:
     dead += [root / name for root in (train_root, test_root) for name in dead_links(root)]
     if dead:
         raise DataError(
-            f"{plain(dead[0])}: expected a folder of images, got a link that leads nowhere: mend "
-            "or remove it"
+            f"{printable(dead[0])}: expected a folder of images, got a link that leads nowhere: "
+            "mend or remove it"
         )
 
 
@@ -49,7 +49,7 @@ def check_classes(data_dir: Path, classes: Sequence[str]) -> None:
         if any(unicodedata.category(letter) in _UNPRINTABLE for letter in name):
             raise DataError(
                 f"expected class folders in {data_dir} with names of one line of text, got "
-                f"'{plain(name)}': rename that folder"
+                f"'{printable(name)}': rename that folder"
             )
 
 
@@ -117,8 +117,8 @@ def identities(folders: Sequence[Path], *, above: Sequence[Path]) -> frozenset[t
             other = known.setdefault(identity(folder), folder)
         if other is not folder:
             raise DataError(
-                f"expected a folder for each class, got one that is called both {plain(other)} and "
-                f"{plain(folder)}: remove the link"
+                f"expected a folder for each class, got one that is called both {printable(other)} "
+                f"and {printable(folder)}: remove the link"
             )
     for folder in above:
         with suppress(OSError):  # it need not be readable itself

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from nas.data.catalogue import DataError
-from nas.data.opening import map_files, open_image, plain
-from nas.text import plural
+from nas.data.opening import map_files, open_image
+from nas.text import plural, printable
 
 DEEPEST = 16  # bits of a channel
 DEEP_GRAY = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})  # Pillow's modes
@@ -59,8 +59,8 @@ def bits_in_use(gray: Sequence[str], colour: Sequence[str]) -> tuple[int, tuple[
     if bits < DEEPEST:
         raise DataError(
             f"expected 16-bit images in colour that use 16 bits, got {len(colour):,} with no level "
-            f"above {level:,}, which {bits} bits hold, such as {plain(colour[0])}: multiply their "
-            f"pixels by {1 << (DEEPEST - bits)}, or save them with 8 bits"
+            f"above {level:,}, which {bits} bits hold, such as {printable(colour[0])}: multiply "
+            f"their pixels by {1 << (DEEPEST - bits)}, or save them with 8 bits"
         )
     level = _highest_level(gray)
     bits = _bits(level)

@@ -102,7 +102,7 @@ def load_test(
     source = open_source(name, data_dir, split_seed=split_seed, skip_broken=skip_broken)
     part = source.read_test()
     images = Images(torch.from_numpy(part.pixels_NHWC), torch.from_numpy(part.labels_N))
-    return TestPart(images=images, left_out=part.left_out, notes=part.notes)
+    return TestPart(images=images, notes=part.notes)
 
 
 def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool) -> ImageDataset:

@@ -13,6 +13,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from nas.data.catalogue import DataError
 from nas.runtime import signals
+from nas.text import in_one_line, printable
 
 # Pillow knows dozens more, and starts other programs for some; those are no formats of photos.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -49,10 +50,10 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         if isinstance(error, MemoryError) or number not in (None, errno.EINVAL):
             reason = getattr(error, "strerror", None) or "out of memory"
             raise DataError(
-                f"{plain(path)}: expected to be able to read it, got: {reason}: "
+                f"{printable(path)}: expected to be able to read it, got: {reason}: "
                 "check the path and its permissions"
             ) from error
-        reason = plain(" ".join(str(error).split())) or type(error).__name__
+        reason = in_one_line(error) or type(error).__name__
         if reason.startswith("image file is truncated"):  # and so many bytes
             reason = "truncated"
         raise Unreadable(reason) from error
@@ -110,11 +111,3 @@ def map_files(
         finally:  # a file that hangs must not hold a signal up
             pool.shutdown(wait=False, cancel_futures=True)
     return dict(sorted(results.items())), dict(sorted(unreadable.items()))
-
-
-def plain(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be printed anywhere, in one line."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in os.fspath(path)
-    )

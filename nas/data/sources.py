@@ -30,7 +30,6 @@ class Part:
     pixels_NHWC: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
     notes: tuple[str, ...] = ()  # what was done to the images
-    left_out: int = 0  # broken files
     bits: int = DEEPEST  # of `nas.data.decode.Shape`
 
 
@@ -233,4 +232,4 @@ def _read(
     whole_N[list(decoded.broken)] = False
     kept = files.where(whole_N)
     folders.check_counts(listed.classes, kept, folders.TO_TEST if test else folders.TO_TRAIN)
-    return Part(decoded.pixels_NHWC, kept.labels_N, notes, len(decoded.broken), decoded.bits)
+    return Part(decoded.pixels_NHWC, kept.labels_N, notes, decoded.bits)

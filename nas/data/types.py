@@ -62,7 +62,6 @@ class TestPart:
     """The test part of a dataset, for a final result and nothing else."""
 
     images: Images
-    left_out: int = 0  # files that are no readable images
     notes: tuple[str, ...] = ()  # what a reader must know of these images
 
 

@@ -15,7 +15,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from nas.architecture import Architecture, ImageInput
 from nas.data.decode import Shape, decode
 from nas.export.spec import DESCRIPTION, METRICS, WEIGHTS, ModelError, ModelSpec
 from nas.model import ResNet
@@ -23,6 +22,7 @@ from nas.runtime import signals
 from nas.runtime.arithmetic import arithmetic
 from nas.runtime.devices import find_device
 from nas.runtime.precision import Precision
+from nas.text import in_one_line
 from nas.training.batches import Normalize
 from nas.values import whole
 
@@ -43,7 +43,10 @@ class Classifier:
     """A network with all it needs to read images; made by `load`.
 
     Attributes:
-        spec: design, input, classes, mean and standard deviation.
+        spec: all that `architecture.json` says, of which the next three are a part.
+        architecture: the design.
+        input: what the network reads and answers.
+        classes: their names, in the order of the logits.
         metrics: what `metrics.json` says.
         network: in evaluation mode, on the device it was loaded to.
     """
@@ -52,25 +55,11 @@ class Classifier:
         self, spec: ModelSpec, network: ResNet, metrics: Mapping[str, Any], device: torch.device
     ) -> None:
         self.spec = spec
+        self.architecture, self.input, self.classes = spec.architecture, spec.input, spec.classes
         self.network = network.to(device).eval()
         self.metrics = metrics
         self._device = device
         self._normalize = Normalize(spec.mean, spec.std, device)
-
-    @property
-    def architecture(self) -> Architecture:
-        """The design of the network."""
-        return self.spec.architecture
-
-    @property
-    def input(self) -> ImageInput:
-        """What the network reads and answers."""
-        return self.spec.input
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of the logits."""
-        return self.spec.classes
 
     def logits(self, pixels_NCHW: Tensor) -> Tensor:
         """Logits of uint8 images, (N, K), float32, on the CPU.
@@ -84,9 +73,7 @@ class Classifier:
                 f"pixels_NCHW must be uint8 images of {'x'.join(map(str, shape))}, "
                 f"got {pixels_NCHW.dtype} {tuple(pixels_NCHW.shape)}"
             )
-        return self._logits(pixels_NCHW.permute(0, 2, 3, 1))
-
-    def _logits(self, pixels_NHWC: Tensor) -> Tensor:
+        pixels_NHWC = pixels_NCHW.permute(0, 2, 3, 1)
         with torch.no_grad(), arithmetic(self._device, Precision.FLOAT32):
             return torch.cat(
                 [
@@ -114,7 +101,8 @@ class Classifier:
         for start in range(0, len(names), _BATCH):
             signals.check()
             some = names[start : start + _BATCH]
-            logits_NK = self._logits(torch.from_numpy(decode(some, shape)))
+            pixels_NHWC = torch.from_numpy(decode(some, shape))
+            logits_NK = self.logits(pixels_NHWC.permute(0, 3, 1, 2))
             shares, labels = logits_NK.softmax(dim=1).topk(min(top, len(self.classes)))
             predictions += [
                 Prediction(name, tuple(self.classes[k] for k in row), tuple(probabilities))
@@ -154,22 +142,17 @@ def load(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") 
             f"{place / WEIGHTS}: expected the weights that {DESCRIPTION} names, got others or a "
             f"damaged file; {_REMEDY}"
         )
-    network = _network(place / WEIGHTS, weights, spec)
-    return Classifier(spec, network, _read_json(place / METRICS), where)
-
-
-def _network(path: Path, weights: bytes, spec: ModelSpec) -> ResNet:
     try:
         with torch.device("meta"):  # memory for no more than the file holds
             network = ResNet(spec.architecture, spec.input)
-        tensors = safetensors.torch.load(weights)
-        network.load_state_dict(tensors, assign=True)
+        network.load_state_dict(safetensors.torch.load(weights), assign=True)
     except (safetensors.SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = in_one_line(error)[:160]
         raise ModelError(
-            f"{path}: expected the weights of {spec.architecture}, got others ({reason}); {_REMEDY}"
+            f"{place / WEIGHTS}: expected the weights of {spec.architecture}, got others "
+            f"({reason}); {_REMEDY}"
         ) from error
-    return network
+    return Classifier(spec, network, _read_json(place / METRICS), where)
 
 
 def _read(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nas.architecture import Architecture, ImageInput, head_size
 from nas.counting import count_parameters
-from nas.text import plural
+from nas.text import in_one_line, plural
 from nas.values import real, several, text, whole
 
 WEIGHTS = "model.safetensors"
@@ -103,8 +103,7 @@ class ModelSpec:
         """The description that `to_dict` wrote.
 
         Raises:
-            ModelError: it is of another version, or no such description; says what was expected
-                and what came.
+            ModelError: it is of another version, or no such description.
         """
         if not isinstance(document, Mapping) or document.get("format") != _FORMAT:
             raise ModelError("expected the description of a model exported by nas, got another")
@@ -125,5 +124,5 @@ class ModelSpec:
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ModelError(
                 "expected the description of a model exported by nas, got a damaged one "
-                f"({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+                f"({type(error).__name__}: {in_one_line(error)[:160]})"
             ) from error

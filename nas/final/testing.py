@@ -21,7 +21,7 @@ from nas.files import replacing
 from nas.final.records import ClassResult, Exported, Mistake
 from nas.model import ResNet
 from nas.search.continuing import DataOptions
-from nas.statistics import Correct, Estimate, wilson_interval
+from nas.statistics import Correct, wilson_interval
 from nas.text import percent, plural
 from nas.training.loop import predict
 
@@ -158,10 +158,9 @@ def exported_record(tested: Tested, classes: Sequence[str], seed: int) -> Export
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(confusion, (labels_N, predicted_N), 1)
     share = float((labels_N == predicted_N).mean())
-    interval = wilson_interval(share, len(labels_N))
     return Exported(
         seed=seed,
-        accuracy=Estimate(share, interval.low, interval.high),
+        accuracy=wilson_interval(share, len(labels_N)),
         per_class=tuple(
             ClassResult(name=name, images=int(row.sum()), correct=int(row[i]))
             for i, (name, row) in enumerate(zip(classes, confusion, strict=True))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nas.architecture import Architecture
-from nas.statistics import Interval, wilson_interval
+from nas.statistics import Estimate, wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import plural, whole
 
@@ -41,7 +41,7 @@ def last_epoch(trial: TrialRecord) -> int:
     return max((epoch for epoch, _ in trial.curve), default=0)
 
 
-def interval_of(study: StudyRecord, trial: TrialRecord) -> Interval | None:
+def interval_of(study: StudyRecord, trial: TrialRecord) -> Estimate | None:
     """The 95% interval of a trial's accuracy on the validation images, None if not measured."""
     if trial.val_accuracy is None or study.settings.validation_images < 1:
         return None

@@ -57,18 +57,11 @@ def open_device(name: str) -> torch.device:
         torch.cuda.set_device(device)  # graphs are captured on the current one
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # float32 is that, in the backward pass, too
-        _keep_memory_between_searches()
+        # The search for kernels empties the allocator's cache after each of a design's many shapes.
+        empties_cache = getattr(torch._C, "_cudnn_set_conv_benchmark_empty_cache", None)
+        if empties_cache is not None:
+            empties_cache(False)
     return device
-
-
-def _keep_memory_between_searches() -> None:
-    """Lets cuDNN's search for kernels leave the allocator's cache alone.
-
-    It empties the cache after each new shape, of which a design has dozens.
-    """
-    empty_cache = getattr(torch._C, "_cudnn_set_conv_benchmark_empty_cache", None)
-    if empty_cache is not None:
-        empty_cache(False)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -26,8 +26,6 @@ from nas.runtime.devices import find_device
 
 _PATIENCE = 60.0  # seconds that workers have to end after a signal
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
 _UNGUARDED = 70  # exit status of a worker whose program begins the same command again
 
 
@@ -83,21 +81,21 @@ def slots_for(device_name: str, workers: int, per_gpu: int) -> list[Slot]:
     return [Slot("cuda:0", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]
 
 
+@dataclass(frozen=True, slots=True)
 class Report:
-    """A worker's way to hand an event to its parent.
+    """A worker's way to hand an event to its parent."""
 
-    Raises:
-        KeyboardInterrupt: when the parent is gone; the parent's end is the worker's, too. Only
-            once, as `nas.runtime.signals.check`.
-    """
-
-    def __init__(self, channel: Connection) -> None:
-        self._channel = channel
+    channel: Connection
 
     def __call__(self, event: object) -> None:
-        """Sends an event, which must be picklable."""
+        """Sends an event, which must be picklable.
+
+        Raises:
+            KeyboardInterrupt: when the parent is gone; the parent's end is the worker's, too. Only
+                once, as `nas.runtime.signals.check`.
+        """
         try:
-            self._channel.send(event)
+            self.channel.send(event)
         except ConnectionError:
             signals.stop()
             signals.check()

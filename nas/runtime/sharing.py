@@ -69,11 +69,7 @@ class GpuLock:
 
 
 def lock_of(device: torch.device, workers: int) -> GpuLock | None:
-    """The lock of a GPU that several workers may share; None where there is nothing to share.
-
-    Args:
-        device: where this process trains.
-        workers: at most, on one GPU.
+    """The lock of a GPU that so many workers may share; None where there is nothing to share.
 
     Raises:
         RequestError: the lock cannot be made.
@@ -87,11 +83,6 @@ def lock_of(device: torch.device, workers: int) -> GpuLock | None:
 
 def run_shared(work: Callable[[], T], device: torch.device, lock: GpuLock | None) -> T:
     """Does the work; where that runs out of memory beside others, once more alone on the GPU.
-
-    Args:
-        work: a training, which can begin again.
-        device: whose memory it needs.
-        lock: of a GPU that others may train on, too.
 
     Raises:
         KeyboardInterrupt: a signal came while others were waited for.
@@ -125,19 +116,15 @@ def _leaving_no_memory(work: Callable[[], T], device: torch.device) -> T:
 def _locked(path: Path, operation: int) -> Iterator[None]:
     file = _opened(path)
     try:
-        while not _granted(file, operation):
-            signals.sleep(_POLL)
+        while True:
+            try:
+                fcntl.flock(file, operation | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                signals.sleep(_POLL)
         yield
     finally:
         os.close(file)
-
-
-def _granted(file: int, operation: int) -> bool:
-    try:
-        fcntl.flock(file, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _opened(path: Path) -> int:

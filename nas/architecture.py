@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from nas.text import plural
-from nas.values import LARGEST, flag, several, whole
+from nas.values import LARGEST, flag, keep_plain, several, whole
 
 STEM_KERNEL = 3
 MAX_BLOCKS = 1000  # of a stage; ResNet-1202, the deepest in use, has 200
@@ -35,8 +35,7 @@ class ImageInput:
     classes: int
 
     def __post_init__(self) -> None:
-        for name in ("channels", "height", "width", "classes"):
-            object.__setattr__(self, name, whole(name, getattr(self, name)))
+        keep_plain(self, dict.fromkeys(("channels", "height", "width", "classes"), whole))
 
     def __str__(self) -> str:
         size = f"{self.channels}x{self.height}x{self.width}"
@@ -106,11 +105,9 @@ class Architecture:
                 if name.endswith("kernels") and value % 2 == 0:
                     raise ValueError(f"{name} must be odd, such as 1, 3 or 5, got {value}")
             object.__setattr__(self, name, values)
-        object.__setattr__(self, "pool", whole("pool", self.pool))
+        keep_plain(self, {"pool": whole, "stem_bias": flag, "shortcut_norm": flag})
         stem_channels = whole("stem_channels", self.stem_channels, 0) or self.channels[0]
         object.__setattr__(self, "stem_channels", stem_channels)
-        for name in ("stem_bias", "shortcut_norm"):
-            object.__setattr__(self, name, flag(name, getattr(self, name)))
 
     @property
     def stages(self) -> int:

@@ -58,9 +58,7 @@ def replacing_all(contents: Mapping[Path, bytes]) -> None:
 def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
     """A new folder, for this user only, that is removed with all its files when the block ends.
 
-    Args:
-        parent: where; what killed processes have left there is removed first.
-        name: part of the folder's name, for people.
+    What killed processes have left in `parent` is removed first; `name` is a part of its name.
 
     Raises:
         OSError: it cannot be made.

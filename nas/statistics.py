@@ -152,15 +152,11 @@ def cannot_be_told_apart(designs: Sequence[Correct]) -> tuple[bool, ...]:
 
 
 def dunnett_bound(others: int, freedom: int) -> float:
-    """Dunnett's one-sided 95% critical value for groups of equal size.
+    """Dunnett's one-sided 95% critical value, for comparing `others` groups with one of equal size.
 
     The d for which P(T_1 <= d, ..., T_others <= d) = 0.95, where the T are differences to one group
     over their standard error, t distributed and correlated by one half (Dunnett 1955, J. Am. Stat.
-    Assoc. 50, 1096-1121, table 1a).
-
-    Args:
-        others: how many groups are compared with the one.
-        freedom: degrees of freedom of the pooled variance.
+    Assoc. 50, 1096-1121, table 1a). `freedom` is that of the pooled variance, in degrees.
     """
     # T = (Z - Z0) / (sqrt(2) S): the Z are independent once Z0 and S are given.
     points, weights = np.polynomial.hermite_e.hermegauss(61)

@@ -12,12 +12,7 @@ _LONGEST = 500  # characters of a code span
 
 
 class Templates:
-    """The templates of a package.
-
-    Args:
-        package: its dotted name.
-        globals: what all of them may call.
-    """
+    """The templates of a package, given by its dotted name; all of them may call `globals`."""
 
     def __init__(self, package: str, **globals: object) -> None:
         self._environment = Environment(

@@ -3,7 +3,6 @@
 import optuna
 
 from nas.dashboard import notes
-from nas.dashboard.curve import curve_svg
 from nas.study.location import OpenFile, StudyLocation
 from nas.study.optuna_private import study_id_of
 from nas.study.reader import readable_record, study_record
@@ -62,7 +61,7 @@ class LiveStudy:
         trial = _numbered(study, number)
         if trial is None or not trial.curve:
             return None
-        return curve_svg(trial.curve, study.settings.epochs)
+        return notes.curve_svg(trial.curve, study.settings.epochs)
 
     def _trials(self) -> list[TrialRecord]:
         records = []

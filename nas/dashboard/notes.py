@@ -1,11 +1,11 @@
-"""The notes of a study and of its trials, in Markdown as Optuna Dashboard shows it.
+"""The notes of a study and of its trials, in Markdown as Optuna Dashboard shows it, with a picture.
 
 Text from elsewhere (names, errors, commands) stands in code spans, where nothing has a meaning.
 """
 
+import math
 from collections.abc import Sequence
 
-from nas.dashboard.curve import curve_in_words
 from nas.report import overview
 from nas.report.tested import last_final, summary
 from nas.report.words import design_in_words, duration, last_epoch, listed
@@ -13,6 +13,23 @@ from nas.statistics import wilson_interval
 from nas.study.records import StudyRecord, StudySettings, TrialRecord, training_in_words
 from nas.templates import Templates
 from nas.text import millions, percent, percent_range, plural, times, whole
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 408, 12, 122  # of a learning curve in its picture, in pixels
+
+
+def curve_in_words(curve: Sequence[tuple[int, float]]) -> str:
+    """What the picture shows: first, best and last accuracy."""
+    if not curve:
+        return "no epoch has ended"
+    best_epoch, best = max(curve, key=lambda point: (point[1], -point[0]))
+    (first_epoch, first), (last_epoch, last) = curve[0], curve[-1]
+    if first_epoch == last_epoch:
+        return f"{percent(first)} after epoch {first_epoch}"
+    return (
+        f"{percent(first)} after epoch {first_epoch}, at best {percent(best)} after epoch "
+        f"{best_epoch}, {percent(last)} after epoch {last_epoch}"
+    )
+
 
 _render = Templates(
     "nas.dashboard",
@@ -85,3 +102,31 @@ def _excess(trial: TrialRecord, settings: StudySettings) -> list[str]:
         for size, limit, name in sizes
         if size is not None and limit is not None and size > limit
     ] or ["a limit of the study is exceeded"]
+
+
+def curve_svg(curve: Sequence[tuple[int, float]], epochs: int) -> str:
+    """Accuracy, 0..1, over epochs, from 1 to at least `epochs`, as an SVG document."""
+    known = [(epoch, accuracy) for epoch, accuracy in curve if math.isfinite(accuracy)]
+    last = max([epochs, *(epoch for epoch, _ in known)])
+    accuracies = [accuracy for _, accuracy in known] or [0.0, 1.0]
+    low, high = math.floor(min(accuracies) * 10) / 10, math.ceil(max(accuracies) * 10) / 10
+    if high <= low:  # all the same, and a multiple of 10%
+        low, high = low - 0.1, high + 0.1
+
+    def x(epoch: int) -> float:
+        return _LEFT + (_RIGHT - _LEFT) * (epoch - 1) / max(1, last - 1)
+
+    def y(accuracy: float) -> float:
+        return _BOTTOM - (_BOTTOM - _TOP) * (accuracy - low) / (high - low)
+
+    return _render(
+        "curve.svg",
+        left=_LEFT,
+        right=_RIGHT,
+        top=_TOP,
+        bottom=_BOTTOM,
+        low=f"{low:.0%}",
+        high=f"{high:.0%}",
+        last=last,
+        points=[(f"{x(epoch):.1f}", f"{y(accuracy):.1f}") for epoch, accuracy in known],
+    )

@@ -117,7 +117,7 @@ def _open(name: str, data_dir: Path, *, train: bool) -> Any:
 
 def _download(name: str, data_dir: Path) -> None:
     """Puts the files into place once all of them are there."""
-    from torchvision.datasets.utils import check_integrity, download_url
+    from torchvision.datasets.utils import check_integrity
 
     files = _files(name)
     archive = data_dir / files.archive
@@ -135,10 +135,8 @@ def _download(name: str, data_dir: Path) -> None:
                 (temporary / archive.name).symlink_to(archive.resolve())
 
             def fetch() -> None:
-                for url, file, md5 in files.separate:
-                    download_url(url, temporary, file, md5)
-                if not files.separate:
-                    _dataset(name, temporary, train=True, download=True)
+                for train in (True, False):
+                    _dataset(name, temporary, train=train, download=True)
 
             signals.result(_in_thread(fetch))  # a server that stalls must not hold a signal up
             for path in files.needed:
@@ -170,19 +168,17 @@ class _Files:
     md5: Mapping[str, str]  # of what is downloaded or unpacked, by path
     urls: Sequence[str]  # of which one must answer for a download
     archive: str = ""  # path of what all that is needed is unpacked from
-    separate: Sequence[tuple[str, str, str]] = ()  # address, path and MD5, where each is fetched
 
 
 def _files(name: str) -> _Files:
     """What torchvision's class says, in one of three ways."""
     cls = _class(name)
-    if hasattr(cls, "split_list"):  # a file for each part, of which the class fetches one: SVHN
+    if hasattr(cls, "split_list"):  # a file for each part: SVHN
         parts = [cls.split_list[part] for part in ("train", "test")]
         return _Files(
             needed=[file for _, file, _ in parts],
             md5={file: md5 for _, file, md5 in parts},
             urls=[parts[0][0]],
-            separate=parts,
         )
     if hasattr(cls, "resources"):  # files that are unpacked one by one: MNIST and its kin
         packed = {f"{cls.__name__}/raw/{file}": md5 for file, md5 in cls.resources}

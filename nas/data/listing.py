@@ -60,12 +60,8 @@ def list_images(
 
     Whatever bears the name of an image is listed, and be it a pipe or a link that leads nowhere:
     who opens it says what is wrong. So is any link that leads nowhere, which may have been a folder
-    of images.
-
-    Args:
-        folder: where to look.
-        on_error: gets each folder that cannot be read; it may raise.
-        elsewhere: identities of folders that are not entered from this one.
+    of images. Folders with the identities in `elsewhere` are not entered, and those that cannot be
+    read are handed to `on_error`, which may raise.
 
     Raises:
         KeyboardInterrupt: a signal came.

@@ -28,7 +28,6 @@ from nas.data.sources import Part, Source, open_auto, open_source
 from nas.data.split import Purpose, draw, validation_share
 from nas.data.twins import digests_of, first_of_each, of_two_classes
 from nas.data.types import ImageDataset, Images, TestPart
-from nas.errors import RequestError
 from nas.text import plural
 
 _CHUNK = 4096  # images at a time, of which copies are made: to count them, of 8 bytes a pixel
@@ -61,13 +60,11 @@ def load_dataset(
             validation part is drawn, and none of those that are of two classes.
 
     Raises:
+        RequestError: `split_seed` or `subset` is out of range.
         DataError: the dataset is not there, cannot be downloaded or cannot be used.
         PackageError: a package that reads it cannot be imported.
     """
-    try:
-        subset, split_seed = values.share("subset", subset), values.seed("split_seed", split_seed)
-    except RequestError as error:
-        raise DataError(str(error)) from error
+    subset, split_seed = values.share("subset", subset), values.seed("split_seed", split_seed)
     data_dir = Path(data_dir)
     if name == "auto":
         source = open_auto(data_dir, split_seed=split_seed, skip_broken=skip_broken)
@@ -152,11 +149,7 @@ def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool)
 
 
 def _without_twins(part: Part, first_N: NDArray[np.int64], classes: Sequence[str]) -> Part:
-    """The part with one image of those that are equal, and none of those of two classes.
-
-    Raises:
-        DataError: a class has no longer an image to train and one to validate on.
-    """
+    """The part with one image of those that are equal, and none of those of two classes."""
     kept_N = (first_N == np.arange(len(first_N))) & ~of_two_classes(first_N, part.labels_N)
     if kept_N.all():
         return part

@@ -49,12 +49,7 @@ class Source:
 def open_source(name: str, data_dir: Path, *, split_seed: int, skip_broken: bool = False) -> Source:
     """The source of a dataset asked for by name; `auto` is none, see `open_auto`.
 
-    Args:
-        name: one of `DATASET_NAMES`.
-        data_dir: where the dataset is, or is downloaded to.
-        split_seed: of the test part, where that is drawn from the rest.
-        skip_broken: whether files of a folder that are no readable images are left out, with a
-            note, instead of refused.
+    Arguments are those of `nas.data.loading.load_dataset`.
 
     Raises:
         DataError: there is no such dataset, or what is in the data folder is not it.
@@ -191,16 +186,8 @@ def _read(
 ) -> Part:
     """A part in class folders, from the cache where it is there.
 
-    Args:
-        listed: its files.
-        shape: of the pixels; None takes the one that suits the files.
-        exact: whether an image of another shape is an error, instead of fitted to it.
-        skip_broken: as for `open_source`.
-        test: whether it is the test part.
-
-    Raises:
-        DataError: files are no readable images (with `skip_broken`: so many that a class is too
-            small), or with `exact` not of the shape.
+    Without a shape it gets the one that suits the files. An image of another shape is fitted to it,
+    or with `exact` an error.
     """
     files = listed.test if test else listed.train
     absolute = [os.path.join(listed.data_dir, path) for path in files.paths]

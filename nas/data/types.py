@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nas.architecture import ImageInput
+from nas.data.levels import DEEPEST
 from nas.errors import RequestError
 from nas.runtime.devices import is_out_of_memory
 from nas.text import plural
@@ -86,7 +87,7 @@ class ImageDataset:
     subset: float  # share of the training part that `train` holds
     split_seed: int
     notes: tuple[str, ...] = ()  # what a reader must know, such as a fallback to other data
-    bits: int = 16  # 8 to 16: those in use in gray images of more than 8
+    bits: int = DEEPEST  # 8 to 16: those in use in gray images of more than 8
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.input.classes:

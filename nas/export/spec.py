@@ -47,11 +47,11 @@ class ModelSpec:
         if channels not in (1, 3):
             raise ValueError(f"input must have 1 channel (gray) or 3 (RGB), got {channels}")
         head_size(self.architecture, self.input)
+        names = several("classes", self.classes, "names")
+        object.__setattr__(self, "classes", tuple(text("classes", name) for name in names))
         if len(self.classes) != self.input.classes:
             expected = plural(self.input.classes, "name")
             raise ValueError(f"classes must be {expected}, got {len(self.classes)}")
-        classes = tuple(text("classes", name) for name in self.classes)
-        object.__setattr__(self, "classes", classes)
         for name, above in (("mean", None), ("std", 0)):
             given = several(name, getattr(self, name), "numbers, one per channel")
             values = tuple(real(name, value, above=above) for value in given)
@@ -116,9 +116,9 @@ class ModelSpec:
             return cls(
                 architecture=Architecture(**document["architecture"]),
                 input=ImageInput(**document["input"]),
-                classes=tuple(document["classes"]),
-                mean=tuple(map(float, document["mean"])),
-                std=tuple(map(float, document["std"])),
+                classes=document["classes"],
+                mean=document["mean"],
+                std=document["std"],
                 bits=document.get("preparation", {}).get("bits", 16),
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:

@@ -50,8 +50,7 @@ def choose(
     Args:
         asked: one of `nas.runtime.precision.PRECISIONS`.
         device: where.
-        seconds: of the same training on the CPU in either precision; None where there was no memory
-            for it. Without this function a CPU takes float32, which is more accurate.
+        seconds: of the same training in either precision; None where memory was too small for it.
 
     Raises:
         RequestError: bfloat16 is asked for, and the device has no instructions for it.

@@ -4,7 +4,6 @@ Each is a fresh interpreter (spawned) in a slot of its own. What it reports come
 Ctrl-C in the terminal reaches their parent, which passes it on.
 """
 
-import math
 import multiprocessing
 import os
 import signal
@@ -124,12 +123,8 @@ def run_workers(
 ) -> None:
     """Has a process at every slot do `work(task, report)`, and returns when all have ended.
 
-    Args:
-        work: a function of a module; KeyboardInterrupt ends it without a word.
-        tasks: one for each slot; picklable.
-        slots: where.
-        on_report: gets what the workers report.
-        on_end: gets how they end.
+    `work` is a function of a module, which a KeyboardInterrupt ends without a word. There is one
+    task for each slot, which must be picklable.
 
     Raises:
         RequestError: the program's main module begins the work again when a worker imports it.
@@ -141,7 +136,7 @@ def run_workers(
         except KeyboardInterrupt:
             for _, process in workers:
                 process.terminate()
-            _follow(workers, on_report, on_end, _PATIENCE, asked_to_end=True)
+            _follow(workers, on_report, on_end, asked_to_end=True)
             raise
 
 
@@ -149,22 +144,20 @@ def _follow(
     workers: Sequence[tuple[Connection, SpawnProcess]],
     on_report: OnReport,
     on_end: OnEnd,
-    patience: float = math.inf,
     *,
     asked_to_end: bool = False,
 ) -> None:
-    """Hands on what the workers report until all have ended, or are silent for too long."""
+    """Hands on what the workers report until all have ended, or once asked are silent too long."""
     expected = (0, -signal.SIGTERM) if asked_to_end else (0,)  # it may come before any work
-    open_ends = {channel: (i, process) for i, (channel, process) in enumerate(workers)}
-    open_ends = {c: found for c, found in open_ends.items() if not c.closed}
+    open_ends = {c: (i, process) for i, (c, process) in enumerate(workers) if not c.closed}
     heard = time.monotonic()
     while open_ends:
         signals.check()
         ready = wait(list(open_ends), signals.LOOK)
-        if not ready and time.monotonic() - heard > patience:
-            return
         if ready:
             heard = time.monotonic()
+        elif asked_to_end and time.monotonic() - heard > _PATIENCE:
+            return
         for channel in ready:
             assert isinstance(channel, Connection)
             number, process = open_ends[channel]

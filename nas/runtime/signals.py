@@ -97,10 +97,7 @@ def listening(*, second_ends: bool = True) -> Iterator[None]:
     """A block in which signals are noted for `check`; one in another shares the outer one's.
 
     Signals that are ignored stay so. Outside the main thread, where Python handles no signals,
-    nothing changes.
-
-    Args:
-        second_ends: whether a second signal ends the process at once.
+    nothing changes. A second signal ends the process at once, if it may.
 
     Raises:
         KeyboardInterrupt: at its end, for a signal that nobody has acted on.

@@ -21,9 +21,8 @@ from playwright.sync_api import Dialog, expect
 from nas.architecture import PRESETS
 from nas.commands import main
 from nas.commands.dashboard import has_browser
-from nas.dashboard.curve import curve_in_words, curve_svg
 from nas.dashboard.live import LiveStudy
-from nas.dashboard.notes import study_note, trial_note
+from nas.dashboard.notes import curve_in_words, curve_svg, study_note, trial_note
 from nas.dashboard.server import HOST
 from nas.report.page import write_report
 from nas.search.run import SearchResult, run_search

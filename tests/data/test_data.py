@@ -29,6 +29,7 @@ from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
 from nas.data.loading import load_dataset, load_test
 from nas.data.split import Purpose, draw, validation_share
 from nas.data.types import ImageDataset, Images
+from nas.errors import RequestError
 from nas.packages import PackageError
 from tests.kits.training import channels_first
 from tests.kits.waiting import PATIENCE
@@ -495,9 +496,9 @@ def test_broken_images_are_named(tmp_path: Path, content: bytes | str) -> None:
 def test_arguments_out_of_range_are_refused(tmp_path: Path) -> None:
     assert "got 'cifar'" in error_of("cifar", tmp_path)
     for subset in (0.0, -1.0, 1.1, float("nan")):
-        with pytest.raises(DataError, match="subset must be above 0"):
+        with pytest.raises(RequestError, match="subset must be above 0"):
             load_dataset("digits", tmp_path, subset=subset)
-    with pytest.raises(DataError, match="split_seed must be"):
+    with pytest.raises(RequestError, match="split_seed must be"):
         load_dataset("digits", tmp_path, split_seed=-1)
     with pytest.raises(DataError, match="'auto'"):
         load_test("auto", tmp_path)

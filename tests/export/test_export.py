@@ -332,7 +332,7 @@ def named_weights(content: bytes) -> Callable[[Path], None]:
         (replace("architecture.json", b"{}"), "the description of a model exported by nas, got an"),
         (describe(version=2), "expected a model of version 1, got version 2"),
         (describe(architecture={"blocks": [1]}), "got a damaged one .*TypeError"),
-        (describe(mean=[0.5, None, 0.5]), "got a damaged one .*TypeError"),
+        (describe(mean=[0.5, None, 0.5]), "got a damaged one .*mean must be a number, got None"),
         (describe(classes=["cat", "dog"]), "got a damaged one .*classes must be 3 names, got 2"),
         (describe(classes=["cat", "dog", 3]), "got a damaged one .*classes must be a text, got 3"),
     ],

@@ -67,12 +67,12 @@ def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
         yield folder
 
 
-def cache_home() -> Path | None:
-    """The folder of the user's caches, by the XDG specification; None where no home is known."""
+def cache_folder() -> Path | None:
+    """Our folder in the user's caches, by the XDG specification; None where no home is known."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     # The specification ignores relative paths; a "~" stays where no home is known.
     path = given if os.path.isabs(given) else os.path.expanduser("~/.cache")
-    return Path(path) if os.path.isabs(path) else None
+    return Path(path, "nas") if os.path.isabs(path) else None
 
 
 def remove_unfinished(folder: Path) -> None:

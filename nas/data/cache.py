@@ -14,7 +14,7 @@ import numpy as np
 
 from nas.data.decode import Decoded
 from nas.data.opening import leads_nowhere
-from nas.files import cache_home, remove_unfinished, replacing
+from nas.files import cache_folder, remove_unfinished, replacing
 from nas.runtime import signals
 
 FOLDER = ".nas-cache"
@@ -70,9 +70,9 @@ def cached(data_dir: Path, stem: str, key: str, decode: Callable[[], Decoded]) -
 
 def _folders(data_dir: Path) -> Iterator[Path]:
     yield data_dir / FOLDER
-    if home := cache_home():
+    if own := cache_folder():
         place = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
-        yield home / "nas" / place
+        yield own / place
 
 
 def _read(path: Path) -> Decoded | None:

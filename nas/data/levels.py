@@ -18,15 +18,12 @@ _COLOUR = frozenset({"RGB", "RGBA", "LA"})
 
 def has_deep_colour(image: ImageFile.ImageFile) -> bool:
     """Whether Pillow reads 16 bits a channel into 8 of them; to be asked before it is decoded."""
-    return image.mode in _COLOUR and any(
-        ";16" in str(part.args) or (image.format == "PPM" and _highest_of_ppm(part.args) > 255)
-        for part in image.tile[:1]
-    )
-
-
-def _highest_of_ppm(args: object) -> int:
-    """The level of white that a PPM file names; Pillow has it beside the mode, unless it is 255."""
-    return int(args[1]) if isinstance(args, tuple) else 255
+    if image.mode not in _COLOUR or not image.tile:
+        return False
+    args = image.tile[0].args
+    if image.format == "PPM":  # the level of white is beside the mode, unless it is 255
+        return isinstance(args, tuple) and int(args[1]) > 255
+    return ";16" in str(args)
 
 
 def levels_of(image: Image.Image) -> NDArray[np.int64]:

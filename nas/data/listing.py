@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.data.catalogue import DataError
-from nas.data.opening import leads_nowhere
+from nas.data.opening import leads_nowhere, unreadable
 from nas.runtime import signals
 
 EXTENSIONS = frozenset(
@@ -68,24 +67,24 @@ def list_images(
     """
     images: list[str] = []
     others: list[str] = []
-    seen: set[tuple[int, int]] = set()
+    seen = set(elsewhere)
 
-    def is_new(path: str) -> bool:
+    def is_first(path: str) -> bool:
         try:
             found = identity(path)
         except OSError:
             return True  # reading it will say why
-        known = found in seen or found in elsewhere
+        is_new = found not in seen
         seen.add(found)
-        return not known
+        return is_new
 
-    is_new(os.fspath(folder))
+    is_first(os.fspath(folder))
     for place, subfolders, names in os.walk(folder, onerror=on_error, followlinks=True):
         signals.check()
         subfolders[:] = [
             name
             for name in sorted(subfolders)
-            if is_entered(name) and is_new(os.path.join(place, name))
+            if is_entered(name) and is_first(os.path.join(place, name))
         ]
         inside = os.path.relpath(place, folder)
         prefix = "" if inside == os.curdir else f"{inside}/"
@@ -140,7 +139,4 @@ def readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(
-            f"{error.filename or folder}: expected to be able to read it, got: {error.strerror}: "
-            "check the path and its permissions"
-        ) from error
+        raise unreadable(error.filename or folder, str(error.strerror)) from error

@@ -49,14 +49,19 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         number = getattr(error, "errno", None)  # of the system; a broken file's offsets are EINVAL
         if isinstance(error, MemoryError) or number not in (None, errno.EINVAL):
             reason = getattr(error, "strerror", None) or "out of memory"
-            raise DataError(
-                f"{printable(path)}: expected to be able to read it, got: {reason}: "
-                "check the path and its permissions"
-            ) from error
+            raise unreadable(path, reason) from error
         reason = in_one_line(error) or type(error).__name__
         if reason.startswith("image file is truncated"):  # and so many bytes
             reason = "truncated"
         raise Unreadable(reason) from error
+
+
+def unreadable(path: str | os.PathLike[str], reason: str) -> DataError:
+    """The error that the system does not let us read a file or folder."""
+    return DataError(
+        f"{printable(path)}: expected to be able to read it, got: {reason}: "
+        "check the path and its permissions"
+    )
 
 
 def _check_is_file(path: str | os.PathLike[str]) -> None:
@@ -92,14 +97,14 @@ def map_files(
         KeyboardInterrupt: a signal came.
     """
     results: dict[int, Result] = {}
-    unreadable: dict[int, str] = {}
+    broken: dict[int, str] = {}
 
     def run(start: int) -> None:
         for i in range(start, min(start + _CHUNK, len(items))):
             try:
                 results[i] = function(items[i])
             except Unreadable as error:
-                unreadable[i] = str(error)
+                broken[i] = str(error)
 
     pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     with warnings.catch_warnings():
@@ -110,4 +115,4 @@ def map_files(
                 signals.result(chunk)
         finally:  # a file that hangs must not hold a signal up
             pool.shutdown(wait=False, cancel_futures=True)
-    return dict(sorted(results.items())), dict(sorted(unreadable.items()))
+    return dict(sorted(results.items())), dict(sorted(broken.items()))

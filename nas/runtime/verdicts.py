@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from nas.files import cache_home, replacing
+from nas.files import cache_folder, replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,5 +57,5 @@ def _read() -> dict[str, Verdict]:
 
 
 def _path() -> Path | None:
-    home = cache_home()
-    return home / "nas" / "devices.json" if home else None
+    folder = cache_folder()
+    return folder / "devices.json" if folder else None

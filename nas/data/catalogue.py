@@ -23,7 +23,6 @@ class DatasetInfo:
     shape: tuple[int, int, int]  # channels, height and width
     classes: tuple[str, ...]  # in label order
     horizontal_flip: bool  # whether a mirrored image still shows its class
-    train_images: int  # with the validation part
     test_images: int
     licence: str  # with its source
     torchvision: str | None = None  # its class: addresses, checksums and places of the files
@@ -62,7 +61,6 @@ _ENTRIES = (
         shape=(3, 32, 32),
         classes=_CIFAR10,
         horizontal_flip=True,
-        train_images=50_000,
         test_images=10_000,
         licence=_KRIZHEVSKY,
         torchvision="CIFAR10",
@@ -73,7 +71,6 @@ _ENTRIES = (
         shape=(3, 32, 32),
         classes=_CIFAR100,
         horizontal_flip=True,
-        train_images=50_000,
         test_images=10_000,
         licence=_KRIZHEVSKY,
         torchvision="CIFAR100",
@@ -84,7 +81,6 @@ _ENTRIES = (
         shape=(3, 32, 32),
         classes=_DIGITS,
         horizontal_flip=False,
-        train_images=73_257,
         test_images=26_032,
         licence="for non-commercial use only (Netzer et al. 2011)",
         torchvision="SVHN",
@@ -95,7 +91,6 @@ _ENTRIES = (
         shape=(1, 28, 28),
         classes=_FASHION,
         horizontal_flip=True,
-        train_images=60_000,
         test_images=10_000,
         licence="MIT (Xiao et al. 2017, Zalando)",
         torchvision="FashionMNIST",
@@ -106,7 +101,6 @@ _ENTRIES = (
         shape=(1, 28, 28),
         classes=_DIGITS,
         horizontal_flip=False,
-        train_images=60_000,
         test_images=10_000,
         licence="CC BY-SA 3.0 (LeCun, Cortes and Burges)",
         torchvision="MNIST",
@@ -117,7 +111,6 @@ _ENTRIES = (
         shape=(1, 8, 8),
         classes=_DIGITS,
         horizontal_flip=False,
-        train_images=1_438,
         test_images=359,
         licence="CC BY 4.0 (Alpaydin and Kaynak 1998, UCI repository; shipped with scikit-learn)",
     ),

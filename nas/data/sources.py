@@ -22,6 +22,8 @@ from nas.packages import importing
 from nas.text import plural
 from nas.values import did_you_mean
 
+_CIFAR10_TRAIN = 50_000  # training images
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
@@ -138,11 +140,11 @@ def _cifar10_folders(data_dir: Path, split_seed: int, skip_broken: bool) -> Sour
         )
     listed = folders.list_folders(data_dir, split_seed=split_seed)
     source = _of_folders(info.name, listed, Shape(*info.shape), skip_broken)
-    if (len(listed.train), len(listed.test)) == (info.train_images, info.test_images):
+    if (len(listed.train), len(listed.test)) == (_CIFAR10_TRAIN, info.test_images):
         return source
     note = (
         f"{data_dir} holds {len(listed.train):,} training and "
-        f"{plural(len(listed.test), 'test image')}, not CIFAR-10's {info.train_images:,} "
+        f"{plural(len(listed.test), 'test image')}, not CIFAR-10's {_CIFAR10_TRAIN:,} "
         f"and {info.test_images:,}"
     )
     return replace(source, notes=(*source.notes, note))

@@ -8,6 +8,7 @@ with the name.
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Set
+from functools import partial
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -67,19 +68,14 @@ def real(
     return number
 
 
-def seed(name: str, value: object) -> int:
-    """A whole number from 0 on."""
-    return whole(name, value, 0)
+seed = partial(whole, least=0)
+"""A whole number from 0 on."""
 
+share = partial(real, above=0, most=1)
+"""A number above 0 and at most 1."""
 
-def share(name: str, value: object) -> float:
-    """A number above 0 and at most 1."""
-    return real(name, value, above=0, most=1)
-
-
-def duration(name: str, value: object) -> float:
-    """Seconds, above 0."""
-    return real(name, value, above=0)
+duration = partial(real, above=0)
+"""Seconds, above 0."""
 
 
 def flag(name: str, value: object) -> bool:

@@ -140,8 +140,8 @@ def check_counts(classes: Sequence[str], files: Files, uses: tuple[str, ...]) ->
     for name, count in zip(classes, counts, strict=True):
         if count < len(uses):
             raise DataError(
-                f"{files.root / name}: expected at least {len(uses)} readable "
-                f"{'images' if len(uses) > 1 else 'image'}, to {', '.join(uses[:-1])}"
+                f"{files.root / name}: expected at least {plural(len(uses), 'readable image')}, "
+                f"to {', '.join(uses[:-1])}"
                 f"{' and ' if len(uses) > 1 else ''}{uses[-1]} on, got {count}: "
                 "add images, or remove the class"
             )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from nas.errors import RequestError
+from nas.text import plural
 
 # How a lack of memory is worded where torch has no exception of its own for it. Of the last one
 # cuDNN's search for a kernel is the cause: each one it tried could not have its workspace.
@@ -21,8 +22,7 @@ def device_name(device: torch.device) -> str:
     """The device in words, such as ``cpu (2 threads)`` or ``NVIDIA H200``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{device.type} ({threads} thread{'' if threads == 1 else 's'})"
+    return f"{device.type} ({plural(torch.get_num_threads(), 'thread')})"
 
 
 def find_device(name: str) -> torch.device:

@@ -22,6 +22,7 @@ import torch
 from nas.errors import RequestError
 from nas.runtime import signals, streams
 from nas.runtime.devices import find_device
+from nas.text import plural
 
 _PATIENCE = 60.0  # seconds that workers have to end after a signal
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -74,7 +75,7 @@ def slots_for(device_name: str, workers: int, per_gpu: int) -> list[Slot]:
     if workers > len(names) * per_gpu:
         raise RequestError(
             f"--workers: expected at most {len(names) * per_gpu}, {per_gpu} for "
-            f"each of {len(names)} {'GPU' if len(names) == 1 else 'GPUs'}, got {workers}; "
+            f"each of {plural(len(names), 'GPU')}, got {workers}; "
             "--per-gpu puts more on one"
         )
     return [Slot("cuda:0", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]

@@ -154,9 +154,10 @@ def _of_folders(
     name: str, listed: folders.ClassFolders, shape: Shape | None, skip_broken: bool
 ) -> Source:
     """A dataset in class folders, of that very shape or of one that suits the training images."""
+    exact = shape is not None
 
     def read_train() -> Part:
-        return _read(listed, shape, exact=True, skip_broken=skip_broken)
+        return _read(listed, shape, exact=exact, skip_broken=skip_broken)
 
     def read_test() -> Part:
         wanted = shape
@@ -164,7 +165,6 @@ def _of_folders(
             train = read_train()
             _, height, width, channels = train.pixels_NHWC.shape
             wanted = Shape(channels, height, width, train.bits)
-        exact = shape is not None
         return _read(listed, wanted, exact=exact, skip_broken=skip_broken, test=True)
 
     return Source(
@@ -204,8 +204,8 @@ def _read(
         settings = f"{shape} of {shape.bits} bits, {'exact' if exact else 'fitted'}"
     with readable(listed.data_dir):
         key = file_key(listed.data_dir, files.paths, settings)
-    kind = "own" if shape is None or not exact else "fixed"
-    decoded = cached(listed.data_dir, f"{kind}-{files.stem}", key, decode)
+    stem = f"{'fixed' if exact else 'own'}-{files.stem}"
+    decoded = cached(listed.data_dir, stem, key, decode)
     notes = decoded.notes
     if decoded.broken:
         called = "test file" if test else "training file"

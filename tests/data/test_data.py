@@ -732,15 +732,31 @@ def test_mnist_in_its_own_format(tmp_path: Path, name: str, folder: str) -> None
     assert "delete" in error_of(name, tmp_path)
 
 
-@pytest.mark.usefixtures("offline")
-def test_svhn_in_its_own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def write_svhn(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str = "") -> None:
+    """A small SVHN in its own format, at this address: 50 training and 20 test images."""
     parts = dict(datasets.SVHN.split_list)
     for part, count in (("train", 50), ("test", 20)):
-        path = tmp_path / f"{part}_32x32.mat"
+        path = folder / f"{part}_32x32.mat"
         labels = (np.arange(count) % 10 + 1).astype(np.uint8)[:, None]
         savemat(path, {"X": noise(count, 32, 32, 3, count), "y": labels})
-        parts[part] = [parts[part][0], path.name, md5(path.read_bytes()).hexdigest()]
+        parts[part] = [url + path.name, path.name, md5(path.read_bytes()).hexdigest()]
     monkeypatch.setattr(datasets.SVHN, "split_list", parts)
+
+
+def test_both_files_of_svhn_are_downloaded(
+    tmp_path: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, root = server
+    write_svhn(root, monkeypatch, url)
+    data_dir = tmp_path / "data"
+    assert len(load_dataset("svhn", data_dir).train) == 40
+    assert len(load_test("svhn", data_dir).images) == 20
+    assert {path.name for path in data_dir.iterdir()} == {"train_32x32.mat", "test_32x32.mat"}
+
+
+@pytest.mark.usefixtures("offline")
+def test_svhn_in_its_own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_svhn(tmp_path, monkeypatch)
     data = load_dataset("svhn", tmp_path)
     assert (data.input, len(data.train), data.test_images) == (
         DATASETS["svhn"].input,

@@ -2,7 +2,6 @@
 
 import socketserver
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +79,7 @@ def make_dashboard(
     """
     study = open_existing(location)
     live = LiveStudy(study, location)
-    with suppress(StudyError):  # the first time takes long
-        live.record()
+    live.load()
     files = Files(
         report=page_path(reports_dir, location.name),
         model=folder_of(studies_dir, location) / "final",

@@ -44,6 +44,13 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own directory, in which it works."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def tiny_space(tmp_path: Path) -> Path:
     """A space file of 78 designs that each train in a moment on the digits."""
     path = tmp_path / "tiny.toml"

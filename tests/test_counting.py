@@ -2,7 +2,6 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from nas.architecture import PRESETS, Architecture, ImageInput, stage_sizes
 from nas.counting import Count, count, count_mult_adds, count_parameters, layer_table
 from nas.model import ResNet, build
+from tests.kits.places import ROOT
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 
@@ -190,7 +190,7 @@ def test_huge_designs_count_exactly() -> None:
 
 
 def test_the_worked_example_adds_up() -> None:
-    page = (Path(__file__).parent.parent / "docs/counting.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/counting.md").read_text(encoding="utf-8")
     example = page.partition("## Worked example")[2]
     design = PRESETS["flexres22-2"]
     assert str(design) in example

@@ -14,6 +14,7 @@ from nas.data.decode import broken_in_words
 from nas.report.progress import progress_table
 from nas.report.words import duration as duration_in_reports
 from nas.text import plural
+from tests.kits.places import STUDIES
 from tests.kits.studies import TINY_SPACE
 
 NOUNS = """
@@ -71,8 +72,7 @@ def test_no_duration_is_negative(words: object) -> None:
 
 
 def test_a_clock_that_was_set_back_makes_no_time_negative() -> None:
-    example = Path(nas.__file__).parent.parent / "studies"
-    study = nas.read_study(nas.StudyLocation.at("digits-example", studies_dir=example))
+    study = nas.read_study(nas.StudyLocation.at("digits-example", studies_dir=STUDIES))
     trial = study.ranking[0]
     assert trial.started is not None
     early = trial.started - timedelta(seconds=3600.1)

@@ -3,7 +3,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from math import prod
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from nas.architecture import Architecture, ImageInput
 from nas.model import BasicBlock, ResNet, build
+from tests.kits.places import ROOT
 
 IMAGES = ImageInput(channels=3, height=13, width=16, classes=7)
 PLAIN = Architecture(
@@ -247,6 +247,6 @@ def test_narrow_networks_have_right_gradients_and_keep_to_their_memory() -> None
         [sys.executable, "-c", NARROW],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **checks},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **checks},
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr[-2000:]

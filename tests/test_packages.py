@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import nas
 from nas import packages
 from nas.search.environment import OLDEST_PYTHON
+from tests.kits.places import ROOT
 from tests.kits.waiting import PATIENCE
 
-ROOT = Path(nas.__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # How installs break: the module that is imported first, and what it raises.

@@ -9,6 +9,7 @@ import pytest
 
 import nas
 from tests.kits import warm
+from tests.kits.places import ROOT
 from tests.kits.studies import RequestOf
 from tests.kits.waiting import PATIENCE
 
@@ -50,7 +51,7 @@ def run_program(folder: Path, start: str) -> "subprocess.CompletedProcess[str]":
     return warm.run(
         [sys.executable, "program.py"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(nas.__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,
         timeout=PATIENCE,
     )

@@ -20,9 +20,9 @@ from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import Outcome
 from tests.kits import warm
+from tests.kits.places import ROOT, STUDIES
 from tests.kits.waiting import PATIENCE
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -37,7 +37,7 @@ def commands() -> list[str]:
 
 
 def test_the_example_is_what_the_readme_shows() -> None:
-    location = StudyLocation.at("digits-example", studies_dir=ROOT / "studies")
+    location = StudyLocation.at("digits-example", studies_dir=STUDIES)
     study = read_study(location)
     shown = re.findall(r"^ +\d+ +(\d+)  (B.*?) {2,}([\d,]+) .* ([\d.]+)%$", README, re.MULTILINE)
     assert shown == [
@@ -47,7 +47,7 @@ def test_the_example_is_what_the_readme_shows() -> None:
     ]
     (reading,) = study.readings
     final = FinalRecord.from_dict(reading.result)
-    model = nas.load(ROOT / "studies" / "digits-example" / "final")
+    model = nas.load(STUDIES / "digits-example" / "final")
     assert model.architecture == final.chosen.architecture
     page = (ROOT / "reports" / "digits-example.html").read_text(encoding="utf-8")
     for accuracy in (study.ranking[0].val_accuracy, final.exported.accuracy.value):
@@ -56,7 +56,7 @@ def test_the_example_is_what_the_readme_shows() -> None:
 
 
 def test_the_search_on_a_gpu_is_what_the_readme_says() -> None:
-    study = read_study(StudyLocation.at("cifar10-h200", studies_dir=ROOT / "studies"))
+    study = read_study(StudyLocation.at("cifar10-h200", studies_dir=STUDIES))
     (reading,) = study.readings
     final = FinalRecord.from_dict(reading.result)
     tested, (baseline,) = final.exported.accuracy, final.references

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from nas.commands import main
+from tests.kits.places import ROOT
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = ROOT / "docs"
 TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
 SHORT = {"--trials": "2", "--epochs": "1", "--seeds": "1"}
 

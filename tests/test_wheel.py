@@ -9,10 +9,8 @@ from zipfile import ZipFile
 
 import pytest
 
-import nas
+from tests.kits.places import ROOT, STUDIES
 from tests.kits.waiting import PATIENCE
-
-ROOT = Path(nas.__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +46,7 @@ def test_a_report_is_written_from_the_wheel(wheel: Path, tmp_path: Path) -> None
     subprocess.run(
         [
             *(sys.executable, "-m", "nas.report", "--study", "digits-example"),
-            *("--studies-dir", str(ROOT / "studies"), "--reports-dir", "reports"),
+            *("--studies-dir", str(STUDIES), "--reports-dir", "reports"),
         ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},

@@ -15,12 +15,11 @@ from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
 from nas.commands.arguments import whole_number, whole_numbers
 from nas.counting import count, layer_table
+from tests.kits.commands import Capture, error_of
 from tests.kits.waiting import PATIENCE
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 RESNET12 = ("--blocks", "2,1,1,1", "--channels", "64,128,256,512", "--pool", "4")
-
-Capture = pytest.CaptureFixture[str]
 
 
 def counted(capsys: Capture, *words: str, status: int = 0) -> str:
@@ -38,13 +37,7 @@ def document(capsys: Capture, *words: str, status: int = 0) -> dict[str, Any]:
 
 def refused(capsys: Capture, *words: str) -> str:
     """The one line that says why `nas count` does nothing."""
-    assert main(["count", *words]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("error: ")
-    assert printed.err.endswith("\n")
-    assert len(printed.err.splitlines()) == 1
-    return printed.err
+    return error_of(capsys, main(["count", *words]))
 
 
 # Results

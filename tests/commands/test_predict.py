@@ -8,9 +8,8 @@ import pytest
 
 import nas
 from nas.commands import main
+from tests.kits.commands import Capture, error_of
 from tests.kits.exports import make_network, make_spec, write_photos
-
-Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
@@ -144,9 +143,4 @@ def test_a_bad_name_of_bytes_is_shown(capsys: Capture) -> None:
     ],
 )
 def test_bad_usage_is_one_line(capsys: Capture, words: list[str], message: str) -> None:
-    assert main(["predict", *words]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    (line,) = printed.err.splitlines()
-    assert line.startswith("error: ")
-    assert message in line
+    assert message in error_of(capsys, main(["predict", *words]))

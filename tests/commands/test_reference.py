@@ -1,11 +1,10 @@
 """docs/commands.md says what the commands' own options say."""
 
-from pathlib import Path
-
 from nas.commands import make_parser
 from nas.commands.reference import reference
+from tests.kits.places import ROOT
 
-PAGE = (Path(__file__).parents[2] / "docs/commands.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 
 
 def test_the_page_is_that_of_the_present_options() -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from nas.commands import main
 from tests.kits import warm
+from tests.kits.commands import error_of
 from tests.kits.studies import TINY_SPACE
 from tests.kits.waiting import PATIENCE, wait_until
 
@@ -34,17 +35,6 @@ def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def search(*arguments: str, budget: str = "5e6", trials: str = "2") -> int:
     return main(["search", "--budget", budget, "--trials", trials, *FAST, *arguments])
-
-
-def error_of(capsys: pytest.CaptureFixture[str], status: int) -> str:
-    """The one line of an error; nothing else is printed and the status is 2."""
-    captured = capsys.readouterr()
-    assert status == 2, captured.err
-    assert captured.out == ""
-    lines = captured.err.splitlines()
-    assert len(lines) == 1, captured.err
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 def test_prints_a_ranking_where_things_are_and_what_to_do_next(

@@ -12,9 +12,8 @@ import pytest
 import nas
 from nas.commands import main
 from nas.study.listing import ListedStudy, OtherFile, list_studies
+from tests.kits.places import EXAMPLE
 from tests.kits.studies import RequestOf
-
-EXAMPLE = Path(nas.__file__).parent.parent / "studies/digits-example.db"
 
 
 def studies(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:

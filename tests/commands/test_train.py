@@ -21,6 +21,7 @@ from nas.training.config import Augment
 from nas.training.loop import evaluate
 from nas.training.optimizers import Optimizer
 from tests.kits import warm
+from tests.kits.commands import error_of
 from tests.kits.studies import TINY_SPACE
 from tests.kits.waiting import PATIENCE, wait_until
 
@@ -40,15 +41,6 @@ def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def train(*arguments: str) -> int:
     return main(["train", *DESIGN, *DIGITS, "--out", "run", *arguments])
-
-
-def error_of(capsys: pytest.CaptureFixture[str], status: int) -> str:
-    captured = capsys.readouterr()
-    assert status == 2, captured.err
-    lines = captured.err.splitlines()
-    assert len(lines) == 1, captured.err
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 def test_prints_the_table_and_keeps_the_files(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,12 +20,6 @@ from tests.kits.exports import make_network, make_spec
 from tests.kits.images import noise, write_parts
 
 
-@pytest.fixture(autouse=True)
-def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def deep(seed: int, bits: int) -> NDArray[np.uint16]:
     """Pixels of so many bits, with the darkest and the brightest of them."""
     pixels = np.random.default_rng(seed).integers(0, 1 << bits, (6, 5)).astype(np.uint16)

@@ -21,12 +21,6 @@ from tests.kits.images import noise, photo, write, write_parts
 from tests.kits.studies import TINY_SPACE
 
 
-@pytest.fixture(autouse=True)
-def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def different(data: ImageDataset) -> tuple[int, int]:
     """How many images there are to train and validate on, and how many different ones."""
     pixels = torch.cat([data.train.pixels_NHWC, data.validation.pixels_NHWC])

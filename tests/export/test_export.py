@@ -30,10 +30,11 @@ from nas.export.graph import onnx_model
 from nas.export.spec import ModelError, ModelSpec
 from nas.training.loop import evaluate, train
 from tests.kits.exports import SMALL, make_network, make_spec, write_photos
+from tests.kits.places import ROOT
 from tests.kits.training import CPU, channels_first, make_config, normalized
 from tests.kits.waiting import PATIENCE
 
-DEPLOY = Path(__file__).parents[2] / "docs" / "deploy.md"
+DEPLOY = ROOT / "docs" / "deploy.md"
 FILES = {"model.safetensors", "architecture.json", "model.onnx", "metrics.json", "README.md"}
 NARROW_STEM = PRESETS["resnet18-narrow-stem"]
 WIDE_KERNELS = Architecture(  # wider than the images

@@ -36,6 +36,7 @@ from nas.study.reader import read_study
 from nas.training.checkpoint import load_checkpoint
 from nas.training.loop import TrainingResult, train
 from tests.kits import warm
+from tests.kits.commands import error_line
 from tests.kits.events import on
 from tests.kits.studies import TINY_SPACE, RequestOf
 from tests.kits.training import channels_first
@@ -499,12 +500,7 @@ class TestChoosing:
 
 class TestBadInput:
     def error(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-        assert main([*FAST, *arguments]) == 2
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        (line,) = (x for x in captured.err.splitlines() if x != "reading images")
-        assert line.startswith("error: ")
-        return line
+        return error_line(capsys, main([*FAST, *arguments]))
 
     @pytest.mark.parametrize(
         ("arguments", "said"),

@@ -23,10 +23,10 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, AnyStr
 
-ROOT = Path(__file__).parents[2]
+from tests.kits.places import ROOT
+
 LARGEST_REQUEST = 1 << 20  # bytes
 MOST_FILES = 200  # that a new process has
 _SET_CHILD_SUBREAPER = 36  # of prctl(2)

@@ -22,6 +22,7 @@ from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import millions
 from tests.kits.pages import parsed
+from tests.kits.places import ROOT
 from tests.kits.records import EPOCHS, EVIL, IMAGE, SETTINGS, design, mixed, studies, study, trial
 
 
@@ -436,4 +437,4 @@ class TestFile:
 
 def test_package_is_light() -> None:
     code = "import sys, nas.report; assert not {'pandas', 'plotly', 'torch'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -30,6 +30,7 @@ from nas.search.run import run_search, search_alone
 from nas.search.workers import WorkerTask
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
+from tests.kits.commands import error_line
 from tests.kits.events import on
 from tests.kits.studies import RequestOf
 
@@ -338,11 +339,7 @@ def test_images_that_do_not_fit_are_one_line(
         ["final", "--study", STUDY, "--device", "cuda"],
     ):
         capsys.readouterr()
-        assert main(command) == 2
-        said = capsys.readouterr()
-        assert said.out == ""
-        (line,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
-        assert line == said.err.splitlines()[-1]
+        line = error_line(capsys, main(command))
         assert "MB of images on cuda:0, got an out-of-memory error" in line
     location = StudyLocation.at(STUDY, studies_dir=Path("others"))
     assert read_study(location).trials == ()  # and the same command goes on

@@ -24,7 +24,9 @@ from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import StudyRecord
 from nas.training.loop import Run
+from tests.kits.commands import error_of
 from tests.kits.events import on
+from tests.kits.places import STUDIES
 from tests.kits.studies import RequestOf
 from tests.kits.training import CPU, make_config, make_dataset, make_model
 
@@ -241,9 +243,8 @@ def test_a_machine_without_the_studys_precision_is_refused_in_one_line(
 def test_a_study_written_before_is_float32_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    studies = Path(__file__).parents[2] / "studies"
     (tmp_path / "studies").mkdir()
-    shutil.copy(studies / "digits-example.db", tmp_path / "studies")
+    shutil.copy(STUDIES / "digits-example.db", tmp_path / "studies")
     monkeypatch.chdir(tmp_path)
     location = StudyLocation.at("digits-example", studies_dir=Path("studies"))
     before = read_study(location)
@@ -260,40 +261,25 @@ def test_a_study_written_before_is_float32_and_goes_on(
 # Commands
 
 
-def error_of(capsys: pytest.CaptureFixture[str], *command: str) -> str:
-    capsys.readouterr()
-    assert main(list(command)) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
-    assert captured.out == ""
-    assert line.startswith("error: ")
-    return line
-
-
 REFUSED = "--precision: expected auto or float32 on this processor, which has no bfloat16"
 TRAIN = ["train", "--blocks", "1", "--channels", "8", "--pool", "4", "--dataset", "digits"]
 SHORT = ["--subset", "0.2", "--epochs", "1"]
 
 
-@pytest.fixture
-def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.mark.usefixtures("in_own_directory")
+@pytest.mark.usefixtures("own_directory")
 def test_bfloat16_without_instructions_is_refused_in_one_line(
     request_of: RequestOf, processor: Processor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["--precision", "bfloat16"]
     search = ["search", "--budget", "5M", "--dataset", "digits", *asked]
-    assert REFUSED in error_of(capsys, *search)
+    assert REFUSED in error_of(capsys, main(search))
     assert not list(Path("studies").glob("*.db"))
-    assert REFUSED in error_of(capsys, *TRAIN, *SHORT, *asked)
+    assert REFUSED in error_of(capsys, main([*TRAIN, *SHORT, *asked]))
     assert not Path("runs").exists()
     study_of(request_of, trials=1)
-    assert REFUSED in error_of(capsys, "final", "--study", "digits-5M", *asked)
+    assert REFUSED in error_of(capsys, main(["final", "--study", "digits-5M", *asked]))
     assert not Path("studies/digits-5M").exists()
-    said = error_of(capsys, *TRAIN, "--precision", "float16")
+    said = error_of(capsys, main([*TRAIN, "--precision", "float16"]))
     assert "--precision: expected one of auto, float32, bfloat16, got 'float16'" in said
     assert all(name in said for name in (AUTO, *Precision))
     for request in (request_of, FinalRequest):
@@ -308,7 +294,7 @@ def recipe_of(capsys: pytest.CaptureFixture[str], *command: str) -> dict[str, ob
     return recipe
 
 
-@pytest.mark.usefixtures("in_own_directory")
+@pytest.mark.usefixtures("own_directory")
 def test_a_trial_is_trained_in_the_precision_of_its_study_where_that_is_there(
     request_of: RequestOf, processor: Processor, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -323,7 +309,7 @@ def test_a_trial_is_trained_in_the_precision_of_its_study_where_that_is_there(
     assert recipe_of(capsys, *train, "--out", "unable")["precision"] == "float32"
 
 
-@pytest.mark.usefixtures("in_own_directory")
+@pytest.mark.usefixtures("own_directory")
 @pytest.mark.parametrize(("first", "then"), [(FLOAT32, BFLOAT16), (BFLOAT16, FLOAT32)])
 def test_a_run_goes_on_in_its_precision_only(
     able: None, capsys: pytest.CaptureFixture[str], first: str, then: str
@@ -331,11 +317,11 @@ def test_a_run_goes_on_in_its_precision_only(
     train = [*TRAIN, *SHORT, "--out", "run"]
     assert main([*train, "--precision", first]) == 0
     assert f"1 epoch in {first} on cpu" in capsys.readouterr().err
-    said = error_of(capsys, *train, "--precision", then, "--resume")
+    said = error_of(capsys, main([*train, "--precision", then, "--resume"]))
     assert f"precision {first} before, {then} now" in said
 
 
-@pytest.mark.usefixtures("in_own_directory")
+@pytest.mark.usefixtures("own_directory")
 def test_a_final_training_says_its_precision_and_chooses_in_float32(
     request_of: RequestOf, able: None
 ) -> None:

@@ -28,6 +28,7 @@ from nas.runtime import signals
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from tests.kits import warm
+from tests.kits.places import STUDIES
 from tests.kits.waiting import PATIENCE, wait_until
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -343,8 +344,7 @@ def test_a_signal_ends_a_download_and_nothing_is_left(
 
 
 def test_a_signal_ends_a_report_and_the_older_one_stays(tmp_path: Path) -> None:
-    example = Path(__file__).parents[2] / "studies"
-    study = read_study(StudyLocation.at("digits-example", studies_dir=example))
+    study = read_study(StudyLocation.at("digits-example", studies_dir=STUDIES))
     report = tmp_path / "digits-example.html"
     report.write_text("older")
     with signals.listening():

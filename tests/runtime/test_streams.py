@@ -21,11 +21,11 @@ from nas.study.records import StudyRecord
 from tests.kits import warm
 from tests.kits.exports import make_network, make_spec, write_photos
 from tests.kits.images import write
+from tests.kits.places import STUDIES
 from tests.kits.studies import TINY_SPACE
 from tests.kits.waiting import PATIENCE, wait_until
 
 Process = warm.Popen[bytes]
-EXAMPLE = Path(__file__).parents[2] / "studies"
 CAT, DOG = "\u732b", "\u72ac"
 FAST = ("--space", "tiny.toml", "--trials", "2", "--epochs", "2")
 SEARCH = ("search", "--budget", "5M", "--dataset", "digits", "--subset", "0.1", *FAST)
@@ -43,8 +43,7 @@ UNREAD, FULL, CLOSED = "unread", "full", "closed"
 
 
 @pytest.fixture(autouse=True)
-def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def space_file(own_directory: Path) -> None:
     Path("tiny.toml").write_text(TINY_SPACE)
 
 
@@ -188,7 +187,7 @@ def test_a_slow_reader_gets_all_through_a_pipe_that_does_not_block() -> None:
     reader, writer = os.pipe()
     capacity = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(writer, False)
-    words = ("report", "--study", "digits-example", "--studies-dir", str(EXAMPLE), "--json")
+    words = ("report", "--study", "digits-example", "--studies-dir", str(STUDIES), "--json")
     process = start(words, stdout=writer)
     os.close(writer)
 

@@ -12,22 +12,20 @@ from nas.commands import main
 from nas.search.continuing import continued, data_options
 from nas.search.request import SearchRequest, folder_name
 from nas.study.records import StudyRecord
+from tests.kits.commands import Capture
 from tests.kits.exports import make_network, make_spec
 from tests.kits.images import photo, write, write_parts
+from tests.kits.places import EXAMPLE
 from tests.kits.records import SETTINGS
 from tests.kits.studies import TINY_SPACE
 
-Capture = pytest.CaptureFixture[str]
-
-EXAMPLE = Path(__file__).parents[2] / "studies/digits-example.db"
 FAST = ["--dataset", "digits", "--epochs", "1", "--subset", "0.1", "--space", "tiny.toml"]
 PHOTOS = ["--dataset", "folder", "--data-dir", "photos", "--epochs", "1", "--space", "tiny.toml"]
 
 
 @pytest.fixture(autouse=True)
-def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def space_file(own_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own_directory / "cache"))
     Path("tiny.toml").write_text(TINY_SPACE)
 
 

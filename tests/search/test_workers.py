@@ -21,6 +21,7 @@ from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import Outcome
 from tests.kits import warm
+from tests.kits.places import ROOT
 from tests.kits.studies import TINY_SPACE, RequestOf, trials_in
 from tests.kits.waiting import PATIENCE, wait_until
 
@@ -67,7 +68,7 @@ def start(directory: Path, *arguments: str) -> "subprocess.Popen[str]":
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,  # a terminal's Ctrl-C reaches all processes of one
     )
 

@@ -23,6 +23,7 @@ from nas.study.reader import read_study
 from nas.study.records import Outcome, StudyRecord
 from nas.study.store import open_store
 from nas.training.resuming import EpochCheckpoint
+from tests.kits.commands import Capture, error_line, error_of
 from tests.kits.dashboard import served
 from tests.kits.events import on
 from tests.kits.studies import TINY_SPACE, RequestOf
@@ -30,7 +31,6 @@ from tests.kits.waiting import wait_until
 
 FAST = ["--budget", "5M", "--dataset", "digits", "--space", "tiny.toml", "--subset", "0.1"]
 FAST += ["--epochs", "1", "--pruner", "none"]
-Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +64,6 @@ def change(*statements: str, file: str = "studies/v.db") -> None:
     with closing(sqlite3.connect(file)) as database, database:
         for statement in statements:
             database.execute(statement)
-
-
-def error_of(capsys: Capture, status: int, expected: int = 2) -> str:
-    """The one line of an error, which is all that is printed."""
-    captured = capsys.readouterr()
-    assert (status, captured.out) == (expected, ""), captured.err
-    (line,) = captured.err.splitlines()
-    assert line.startswith("error: ")
-    return line
 
 
 # --- a path is no longer the file that is open ---
@@ -291,14 +282,6 @@ def test_of_several_studies_in_a_file_its_name_decides(capsys: Capture) -> None:
     assert names_in("studies/w.db") == ["v", "a", "b"]
     url = ["--storage", StudyLocation.at("w", studies_dir=Path("studies")).url]
     assert main(["report", "--study", "v", *url]) == 0
-
-
-def error_line(capsys: Capture, status: int) -> str:
-    """The last line of a command that has said something before it was refused."""
-    assert status == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: ")
-    return line
 
 
 def test_a_result_says_where_its_files_were_when_the_study_was_renamed(capsys: Capture) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import optuna
 import pytest
 
-import nas
 from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
 from nas.errors import RequestError
@@ -33,6 +32,7 @@ from nas.training.tuning import (
     tuned,
     usual_rate,
 )
+from tests.kits.places import ROOT
 from tests.kits.studies import RequestOf
 
 CIFAR = Task(ImageInput(channels=3, height=32, width=32, classes=10), 45_000, True)
@@ -120,7 +120,7 @@ def test_a_trial_is_a_design_and_how_it_is_trained() -> None:
 
 
 def test_docs_name_every_optimizer() -> None:
-    docs = Path(nas.__file__).parent.parent / "docs/search.md"
+    docs = ROOT / "docs/search.md"
     assert f"| {', '.join(Optimizer)}, each at its usual rate |" in docs.read_text(encoding="utf-8")
 
 

@@ -16,26 +16,11 @@ from nas.data.catalogue import DataError
 from nas.data.decode import Shape, decode
 from nas.data.loading import load_dataset, load_test
 from nas.data.opening import FORMATS
+from tests.kits.commands import Capture, error_line
 from tests.kits.exports import make_network, make_spec
 from tests.kits.images import photo, write, write_parts
 
-Capture = pytest.CaptureFixture[str]
 SEARCH = ["search", "--budget", "1M", "--dataset", "folder", "--data-dir", "photos"]
-
-
-@pytest.fixture(autouse=True)
-def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def error_line(capsys: Capture, command: list[str]) -> str:
-    """The one line of a command that refuses its input."""
-    assert main(command) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    (line,) = [line for line in printed.err.splitlines() if line.startswith("error: ")]
-    return line
 
 
 def write_model() -> None:
@@ -61,7 +46,7 @@ def test_links_that_lead_nowhere_are_broken_files(capsys: Capture) -> None:
         (root / f"train/cat/{i:02}.png").symlink_to("/nowhere/photo.png")
     (root / "train/dog/00.png").unlink()
     (root / "train/dog/00.png").symlink_to("00.png")  # to itself
-    line = error_line(capsys, SEARCH)
+    line = error_line(capsys, main(SEARCH))
     assert "11 of 40 training files in photos" in line
     assert "train/cat/00.png (a link that leads nowhere)" in line
     data = load_dataset("folder", root, skip_broken=True)
@@ -81,7 +66,7 @@ def test_links_that_lead_nowhere_are_broken_files(capsys: Capture) -> None:
 def test_folders_that_are_links_to_nowhere_are_refused(capsys: Capture, name: str) -> None:
     root = write("train", {"cat": 5, "dog": 5})
     (root / name).symlink_to("/nowhere/at-all")
-    assert f"photos/{name}: expected a folder" in error_line(capsys, SEARCH)
+    assert f"photos/{name}: expected a folder" in error_line(capsys, main(SEARCH))
 
 
 def test_links_in_a_class_that_lead_nowhere_are_named_whatever_they_are_called(
@@ -89,7 +74,7 @@ def test_links_in_a_class_that_lead_nowhere_are_named_whatever_they_are_called(
 ) -> None:
     root = write_parts()
     (root / "train/cat/more").symlink_to("/nowhere/more")
-    line = error_line(capsys, SEARCH)
+    line = error_line(capsys, main(SEARCH))
     assert "1 of 21 training files in photos" in line
     assert "train/cat/more (a link that leads nowhere)" in line
     (note,) = load_dataset("folder", root, skip_broken=True).notes
@@ -119,7 +104,7 @@ def test_two_classes_that_are_one_folder_are_refused(capsys: Capture, link: str)
     root = write_parts()
     (root / "test/cat").rename(root / "test/kitty")
     (root / link).symlink_to("../train/cat")
-    line = error_line(capsys, SEARCH)
+    line = error_line(capsys, main(SEARCH))
     assert f"called both photos/train/cat and photos/{link}: remove the link" in line
 
 
@@ -190,7 +175,7 @@ def test_nested_images_belong_to_their_class() -> None:
 def test_parts_of_other_names_are_not_taken_for_classes(capsys: Capture) -> None:
     write("seg_train", {"cat": 5, "dog": 5})
     write("seg_test", {"cat": 2, "dog": 2})
-    assert "called like parts (seg_test, seg_train)" in error_line(capsys, SEARCH)
+    assert "called like parts (seg_test, seg_train)" in error_line(capsys, main(SEARCH))
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("Training", "validation", "TEST")])
@@ -198,7 +183,7 @@ def test_parts_without_class_folders_are_not_taken_for_classes(
     capsys: Capture, names: tuple[str, ...]
 ) -> None:
     write("", dict.fromkeys(names, 5))
-    line = error_line(capsys, SEARCH)
+    line = error_line(capsys, main(SEARCH))
     assert f"called like parts ({', '.join(sorted(names))}) with images in no class folder" in line
     assert "photos/train/cat" in line
 
@@ -215,7 +200,7 @@ def test_what_may_not_be_read_stops_a_search(capsys: Capture, name: str) -> None
     (root / "train/cat/closed").mkdir()
     (root / name).chmod(0)
     try:
-        assert "Permission denied" in error_line(capsys, [*SEARCH, "--skip-broken"])
+        assert "Permission denied" in error_line(capsys, main([*SEARCH, "--skip-broken"]))
         write_model()
         files, errors = predicted(capsys, root, status=1)
     finally:
@@ -259,7 +244,7 @@ def test_a_test_part_without_classes_is_no_reason_to_remove_one(capsys: Capture)
     (root / "test").mkdir()
     for i in range(4):
         photo(i).save(root / f"test/{i}.jpg")
-    line = error_line(capsys, SEARCH)
+    line = error_line(capsys, main(SEARCH))
     assert "got 4 images in no class folder: images without a class cannot be tested on" in line
     assert "move photos/test out of photos" in line
     assert "remove" not in line
@@ -271,7 +256,7 @@ def test_a_test_part_without_classes_is_no_reason_to_remove_one(capsys: Capture)
 def test_an_empty_test_part_is_called_empty(capsys: Capture, name: str | None) -> None:
     root = write("train", {"cat": 5, "dog": 5})
     (root / "test" / (name or "")).mkdir(parents=True)
-    line = error_line(capsys, SEARCH)
+    line = error_line(capsys, main(SEARCH))
     assert "in photos/test, got an empty folder: remove it, and a part of train/ is held" in line
 
 
@@ -279,7 +264,7 @@ def test_a_test_part_of_other_files_is_not_to_be_removed(capsys: Capture) -> Non
     root = write("train", {"cat": 5, "dog": 5})
     (root / "test").mkdir()
     (root / "test/labels.csv").write_text("0,cat")
-    assert "got no images: move photos/test out of photos" in error_line(capsys, SEARCH)
+    assert "got no images: move photos/test out of photos" in error_line(capsys, main(SEARCH))
 
 
 def test_both_forms_of_an_accent_are_one_class() -> None:
@@ -329,7 +314,7 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, capsys: Cap
     assert {str(path) for path in paths.values()} == {str(home / "place")}
     write_parts().rename("home")
     options = [word for word in SEARCH if word not in ("--data-dir", "photos")]
-    line = error_line(capsys, [*options, "--data-dir=~/nowhere"])
+    line = error_line(capsys, main([*options, "--data-dir=~/nowhere"]))
     assert f"got {home}/nowhere, which does not exist" in line
 
 

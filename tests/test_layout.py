@@ -242,3 +242,80 @@ def test_images_are_opened_in_named_formats_only() -> None:
     ]
     assert opened
     assert all("formats" in keywords for _, keywords in opened), opened
+
+
+# The tests
+
+TESTS = {
+    path.relative_to(ROOT.parent).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT.parent / "tests").rglob("*.py"))
+}
+# Tests that replace what nas calls private, and why they must.
+PATCHED = {
+    # Whether a process can still record steps is kept for its whole life.
+    ("tests/kits/cuda_double.py", "graphs._given_up"),
+    # In its process a worker would use a GPU; here torch is made to count some first.
+    ("tests/runtime/test_devices.py", "nas.search.run._work"),
+    ("tests/runtime/test_devices.py", "nas.final.workers._work"),
+    # How long a process may hold the lock without a sign of life: minutes.
+    ("tests/search/test_recovery.py", "database_module._STUCK"),
+}
+
+
+def imports_of_test(file: str) -> set[str]:
+    """Dotted names of all that a file of the tests imports or starts as a module."""
+    nodes = ast.walk(TESTS[file])
+    texts = {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
+    return texts | set(imports(f"../{file}"))
+
+
+def private_patches(file: str) -> Iterator[str]:
+    """What a file of the tests replaces in nas although its name begins with an underscore."""
+    of_nas = {
+        alias.asname or alias.name
+        for node in ast.walk(TESTS[file])
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if f"{getattr(node, 'module', None) or alias.name}.".startswith("nas.")
+    }
+    for node in ast.walk(TESTS[file]):
+        if isinstance(node, ast.Call) and re.search(r"(set|del)attr|patch", ast.unparse(node.func)):
+            texts = [
+                str(argument.value) if isinstance(argument, ast.Constant) else ast.unparse(argument)
+                for argument in node.args[:2]
+            ]
+            if texts and texts[0].partition(".")[0] in of_nas | {"nas"}:
+                name = texts[0] if texts[0].startswith("nas.") else ".".join(texts)
+                if re.search(r"\._[^_]", name):
+                    yield name
+
+
+def test_no_test_module_imports_another() -> None:
+    for file in TESTS:
+        for name in imports_of_test(file):
+            assert not re.match(r"tests\.(\w+\.)*test_\w+", name), f"{file} must not use {name}"
+
+
+def test_what_is_shared_is_used_by_several_tests() -> None:
+    users: dict[str, set[str]] = {
+        f"tests.kits.{Path(file).stem}": set() for file in TESTS if file.startswith("tests/kits/")
+    }
+    del users["tests.kits.__init__"]
+    uses = {
+        file: {
+            kit
+            for name in imports_of_test(file)
+            for kit in users
+            if f"{name}.".startswith(f"{kit}.")
+        }
+        for file in TESTS
+    }
+    for _ in users:  # a kit that another one uses has its users
+        for file, kits in uses.items():
+            for kit in kits:
+                users[kit] |= users.get(file.removesuffix(".py").replace("/", "."), {file})
+    assert {kit: names for kit, names in users.items() if len(names) < 2} == {}
+
+
+def test_private_parts_of_nas_are_replaced_only_where_they_must_be() -> None:
+    assert {(file, name) for file in TESTS for name in private_patches(file)} == PATCHED

@@ -142,7 +142,7 @@ def test_versions_are_compared_as_numbers(bounds: str, version: str, allowed: bo
     assert packages.Requirement("some", bounds, False).allows(version) is allowed
 
 
-def test_the_requirements_are_those_that_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_requirements_are_those_that_are_declared() -> None:
     declared = packages.requirements()
     optional = [r for extra in PROJECT["optional-dependencies"].values() for r in extra]
     texts = [f"{r.name}{r.bounds}" for r in declared]
@@ -150,13 +150,6 @@ def test_the_requirements_are_those_that_are_declared(monkeypatch: pytest.Monkey
     assert [r.optional for r in declared] == [False] * len(PROJECT["dependencies"]) + [True] * len(
         optional
     )
-    # What a wheel says of them, which is read where nas does not run from a checkout:
-    wheel = [*PROJECT["dependencies"], *(f'{text}; extra == "test"' for text in optional)]
-    monkeypatch.setattr("importlib.metadata.requires", lambda name: wheel)
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1.0")
-    monkeypatch.setattr(packages, "_project", dict)
-    assert packages.requirements() == declared
-    assert packages.version() == "0.1.0"
 
 
 def test_the_version_is_said() -> None:

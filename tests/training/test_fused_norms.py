@@ -3,11 +3,12 @@ import importlib.util
 import os
 import subprocess
 import sys
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
-from nas.training import backend
 from nas.training.backend import PLAIN_NORMS, fused_norm_on, why_not_fused
 from tests.kits.training import norm_that
 
@@ -47,12 +48,15 @@ def test_where_kernels_cannot_run_torchs_own_are_taken_and_the_reason_is_kept() 
 
 
 def test_kernels_that_are_turned_off_are_not_even_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = torch.device("cuda", 7)
-    tried = {device: (norm_that(adds=True), "")}
-    monkeypatch.setattr(backend, "_tried", tried)
-    assert fused_norm_on(device) is tried[device][0]
-    monkeypatch.setattr(backend, "_tried", {})
+    tried: list[torch.device] = []
+    kernels: Any = ModuleType("nas.training.fused_norms")
+    kernels.check_on, kernels.fused_norm = tried.append, norm_that(adds=True)
+    monkeypatch.setitem(sys.modules, kernels.__name__, kernels)
+    device = torch.device("cuda", 7)  # which no other test asks for: what was tried is kept
     monkeypatch.setenv(PLAIN_NORMS, "1")
     assert fused_norm_on(device) is None
     assert why_not_fused(device) == f"{PLAIN_NORMS} is set"
-    assert backend._tried == {}
+    assert tried == []
+    monkeypatch.delenv(PLAIN_NORMS)
+    assert fused_norm_on(device) is kernels.fused_norm
+    assert tried == [device]

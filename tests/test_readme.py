@@ -20,19 +20,16 @@ from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import Outcome
 from tests.kits import warm
+from tests.kits.documents import blocks_of
 from tests.kits.places import ROOT, STUDIES
 from tests.kits.waiting import PATIENCE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
 def commands() -> list[str]:
     """Every ``python -m nas.…`` of the README, in order."""
-    lines = "\n".join(blocks("sh")).replace("&&", "\n").splitlines()
+    lines = "\n".join(blocks_of("sh", README)).replace("&&", "\n").splitlines()
     return [line.strip() for line in lines if line.strip().startswith("python -m nas.")]
 
 
@@ -105,7 +102,7 @@ def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
 
     counted = run(count, tmp_path)
     assert counted.returncode == 0
-    assert any(block.strip() in counted.stdout for block in blocks("text"))
+    assert any(block.strip() in counted.stdout for block in blocks_of("text", README))
     assert "parameters  4,977,226" in run(count_fields, tmp_path).stdout
     assert run(report, tmp_path).stdout == "reports/digits-5M.html\n"
     check_dashboard(dashboard, tmp_path)
@@ -134,7 +131,7 @@ def check_dashboard(command: str, directory: Path) -> None:
 
 
 def test_the_example_space_can_be_used(tmp_path: Path) -> None:
-    (example,) = blocks("toml")
+    (example,) = blocks_of("toml", README)
     path = tmp_path / "space.toml"
     path.write_text(example)
     space = load_space(path, ImageInput(channels=3, height=32, width=32, classes=10))
@@ -144,7 +141,7 @@ def test_the_example_space_can_be_used(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_example_program_runs(tmp_path: Path) -> None:
-    (example,) = blocks("python")
+    (example,) = blocks_of("python", README)
     done = warm.run([sys.executable, "-c", example], cwd=tmp_path, text=True)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(

@@ -179,7 +179,7 @@ class TestCannotBeToldApart:
         assert sum(k[0] for k in kept) >= 0.95 * 200  # what Hsu's procedure promises
         assert sum(all(k) for k in kept) >= 0.8 * 200  # equal designs come out as a tie
 
-    def test_a_clear_winner_wins(self) -> None:
+    def test_a_clearly_better_design_is_alone(self) -> None:
         rng = np.random.default_rng(5)
         found = [cannot_be_told_apart(designs([3.0, 2.4, 2.3], rng)) for _ in range(50)]
         assert found.count((True, False, False)) >= 48

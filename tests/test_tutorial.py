@@ -1,6 +1,5 @@
 """The programs and commands of docs/tutorial.md run in their order, shortened."""
 
-import re
 import runpy
 import shlex
 import sys
@@ -9,16 +8,12 @@ from pathlib import Path
 import pytest
 
 from nas.commands import main
+from tests.kits.documents import blocks
 from tests.kits.places import ROOT
 
 DOCS = ROOT / "docs"
 TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
 SHORT = {"--trials": "2", "--epochs": "1", "--seeds": "1"}
-
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and text of every fenced block."""
-    return re.findall(r"^```(\w+)\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
 
 
 def write_program(text: str) -> None:

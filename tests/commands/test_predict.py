@@ -9,7 +9,7 @@ import pytest
 import nas
 from nas.commands import main
 from tests.kits.commands import Capture, error_of
-from tests.kits.exports import make_network, make_spec, write_photos
+from tests.kits.exports import make_spec, write_network, write_photos
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nas.Classifier:
     """An exported model in `model`, photos in `photos` and a file that is no image."""
     monkeypatch.chdir(tmp_path)
     spec = make_spec(classes=("cat", "dog \x1b[31m", "ship"))
-    nas.write_model(Path("model"), make_network(spec), spec, metrics={}, card="")
+    write_network(Path("model"), spec)
     write_photos(Path("photos"))
     Path("text.png").write_text("no image")
     return nas.load("model")

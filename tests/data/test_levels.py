@@ -16,7 +16,7 @@ from nas.data.catalogue import DataError
 from nas.data.decode import Shape, decode
 from nas.data.loading import load_dataset, load_test
 from nas.export.spec import ModelSpec
-from tests.kits.exports import make_network, make_spec
+from tests.kits.exports import make_spec, write_network
 from tests.kits.images import noise, write_parts
 
 
@@ -86,7 +86,7 @@ def test_a_model_scales_as_its_training_did() -> None:
     spec = dataclasses.replace(make_spec(shape=(1, 8, 10)), bits=12)
     assert ModelSpec.from_dict(spec.to_dict()) == spec
     assert "pixel / 16" in spec.preparation
-    nas.write_model(Path("model"), make_network(spec), spec, metrics={}, card="")
+    write_network(Path("model"), spec)
     pixels = np.random.default_rng(0).integers(0, 4096, (spec.input.height, spec.input.width))
     Image.fromarray(pixels.astype(np.uint16)).save("deep.png")
     Image.fromarray((pixels >> 4).astype(np.uint8)).save("eight.png")

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import nas
 from nas.commands import main, make_parser
 from nas.data.catalogue import DataError
 from nas.data.decode import Shape, decode
 from nas.data.loading import load_dataset, load_test
 from nas.data.opening import FORMATS
 from tests.kits.commands import Capture, error_line
-from tests.kits.exports import make_network, make_spec
+from tests.kits.exports import make_spec, write_network
 from tests.kits.images import photo, write, write_parts
 
 SEARCH = ["search", "--budget", "1M", "--dataset", "folder", "--data-dir", "photos"]
@@ -25,7 +24,7 @@ SEARCH = ["search", "--budget", "1M", "--dataset", "folder", "--data-dir", "phot
 
 def write_model() -> None:
     spec = make_spec(classes=("cat", "dog", "emu"))
-    nas.write_model(Path("model"), make_network(spec), spec, metrics={}, card="")
+    write_network(Path("model"), spec)
 
 
 def predicted(capsys: Capture, folder: Path, status: int = 0) -> tuple[set[str], list[str]]:

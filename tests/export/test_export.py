@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import re
 import resource
 import shutil
 import subprocess
@@ -29,7 +28,8 @@ from nas.data.loading import load_dataset, load_test
 from nas.export.graph import onnx_model
 from nas.export.spec import ModelError, ModelSpec
 from nas.training.loop import evaluate, train
-from tests.kits.exports import SMALL, make_network, make_spec, write_photos
+from tests.kits.documents import blocks_of
+from tests.kits.exports import SMALL, make_network, make_spec, write_network, write_photos
 from tests.kits.places import ROOT
 from tests.kits.training import CPU, channels_first, make_config, normalized
 from tests.kits.waiting import PATIENCE
@@ -70,7 +70,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataclasses.replace(NARROW_STEM, channels=(8, 8, 16, 24), stem_channels=6),
         shape=(3, 40, 53),
     )
-    nas.write_model(root / "photos", make_network(odd), odd, metrics={}, card="")
+    write_network(root / "photos", odd)
     write_photos(root / "images")
     return root
 
@@ -377,7 +377,7 @@ print(json.dumps(results))
 def test_the_documented_programs_need_no_nas_and_compute_the_same(
     exported: Path, tmp_path: Path, program: str
 ) -> None:
-    for block in re.findall(r"```python\n(.*?)```", DEPLOY.read_text(), flags=re.DOTALL):
+    for block in blocks_of("python", DEPLOY.read_text()):
         (tmp_path / block.split()[1]).write_text(block)
     folders = [
         (exported / name, sorted(map(str, (exported / images).iterdir())))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from nas.architecture import Architecture, ImageInput
 from nas.export.spec import ModelSpec
+from nas.export.writing import write_model
 from nas.model import ResNet, build
 
 SMALL = Architecture(
@@ -45,6 +46,11 @@ def make_network(spec: ModelSpec, seed: int = 0) -> ResNet:
                 assert tensor is not None
                 tensor.normal_(0, 0.2, generator=generator)
     return network.eval()
+
+
+def write_network(folder: Path, spec: ModelSpec) -> None:
+    """The files of an exported network that was not trained."""
+    write_model(folder, make_network(spec), spec, metrics={}, card="")
 
 
 def write_photos(folder: Path) -> list[str]:

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-import nas
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import StudyRecord
 from tests.kits import warm
-from tests.kits.exports import make_network, make_spec, write_photos
+from tests.kits.exports import make_spec, write_network, write_photos
 from tests.kits.images import write
 from tests.kits.places import STUDIES
 from tests.kits.studies import TINY_SPACE
@@ -98,7 +97,7 @@ def epochs_of_run() -> int:
 def write_model(*classes: str) -> None:
     """An exported model in `model`, and images in `photos`."""
     spec = make_spec(classes=classes)
-    nas.write_model(Path("model"), make_network(spec), spec, metrics={}, card="")
+    write_network(Path("model"), spec)
     write_photos(Path("photos"))
 
 

@@ -13,7 +13,7 @@ from nas.search.continuing import continued, data_options
 from nas.search.request import SearchRequest, folder_name
 from nas.study.records import StudyRecord
 from tests.kits.commands import Capture
-from tests.kits.exports import make_network, make_spec
+from tests.kits.exports import make_spec, write_network
 from tests.kits.images import photo, write, write_parts
 from tests.kits.places import EXAMPLE
 from tests.kits.records import SETTINGS
@@ -296,6 +296,6 @@ def test_a_study_folder_stands_for_its_final_model(capsys: Capture) -> None:
     (line,) = lines_of_error(capsys, ["predict", "else/where/s/", "photo.png"])
     assert line.endswith("python -m nas.final --study s --studies-dir else/where makes it")
     spec = make_spec(classes=("cat", "dog"))
-    nas.write_model(Path("studies/s/final"), make_network(spec), spec, metrics={}, card="")
+    write_network(Path("studies/s/final"), spec)
     assert main(["predict", "studies/s/", "photo.png", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "studies/s/final"

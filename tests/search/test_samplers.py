@@ -102,15 +102,15 @@ def test_the_random_sampler_draws_with_the_documented_measure() -> None:
     expected = exact_measure(SMALL, TIGHT)
     assert sum(expected.values()) == pytest.approx(1)
     assert len(expected) > 20
-    proposals = Candidates(SMALL, TIGHT)
-    sampler = make_sampler("random", seed=1, domain=proposals.domain)
+    candidates = Candidates(SMALL, TIGHT)
+    sampler = make_sampler("random", seed=1, domain=candidates.domain)
     study = optuna.create_study(direction="maximize")
     nobody = create_trial(state=TrialState.RUNNING)
     found: Counter[str] = Counter()
     draws = 20_000
     for _ in range(draws):
-        params = sampler.sample_relative(study, nobody, proposals.search_space)
-        found[proposals.candidate(params).key] += 1
+        params = sampler.sample_relative(study, nobody, candidates.search_space)
+        found[candidates.candidate(params).key] += 1
     assert set(found) <= set(expected)
     keys = sorted(expected)
     p = chisquare([found[k] for k in keys], [draws * expected[k] for k in keys]).pvalue
@@ -120,14 +120,14 @@ def test_the_random_sampler_draws_with_the_documented_measure() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_no_design_is_repeated_while_others_are_left(sampler: str) -> None:
     limits = Limits(max_parameters=1_500)
-    proposals = Candidates(SMALL, limits)
+    candidates = Candidates(SMALL, limits)
     fitting = {SMALL.architecture(n, v).key for n, v in SMALL.designs(limits)}
     study = optuna.create_study(direction="maximize")
-    study.sampler = make_sampler(sampler, seed=3, domain=proposals.domain)
+    study.sampler = make_sampler(sampler, seed=3, domain=candidates.domain)
     seen = []
     for _ in range(len(fitting) * 3 // 4):
         trial = study.ask()
-        candidate = proposals.suggest(trial)
+        candidate = candidates.suggest(trial)
         assert limits.allow(candidate.cost)
         assert candidate.cost == count(candidate.architecture, INPUT)
         seen.append(candidate.key)
@@ -291,11 +291,11 @@ def test_where_all_is_seen_or_nothing_feasible_a_proposal_still_comes() -> None:
 
 def test_neighbours_change_one_choice_and_are_feasible() -> None:
     choices = [Choice("lr_factor", (0.5, 1.0, 2.0), 1.0)]
-    proposals = Candidates(SMALL, TIGHT, choices)
+    candidates = Candidates(SMALL, TIGHT, choices)
     rng = random.Random(0)
-    start = proposals.draw(TIGHT, rng)
-    found = list(proposals.domain.neighbours(start, rng))
-    assert all(TIGHT.allow(proposals.candidate(params).cost) for params in found)
+    start = candidates.draw(TIGHT, rng)
+    found = list(candidates.domain.neighbours(start, rng))
+    assert all(TIGHT.allow(candidates.candidate(params).cost) for params in found)
     same_stages = [p for p in found if p["stages"] == start["stages"]]
     changed = [{name for name in p if p[name] != start[name]} for p in same_stages]
     assert {len(names) for names in changed} == {1}
@@ -304,12 +304,12 @@ def test_neighbours_change_one_choice_and_are_feasible() -> None:
 
 
 def test_a_narrowed_domain_stays_within_the_tighter_limits() -> None:
-    proposals = Candidates(SMALL, TIGHT)
+    candidates = Candidates(SMALL, TIGHT)
     narrow = Limits(max_parameters=900)
-    domain = proposals.domain_within(narrow)
+    domain = candidates.domain_within(narrow)
     rng = random.Random(0)
     drawn = [*domain.pool, *(domain.sample(rng) for _ in range(50))]
-    assert all(p is not None and narrow.allow(proposals.candidate(p).cost) for p in drawn)
+    assert all(p is not None and narrow.allow(candidates.candidate(p).cost) for p in drawn)
     assert len(domain.pool) > 10
 
 

@@ -12,8 +12,8 @@ from torchvision.transforms.autoaugment import _apply_op
 
 from nas.training import trivial
 from nas.training.trivial import DRAWS, Operation, apply_operations, magnitudes, trivial_augment
+from tests.kits.training import CPU
 
-CPU = torch.device("cpu")
 SIGNED = range(Operation.SHEAR_X, Operation.SHARPNESS + 1)
 MOVES = range(Operation.SHEAR_X, Operation.ROTATE + 1)
 SPACE = TrivialAugmentWide()._augmentation_space(31)

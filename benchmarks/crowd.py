@@ -117,8 +117,6 @@ def faults(study: StudyRecord, trials: int, ends: list[int], watch: Watch) -> li
         found.append("a trial runs or waits")
     if study.outcomes.get(Outcome.FAILED, 0):
         found.append("a trial failed")
-    if any(t.retries for t in study.trials):
-        found.append("a trial was taken over")
     if [t.number for t in study.trials] != list(range(len(study.trials))):
         found.append("numbers have gaps")
     if any(ends):

@@ -12,8 +12,8 @@ A round is good when the command ends with 130 and neither a traceback nor an ig
 on stderr, the study is whole and no trial in it runs, and the same command then gives what it
 gives undisturbed: the same designs with the same accuracies, weights equal bit for bit; with two
 workers as many designs, all different. With `--twice` a second signal follows at once, which ends
-the command as a kill does: trials may then be left running, and are taken over. Exit status 1 when
-a round is not good. Needs Linux's /proc.
+the command as a kill does: trials may then be left running, and their designs are trained again.
+Exit status 1 when a round is not good. Needs Linux's /proc.
 """
 
 import argparse

@@ -259,8 +259,8 @@ def add_grace_option(parser: argparse._ActionsContainer) -> None:
         type=seconds,
         default=GRACE,
         metavar="SECONDS",
-        help="without a sign of life after which a worker counts as gone and its trial is taken "
-        "over by another",
+        help="without a sign of life after which a worker counts as gone and its trial is queued "
+        "again",
     )
 
 

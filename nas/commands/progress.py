@@ -23,7 +23,6 @@ from nas.search.events import (
     TrialContinued,
     TrialEnded,
     TrialStarted,
-    TrialTakenOver,
     Waiting,
     Warned,
     WorkerFailed,
@@ -31,7 +30,7 @@ from nas.search.events import (
 )
 from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
-from nas.study.records import Outcome, TrialRecord, training_in_words
+from nas.study.records import DIED, Outcome, TrialRecord, training_in_words
 from nas.text import millions, percent, plural
 from nas.training.loop import EpochResult
 
@@ -65,12 +64,6 @@ class Progress:
                 self._open(event)
             case TrialContinued(number, epochs):
                 self._print(f"trial {number}: goes on after epoch {epochs}", "dim")
-            case TrialTakenOver(number):
-                self._print(
-                    f"trial {number}: goes on elsewhere, since nothing was heard of this process "
-                    f"for {duration(self.request.grace)}",
-                    "bold yellow",
-                )
             case Warned(warning):
                 self._print(f"NOTE: {warning}", "bold yellow")
             case CheckpointFailed(reason):
@@ -103,6 +96,11 @@ class Progress:
                     self._print(self._line(trial, better))
             case EndedElsewhere(trial):
                 self._count(trial)
+                if trial.reason == DIED:
+                    self._print(
+                        f"trial {trial.number}: its worker is gone, and its design queued again",
+                        "dim",
+                    )
             case Waiting(running):
                 designs = "design" if running == 1 else "designs"
                 self._print(f"waiting for {running} {designs} that other processes train", "dim")
@@ -225,10 +223,6 @@ class LiveProgress(Progress):
             case TrialEnded(trial) | EndedElsewhere(trial):
                 super().__call__(event)
                 self._forget(trial.number)
-            case TrialTakenOver(number):
-                super().__call__(event)
-                if self.request.workers == 1:  # else it may go on in another worker
-                    self._forget(number)
             case _:
                 super().__call__(event)
 

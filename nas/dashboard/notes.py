@@ -12,7 +12,7 @@ from nas.report.words import design_in_words, duration, last_epoch, listed
 from nas.statistics import wilson_interval
 from nas.study.records import StudyRecord, StudySettings, TrialRecord, training_in_words
 from nas.templates import Templates
-from nas.text import millions, percent, percent_range, plural, times, whole
+from nas.text import millions, percent, percent_range, plural, whole
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 408, 12, 122  # of a learning curve in its picture, in pixels
 
@@ -38,7 +38,6 @@ _render = Templates(
     duration=duration,
     millions=millions,
     plural=plural,
-    times=times,
     training_in_words=training_in_words,
     whole=whole,
 ).render

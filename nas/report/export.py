@@ -21,7 +21,6 @@ _PLAIN = (
     "images_per_second",
     "device",
     "worker",
-    "retries",
     "preset",
     "started",
     "finished",

@@ -1,6 +1,5 @@
 """Whether studies can be kept here, and what is left in one by workers that are gone."""
 
-import copy
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -12,16 +11,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.files import left_unfinished, remove_unfinished
 from nas.runtime.disks import warning_for
-from nas.runtime.liveness import is_alive
 from nas.search.environment import Finding
-from nas.search.presets import queue_again
+from nas.search.stale import fail_stale, is_stale
 from nas.search.trainer import checkpoint_name
 from nas.study import heartbeat
 from nas.study.location import StudyError, StudyLocation
 from nas.study.optuna_private import TRIALS, trial_id_of
 from nas.study.outcomes import outcome_of
 from nas.study.reader import read_study, read_trials
-from nas.study.records import DAMAGED, DIED, QUEUED_AGAIN, Outcome
+from nas.study.records import DAMAGED, QUEUED_AGAIN
 from nas.study.storage import storage_errors
 from nas.study.store import open_store
 from nas.text import plural
@@ -71,7 +69,7 @@ def look_at_study(
         checkpoints: the folder with its checkpoints.
         grace: seconds without a sign of life after which a worker is given up.
         repair: ends those trials and queues their designs again, and removes those checkpoints;
-            a search takes such trials over by itself.
+            a search does the former by itself.
     """
     try:
         with storage_errors(location):  # it may go away in between
@@ -98,8 +96,8 @@ def look_at_study(
         yield Finding(
             "trials",
             False,
-            f"{counts}; without a worker: {numbers}; a search goes on with them, --repair ends "
-            "them",
+            f"{counts}; without a worker: {numbers}; a search, or --repair, ends them and queues "
+            "their designs again",
         )
     else:
         yield Finding("trials", True, f"{counts}, none without a worker")
@@ -135,30 +133,16 @@ def _orphans(
                     TRIALS.c.trial_id == trial_id_of(running[0])
                 )
             ).scalar_one()
-            silences = heartbeat.silences(connection, study_id)
+            silent = heartbeat.silent(connection, study_id, grace)
     finally:
         engine.dispose()
-    return [
-        trial
-        for trial in running
-        if not is_alive(trial.user_attrs.get(heartbeat.WORKER))
-        or silences.get(trial_id_of(trial), 0.0) > grace
-    ]
+    return [trial for trial in running if is_stale(trial, silent)]
 
 
 def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> int:
-    """Ends trials unless they were taken over meanwhile; returns how many."""
-    ended = 0
+    """Ends trials unless that was done meanwhile; returns how many."""
     with open_store(location) as store, store.allocation_lock():
-        for trial in orphans:
-            after = copy.copy(trial)
-            changed = {"reason": DIED, "outcome": Outcome.FAILED.value}
-            after.user_attrs, after.state = {**trial.user_attrs, **changed}, TrialState.FAIL
-            if store.take_over(trial_id_of(trial), trial, after):
-                ended += 1
-                if "key" in trial.user_attrs:
-                    queue_again(store.study, trial)
-    return ended
+        return sum(fail_stale(store, trial) for trial in orphans)
 
 
 def _look_at_checkpoints(trials: Sequence[FrozenTrial], folder: Path, *, repair: bool) -> Finding:

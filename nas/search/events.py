@@ -40,7 +40,7 @@ class TrialStarted:
 
 @dataclass(frozen=True, slots=True)
 class TrialContinued:
-    """The trial goes on after epochs that were done before, perhaps elsewhere."""
+    """The trial goes on after epochs of its design that were done before, perhaps elsewhere."""
 
     number: int
     epochs: int
@@ -62,15 +62,8 @@ class TrialEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class TrialTakenOver:
-    """A trial of this search goes on elsewhere: this process gave no sign of life for too long."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
 class EndedElsewhere:
-    """A trial of another process on the same study has its outcome."""
+    """A trial of another process on the same study has its outcome, or was ended by one."""
 
     trial: TrialRecord
 
@@ -137,7 +130,6 @@ Event = (
     | TrialContinued
     | EpochEnded
     | TrialEnded
-    | TrialTakenOver
     | EndedElsewhere
     | Waiting
     | Warned

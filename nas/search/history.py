@@ -1,6 +1,5 @@
 """The trials of a study in memory, where samplers and pruners read them at no cost."""
 
-import copy
 from typing import Any
 
 import optuna
@@ -11,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.study.optuna_private import content_of, study_id_of, trial_id_of
 from nas.study.rows import write_changes
+from nas.study.store import Store
 
 
 class History:
@@ -19,26 +19,26 @@ class History:
     Samplers, pruners and trials use `study`; the database is only read by `refresh`.
 
     Args:
-        stored: the study in the database, which is copied.
+        store: of the study that is copied.
         pruner: of the copy.
         sampler: of the copy; by default Optuna's.
     """
 
     def __init__(
-        self, stored: optuna.Study, pruner: BasePruner, sampler: BaseSampler | None = None
+        self, store: Store, pruner: BasePruner, sampler: BaseSampler | None = None
     ) -> None:
+        self._store = store
         self._pruner = pruner
         self._sampler = sampler
-        self._directions = stored.directions
-        self.renew(stored)
+        self.renew()
 
-    def renew(self, stored: optuna.Study) -> None:
-        """Begins anew, as an empty copy of what may be another connection to the database."""
-        self._stored = stored
+    def renew(self) -> None:
+        """Begins anew, as an empty copy."""
+        self.running: list[FrozenTrial] = []  # in the database when it was last read, as they are
         self._storage = InMemoryStorage()
         self.study = optuna.create_study(
             storage=self._storage,
-            directions=self._directions,
+            direction="maximize",
             pruner=self._pruner,
             sampler=self._sampler,
         )
@@ -46,16 +46,13 @@ class History:
         self._id_there: dict[int, int] = {}  # the other way round
         self._copied: set[int] = set()  # trials that have ended here and there, by their ids there
 
-    def reconnect(self, stored: optuna.Study) -> None:
-        """From now on reads the database by this study."""
-        self._stored = stored
-
     def refresh(self) -> list[FrozenTrial]:
         """Copies what has changed in the database; returns the trials that have ended since.
 
         To be called while this process runs no trial.
         """
-        trials = self._stored.get_trials(deepcopy=False)
+        trials = self._store.study.get_trials(deepcopy=False)
+        self.running = [trial for trial in trials if trial.state is TrialState.RUNNING]
         new = [trial for trial in trials if trial_id_of(trial) not in self._copied]
         return [trial for trial in new if self._ends(trial)]
 
@@ -81,34 +78,21 @@ class History:
         """All trials, to be read only."""
         return self.study.get_trials(deepcopy=False)
 
-    @property
-    def running(self) -> list[FrozenTrial]:
-        """The trials that are being trained, to be read only."""
-        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-
-    @property
-    def waiting(self) -> list[FrozenTrial]:
-        """The trials that are queued."""
-        return self.study.get_trials(states=(TrialState.WAITING,))
-
     def trial(self, trial: optuna.Trial) -> FrozenTrial:
-        """The content of a trial now; a deep copy, since Optuna's trials change theirs in place."""
-        return copy.deepcopy(self._storage.get_trial(trial_id_of(trial)))
+        """The content of a trial of the copy now, to be read at once."""
+        return self._storage.get_trial(trial_id_of(trial))
 
     def report(self, trial: optuna.Trial, epoch: int, val_accuracy: float) -> bool:
         """Reports the accuracy after an epoch, and returns whether to stop.
 
-        A trial that was taken over may hold later epochs, which are done again: they count no more.
+        A training that begins again, since memory was short, may have done later epochs: they count
+        no more.
         """
         known = content_of(trial)
         earlier = {e: value for e, value in known.intermediate_values.items() if e < epoch}
         known.intermediate_values = earlier
         trial.report(val_accuracy, step=epoch)
         return trial.should_prune()
-
-    def continued(self, trial: FrozenTrial) -> optuna.Trial:
-        """A running trial of the copy, to be gone on with."""
-        return optuna.Trial(self.study, trial_id_of(trial))
 
     def connect(self, here: int, there: int) -> None:
         """Notes which trial of the database a trial of the copy is, by their ids."""

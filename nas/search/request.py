@@ -39,7 +39,7 @@ PRUNERS = ("rungs", "median", "halving", "none")
 OWN_FOLDER = "folder"  # the dataset of a person's own images
 DATA_DIR = Path("data")
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
-GRACE = 60.0  # seconds without a sign of life after which a worker's trial is taken over
+GRACE = 60.0  # seconds without a sign of life after which a worker's trial is queued again
 _PRUNERS_OF_FRONTS = ("rungs", "none")
 
 

@@ -5,36 +5,34 @@ written. So no design is trained twice, and no more of them than were asked for,
 processes there are.
 """
 
-import copy
 import dataclasses
 import random
 import time
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas.runtime import signals
-from nas.runtime.liveness import is_alive
 from nas.search.candidates import Candidate, candidate_of, derived_seed, mark_excess
 from nas.search.counts import Counts
 from nas.search.domain import Domain
 from nas.search.fronts import proposal_limits
 from nas.search.history import History
 from nas.search.plan import Plan, SearchEnding, SearchFailed
-from nas.search.presets import enqueue_presets, preset_outside, queue_again
+from nas.search.presets import enqueue_presets, preset_outside
 from nas.search.samplers import DomainSampler
+from nas.search.stale import fail_stale, is_stale
 from nas.search.summaries import Summary
 from nas.study.designs import design_attributes
 from nas.study.heartbeat import WORKER, Heartbeat
 from nas.study.optuna_private import trial_id_of
 from nas.study.outcomes import STATES
 from nas.study.reader import trial_record
-from nas.study.records import DAMAGED, DIED, NOBODY, Outcome, TrialRecord
-from nas.study.store import Store
+from nas.study.records import Outcome, TrialRecord
+from nas.study.store import Store, StoredTrial
 from nas.training.tuning import defaults
 
 _FAILURES = 5  # diverged, out of memory or failed in a row before the search gives up
-_RETRIES = 2  # of a trial whose worker is gone
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,11 +40,8 @@ class RunningTrial:
     """A trial that this process is to train."""
 
     trial: optuna.Trial  # of the history
-    written: FrozenTrial  # as it is in the database, but for reports
-    trial_id: int  # in the database
-    number: int  # in the database
+    stored: StoredTrial
     candidate: Candidate
-    retries: int = 0  # how often the trial was taken over
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,16 +108,12 @@ class Scheduler:
 
     def _decide(self) -> Step:
         self._ended_elsewhere += self._history.refresh()
-        gone = self._gone()
-        if self._end_hopeless(gone):
-            self._ended_elsewhere += self._history.refresh()
-            gone = [trial for trial in gone if not self._hopeless(trial)]
+        self._fail_stale()
         counts = self._count()
         if self._failed_before is None:
             self._failed_before = len(counts.failures)
             counts = self._queue_presets(counts)
         if counts.trained >= self._plan.trials:
-            self._queue_again(gone)  # with a lower --trials than before
             return SearchEnding.DONE
         signals.check()
         if time.monotonic() >= self._deadline:
@@ -132,9 +123,6 @@ class Scheduler:
                 f"{_FAILURES} designs in a row could not be trained; "
                 f"the last one: {counts.failures[-1]}"
             )
-        for trial in gone:
-            if (taken := self._take_over(trial)) is not None:
-                return taken
         if counts.trained + counts.running >= self._plan.trials:
             return Wait(counts.running)
         if not counts.waiting and not self._plan.candidates.any_unseen(counts.seen):
@@ -166,7 +154,6 @@ class Scheduler:
         # A seed of its own for every trial: a search that was stopped and continued proposes what
         # one that ran through would have.
         self._sampler.begin(domain, derived_seed(plan.seed, counts.proposed))
-        queued = {trial_id_of(waiting): waiting for waiting in self._history.waiting}
         trial = study.ask()
         outside = preset_outside(trial, candidates.space)
         try:
@@ -175,9 +162,9 @@ class Scheduler:
             else:
                 candidate = candidate_of(outside, defaults(candidates.choices), candidates.space)
         except (KeyError, ValueError, TypeError) as error:
-            if trial_id_of(trial) not in queued:
-                raise
-            return self._refuse(trial, queued[trial_id_of(trial)], error)
+            if self._history.id_in_database(trial_id_of(trial)) is None:
+                raise  # it was not queued
+            return self._refuse(trial, error)
         attributes |= design_attributes(candidate.architecture, candidate.cost, candidate.key)
         attributes |= plan.training_attributes(candidate.training)
         for name, value in attributes.items():
@@ -191,20 +178,19 @@ class Scheduler:
             trial.set_user_attr("outcome", outcome.value)
             study.tell(trial, state=STATES[outcome])
         content = self._history.trial(trial)
-        trial_id, number = self._write(queued.get(trial_id_of(trial)), content)
+        stored = self._write(content)
         if outcome is not None:
-            return trial_record(content, number)
-        return RunningTrial(trial, content, trial_id, number, candidate)
+            return trial_record(content, stored.number)
+        return RunningTrial(trial, stored, candidate)
 
-    def _refuse(self, trial: optuna.Trial, queued: FrozenTrial, error: Exception) -> TrialRecord:
+    def _refuse(self, trial: optuna.Trial, error: Exception) -> TrialRecord:
         """Ends a trial that was queued by hand with values that are no design of the space."""
         trial.set_user_attr(WORKER, self._name)
         trial.set_user_attr("reason", f"queued with values outside the space: {error}")
         trial.set_user_attr("outcome", Outcome.FAILED.value)
         self._history.study.tell(trial, state=STATES[Outcome.FAILED])
         content = self._history.trial(trial)
-        _, number = self._write(queued, content)
-        return trial_record(content, number)
+        return trial_record(content, self._write(content).number)
 
     def _narrowed(self, counts: Counts) -> tuple[Domain, int]:
         """Where the next design of a front comes from, within a budget of its own; and that."""
@@ -220,93 +206,26 @@ class Scheduler:
                 return domain, budget
             budget = min(2 * budget, largest)  # all designs this small have been tried
 
-    def _write(self, queued: FrozenTrial | None, content: FrozenTrial) -> tuple[int, int]:
-        """Writes a trial that is new, or was queued; returns its id and number in the database."""
-        trial_id = self._history.id_in_database(trial_id_of(content))
-        if trial_id is None:
-            trial_id = self._store.add(content)
-            self._history.connect(trial_id_of(content), trial_id)
-        else:
-            assert queued is not None, "Optuna pops only trials that wait"
-            self._store.change(trial_id, queued, content)
-        return trial_id, self._store.number(trial_id)
+    def _write(self, content: FrozenTrial) -> StoredTrial:
+        """Writes a trial that is new, or was queued."""
+        here = trial_id_of(content)
+        trial_id = self._history.id_in_database(here)
+        if trial_id is not None:
+            return self._store.change(trial_id, content)
+        stored = self._store.add(content)
+        self._history.connect(here, stored.id)
+        return stored
 
-    def _gone(self) -> list[FrozenTrial]:
-        """The trials that run, but whose worker is gone; to be read only."""
-        running = self._history.running
-        if not running:
-            return []
-        gone, doubtful = [], []
-        for trial in running:
-            worker = trial.user_attrs.get(WORKER)
-            # This search itself trains nothing now: it has not learnt that it began this trial.
-            if worker == self._name or not is_alive(worker):
-                gone.append(trial)
-            else:
-                doubtful.append(trial)
-        if doubtful and self._heartbeat.may_judge:
-            silences = self._store.silences()
-            for trial in doubtful:
-                if silences.get(self._id_in_database(trial), 0.0) > self._heartbeat.grace:
-                    gone.append(trial)
-        return gone
-
-    def _hopeless(self, trial: FrozenTrial) -> bool:
-        """Whether a trial whose worker is gone is not to be trained again."""
-        retries: int = trial.user_attrs.get("retries", 0)
-        return retries >= _RETRIES or "key" not in trial.user_attrs
-
-    def _end_hopeless(self, gone: list[FrozenTrial]) -> bool:
+    def _fail_stale(self) -> None:
+        """Fails the trials whose worker is gone, and queues their designs again."""
+        if not self._history.running:
+            return
+        silent = self._store.silent(self._heartbeat.grace) if self._heartbeat.may_judge else set()
         ended = False
-        for trial in gone:
-            if self._hopeless(trial):
-                retries = trial.user_attrs.get("retries", 0)
-                self._fail(trial, f"{DIED} {retries + 1} times" if retries else NOBODY)
+        for trial in self._history.running:
+            # This search itself trains nothing now: it has not learnt that it began this trial.
+            if is_stale(trial, silent) or trial.user_attrs.get(WORKER) == self._name:
+                fail_stale(self._store, trial)
                 ended = True
-        return ended
-
-    def _fail(self, trial: FrozenTrial, reason: str) -> bool:
-        ended = copy.copy(trial)
-        ended.user_attrs = {
-            **trial.user_attrs,
-            "reason": reason,
-            "outcome": Outcome.FAILED.value,
-        }
-        ended.state = TrialState.FAIL
-        return self._store.take_over(self._id_in_database(trial), trial, ended)
-
-    def _queue_again(self, gone: list[FrozenTrial]) -> None:
-        """Ends trials whose worker is gone; their designs are the next ones, should more come."""
-        for trial in gone:
-            if self._fail(trial, DIED):
-                queue_again(self._store.study, trial)
-        if gone:
+        if ended:
             self._ended_elsewhere += self._history.refresh()
-
-    def _take_over(self, trial: FrozenTrial) -> RunningTrial | None:
-        """Makes the trial of a worker that is gone one of this search."""
-        plan, space = self._plan, self._plan.candidates.space
-        here = self._history.continued(trial)
-        try:
-            outside = preset_outside(here, space)
-            if outside is None:
-                candidate = plan.candidates.candidate(trial.params)
-            else:
-                candidate = candidate_of(outside, defaults(plan.candidates.choices), space)
-        except (KeyError, ValueError, TypeError) as error:  # somebody has changed its values
-            self._fail(trial, f"{DAMAGED}: its values are no design of the space: {error}")
-            return None
-        retries = trial.user_attrs.get("retries", 0) + 1
-        taken = copy.copy(trial)
-        taken.user_attrs = {**trial.user_attrs, WORKER: self._name, "retries": retries}
-        trial_id = self._id_in_database(trial)
-        if not self._store.take_over(trial_id, trial, taken):
-            return None
-        self._ended_elsewhere += self._history.refresh()
-        number = self._store.number(trial_id)
-        return RunningTrial(here, self._history.trial(here), trial_id, number, candidate, retries)
-
-    def _id_in_database(self, trial: FrozenTrial) -> int:
-        trial_id = self._history.id_in_database(trial_id_of(trial))
-        assert trial_id is not None, "only the trial of this process has none for a moment"
-        return trial_id

@@ -4,7 +4,6 @@ The scheduler decides what is next, under the allocation lock; training happens 
 trial's outcome is written.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -21,7 +20,6 @@ from nas.search.events import (
     TrialContinued,
     TrialEnded,
     TrialStarted,
-    TrialTakenOver,
     Waiting,
 )
 from nas.search.history import History
@@ -31,12 +29,12 @@ from nas.search.request import GRACE
 from nas.search.retrying import Retrying
 from nas.search.samplers import DomainSampler
 from nas.search.scheduler import RunningTrial, Scheduler, Wait
-from nas.study.heartbeat import Heartbeat, TrialLost
+from nas.study.heartbeat import Heartbeat
 from nas.study.outcomes import STATES
 from nas.study.reader import readable_record, trial_record
 from nas.study.records import INTERRUPTED, Outcome, TrialRecord
 from nas.study.storage import STORAGE_ERRORS
-from nas.study.store import Store
+from nas.study.store import Store, TrialLost
 from nas.training.loop import Ending, EpochResult, TrainingResult
 from nas.training.resuming import EpochCheckpoint
 
@@ -66,13 +64,12 @@ class Worker:
         known: frozenset[int] = frozenset(),
         grace: float = GRACE,
     ) -> None:
-        self._name = name
         self._store = store
         self._plan = plan
         self._on_event = on_event
         self._known = set(known)
-        self._heartbeat = Heartbeat(lambda: store.engine, name, grace)
-        self._history = History(store.study, plan.pruner, sampler)
+        self._heartbeat = Heartbeat(lambda: store.engine, grace)
+        self._history = History(store, plan.pruner, sampler)
         self._scheduler = Scheduler(name, store, self._history, plan, sampler, self._heartbeat)
         self._retrying = Retrying(store, on_event)
         self._checkpoint_failed = self._capture_failed = False
@@ -87,7 +84,7 @@ class Worker:
         waiting = False
         while True:
             # After a decision that failed the copy may hold a trial that the database does not.
-            step = self._retrying(self._scheduler.next, self._renew_history)
+            step = self._retrying(self._scheduler.next, self._history.renew)
             for trial in self._scheduler.ended_elsewhere():
                 found = readable_record(trial)
                 if trial.number not in self._known and found.outcome is not None:
@@ -105,9 +102,7 @@ class Worker:
             try:
                 record = self._carry_out(step) if isinstance(step, RunningTrial) else step
             except TrialLost:
-                self._renew_history()  # its copy of that trial is wrong
-                assert isinstance(step, RunningTrial)
-                self._on_event(TrialTakenOver(step.number))
+                self._history.renew()  # its copy of that trial is wrong
                 continue
             self._known.add(record.number)
             self._on_event(TrialEnded(record))
@@ -117,10 +112,10 @@ class Worker:
                 self._scheduler.trained()
 
     def _carry_out(self, running: RunningTrial) -> TrialRecord:
-        self._heartbeat.trial_id = running.trial_id
+        self._heartbeat.trial_id = running.stored.id
         try:
-            candidate = running.candidate
-            self._on_event(TrialStarted(running.number, candidate.architecture, candidate.cost))
+            number, candidate = running.stored.number, running.candidate
+            self._on_event(TrialStarted(number, candidate.architecture, candidate.cost))
             return self._trained(running)
         except (TrialLost, SearchFailed):
             raise
@@ -166,7 +161,7 @@ class Worker:
         return self._end(running, Outcome.TRAINED, value=value, measured=measured)
 
     def _train(self, running: RunningTrial) -> TrainingResult:
-        trial, number = running.trial, running.number
+        trial, number = running.trial, running.stored.number
         checkpoint = self._plan.checkpoint(running.candidate)
 
         def on_start(done: Sequence[EpochResult]) -> None:
@@ -174,7 +169,6 @@ class Worker:
                 self._history.report(trial, result.epoch, result.val_accuracy)
             if done:
                 self._report(running, done)
-            if done or running.retries:
                 self._on_event(TrialContinued(number, len(done)))
 
         def on_epoch(result: EpochResult) -> bool:
@@ -199,16 +193,7 @@ class Worker:
 
     def _report(self, running: RunningTrial, results: Sequence[EpochResult]) -> None:
         accuracies = {result.epoch: result.val_accuracy for result in results}
-        self._retrying(
-            lambda: self._store.report(running.trial_id, self._name, accuracies),
-            self._reconnect_history,
-        )
-
-    def _renew_history(self) -> None:
-        self._history.renew(self._store.study)
-
-    def _reconnect_history(self) -> None:
-        self._history.reconnect(self._store.study)
+        self._retrying(lambda: self._store.report(running.stored.id, accuracies))
 
     def _end(
         self,
@@ -222,26 +207,24 @@ class Worker:
         """Writes a trial's outcome.
 
         Raises:
-            TrialLost: the trial is another worker's by now.
+            TrialLost: another worker has ended the trial.
         """
         trial = running.trial
         why = {"reason": reason} if reason is not None else {}
         for name, attribute in {**(measured or {}), **why, "outcome": outcome.value}.items():
             trial.set_user_attr(name, attribute)
         ended = self._history.study.tell(trial, value, state=STATES[outcome])
-        written = copy.copy(running.written)
-        written.intermediate_values = ended.intermediate_values
 
         def write() -> None:
-            self._store.end(running.trial_id, self._name, written, ended)
+            self._store.end(running.stored.id, ended)
 
         if reason == INTERRUPTED:
             write()
         else:
-            self._retrying(write, self._reconnect_history)
+            self._retrying(write)
             if checkpoint := self._plan.checkpoint(running.candidate):
                 checkpoint.remove()
-        return trial_record(ended, running.number)
+        return trial_record(ended, running.stored.number)
 
 
 def _one_line(error: BaseException) -> str:

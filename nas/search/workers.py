@@ -113,7 +113,8 @@ class Workers:
                     self._on_event(event)
             case EndedElsewhere(trial):
                 # The end of a trial of ours comes from its worker, unless it was killed just then.
-                if trial.number not in self._known and trial.worker not in self._names.values():
+                others = [name for worker, name in self._names.items() if worker != number]
+                if trial.number not in self._known and trial.worker not in others:
                     self._known.add(trial.number)
                     self._on_event(event)
             case _:

@@ -1,26 +1,25 @@
-"""Whose a running trial is: its worker's name and the last sign of life, both in the database.
+"""The sign of life of a running trial: when its worker was last heard of, in the database.
 
 The worker of a trial touches it every few seconds, and in the transaction of everything it writes
-of it. A trial that was not touched for the grace period may be taken over by another worker; the
-one before, if it only was stopped for a while, then finds that the trial is no longer its own, and
-its write is undone. All times are the database's, so clocks of machines need not agree.
+of it. A trial that was not touched for the grace period is stale: another worker fails it, and its
+own, if it only was stopped for a while, then finds it lost. All times are the database's, so clocks
+of machines need not agree.
 
 The touch is Optuna's heartbeat (table `trial_heartbeats`), which Optuna itself only records inside
 `Study.optimize`. Locks come first, reads second: what a transaction reads of a trial after it has
 touched it stays true until it ends, on SQLite (one writer) and on a server (a lock on the row).
 """
 
-import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Set
 from datetime import datetime
 
 import sqlalchemy
 from optuna.trial import TrialState
 from sqlalchemy import func
 
-from nas.study.optuna_private import HEARTBEATS, TRIALS, USER_ATTRIBUTES
+from nas.study.optuna_private import HEARTBEATS, TRIALS
 from nas.study.storage import STORAGE_ERRORS
 
 # Text, since a server may have a type of its own for states.
@@ -31,88 +30,32 @@ _BEATS = 6  # in a grace period
 _LONGEST = 10.0  # seconds between two
 
 
-class TrialLost(Exception):
-    """The trial is another worker's by now."""
-
-
-def begin(connection: sqlalchemy.Connection, trial_id: int) -> None:
-    """The first sign of life of a trial, in the transaction that makes it one of a worker."""
+def hold(connection: sqlalchemy.Connection, trial_id: int) -> bool:
+    """Touches a trial, and locks it until the transaction ends; returns whether it still runs."""
     if not _touch(connection, trial_id):
         row = {"trial_id": trial_id, "heartbeat": func.now()}
         connection.execute(HEARTBEATS.insert().values(row))
+    running = sqlalchemy.select(TRIALS.c.trial_id).where(TRIALS.c.trial_id == trial_id, _RUNS)
+    return connection.execute(running).first() is not None
 
 
-def beat(connection: sqlalchemy.Connection, trial_id: int, worker: str) -> None:
-    """A sign of life, if the trial still is this worker's."""
-    connection.execute(
-        HEARTBEATS.update()
-        .where(HEARTBEATS.c.trial_id == trial_id, sqlalchemy.exists(_owned(trial_id, worker)))
-        .values(heartbeat=func.now())
-    )
-
-
-def hold(connection: sqlalchemy.Connection, trial_id: int, worker: str) -> bool:
-    """Makes sure that until the transaction ends the trial is this worker's.
-
-    Returns:
-        Whether it still runs; if not, this worker itself has written its outcome before.
-
-    Raises:
-        TrialLost: it is another worker's, or was ended by one.
-    """
-    row = None
-    if _touch(connection, trial_id):
-        own = sqlalchemy.select(_RUNS).where(
-            TRIALS.c.trial_id == trial_id, sqlalchemy.exists(_owned(trial_id, worker))
-        )
-        row = connection.execute(own).first()
-    if row is None:
-        raise TrialLost
-    return bool(row[0])
-
-
-def take(connection: sqlalchemy.Connection, trial_id: int, worker: str | None) -> bool:
-    """Locks a running trial in order to take it over from this worker.
-
-    Returns:
-        Whether it still runs and is that worker's; if not it must be left alone.
-    """
-    begin(connection, trial_id)
-    owned = worker is None or connection.execute(_owned(trial_id, worker)).first() is not None
-    return owned and _runs(connection, trial_id)
-
-
-def forget(connection: sqlalchemy.Connection, trial_id: int) -> None:
-    """Ends a trial for its worker, who will find it lost."""
-    connection.execute(HEARTBEATS.delete().where(HEARTBEATS.c.trial_id == trial_id))
-
-
-def silences(connection: sqlalchemy.Connection, study_id: int) -> Mapping[int, float]:
-    """Seconds since the last sign of life of each running trial that ever gave one, by its id."""
+def silent(connection: sqlalchemy.Connection, study_id: int, grace: float) -> Set[int]:
+    """The ids of running trials that were not touched for so many seconds, or never."""
     rows = connection.execute(
         sqlalchemy.select(TRIALS.c.trial_id, HEARTBEATS.c.heartbeat, func.now())
-        .join(HEARTBEATS, HEARTBEATS.c.trial_id == TRIALS.c.trial_id)
+        .outerjoin(HEARTBEATS, HEARTBEATS.c.trial_id == TRIALS.c.trial_id)
         .where(TRIALS.c.study_id == study_id, _RUNS)
     )
-    return {row[0]: (_plain(row[2]) - _plain(row[1])).total_seconds() for row in rows}
+    return {
+        trial_id
+        for trial_id, last, now in rows
+        if last is None or (_plain(now) - _plain(last)).total_seconds() > grace
+    }
 
 
 def _touch(connection: sqlalchemy.Connection, trial_id: int) -> bool:
     update = HEARTBEATS.update().where(HEARTBEATS.c.trial_id == trial_id)
     return connection.execute(update.values(heartbeat=func.now())).rowcount > 0
-
-
-def _owned(trial_id: int, worker: str) -> sqlalchemy.Select[tuple[int]]:
-    return sqlalchemy.select(USER_ATTRIBUTES.c.trial_id).where(
-        USER_ATTRIBUTES.c.trial_id == trial_id,
-        USER_ATTRIBUTES.c.key == WORKER,
-        USER_ATTRIBUTES.c.value_json == json.dumps(worker),
-    )
-
-
-def _runs(connection: sqlalchemy.Connection, trial_id: int) -> bool:
-    running = sqlalchemy.select(TRIALS.c.trial_id).where(TRIALS.c.trial_id == trial_id, _RUNS)
-    return connection.execute(running).first() is not None
 
 
 def _plain(moment: datetime | str) -> datetime:
@@ -127,15 +70,13 @@ class Heartbeat:
 
     Args:
         engine: of the study's database now.
-        worker: the name of this worker.
         grace: seconds after which the others give a silent one up.
     """
 
-    def __init__(self, engine: Callable[[], sqlalchemy.Engine], worker: str, grace: float) -> None:
+    def __init__(self, engine: Callable[[], sqlalchemy.Engine], grace: float) -> None:
         self.trial_id: int | None = None  # of the trial in training
         self.grace = grace
         self._engine = engine
-        self._worker = worker
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._last = self._steady_since = time.monotonic()
@@ -166,7 +107,7 @@ class Heartbeat:
         while not self._stopped.wait(interval):
             try:
                 with self._engine().begin() as connection:
-                    beat(connection, self.trial_id or 0, self._worker)
+                    _touch(connection, self.trial_id or 0)
             except (*STORAGE_ERRORS, OSError):
                 continue  # whoever works with the database finds out, too
             now = time.monotonic()

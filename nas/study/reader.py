@@ -236,7 +236,6 @@ def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
         images_per_second=attributes.get("images_per_second"),
         device=attributes.get("device"),
         worker=attributes.get("worker"),
-        retries=attributes.get("retries", 0),
         preset=attributes.get("preset"),
         training={name: attributes[name] for name in REAL_VALUES if name in attributes},
         reason=reason_of(trial),

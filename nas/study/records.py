@@ -18,7 +18,6 @@ from nas.training.config import precision_of
 
 INTERRUPTED = "interrupted"
 DIED = "the process died"
-NOBODY = "nobody trains it, and it says no design"
 CHANGED = "changed in the database"
 DAMAGED = "damaged in the database"
 FOREIGN = "written by another version of nas"
@@ -128,7 +127,6 @@ class TrialRecord:
     images_per_second: float | None = None
     device: str | None = None
     worker: str | None = None
-    retries: int = 0  # how often another worker went on with it
     preset: str | None = None  # its name, of a known design that was queued by it
     training: Mapping[str, object] = field(default_factory=dict)  # where it is tuned: real values
     reason: str | None = None  # why diverged, out_of_memory or failed

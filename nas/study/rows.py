@@ -63,4 +63,6 @@ def write_changes(
 
 
 def _new(before: dict[Any, Any], after: dict[Any, Any]) -> list[tuple[Any, Any]]:
-    return [(key, value) for key, value in after.items() if before.get(key) != value]
+    """What differs as JSON, to which a database turns tuples."""
+    kept = {key: json.dumps(value) for key, value in before.items()}
+    return [(key, value) for key, value in after.items() if kept.get(key) != json.dumps(value)]

@@ -8,8 +8,9 @@ import copy
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -34,6 +35,7 @@ from nas.study.optuna_private import (
     study_id_of,
     trial_id_of,
 )
+from nas.study.records import Outcome
 from nas.study.rows import insert_attributes, insert_params, write_changes
 from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors, stored_name
 
@@ -46,6 +48,18 @@ _CREATIONS = 20  # attempts to make the tables of a server that others are makin
 _AWAKE = sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 
 _ALLOCATIONS = "nas:claims"  # a study's system attribute, called so by all versions
+
+
+class TrialLost(Exception):
+    """Another process has ended the trial, since nothing was heard of this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrial:
+    """A trial in the database."""
+
+    id: int
+    number: int  # which a copy of the study may count otherwise
 
 
 class Store:
@@ -188,8 +202,8 @@ class Store:
         """For connections beside those of this object."""
         return self._rdb.engine
 
-    def add(self, trial: FrozenTrial) -> int:
-        """Writes a new trial, running or ended, all at once; returns its id.
+    def add(self, trial: FrozenTrial) -> StoredTrial:
+        """Writes a new trial, running or ended, all at once.
 
         A trial has about 25 parameters and 15 attributes, for each of which Optuna sends two or
         three statements; here they are one statement per table.
@@ -204,19 +218,13 @@ class Store:
             if trial.state.is_finished():
                 self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
             else:
-                heartbeat.begin(connection, trial_id)
-        return trial_id
+                heartbeat.hold(connection, trial_id)
+            return self._stored(connection, trial_id)
 
-    def number(self, trial_id: int) -> int:
-        """The number of a trial in the database, which a copy of the study may count otherwise."""
-        number = sqlalchemy.select(TRIALS.c.number).where(TRIALS.c.trial_id == trial_id)
+    def change(self, trial_id: int, after: FrozenTrial) -> StoredTrial:
+        """Brings a trial that has not ended to a later content, all at once."""
         with self.transaction() as connection:
-            return int(connection.execute(number).scalar_one())
-
-    def change(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> None:
-        """Writes what is new of a trial, all at once."""
-        with self.transaction() as connection:
-            before = copy.copy(before)
+            before = copy.copy(self._storage.get_trial(trial_id))
             for table, name in (
                 (USER_ATTRIBUTES, "user_attrs"),
                 (SYSTEM_ATTRIBUTES, "system_attrs"),
@@ -226,57 +234,55 @@ class Store:
                 insert_attributes(connection, table, trial_id, added)
                 setattr(before, name, {**old, **added})
             write_changes(self._storage, trial_id, before, after)
-            if before.state is TrialState.WAITING and after.state is TrialState.RUNNING:
-                heartbeat.begin(connection, trial_id)
+            if after.state is TrialState.RUNNING:
+                heartbeat.hold(connection, trial_id)
+            return self._stored(connection, trial_id)
 
-    def report(self, trial_id: int, worker: str, accuracies: Mapping[int, float]) -> None:
-        """Writes the accuracies after epochs, by number, of a trial that is this worker's.
+    def _stored(self, connection: sqlalchemy.Connection, trial_id: int) -> StoredTrial:
+        number = sqlalchemy.select(TRIALS.c.number).where(TRIALS.c.trial_id == trial_id)
+        return StoredTrial(trial_id, connection.execute(number).scalar_one())
 
-        Raises:
-            TrialLost: it is not any more.
-        """
-        with self.transaction() as connection:
-            if heartbeat.hold(connection, trial_id, worker):
-                for epoch, val_accuracy in accuracies.items():
-                    self._storage.set_trial_intermediate_value(trial_id, epoch, val_accuracy)
-
-    def end(self, trial_id: int, worker: str, before: FrozenTrial, after: FrozenTrial) -> None:
-        """Writes the outcome of a trial that is this worker's; the same again changes nothing.
+    def report(self, trial_id: int, accuracies: Mapping[int, float]) -> None:
+        """Writes the accuracies after epochs, by number, of a trial of this process.
 
         Raises:
-            TrialLost: it is not any more.
+            TrialLost: another one has ended it.
         """
         with self.transaction() as connection:
-            if heartbeat.hold(connection, trial_id, worker):
-                self.change(trial_id, before, after)
+            if not heartbeat.hold(connection, trial_id):
+                raise TrialLost
+            for epoch, val_accuracy in accuracies.items():
+                self._storage.set_trial_intermediate_value(trial_id, epoch, val_accuracy)
 
-    def take_over(self, trial_id: int, before: FrozenTrial, after: FrozenTrial) -> bool:
-        """Writes a running trial as another worker's, or as ended, unless it is not as it was.
+    def end(self, trial_id: int, after: FrozenTrial) -> None:
+        """Writes the outcome of a trial of this process; the same again changes nothing.
 
-        Returns:
-            Whether it was written; if not, its worker has ended it in this moment.
+        Raises:
+            TrialLost: another one has ended it.
         """
         with self.transaction() as connection:
-            worker = before.user_attrs.get(heartbeat.WORKER)
-            if not heartbeat.take(connection, trial_id, worker):
+            if heartbeat.hold(connection, trial_id):
+                self.change(trial_id, after)
+                return
+            now = self._storage.get_trial(trial_id)
+            if any(now.user_attrs.get(n) != after.user_attrs.get(n) for n in ("outcome", "reason")):
+                raise TrialLost
+
+    def fail(self, trial: FrozenTrial, reason: str) -> bool:
+        """Fails a trial of another process; returns whether it still ran."""
+        with self.transaction() as connection:
+            if not heartbeat.hold(connection, trial_id_of(trial)):
                 return False
-            self.change(trial_id, before, after)
-            if after.state.is_finished():
-                heartbeat.forget(connection, trial_id)
+            failed = copy.copy(trial)
+            ending = {"reason": reason, "outcome": Outcome.FAILED.value}
+            failed.user_attrs, failed.state = {**trial.user_attrs, **ending}, TrialState.FAIL
+            self.change(trial_id_of(trial), failed)
             return True
 
-    def silences(self) -> Mapping[int, float]:
-        """Seconds since the last sign of life of each running trial, by its id.
-
-        One that never gave any, of an older version or of another program, gives its first now.
-        """
+    def silent(self, grace: float) -> Set[int]:
+        """The ids of running trials without a sign of life for so many seconds."""
         with self.transaction() as connection:
-            known = heartbeat.silences(connection, study_id_of(self.study))
-            running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            unknown = [trial_id_of(t) for t in running if trial_id_of(t) not in known]
-            for trial_id in unknown:
-                heartbeat.begin(connection, trial_id)
-            return {**known, **dict.fromkeys(unknown, 0.0)}
+            return heartbeat.silent(connection, study_id_of(self.study), grace)
 
 
 @contextmanager

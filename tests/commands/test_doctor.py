@@ -18,7 +18,8 @@ from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.store import open_store
 from tests.kits.disks import small_disk
-from tests.kits.studies import RequestOf, abandon_all
+from tests.kits.studies import RequestOf, start_processes, trials_in
+from tests.kits.waiting import PATIENCE, wait_until
 
 FOUND = ["versions", "packages", "extras", "device", "data", "storage"]
 
@@ -92,8 +93,12 @@ def test_trials_without_a_worker_are_found_and_ended(
     capsys: pytest.CaptureFixture[str], request_of: RequestOf
 ) -> None:
     request = request_of(trials=2)
-    location = run_search(request).location
-    abandon_all(location)
+    location = request.location_for("digits")
+    killed = [start_processes(1, request, pause=PATIENCE) for _ in range(2)]
+    wait_until(lambda: trials_in(location, "RUNNING") == 2, killed[0])
+    for process in killed:
+        process.kill()
+        process.communicate()
     folder = request.checkpoints_for(location)
     folder.mkdir(parents=True)
     (folder / "0123.pt").write_bytes(b"left")

@@ -1,12 +1,11 @@
-"""Searches that end in a moment, in other processes too, and changes to what they stored."""
+"""Searches that end in a moment, in other processes too."""
 
 import dataclasses
 import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -14,7 +13,6 @@ import optuna
 from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
 from tests.kits import warm
-from tests.kits.waiting import PATIENCE
 
 TINY_SPACE = """
 stages = [1, 2]
@@ -99,16 +97,3 @@ def trials_in(location: StudyLocation, state: str) -> int:
             return int(database.execute(query, (state,)).fetchone()[0])
         except sqlite3.OperationalError:
             return 0  # the tables are not made yet
-
-
-@contextmanager
-def changing(location: StudyLocation) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(location.path or "", timeout=PATIENCE)) as database, database:
-        yield database
-
-
-def abandon_all(location: StudyLocation) -> None:
-    """Leaves every trial as if its process had been killed."""
-    with changing(location) as database:
-        database.execute("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL")
-        database.execute("DELETE FROM trial_user_attributes WHERE key IN ('outcome', 'reason')")

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-import sqlalchemy
 import torch
 from filelock import FileLock
 from optuna.pruners import NopPruner
@@ -30,28 +29,29 @@ from nas.data.types import ImageDataset
 from nas.model import build
 from nas.search.events import (
     CheckpointFailed,
+    EndedElsewhere,
     EpochEnded,
     Event,
     TrialContinued,
     TrialEnded,
     TrialStarted,
-    TrialTakenOver,
     Waiting,
 )
 from nas.search.history import History
+from nas.search.request import SearchRequest
 from nas.search.run import SearchFailed, run_search
-from nas.study.heartbeat import Heartbeat, TrialLost
+from nas.study.heartbeat import Heartbeat
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import DIED, INTERRUPTED, Outcome
-from nas.study.store import Store, open_store
+from nas.study.records import DIED, INTERRUPTED, Outcome, StudyRecord
+from nas.study.store import Store, TrialLost, open_store
 from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult, TrainingResult, train
 from nas.training.resuming import EpochCheckpoint
 from tests.kits import warm
 from tests.kits.disks import small_disk
 from tests.kits.events import each, on
-from tests.kits.studies import RequestOf, abandon_all, changing, start_processes, trials_in
+from tests.kits.studies import RequestOf, start_processes, trials_in
 from tests.kits.waiting import PATIENCE, wait_until
 
 CPU = torch.device("cpu")
@@ -71,26 +71,24 @@ class Listening:
                 self.heard.append(f"{number} begins")
             case TrialContinued(number, epochs):
                 self.heard.append(f"{number} goes on after {epochs}")
-            case TrialTakenOver(number):
-                self.heard.append(f"{number} is lost")
+            case EndedElsewhere(trial):
+                self.heard.append(f"{trial.number} ended elsewhere")
             case TrialEnded(trial):
                 self.heard.append(f"{trial.number} {trial.outcome}")
             case Waiting(running):
                 self.heard.append(f"waits for {running}")
 
 
-def call_worker(location: StudyLocation, name: str) -> None:
-    """Makes all trials those of a worker of this name."""
-    with changing(location) as database:
-        query = "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'worker'"
-        database.execute(query, (json.dumps(name),))
-
-
-def silence(location: StudyLocation, seconds: int) -> None:
-    """Makes the last sign of life of every worker this long ago."""
-    with changing(location) as database:
-        query = "UPDATE trial_heartbeats SET heartbeat = datetime('now', ?)"
-        database.execute(query, (f"-{seconds} seconds",))
+def kill_in_a_trial(request: SearchRequest, failed: int = 0) -> None:
+    """Kills a search while it trains, once the study holds so many failed trials."""
+    process = start_processes(1, request, pause=PATIENCE)
+    location = request.location_for("digits")
+    now = (failed, 1)
+    wait_until(
+        lambda: (trials_in(location, "FAIL"), trials_in(location, "RUNNING")) == now, process
+    )
+    process.kill()
+    process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -220,42 +218,37 @@ def database(tmp_path: Path) -> Iterator[Store]:
 
 
 def running_trial(database: Store, worker: str) -> int:
-    mirror = History(database.study, NopPruner())
+    mirror = History(database, NopPruner())
+    mirror.refresh()
     trial = mirror.study.ask()
     trial.set_user_attr("worker", worker)
-    return database.add(mirror.trial(trial))
+    return database.add(mirror.trial(trial)).id
 
 
-def test_a_trial_taken_over_can_no_longer_be_written_by_its_first_worker(
-    database: Store,
-) -> None:
+def test_a_trial_that_was_failed_by_another_can_no_longer_be_written(database: Store) -> None:
     trial_id = running_trial(database, "first")
-    database.report(trial_id, "first", {1: 0.1})
-    (before,) = database.study.trials
-    after, ended = (database.study.trials[0] for _ in range(2))
-    after.user_attrs["worker"] = "second"
+    database.report(trial_id, {1: 0.1})
+    (running,), (ended,) = database.study.trials, database.study.trials
     ended.state, ended.values = TrialState.COMPLETE, [0.5]
-    assert database.take_over(trial_id, before, after)
-    assert not database.take_over(trial_id, before, after)  # it is not the first one's any more
+    ended.user_attrs["outcome"] = "trained"
+    assert database.fail(running, "gone")
+    assert not database.fail(running, "gone again")
     with pytest.raises(TrialLost):
-        database.report(trial_id, "first", {1: 0.3, 2: 0.2})
+        database.report(trial_id, {1: 0.3, 2: 0.2})
     with pytest.raises(TrialLost):
-        database.end(trial_id, "first", before, ended)
-    assert database.study.trials[0].intermediate_values == {1: 0.1}
-    database.report(trial_id, "second", {2: 0.25})
-    database.end(trial_id, "second", after, ended)
-    assert not database.take_over(trial_id, after, before)  # it has ended
+        database.end(trial_id, ended)
     (trial,) = database.study.trials
-    assert (trial.value, trial.intermediate_values) == (0.5, {1: 0.1, 2: 0.25})
+    assert (trial.state, trial.intermediate_values) == (TrialState.FAIL, {1: 0.1})
+    assert trial.user_attrs == {"worker": "first", "outcome": "failed", "reason": "gone"}
 
 
-def test_a_trial_that_was_ended_by_others_is_lost(database: Store) -> None:
+def test_a_trial_that_was_ended_by_its_worker_is_not_failed(database: Store) -> None:
     trial_id = running_trial(database, "first")
-    (before,), (after,) = database.study.trials, database.study.trials
-    after.state = TrialState.FAIL
-    assert database.take_over(trial_id, before, after)
-    with pytest.raises(TrialLost):
-        database.report(trial_id, "first", {1: 0.1})
+    (running,), (ended,) = database.study.trials, database.study.trials
+    ended.state, ended.values = TrialState.COMPLETE, [0.5]
+    database.end(trial_id, ended)
+    assert not database.fail(running, "gone")
+    assert database.study.trials[0].value == 0.5
 
 
 def test_a_process_stopped_with_the_lock_holds_nobody_up_and_decides_nothing(
@@ -292,62 +285,55 @@ def open_database_again(location: StudyLocation) -> AbstractContextManager[Store
     return nullcontext(Store(storage, study, lock))
 
 
-def test_a_heart_beats_for_its_own_trial_only(database: Store, tmp_path: Path) -> None:
-    trial_id = running_trial(database, "first")
-    location = StudyLocation.at("parts", studies_dir=tmp_path)
-    silence(location, 1000)
-    assert database.silences()[trial_id] >= 1000
-    beats: list[int] = []
-
-    def engine() -> sqlalchemy.Engine:
-        beats.append(1)
-        return database.engine
-
-    with Heartbeat(engine, "another", grace=0.05) as heart:
-        heart.trial_id = trial_id
-        before = len(beats)
-        wait_until(lambda: len(beats) > before + 3)
-        assert database.silences()[trial_id] >= 1000
-    with Heartbeat(lambda: database.engine, "first", grace=0.05) as heart:
-        heart.trial_id = trial_id
-        wait_until(lambda: database.silences()[trial_id] < 1000)
-        assert heart._thread.is_alive()
+def test_a_heart_beats_for_its_own_trial_only(database: Store) -> None:
+    own, other = running_trial(database, "first"), running_trial(database, "another")
+    with Heartbeat(lambda: database.engine, grace=0.5) as heart:
+        heart.trial_id = own
+        assert wait_until(lambda: database.silent(2)) == {other}
 
 
 def test_a_worker_that_could_not_be_heard_judges_nobody(database: Store, tmp_path: Path) -> None:
-    with Heartbeat(lambda: database.engine, "me", grace=0.6) as heart:
+    with Heartbeat(lambda: database.engine, grace=0.6) as heart:
         wait_until(lambda: heart.may_judge)
-        with changing(StudyLocation.at("parts", studies_dir=tmp_path)) as other:
+        with contextlib.closing(sqlite3.connect(tmp_path / "parts.db", timeout=PATIENCE)) as other:
             other.execute("BEGIN EXCLUSIVE")
             wait_until(lambda: not heart.may_judge)
         wait_until(lambda: heart.may_judge)
 
 
-def test_a_trial_whose_worker_died_goes_on_with_its_number_at_most_twice(
+def counted(study: StudyRecord) -> list[tuple[Architecture | None, object]]:
+    """The designs that were trained, with their curves, in order."""
+    return [(t.architecture, t.curve) for t in study.trials if t.outcome and t.outcome.counts]
+
+
+def test_a_design_whose_worker_died_is_trained_again_and_changes_no_proposal(
     request_of: RequestOf,
 ) -> None:
-    first = run_search(request_of(trials=1))
-    (design,) = (t.architecture for t in first.study.trials)
-    for retry in (1, 2):
-        abandon_all(first.location)
-        listening = Listening()
-        (trial,) = run_search(request_of(trials=1), listening).study.trials
-        assert (trial.outcome, trial.retries) == (Outcome.TRAINED, retry)
-        assert (trial.architecture, trial.curve) == (design, first.study.trials[0].curve)
-        assert listening.heard == ["0 begins", "0 goes on after 0", "0 trained"]
-    abandon_all(first.location)
-    trial, other = run_search(request_of(trials=1)).study.trials
-    assert (trial.outcome, trial.reason) == (Outcome.FAILED, "the process died 3 times")
-    assert trial.architecture == design
+    kill_in_a_trial(request_of(trials=4))
+    listening = Listening()
+    study = run_search(request_of(trials=4), listening).study
+    assert listening.heard[:3] == ["0 ended elsewhere", "1 begins", "1 trained"]
+    assert study.trials[0].architecture == study.trials[1].architecture
+    assert (study.trials[0].reason, study.trained, study.interrupted) == (DIED, 4, 1)
+    assert counted(study) == counted(run_search(request_of(trials=4, study="whole")).study)
+
+
+def test_a_design_whose_workers_die_is_given_up_the_third_time(request_of: RequestOf) -> None:
+    for deaths in range(3):
+        kill_in_a_trial(request_of(trials=1), failed=deaths)
+    study = run_search(request_of(trials=1)).study
+    *died, other = study.trials
+    assert [t.reason for t in died] == [DIED, DIED, f"{DIED} 3 times"]
+    assert {t.outcome for t in died} == {Outcome.FAILED}
+    (design,) = {t.architecture for t in died}
     assert other.outcome is Outcome.TRAINED
     assert other.architecture != design
+    assert study.interrupted == 2
 
 
 def test_a_trial_that_is_not_needed_any_more_does_not_stay_running(request_of: RequestOf) -> None:
-    location = run_search(request_of(trials=3)).location
-    with changing(location) as database:
-        database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 2")
-        database.execute("DELETE FROM trial_user_attributes WHERE key = 'outcome' AND trial_id = 3")
+    location = run_search(request_of(trials=2)).location
+    kill_in_a_trial(request_of(trials=3))
     run_search(request_of(trials=2))
     study = read_study(location)
     assert [t.reason for t in study.trials] == [None, None, DIED, None]
@@ -357,17 +343,19 @@ def test_a_trial_that_is_not_needed_any_more_does_not_stay_running(request_of: R
 
 
 def test_only_a_silent_worker_of_another_machine_is_given_up(request_of: RequestOf) -> None:
-    location = run_search(request_of(trials=1)).location
-    abandon_all(location)
-    call_worker(location, "elsewhere:1:1-0")
-    silence(location, 40)
-
-    listening = Listening()
-    then = on(Waiting, lambda event: silence(location, 90))
-    (trial,) = run_search(request_of(trials=1), each(listening, then)).study.trials
-    assert listening.heard[:3] == ["waits for 1", "0 begins", "0 goes on after 0"]
-    assert trial.outcome is Outcome.TRAINED
-    assert trial.worker != "elsewhere:1:1-0"
+    request = request_of(trials=1, grace=5)
+    location = run_search(request).location
+    with open_store(location) as database:
+        trial_id = running_trial(database, "elsewhere:1:1-0")
+        with Heartbeat(lambda: database.engine, grace=1) as heart:
+            heart.trial_id = trial_id
+            listening = Listening()
+            falls_silent = on(Waiting, lambda event: setattr(heart, "trial_id", None))
+            more = dataclasses.replace(request, trials=2)
+            study = run_search(more, each(listening, falls_silent)).study
+    assert listening.heard == ["waits for 1", "1 ended elsewhere", "2 begins", "2 trained"]
+    assert study.trials[1].worker == "elsewhere:1:1-0"
+    assert study.trials[1].reason == DIED
 
 
 def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
@@ -382,11 +370,13 @@ def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
     listening = Listening()
     # Its parent does not ask how it ended before the search is over.
     then = on(Waiting, lambda event: long.kill())
-    (trial,) = run_search(request, each(listening, then)).study.trials
+    died, trial = run_search(request, each(listening, then)).study.trials
     long.communicate()
-    waits, begins, goes_on, ends = listening.heard
-    assert (waits, begins, ends) == ("waits for 1", "0 begins", "0 trained")
-    assert int(goes_on.removeprefix("0 goes on after ")) > 0
+    waits, gone, begins, goes_on, ends = listening.heard
+    assert (waits, gone) == ("waits for 1", "0 ended elsewhere")
+    assert (begins, ends) == ("1 begins", "1 trained")
+    assert int(goes_on.removeprefix("1 goes on after ")) > 0
+    assert died.curve == trial.curve[: len(died.curve)]
     assert trial.outcome is Outcome.TRAINED
     assert [epoch for epoch, _ in trial.curve] == list(range(1, 31))
     assert not folder.parent.exists()
@@ -411,25 +401,24 @@ def test_an_interrupted_design_goes_on_from_its_last_epoch(request_of: RequestOf
 
 
 def test_a_worker_stopped_for_too_long_goes_on_with_another_trial(request_of: RequestOf) -> None:
-    request = request_of(trials=2, epochs=8, max_parameters=4_000)
+    request = request_of(trials=2, epochs=8, max_parameters=4_000, grace=5)
     stopped = start_processes(1, request, pause=0.5)
     location = request.location_for("digits")
     wait_until(lambda: trials_in(location, "RUNNING") == 1, stopped)
     stopped.send_signal(signal.SIGSTOP)
-    silence(location, 100)  # it has been stopped for so long
 
     listening = Listening()
     revive = on(TrialEnded, lambda event: stopped.send_signal(signal.SIGCONT))
     run_search(dataclasses.replace(request, trials=1), each(listening, revive))
     output, errors = stopped.communicate(timeout=PATIENCE)
-    assert listening.heard[0] == "0 begins"
-    assert listening.heard[-1] == "0 trained"
+    assert listening.heard == ["waits for 1", "0 ended elsewhere", "1 begins", "1 trained"]
     assert stopped.returncode == 0, errors
     study = read_study(location)
     assert json.loads(output) == ["done", 1]  # the trial it lost is not counted again
-    assert [t.number for t in study.trials if t.outcome and t.outcome.counts] == [0, 1]
-    assert [t.retries for t in study.trials] == [1, 0]
-    assert study.trials[0].worker != study.trials[1].worker
+    lost, again, other = study.trials
+    assert (lost.reason, lost.architecture) == (DIED, again.architecture)
+    assert lost.worker == other.worker != again.worker
+    assert study.trained == 2
 
 
 def test_files_that_cannot_grow_are_one_line_and_the_study_goes_on_once_they_can(

@@ -1,6 +1,7 @@
 """Studies in a database server: several processes on one study, as on SQLite."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,20 @@ from nas.runtime import signals
 from nas.search.events import (
     DatabaseBack,
     DatabaseGone,
-    EpochEnded,
     Event,
-    TrialContinued,
     TrialEnded,
     TrialStarted,
-    TrialTakenOver,
     ignore,
 )
 from nas.search.retrying import Retrying
 from nas.search.run import SearchFailed, run_search
+from nas.study.location import StudyError
 from nas.study.reader import read_study
-from nas.study.records import Outcome
+from nas.study.records import DIED, Outcome, TrialRecord
 from nas.study.store import open_store
 from tests.kits.events import on
 from tests.kits.studies import RequestOf, start_processes
-from tests.kits.waiting import PATIENCE
+from tests.kits.waiting import PATIENCE, wait_until
 
 
 def found(program: str) -> str | None:
@@ -156,31 +155,29 @@ def test_a_server_that_is_restarted_at_any_moment_does_not_end_a_search(
     assert [t.architecture for t in study.trials] == [t.architecture for t in whole.trials]
 
 
-def test_a_trial_on_a_server_is_taken_over_and_its_worker_finds_it_lost(
+def test_a_worker_on_a_server_that_was_stopped_finds_its_trial_lost(
     request_of: RequestOf, postgres: Server
 ) -> None:
-    request = request_of(trials=2, storage=postgres.url, study="taken", epochs=2)
-    engine = sqlalchemy.create_engine(postgres.url)
-    heard: list[str] = []
+    request = request_of(trials=2, storage=postgres.url, study="stopped", epochs=4, grace=5)
+    location = request.location_for("digits")
 
-    def second(event: TrialContinued) -> None:
-        heard.append(f"{event.number} continued")
+    def trials() -> tuple[TrialRecord, ...]:
+        with suppress(StudyError):  # not made yet
+            return read_study(location).trials
+        return ()
 
-    def first(event: Event) -> None:
-        match event:
-            case EpochEnded(number=0, result=result) if result.epoch == 1:
-                with engine.begin() as connection:  # as if it ran elsewhere, and were stopped
-                    earlier = "heartbeat = now() - interval '1 hour'"
-                    connection.execute(sqlalchemy.text(f"UPDATE trial_heartbeats SET {earlier}"))
-                run_search(dataclasses.replace(request, trials=1), on(TrialContinued, second))
-            case TrialTakenOver(number):
-                heard.append(f"{number} lost")
-
-    result = run_search(request, first)
-    engine.dispose()
-    assert heard == ["0 continued", "0 lost"]
-    assert (result.study.trained, result.newly_trained) == (2, 1)
-    assert [t.retries for t in result.study.trials] == [1, 0]
+    stopped = start_processes(1, request, pause=0.5)
+    wait_until(trials, stopped)
+    stopped.send_signal(signal.SIGSTOP)
+    revive = on(TrialEnded, lambda event: stopped.send_signal(signal.SIGCONT))
+    run_search(dataclasses.replace(request, trials=1), revive)
+    output, errors = stopped.communicate(timeout=PATIENCE)
+    assert stopped.returncode == 0, errors
+    assert json.loads(output) == ["done", 1]
+    lost, again, other = trials()
+    assert (lost.reason, lost.architecture) == (DIED, again.architecture)
+    assert lost.worker == other.worker != again.worker
+    assert (again.outcome, other.outcome) == (Outcome.TRAINED, Outcome.TRAINED)
 
 
 @pytest.mark.parametrize("place", ["before the host", "in the query"])
@@ -236,9 +233,9 @@ def test_a_server_that_stays_away_ends_the_search_and_nothing_is_lost(
         retrying = Retrying(database, ignore, patience=0.6)
         postgres.stop()
         with pytest.raises(SearchFailed, match=r"did not answer for 1 seconds.*the same command"):
-            retrying(lambda: database.report(1, "me", {}))
+            retrying(lambda: database.report(1, {}))
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            retrying(lambda: database.report(1, "me", {}))
+            retrying(lambda: database.report(1, {}))
     postgres.start()
     assert read_study(location).trained == 2

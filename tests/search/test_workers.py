@@ -19,7 +19,7 @@ from nas.search.request import SearchRequest
 from nas.search.run import run_search
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import Outcome
+from nas.study.records import DIED, Outcome
 from tests.kits import warm
 from tests.kits.places import ROOT
 from tests.kits.studies import TINY_SPACE, RequestOf, trials_in
@@ -117,7 +117,8 @@ def test_killed_workers_a_killed_parent_and_ctrl_c(tmp_path: Path) -> None:
     assert errors.count("interrupted:") == 1
     assert all(map(ended, workers))
     assert (trials_in(location, "RUNNING"), trials_in(location, "WAITING")) == (0, 2)
-    assert sum(t.retries for t in read_study(location).trials) == 1  # that of the killed one
+    reasons = [t.reason for t in read_study(location).trials]
+    assert reasons.count(DIED) == 1  # of the killed one
 
 
 def posts_of(request: SearchRequest) -> list[Slot]:

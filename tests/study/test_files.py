@@ -160,10 +160,10 @@ def test_what_a_study_wrote_before_it_was_gone_is_all_there_is(go: Callable[[], 
         ):
             pass
         with pytest.raises(sqlite3.OperationalError, match="the study's file"):
-            database.report(1, "me", {1: 0.5})
+            database.report(1, {1: 0.5})
         database.engine.dispose()
         with pytest.raises(sqlite3.OperationalError, match="the study's file"):
-            database.report(1, "me", {1: 0.5})
+            database.report(1, {1: 0.5})
     assert {name for name in files_in(".") if "-" not in name} <= before.keys()
     assert Path("studies").exists() == (go is not move_folder)
 
@@ -476,7 +476,8 @@ def test_a_trial_that_was_set_back_is_trained_again(state: str) -> None:
     assert (study.trained, study.trials[1].outcome) == (3, None)
     assert search("--study", "v", trials=4) == 0
     study = study_of("v")
-    assert (study.trained, len(study.trials), study.doubts) == (4, 4, None)
+    again = state == "RUNNING"  # as if its worker had died
+    assert (study.trained, len(study.trials), study.doubts) == (4, 4 + again, None)
 
 
 @pytest.mark.parametrize("numbers", [(3,), (1,), (0,), (0, 1)], ids=str)
@@ -548,7 +549,6 @@ def test_a_running_trial_without_its_values_is_ended(capsys: Capture) -> None:
     assert search("--study", "v", trials=4) == 0
     study = study_of("v")
     assert (study.trained, study.trials[1].outcome) == (4, Outcome.FAILED)
-    assert "no design of the space" in (study.trials[1].reason or "")
 
 
 @pytest.mark.parametrize("name", ["settings", "searches", "notes", "test_readings"])

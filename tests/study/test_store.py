@@ -69,23 +69,22 @@ def read(location: StudyLocation) -> list[FrozenTrial]:
 def test_a_trial_comes_back_from_the_database_as_it_was_written(
     database: Store, location: StudyLocation
 ) -> None:
-    mirror = History(database.study, NopPruner())
+    mirror = History(database, NopPruner())
     trial = proposal(mirror.study)
     trial.set_user_attr("worker", "me")
     written = mirror.trial(trial)
-    trial_id = database.add(written)
-    mirror.connect(trial_id_of(written), trial_id)
-    assert database.number(trial_id) == 0
+    stored = database.add(written)
+    mirror.connect(trial_id_of(written), stored.id)
+    assert stored.number == 0
     assert [content(t) for t in read(location)] == [content(written)]
     for epoch in (1, 2, 3):
         trial.report(epoch / 10, step=epoch)
-        database.report(trial_id, "me", {epoch: epoch / 10})
+        database.report(stored.id, {epoch: epoch / 10})
     trial.set_user_attr("outcome", "stopped_early")
     storage_of(mirror.study).set_trial_system_attr(trial_id_of(written), "completed_rung_0", 0.3)
     ended = mirror.study.tell(trial, state=TrialState.PRUNED)
-    written.intermediate_values = ended.intermediate_values
-    database.end(trial_id, "me", written, ended)
-    database.end(trial_id, "me", written, ended)  # the answer to the first may have been lost
+    database.end(stored.id, ended)
+    database.end(stored.id, ended)  # the answer to the first may have been lost
     (found,) = read(location)
     assert content(found) == content(ended)
     assert (found.value, found.state) == (0.3, TrialState.PRUNED)
@@ -93,14 +92,14 @@ def test_a_trial_comes_back_from_the_database_as_it_was_written(
 
 
 def test_a_refused_trial_is_written_at_once(database: Store, location: StudyLocation) -> None:
-    mirror = History(database.study, NopPruner())
+    mirror = History(database, NopPruner())
     ended = mirror.study.tell(proposal(mirror.study), state=TrialState.PRUNED)
     database.add(ended)
     assert [content(t) for t in read(location)] == [content(ended)]
 
 
 def test_the_mirror_follows_trials_of_others(database: Store, location: StudyLocation) -> None:
-    mirror = History(database.study, NopPruner())
+    mirror = History(database, NopPruner())
     other = optuna.load_study(study_name="parts", storage=location.url)
     other.enqueue_trial({"stages": 4})
     other.enqueue_trial({"stages": 4})
@@ -122,21 +121,21 @@ def test_the_mirror_follows_trials_of_others(database: Store, location: StudyLoc
 def test_numbers_are_right_when_another_program_writes_without_the_lock(
     database: Store, location: StudyLocation
 ) -> None:
-    mirror = History(database.study, NopPruner())
+    mirror = History(database, NopPruner())
     mirror.refresh()
     mine = mirror.trial(proposal(mirror.study))
     other = optuna.load_study(study_name="parts", storage=location.url)
     theirs = proposal(other)
-    trial_id = database.add(mine)
-    mirror.connect(trial_id_of(mine), trial_id)
-    assert (theirs.number, mine.number, database.number(trial_id)) == (0, 0, 1)
+    stored = database.add(mine)
+    mirror.connect(trial_id_of(mine), stored.id)
+    assert (theirs.number, mine.number, stored.number) == (0, 0, 1)
     mirror.refresh()
     params = [t.params for t in read(location)]
     assert sorted(map(str, params)) == sorted(str(t.params) for t in mirror.trials)
 
 
 def test_a_transaction_that_fails_leaves_nothing(database: Store, location: StudyLocation) -> None:
-    mirror = History(database.study, NopPruner())
+    mirror = History(database, NopPruner())
 
     def fail() -> None:
         with database.allocation_lock():

@@ -1,0 +1,44 @@
+"""Stale trials: they run in the database, but their worker is gone."""
+
+from collections.abc import Set
+
+from optuna.trial import FrozenTrial
+
+from nas.runtime.liveness import is_alive
+from nas.search.presets import queue_again
+from nas.study.heartbeat import WORKER
+from nas.study.optuna_private import trial_id_of
+from nas.study.outcomes import reason_of
+from nas.study.records import DIED
+from nas.study.store import Store
+
+_RETRIES = 2  # of a design whose worker died
+
+
+def is_stale(trial: FrozenTrial, silent: Set[int]) -> bool:
+    """Whether the worker of a running trial is gone.
+
+    Args:
+        trial: as it is in the database.
+        silent: ids of the trials whose workers were not heard of for too long.
+    """
+    return not is_alive(trial.user_attrs.get(WORKER)) or trial_id_of(trial) in silent
+
+
+def fail_stale(store: Store, trial: FrozenTrial) -> bool:
+    """Fails a trial whose worker is gone, and makes its design the next one of the study.
+
+    A design with which too many workers died is not queued again. To be called under the
+    allocation lock.
+
+    Returns:
+        Whether the trial still ran.
+    """
+    key = trial.user_attrs.get("key")
+    others = store.study.get_trials(deepcopy=False)
+    deaths = 1 + sum(t.user_attrs.get("key") == key and reason_of(t) == DIED for t in others)
+    again = deaths <= _RETRIES
+    failed = store.fail(trial, DIED if again else f"{DIED} {deaths} times")
+    if failed and again:
+        queue_again(store.study, trial)
+    return failed

@@ -11,6 +11,7 @@ from nas.study.optuna_private import trial_id_of
 from nas.study.outcomes import reason_of
 from nas.study.records import DIED
 from nas.study.store import Store
+from nas.text import times
 
 _RETRIES = 2  # of a design whose worker died
 
@@ -28,8 +29,8 @@ def is_stale(trial: FrozenTrial, silent: Set[int]) -> bool:
 def fail_stale(store: Store, trial: FrozenTrial) -> bool:
     """Fails a trial whose worker is gone, and makes its design the next one of the study.
 
-    A design with which too many workers died is not queued again. To be called under the
-    allocation lock.
+    Not one with which too many workers died, nor the trial of another program, which says none. To
+    be called under the allocation lock.
 
     Returns:
         Whether the trial still ran.
@@ -37,8 +38,8 @@ def fail_stale(store: Store, trial: FrozenTrial) -> bool:
     key = trial.user_attrs.get("key")
     others = store.study.get_trials(deepcopy=False)
     deaths = 1 + sum(t.user_attrs.get("key") == key and reason_of(t) == DIED for t in others)
-    again = deaths <= _RETRIES
-    failed = store.fail(trial, DIED if again else f"{DIED} {deaths} times")
+    again = key is not None and deaths <= _RETRIES
+    failed = store.fail(trial, DIED if again else f"{DIED} {times(deaths)}")
     if failed and again:
         queue_again(store.study, trial)
     return failed

@@ -355,7 +355,7 @@ def test_only_a_silent_worker_of_another_machine_is_given_up(request_of: Request
             study = run_search(more, each(listening, falls_silent)).study
     assert listening.heard == ["waits for 1", "1 ended elsewhere", "2 begins", "2 trained"]
     assert study.trials[1].worker == "elsewhere:1:1-0"
-    assert study.trials[1].reason == DIED
+    assert study.trials[1].reason == f"{DIED} once"  # nor did it say a design to train again
 
 
 def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(

@@ -193,9 +193,8 @@ class Stopwatch:
         return timed
 
 
-def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) -> Stopwatch:
-    """Runs `more` trials that train in a study that holds `trials`."""
-    location = StudyLocation.at(f"overhead-{trials}", studies_dir=directory)
+def make_study(location: StudyLocation, trials: int, pruner: str) -> None:
+    """A study that holds so many trials, as a search leaves them."""
     settings = StudySettings(
         dataset="cifar10",
         dataset_digest="none",
@@ -211,6 +210,12 @@ def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) 
     with open_store(location) as database, database.allocation_lock():
         begin_search(database.study, location, settings, search={"seed": 0})
         fill(database, trials, pruner)
+
+
+def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) -> Stopwatch:
+    """Runs `more` trials that train in a study that holds `trials`."""
+    location = StudyLocation.at(f"overhead-{trials}", studies_dir=directory)
+    make_study(location, trials, pruner)
     opened = time.perf_counter()
     with worker_name() as name, open_store(location) as database:
         stopwatch = Stopwatch(database, opened)

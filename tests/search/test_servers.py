@@ -3,14 +3,9 @@
 import dataclasses
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,84 +28,22 @@ from nas.study.location import StudyError
 from nas.study.reader import read_study
 from nas.study.records import DIED, Outcome, TrialRecord
 from nas.study.store import open_store
+from postgres import MISSING, Server, serving
 from tests.kits.events import on
 from tests.kits.studies import RequestOf, start_processes
 from tests.kits.waiting import PATIENCE, wait_until
 
-
-def found(program: str) -> str | None:
-    """PostgreSQL's program; Debian keeps those of a server off the PATH."""
-    of_debian = sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{program}")))
-    return shutil.which(program) or (of_debian[-1] if of_debian else None)
-
-
-INITDB, PG_CTL = found("initdb"), found("pg_ctl")
-
 pytestmark = [
     pytest.mark.postgres,
-    pytest.mark.skipif(
-        not INITDB or not PG_CTL, reason="needs PostgreSQL: apt-get install postgresql"
-    ),
+    pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
 ]
-
-
-@dataclass(frozen=True)
-class Server:
-    url: str
-    start: Callable[[], None]
-    stop: Callable[[], None]  # at once, as in a crash
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
 
 
 @pytest.fixture
 def postgres() -> Iterator[Server]:
     """A server of its own, empty."""
-    with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to other users
-        user = None
-        if os.geteuid() == 0:  # PostgreSQL refuses to be run by root
-            user = "postgres"
-            try:
-                shutil.chown(directory, user)
-            except LookupError:
-                pytest.skip("needs a user postgres when run by root: apt-get install postgresql")
-        with served(Path(directory), user) as server:
-            yield server
-
-
-@contextmanager
-def served(directory: Path, user: str | None) -> Iterator[Server]:
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = directory / "data"
-
-    def call(*words: str | None) -> None:
-        subprocess.run(
-            [word for word in words if word],
-            user=user,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            cwd=directory,
-        )
-
-    call(INITDB, "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -k {directory} -c fsync=off"
-    log = str(directory / "log")
-
-    def start() -> None:
-        call(PG_CTL, "-D", str(data), "-o", options, "-l", log, "-w", "start")
-
-    def stop() -> None:
-        call(PG_CTL, "-D", str(data), "-m", "immediate", "stop")
-
-    start()
-    try:
-        yield Server(f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres", start, stop)
-    finally:
-        stop()
+    with serving() as server:
+        yield server
 
 
 def test_four_processes_on_a_new_study_of_a_server_train_exactly_what_was_asked_for(

@@ -26,7 +26,6 @@ from nas.search.events import (
     Waiting,
     Warned,
     WorkerFailed,
-    WorkerNamed,
 )
 from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
@@ -104,7 +103,7 @@ class Progress:
             case Waiting(running):
                 designs = "design" if running == 1 else "designs"
                 self._print(f"waiting for {running} {designs} that other processes train", "dim")
-            case Loading() | TrialStarted() | WorkerNamed():
+            case Loading() | TrialStarted():
                 pass
             case _:
                 assert_never(event)

@@ -110,13 +110,6 @@ class DatabaseBack:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerNamed:
-    """A worker has the name that it has in its trials."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerFailed:
     """One of several workers of this search has ended before its time; the others go on."""
 
@@ -137,7 +130,6 @@ Event = (
     | CaptureFailed
     | DatabaseGone
     | DatabaseBack
-    | WorkerNamed
     | WorkerFailed
 )
 OnEvent = Callable[[Event], None]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import optuna
 import torch
 
 from nas.architecture import Architecture
@@ -42,6 +41,11 @@ class Begun:
     precision: Chosen
     config: TrainingConfig  # the recipe, in that precision
 
+    @property
+    def ended(self) -> frozenset[int]:
+        """Numbers of the trials that had ended."""
+        return frozenset(t.number for t in self.study.trials if t.outcome is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
@@ -60,7 +64,7 @@ class Preparation:
         self,
         store: Store,
         device: torch.device,
-        search: Mapping[str, object] | None,
+        search: Mapping[str, object],
     ) -> Begun:
         """The study as it is found, made one of this request if it is new.
 
@@ -71,7 +75,10 @@ class Preparation:
         """
 
         def of_study() -> Chosen | None:
-            return self._precision_of(store.study, device, joins=search is None)
+            if self.request.precision != AUTO:
+                return None  # as it was asked for
+            settings = kept_settings(store.study, self.location)
+            return self._as_made(settings, device) if settings else None
 
         try:
             with storage_errors(self.location):
@@ -89,7 +96,7 @@ class Preparation:
                     store.study,
                     self.location,
                     settings,
-                    search=search and {**search, "trials": trials},
+                    search={**search, "trials": trials},
                     notes=self.dataset.notes,
                 )
         except StudyError as error:
@@ -101,15 +108,20 @@ class Preparation:
             study = study_record(store.study, self.location)
         return Begun(study, trials, precision, config)
 
-    def _precision_of(
-        self, study: optuna.Study, device: torch.device, *, joins: bool
-    ) -> Chosen | None:
-        """What `auto` means in a study that is there; None for another request, or a new study."""
-        if self.request.precision != AUTO:
-            return None
-        settings = kept_settings(study, self.location, joins=joins)
-        if settings is None:
-            return None
+    def joined(self, store: Store, device: torch.device) -> Begun:
+        """The study for one of several workers, whose parent has begun the search.
+
+        Raises:
+            StudyError: this device lacks its precision.
+        """
+        with storage_errors(self.location):
+            study = study_record(store.study, self.location)
+        precision = self._as_made(study.settings, device)
+        config = dataclasses.replace(self.config, precision=precision.precision)
+        return Begun(study, self.request.trials, precision, config)
+
+    def _as_made(self, settings: StudySettings, device: torch.device) -> Chosen:
+        """The precision of a study that is there."""
         if not supports(device, settings.precision):
             raise StudyError(
                 f"{self.location}: expected a device with {settings.precision} instructions, since "

@@ -18,20 +18,20 @@ from nas.runtime.sharing import lock_of
 from nas.runtime.verdicts import read_verdict
 from nas.search.candidates import Candidates
 from nas.search.continuing import of_search
-from nas.search.events import Event, Loading, OnEvent, Opened, Waiting, Warned, WorkerNamed, ignore
+from nas.search.events import OnEvent, Opened, Warned, ignore
 from nas.search.plan import Plan, SearchEnding, SearchFailed
-from nas.search.preparation import prepare
+from nas.search.preparation import Begun, Preparation, prepare
 from nas.search.pruners import make_pruner
 from nas.search.request import SearchRequest
 from nas.search.samplers import make_sampler
 from nas.search.trainer import make_checkpoints, make_trainer
 from nas.search.worker import Worker
-from nas.search.workers import WorkerDone, Workers, WorkerTask
+from nas.search.workers import WorkerDone, WorkerNamed, Workers, WorkerTask
 from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation
 from nas.study.reader import read_study, study_record
 from nas.study.records import StudyRecord
 from nas.study.storage import STORAGE_ERRORS, first_line
-from nas.study.store import open_store
+from nas.study.store import Store, open_store
 from nas.text import plural
 from nas.training.loop import task_of
 from nas.training.tuning import Value, real_values, tuned
@@ -84,208 +84,177 @@ def run_search(
     """
     check_is_no_import()
     with signals.listening():
-        if request.workers == 1:
-            return search_alone(request, on_event, command=command, noted=True)
-        return _search_with_workers(request, on_event, command)
+        if request.workers > 1:  # or refuse, before anything is read
+            slots_for(request.device, request.workers, request.per_gpu)
+        prepared = prepare(request, on_event)
+        location = prepared.location
+        device = (open_device if request.workers == 1 else find_device)(request.device)
+        with _must_stay(location), worker_name() as name:
+            search = {"command": command, **of_search(request), "worker": name}
+            if request.workers > 1:
+                search["workers"] = request.workers
+            with open_store(location) as store:
+                begun = prepared.begin(store, device, search)
+                if request.workers == 1:
+                    _announce(prepared, begun, device, 1, on_event)
+                    worker = _make_worker(prepared, begun, device, store, name, on_event)
+                    ending = worker.run()
+                    study = study_record(store.study, location)
+                    return SearchResult(study, location, ending, worker.newly_trained, begun.trials)
+                file = store.file
+            return _search_with_workers(prepared, begun, device, file, on_event)
 
 
-def _noted(request: SearchRequest, command: str | None, name: str) -> dict[str, object]:
-    """What a study keeps of a search."""
-    return {"command": command, **of_search(request), "worker": name}
-
-
-def _warn_of(device: torch.device, on_event: OnEvent) -> None:
+def _warning_of(device: torch.device) -> str | None:
     """Offers `nas doctor` on a GPU without a verdict, and warns of one that did not do well."""
     if device.type != "cuda":
-        return
+        return None
     verdict = read_verdict(device)
     if verdict is None:
-        on_event(
-            Warned(
-                f"{device_name(device)} was not tried with this driver and torch: nas doctor "
-                f"--device {device} shows in half a minute whether it trains right, and how fast"
-            )
+        return (
+            f"{device_name(device)} was not tried with this driver and torch: nas doctor "
+            f"--device {device} shows in half a minute whether it trains right, and how fast"
         )
-    elif not verdict.good:
-        on_event(
-            Warned(
-                f"{device_name(device)} did not do well on {verdict.checked}: nas doctor --device "
-                f"{device} says why"
-            )
+    if not verdict.good:
+        return (
+            f"{device_name(device)} did not do well on {verdict.checked}: nas doctor --device "
+            f"{device} says why"
         )
+    return None
 
 
-def search_alone(
-    request: SearchRequest,
+def _announce(
+    prepared: Preparation, begun: Begun, device: torch.device, workers: int, on_event: OnEvent
+) -> None:
+    """Says what is about to be searched, and what must be known before."""
+    study, where = begun.study, device_name(device)
+    expected = None
+    if device.type == "cpu" and study.trained < begun.trials:
+        expected = prepared.trial_seconds(begun.config.precision)
+    for warning in (_warning_of(device), study.doubts):
+        if warning:
+            on_event(Warned(warning))
+    on_event(
+        Opened(
+            study,
+            prepared.location,
+            begun.trials,
+            prepared.dataset.test_images,
+            where if prepared.request.workers == 1 else f"{where}, {plural(workers, 'worker')}",
+            str(begun.precision),
+            expected,
+            workers,
+        )
+    )
+
+
+def _make_worker(
+    prepared: Preparation,
+    begun: Begun,
+    device: torch.device,
+    store: Store,
+    name: str,
     on_event: OnEvent,
-    *,
-    command: str | None = None,
-    noted: bool = False,
-    file: OpenFile | None = None,
-) -> SearchResult:
-    """`run_search` in this process alone.
-
-    Args:
-        request: what to search.
-        on_event: gets what happens.
-        command: how a person would repeat this; kept in the study.
-        noted: whether the study keeps a line about it; not for one of several workers.
-        file: of an SQLite study, for one of several workers.
-    """
-    prepared = prepare(request, on_event)
-    dataset, location = prepared.dataset, prepared.location
-    device = open_device(request.device)
+) -> Worker:
+    """A worker of this process."""
+    request, dataset, config = prepared.request, prepared.dataset, begun.config
 
     def training_attributes(values: Mapping[str, Value]) -> Mapping[str, Value]:
         return real_values(tuned(config, values, task_of(dataset))) if prepared.choices else {}
 
-    with _file_must_stay(), worker_name() as name, open_store(location, file) as store:
-        on_event(WorkerNamed(name))
-        search = _noted(request, command, name) if noted else None
-        begun = prepared.begin(store, device, search)
-        found, config = begun.study, begun.config
-        try:
-            expected = None
-            if device.type == "cpu" and found.trained < begun.trials and noted:
-                expected = prepared.trial_seconds(config.precision)
-            _warn_of(device, on_event)
-            if noted and found.doubts:
-                on_event(Warned(found.doubts))
-            on_event(
-                Opened(
-                    found,
-                    location,
-                    begun.trials,
-                    dataset.test_images,
-                    device_name(device),
-                    str(begun.precision),
-                    expected,
-                )
-            )
-            images = dataset.to(device)
-            candidates = Candidates(prepared.space, request.limits, prepared.choices)
-            sampler = make_sampler(request.sampler, seed=0, domain=candidates.domain)
-            plan = Plan(
-                trials=begun.trials,
-                candidates=candidates,
-                epochs=config.epochs,
-                seed=request.seed,
-                pruner=make_pruner(
-                    request.pruner,
-                    epochs=config.epochs,
-                    size=request.objectives[1] if len(request.objectives) > 1 else None,
-                ),
-                train=make_trainer(
-                    images,
-                    config,
-                    seed=request.seed,
-                    device=device,
-                    lock=lock_of(device, request.per_gpu),
-                ),
-                checkpoint=make_checkpoints(
-                    request.checkpoints_for(location),
-                    dataset,
-                    config,
-                    seed=request.seed,
-                    device=device,
-                ),
-                presets=prepared.presets,
-                objectives=request.objectives,
-                training_attributes=training_attributes,
-                clean_up=lambda: free_memory(device),
-                device=device_name(device),
-                timeout=request.timeout,
-            )
-            known = frozenset(t.number for t in found.trials if t.outcome is not None)
-            worker = Worker(name, store, plan, sampler, on_event, known, request.grace)
-            ending = worker.run()
-            study = study_record(store.study, location)
-            return SearchResult(study, location, ending, worker.newly_trained, begun.trials)
-        except StudyGone:
-            raise
-        except STORAGE_ERRORS as error:
-            raise SearchFailed(
-                f"{location}: the study can no longer be read or written: {first_line(error)}; "
-                "what it holds is kept, and the same command continues"
-            ) from error
+    candidates = Candidates(prepared.space, request.limits, prepared.choices)
+    plan = Plan(
+        trials=begun.trials,
+        candidates=candidates,
+        epochs=config.epochs,
+        seed=request.seed,
+        pruner=make_pruner(
+            request.pruner,
+            epochs=config.epochs,
+            size=request.objectives[1] if len(request.objectives) > 1 else None,
+        ),
+        train=make_trainer(
+            dataset.to(device),
+            config,
+            seed=request.seed,
+            device=device,
+            lock=lock_of(device, request.per_gpu),
+        ),
+        checkpoint=make_checkpoints(
+            request.checkpoints_for(prepared.location),
+            dataset,
+            config,
+            seed=request.seed,
+            device=device,
+        ),
+        presets=prepared.presets,
+        objectives=request.objectives,
+        training_attributes=training_attributes,
+        clean_up=lambda: free_memory(device),
+        device=device_name(device),
+        timeout=request.timeout,
+    )
+    sampler = make_sampler(request.sampler, seed=0, domain=candidates.domain)
+    return Worker(name, store, plan, sampler, on_event, begun.ended, request.grace)
 
 
 @contextmanager
-def _file_must_stay() -> Iterator[None]:
-    """A block that ends as a failed search where the study's file is gone."""
+def _must_stay(location: StudyLocation) -> Iterator[None]:
+    """A block that ends as a failed search where the study's database is gone."""
     try:
         yield
     except StudyGone as error:
         raise SearchFailed(str(error)) from error
-
-
-def _unended(study: StudyRecord) -> bool:
-    """Whether a trial runs, or is left from a worker that is gone."""
-    return any(t.outcome is None and t.worker is not None for t in study.trials)
+    except STORAGE_ERRORS as error:
+        raise SearchFailed(
+            f"{location}: the study can no longer be read or written: {first_line(error)}; "
+            "what it holds is kept, and the same command continues"
+        ) from error
 
 
 def _search_with_workers(
-    request: SearchRequest, on_event: OnEvent, command: str | None
+    prepared: Preparation,
+    begun: Begun,
+    device: torch.device,
+    file: OpenFile | None,
+    on_event: OnEvent,
 ) -> SearchResult:
-    """`run_search` with several workers, which find the study made and the images read."""
-    slots_for(
-        request.device, request.workers, request.per_gpu
-    )  # or refuse, before anything is read
-    prepared = prepare(request, on_event)
-    location, device = prepared.location, find_device(request.device)
-    with _file_must_stay(), worker_name() as name:
-        with open_store(location) as store:
-            file = store.file
-            search = {**_noted(request, command, name), "workers": request.workers}
-            begun = prepared.begin(store, device, search)
-        found, trials = begun.study, begun.trials
-        left = max(1, trials - found.trained)  # more workers would only wait
-        request = dataclasses.replace(
-            request, trials=trials, additional=False, workers=min(request.workers, left)
-        )
-        expected = None
-        if device.type == "cpu" and found.trained < trials:
-            expected = prepared.trial_seconds(begun.config.precision)
-        _warn_of(device, on_event)
-        if found.doubts:
-            on_event(Warned(found.doubts))
-        on_event(
-            Opened(
-                found,
-                location,
-                trials,
-                prepared.dataset.test_images,
-                f"{device_name(device)}, {plural(request.workers, 'worker')}",
-                str(begun.precision),
-                expected,
-                request.workers,
-            )
-        )
-        known = frozenset(t.number for t in found.trials if t.outcome is not None)
-        workers = Workers(_work, request, on_event, known, file)
-        ending = None
-        if found.trained < trials or _unended(found):
-            ending = workers.run()
-        if file is not None:
-            file.check()
-        study = read_study(location)
-        if study.trained >= trials:
-            ending = SearchEnding.DONE
-        if ending is None:
-            raise SearchFailed(f"{workers.failure}; the same command continues")
-        return SearchResult(study, location, ending, workers.newly_trained, trials)
+    """Searches with several processes, which find the study made and the images read."""
+    request, location = prepared.request, prepared.location
+    found, trials = begun.study, begun.trials
+    left = max(1, trials - found.trained)  # more workers would only wait
+    count = min(request.workers, left)
+    _announce(prepared, begun, device, count, on_event)
+    each = dataclasses.replace(request, trials=trials, additional=False, workers=count)
+    workers = Workers(_work, each, on_event, begun.ended, file)
+    ending = None
+    if found.trained < trials or any(t.outcome is None and t.worker for t in found.trials):
+        ending = workers.run()
+    if file is not None:
+        file.check()
+    study = read_study(location)
+    if study.trained >= trials:
+        ending = SearchEnding.DONE
+    if ending is None:
+        raise SearchFailed(f"{workers.failure}; the same command continues")
+    return SearchResult(study, location, ending, workers.newly_trained, trials)
 
 
 def _work(task: WorkerTask, report: Report) -> None:
     """What a worker's process does."""
-
-    def on_event(event: Event) -> None:
-        if not isinstance(event, Loading | Opened | Warned | Waiting):  # the parent has its own
-            report(event)
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        report(WorkerDone(search_alone(task.request, on_event, file=task.file).ending))
+        prepared = prepare(task.request, ignore)  # the parent has said what there is to say
+        device = open_device(task.request.device)
+        with (
+            _must_stay(prepared.location),
+            worker_name() as name,
+            open_store(prepared.location, task.file) as store,
+        ):
+            report(WorkerNamed(name))
+            begun = prepared.joined(store, device)
+            worker = _make_worker(prepared, begun, device, store, name, report)
+            report(WorkerDone(worker.run()))
     except (RequestError, StudyError, DataError, SearchFailed) as error:
         if not isinstance(error.__cause__, StudyGone):  # the parent reports that once for all
             reason = "; ".join([str(error), *getattr(error, "__notes__", ())])

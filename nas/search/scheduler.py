@@ -97,10 +97,6 @@ class Scheduler:
         with self._store.allocation_lock():
             return self._decide()
 
-    def trained(self) -> None:
-        """Notes that a design of this search was trained: failures before it count no more."""
-        self._failed_before = 0
-
     def ended_elsewhere(self) -> list[FrozenTrial]:
         """The trials of others that have ended since this was last asked for."""
         ended, self._ended_elsewhere = self._ended_elsewhere, []
@@ -113,6 +109,7 @@ class Scheduler:
         if self._failed_before is None:
             self._failed_before = len(counts.failures)
             counts = self._queue_presets(counts)
+        self._failed_before = min(self._failed_before, len(counts.failures))
         if counts.trained >= self._plan.trials:
             return SearchEnding.DONE
         signals.check()

@@ -109,7 +109,6 @@ class Worker:
             assert record.outcome is not None
             if record.outcome.counts:
                 self.newly_trained += 1
-                self._scheduler.trained()
 
     def _carry_out(self, running: RunningTrial) -> TrialRecord:
         self._heartbeat.trial_id = running.stored.id

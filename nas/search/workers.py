@@ -16,8 +16,8 @@ from nas.search.events import (
     Event,
     OnEvent,
     TrialEnded,
+    Waiting,
     WorkerFailed,
-    WorkerNamed,
 )
 from nas.search.plan import SearchEnding
 from nas.search.request import SearchRequest
@@ -30,6 +30,13 @@ class WorkerTask:
 
     request: SearchRequest
     file: OpenFile | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNamed:
+    """A worker has the name that it has in its trials."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,9 @@ class Workers:
         """Why the workers that reached no end did not."""
         return "; ".join(dict.fromkeys(self._failures)) or "no worker ended well"
 
-    def _on_report(self, number: int, event: Event | WorkerDone | WorkerError) -> None:
+    def _on_report(
+        self, number: int, event: Event | WorkerNamed | WorkerDone | WorkerError
+    ) -> None:
         """Hands on an event of a worker as one of the whole search."""
         match event:
             case WorkerNamed(name):
@@ -101,6 +110,8 @@ class Workers:
                 self._endings.append(ending)
             case WorkerError(reason):
                 self._fail(number, reason)
+            case Waiting():
+                pass  # for others of this search, as a rule
             case CheckpointFailed() | CaptureFailed():
                 if type(event) not in self._once:
                     self._once.add(type(event))

@@ -21,7 +21,7 @@ def begin_search(
     location: StudyLocation,
     settings: StudySettings,
     *,
-    search: Mapping[str, object] | None,
+    search: Mapping[str, object],
     notes: Sequence[str] = (),
 ) -> None:
     """Makes a new study one of these settings, or checks that it is; and notes the search in it.
@@ -32,17 +32,14 @@ def begin_search(
         study: open.
         location: where it is, for messages.
         settings: of the study.
-        search: what is kept of this search, with its `seed`, `command` and `worker`; None for one
-            of several workers, of which their parent has made the study and kept a line.
+        search: what is kept of this search, with its `seed`, `command` and `worker`.
         notes: what a reader of the study must know.
 
     Raises:
         StudyError: the study was made with other settings, each of which is a note of the error, or
             not by nas.
     """
-    joins = search is None
-    search = search or {}
-    kept = kept_settings(study, location, joins=joins)
+    kept = kept_settings(study, location)
     if kept is None:
         if study.get_trials(deepcopy=False):
             raise StudyError(
@@ -67,16 +64,12 @@ def begin_search(
             for difference in changed:
                 error.add_note(difference)
             raise error
-    if joins:
-        return
     started = datetime.now().astimezone().isoformat(timespec="seconds")
     now = {**search, "versions": versions(), "started": started}
     study.set_user_attr("searches", [*study.user_attrs.get("searches", ()), now])
 
 
-def kept_settings(
-    study: optuna.Study, location: StudyLocation, *, joins: bool = False
-) -> StudySettings | None:
+def kept_settings(study: optuna.Study, location: StudyLocation) -> StudySettings | None:
     """The settings that a search of this study must have.
 
     None where it makes the study, or makes it anew: one without trials that no other searches.
@@ -84,7 +77,6 @@ def kept_settings(
     Args:
         study: open.
         location: where it is, for messages.
-        joins: whether it is one of several workers, whose parent has made the study.
 
     Raises:
         StudyError: another version made it.
@@ -94,7 +86,7 @@ def kept_settings(
         return None
     empty = not study.get_trials(deepcopy=False)
     used = any(is_alive(before.get("worker")) for before in attributes.get("searches", ()))
-    return None if empty and not used and not joins else settings_of(study, location)
+    return None if empty and not used else settings_of(study, location)
 
 
 def versions() -> dict[str, str]:

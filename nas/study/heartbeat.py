@@ -10,6 +10,7 @@ The touch is Optuna's heartbeat (table `trial_heartbeats`), which Optuna itself 
 touched it stays true until it ends, on SQLite (one writer) and on a server (a lock on the row).
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Set
@@ -79,8 +80,8 @@ class Heartbeat:
         self._engine = engine
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
-        self._last = self._steady_since = time.monotonic()
-        self._irregular = False
+        self._last = time.monotonic()
+        self._steady_since = -math.inf
 
     def __enter__(self) -> "Heartbeat":
         self._thread.start()
@@ -98,9 +99,7 @@ class Heartbeat:
         gone, or the machine slept, for the others as well.
         """
         now = time.monotonic()
-        if now - self._last > self.grace / 2:
-            return False
-        return not self._irregular or now - self._steady_since > self.grace
+        return now - self._last <= self.grace / 2 and now - self._steady_since > self.grace
 
     def _run(self) -> None:
         interval = min(_LONGEST, self.grace / _BEATS)
@@ -112,5 +111,5 @@ class Heartbeat:
                 continue  # whoever works with the database finds out, too
             now = time.monotonic()
             if now - self._last > self.grace / 2:
-                self._steady_since, self._irregular = now, True
+                self._steady_since = now
             self._last = now

@@ -23,10 +23,10 @@ from nas.final.request import FinalRequest
 from nas.final.workers import FinalRuns, _Task
 from nas.runtime.devices import find_device, is_out_of_memory, open_device
 from nas.runtime.pool import Report, WorkerError
-from nas.search.events import WorkerFailed, ignore
+from nas.search.events import WorkerFailed
 from nas.search.plan import SearchFailed
 from nas.search.request import SearchRequest
-from nas.search.run import run_search, search_alone
+from nas.search.run import run_search
 from nas.search.workers import WorkerTask
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
@@ -150,7 +150,7 @@ def test_a_final_training_tells_torch_the_index(
 
 def search_on_one_gpu(task: WorkerTask, report: Report) -> None:
     """In a worker's process: searches until torch is told a GPU, and reports which."""
-    found = index_of_worker(lambda: search_alone(task.request, ignore))
+    found = index_of_worker(lambda: run_search(task.request))
     report(WorkerError(found))
 
 

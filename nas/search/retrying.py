@@ -41,14 +41,8 @@ class Retrying:
         self._on_event = on_event
         self._patience = patience
 
-    def __call__(
-        self, work: Callable[[], _Answer], renewed: Callable[[], None] = lambda: None
-    ) -> _Answer:
-        """What the work returns.
-
-        Args:
-            work: on the database.
-            renewed: called before a new attempt, once the database is there again.
+    def __call__(self, work: Callable[[], _Answer]) -> _Answer:
+        """What the work on the database returns.
 
         Raises:
             SearchFailed: the database stayed away.
@@ -68,7 +62,6 @@ class Retrying:
             pause = min(2 * pause, _LONGEST)
             try:
                 self._store.renew()
-                renewed()
                 answer = work()
             except STORAGE_ERRORS as error:
                 if not self._may_come_back(error):

@@ -29,6 +29,7 @@ from nas.study.optuna_private import trial_id_of
 from nas.study.outcomes import STATES
 from nas.study.reader import trial_record
 from nas.study.records import Outcome, TrialRecord
+from nas.study.storage import STORAGE_ERRORS
 from nas.study.store import Store, StoredTrial
 from nas.training.tuning import defaults
 
@@ -94,8 +95,12 @@ class Scheduler:
             SearchFailed: too many designs in a row could not be trained.
             KeyboardInterrupt: a signal came while there was still something to do.
         """
-        with self._store.allocation_lock():
-            return self._decide()
+        try:
+            with self._store.allocation_lock():
+                return self._decide()
+        except STORAGE_ERRORS:
+            self._history.renew()  # it may hold a trial that the database does not
+            raise
 
     def ended_elsewhere(self) -> list[FrozenTrial]:
         """The trials of others that have ended since this was last asked for."""

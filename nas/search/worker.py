@@ -38,6 +38,11 @@ from nas.study.store import Store, TrialLost
 from nas.training.loop import Ending, EpochResult, TrainingResult
 from nas.training.resuming import EpochCheckpoint
 
+_OUTCOMES = {
+    Ending.FINISHED: Outcome.TRAINED,
+    Ending.STOPPED: Outcome.STOPPED_EARLY,
+    Ending.DIVERGED: Outcome.DIVERGED,
+}
 _POLL = 0.5  # seconds between two looks whether other processes are done
 
 
@@ -83,8 +88,7 @@ class Worker:
     def _run(self) -> SearchEnding:
         waiting = False
         while True:
-            # After a decision that failed the copy may hold a trial that the database does not.
-            step = self._retrying(self._scheduler.next, self._history.renew)
+            step = self._retrying(self._scheduler.next)
             for trial in self._scheduler.ended_elsewhere():
                 found = readable_record(trial)
                 if trial.number not in self._known and found.outcome is not None:
@@ -152,12 +156,9 @@ class Worker:
             "images_per_second": result.images_per_second,
             "device": self._plan.device,
         }
-        if result.ending is Ending.DIVERGED:
-            return self._end(running, Outcome.DIVERGED, reason=result.reason, measured=measured)
-        if result.ending is Ending.STOPPED:
-            return self._end(running, Outcome.STOPPED_EARLY, measured=measured)
-        value = result.val_accuracy
-        return self._end(running, Outcome.TRAINED, value=value, measured=measured)
+        outcome = _OUTCOMES[result.ending]
+        value = result.val_accuracy if outcome is Outcome.TRAINED else None
+        return self._end(running, outcome, value=value, reason=result.reason, measured=measured)
 
     def _train(self, running: RunningTrial) -> TrainingResult:
         trial, number = running.trial, running.stored.number

@@ -225,14 +225,10 @@ class Store:
         """Brings a trial that has not ended to a later content, all at once."""
         with self.transaction() as connection:
             before = copy.copy(self._storage.get_trial(trial_id))
-            for table, name in (
-                (USER_ATTRIBUTES, "user_attrs"),
-                (SYSTEM_ATTRIBUTES, "system_attrs"),
-            ):
-                old, new = getattr(before, name), getattr(after, name)
-                added = {key: new[key] for key in new.keys() - old.keys()}
-                insert_attributes(connection, table, trial_id, added)
-                setattr(before, name, {**old, **added})
+            known = before.user_attrs
+            added = {key: value for key, value in after.user_attrs.items() if key not in known}
+            insert_attributes(connection, USER_ATTRIBUTES, trial_id, added)
+            before.user_attrs = {**known, **added}
             write_changes(self._storage, trial_id, before, after)
             if after.state is TrialState.RUNNING:
                 heartbeat.hold(connection, trial_id)

@@ -95,10 +95,10 @@ class Progress:
                     self._print(self._line(trial, better))
             case EndedElsewhere(trial):
                 self._count(trial)
-                if trial.reason == DIED:
+                if (trial.reason or "").startswith(DIED):
+                    then = "queued again" if trial.queued_again else "given up"
                     self._print(
-                        f"trial {trial.number}: its worker is gone, and its design queued again",
-                        "dim",
+                        f"trial {trial.number}: its worker is gone, and its design {then}", "dim"
                     )
             case Waiting(running):
                 designs = "design" if running == 1 else "designs"

@@ -71,7 +71,7 @@ PARTS = ("decide", "sampler", "write", "epochs", "end")
 
 def curve(cost: Count, rng: random.Random) -> list[EpochResult]:
     """Epochs as of a design of this cost: larger ones end a little better."""
-    last = 0.7 + 0.2 * min(1.0, cost.parameters / LIMITS.max_parameters) + rng.gauss(0, 0.02)
+    last = 0.7 + 0.2 * min(1.0, cost.parameters / LIMITS["parameters"]) + rng.gauss(0, 0.02)
     return [
         EpochResult(
             epoch=epoch,

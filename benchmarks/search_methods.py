@@ -177,7 +177,7 @@ class ByWidth:
     def __init__(self, proposals: Candidates) -> None:
         self._proposals = proposals
         self._space = proposals.space
-        limit = proposals.limits.max_parameters
+        limit = proposals.limits["parameters"]
         self._most = min(
             limit, max(self._parameters(n, self._widest(n)) for n in self._space.stages)
         )

@@ -5,10 +5,11 @@
 of its output; every other layer's parameters once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from nas.architecture import STEM_KERNEL, Architecture, ImageInput, head_size, stage_sizes
+from nas.text import millions, plural, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,63 @@ class Layer:
     mult_adds: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Something that a design costs and that is known before it is trained; it may have a limit."""
+
+    name: str  # in `Count`, in a trial's attributes and among the objectives
+    unit: str  # in the singular
+    limit: str  # what its limit is called
+    option: str  # sets the limit
+    rounded: Callable[[int], str] = whole  # a value as tables show it
+    per: str = ""  # what a value is of, where that is not the design
+
+    @property
+    def units(self) -> str:
+        """The unit in the plural, which names the cost in tables."""
+        return f"{self.unit}s"
+
+    @property
+    def maximum(self) -> str:
+        """The field that holds its limit, in `nas.space.Limits` and `SearchRequest`."""
+        return f"max_{self.name}"
+
+    def exactly(self, value: int) -> str:
+        """A value with its unit: 520,562,442 mult-adds."""
+        return plural(value, self.unit)
+
+    def about(self, value: int) -> str:
+        """A value with its unit as tables show it: 520.6 M mult-adds."""
+        return f"{self.rounded(value)} {self.unit if value == 1 else self.units}"
+
+
+COSTS: Mapping[str, Cost] = {
+    cost.name: cost
+    for cost in (
+        Cost(name="parameters", unit="parameter", limit="budget", option="--budget"),
+        Cost(
+            name="mult_adds",
+            unit="mult-add",
+            limit="limit of mult-adds",
+            option="--max-mult-adds",
+            rounded=millions,
+            per="per image",
+        ),
+    )
+}
+"""Every cost by its name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Size of a design for one image."""
+    """What a design costs for one image: a field for each of `COSTS`."""
 
     parameters: int
     mult_adds: int
+
+    def __str__(self) -> str:
+        """As in 4,903,242 parameters, 253.0 M mult-adds."""
+        return ", ".join(cost.about(getattr(self, name)) for name, cost in COSTS.items())
 
 
 def count(architecture: Architecture, input: ImageInput) -> Count:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.architecture import FIELD_NAMES, MAX_BLOCKS, STAGE_FIELDS, Architecture, ImageInput
-from nas.counting import Count, count
+from nas.counting import COSTS, Count, count
 from nas.text import plural
-from nas.values import LARGEST, did_you_mean, several, whole
+from nas.values import LARGEST, did_you_mean, keep_plain, or_none, several, whole
 
 Choices = tuple[int, ...]  # ascending, distinct
 
@@ -31,31 +31,49 @@ _MOST = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a design may cost at most.
+class Limits(Mapping[str, int]):
+    """What a design may cost at most: the maximum of each of `COSTS` that has one, by its name.
 
     Raises:
         ValueError: a limit is no whole number, or below 1.
     """
 
-    max_parameters: int
+    max_parameters: int | None = None
     max_mult_adds: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_parameters", "max_mult_adds"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, whole(name, getattr(self, name)))
+        keep_plain(self, {cost.maximum: or_none(whole) for cost in COSTS.values()})
+
+    def __getitem__(self, name: str) -> int:
+        """The maximum of a cost."""
+        maximum: int | None = getattr(self, f"max_{name}", None)
+        if maximum is None:
+            raise KeyError(name)
+        return maximum
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the costs that have a maximum."""
+        return (name for name in COSTS if getattr(self, f"max_{name}") is not None)
+
+    def __len__(self) -> int:
+        """How many costs have a maximum."""
+        return sum(1 for _ in self)
+
+    def __str__(self) -> str:
+        """As in at most 5,000,000 parameters and 30,000,000 mult-adds."""
+        return "at most " + " and ".join(COSTS[n].exactly(most) for n, most in self.items())
+
+    def with_maximum(self, name: str, maximum: int) -> "Limits":
+        """The same but for one cost's maximum."""
+        return replace(self, **{COSTS[name].maximum: maximum})
 
     def excess(self, cost: Count) -> dict[str, float]:
         """Per limit: how far the cost is above it, as a share of the limit; fits when <= 0."""
-        excess = {"parameters": (cost.parameters - self.max_parameters) / self.max_parameters}
-        if self.max_mult_adds is not None:
-            excess["mult_adds"] = (cost.mult_adds - self.max_mult_adds) / self.max_mult_adds
-        return excess
+        return {name: (getattr(cost, name) - most) / most for name, most in self.items()}
 
     def allow(self, cost: Count) -> bool:
         """Whether the cost is within every limit."""
-        return all(value <= 0 for value in self.excess(cost).values())
+        return all(getattr(cost, name) <= most for name, most in self.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +184,7 @@ class SearchSpace:
         """The design with the fewest parameters, among those within the limits if there are any.
 
         No other design, of those that were to choose from, has fewer parameters. With `by` the
-        same for `mult_adds`.
+        same for another of `COSTS`.
         """
         candidates = [
             self.architecture(stages, self._smallest_values(stages, {})) for stages in self.stages

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nas.architecture import Architecture, ImageInput
-from nas.counting import Count, count
+from nas.counting import COSTS, Count, count
 from nas.model import ResNet, build
 from nas.space import Limits, SearchSpace, default_space, load_space
 
@@ -106,10 +106,24 @@ def test_limits_allow_what_is_not_above_them(parameters: int, mult_adds: int, of
     cost = Count(parameters, mult_adds)
     assert Limits(max_parameters=parameters).allow(cost)
     limits = Limits(max_parameters=max(1, parameters + off))
-    assert limits.allow(cost) == (parameters <= limits.max_parameters)
+    assert limits.allow(cost) == (parameters <= limits["parameters"])
     limits = Limits(max_parameters=parameters, max_mult_adds=max(1, mult_adds + off))
-    assert limits.max_mult_adds is not None
-    assert limits.allow(cost) == (mult_adds <= limits.max_mult_adds)
+    assert limits.allow(cost) == (mult_adds <= limits["mult_adds"])
+
+
+@given(
+    st.fixed_dictionaries({name: st.integers(1, 10**18) for name in COSTS}),
+    st.fixed_dictionaries(
+        {}, optional={cost.maximum: st.integers(1, 10**18) for cost in COSTS.values()}
+    ),
+)
+def test_limits_allow_what_exceeds_none_of_them(
+    costs: dict[str, int], maxima: dict[str, int]
+) -> None:
+    cost, limits = Count(**costs), Limits(**maxima)
+    assert {COSTS[name].maximum: most for name, most in limits.items()} == maxima
+    assert limits.allow(cost) == all(excess <= 0 for excess in limits.excess(cost).values())
+    assert limits.allow(cost) == all(costs[name] <= most for name, most in limits.items())
 
 
 def test_excess_is_a_share_of_the_limit() -> None:

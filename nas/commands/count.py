@@ -6,10 +6,9 @@ import json
 
 from nas.architecture import Architecture, ImageInput
 from nas.commands import arguments, design
-from nas.counting import Count, Layer, count, layer_table
+from nas.counting import COSTS, Count, Layer, count, layer_table
 from nas.errors import RequestError
 from nas.space import Limits
-from nas.text import plural
 
 SUMMARY = "count the parameters and mult-adds of one design"
 
@@ -27,18 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", type=arguments.whole_number, default=10, metavar="N", help="number of classes"
     )
-    parser.add_argument(
-        "--budget",
-        type=arguments.large_number,
-        metavar="N",
-        help="most parameters a design may have; exit status 1 when it has more",
-    )
-    parser.add_argument(
-        "--max-mult-adds",
-        type=arguments.large_number,
-        metavar="N",
-        help="most mult-adds a design may have; exit status 1 when it has more",
-    )
+    for cost in COSTS.values():
+        parser.add_argument(
+            cost.option,
+            dest=cost.maximum,
+            type=arguments.large_number,
+            metavar="N",
+            help=f"most {cost.units} a design may have; exit status 1 when it has more",
+        )
     arguments.add_json_option(parser)
 
 
@@ -51,41 +46,24 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise RequestError(str(error)) from error
     cost = count(architecture, input)
-    fits = _fits(options, cost)
+    limits = Limits(**{c.maximum: getattr(options, c.maximum) for c in COSTS.values()})
+    fits = limits.allow(cost) if limits else None
     if options.json:
         document = {
             "design": str(architecture),
             "key": architecture.key,
-            "parameters": cost.parameters,
-            "mult_adds": cost.mult_adds,
+            **dataclasses.asdict(cost),
             "fits": fits,
             "layers": [dataclasses.asdict(layer) for layer in layers],
         }
         print(json.dumps(document, indent=2))
     else:
         print(_text(architecture, input, layers, cost))
-        if fits is not None:
-            print(_verdict(options, cost))
+        for name, most in limits.items():
+            value: int = getattr(cost, name)
+            side = "fits" if value <= most else "over"
+            print(f"{side}: {value:,} of {COSTS[name].exactly(most)} ({value / most:.1%})")
     return 1 if fits is False else 0
-
-
-def _fits(options: argparse.Namespace, cost: Count) -> bool | None:
-    if options.budget is None and options.max_mult_adds is None:
-        return None
-    budget = options.budget if options.budget is not None else cost.parameters
-    return Limits(max_parameters=budget, max_mult_adds=options.max_mult_adds).allow(cost)
-
-
-def _verdict(options: argparse.Namespace, cost: Count) -> str:
-    verdicts = []
-    for limit, value, called in (
-        (options.budget, cost.parameters, "parameter"),
-        (options.max_mult_adds, cost.mult_adds, "mult-add"),
-    ):
-        if limit is not None:
-            side = "fits" if value <= limit else "over"
-            verdicts.append(f"{side}: {value:,} of {plural(limit, called)} ({value / limit:.1%})")
-    return "\n".join(verdicts)
 
 
 def _text(architecture: Architecture, input: ImageInput, layers: list[Layer], cost: Count) -> str:
@@ -104,5 +82,6 @@ def _text(architecture: Architecture, input: ImageInput, layers: list[Layer], co
             f"{layer.name:<{width}}  {layer.kind:<6}  {output:>12}  {kernel:>6}  {stride:>6}  "
             f"{layer.parameters:>12,}  {layer.mult_adds:>14,}"
         )
-    lines += ["", f"parameters  {cost.parameters:,}", f"mult-adds   {cost.mult_adds:,}"]
+    lines.append("")
+    lines += [f"{c.units:<11} {getattr(cost, name):,}" for name, c in COSTS.items()]
     return "\n".join(lines)

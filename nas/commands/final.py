@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nas.architecture import PRESETS
 from nas.commands import arguments
+from nas.counting import COSTS
 from nas.final.request import PARTS, TRAIN, FinalRequest
 from nas.runtime import signals
 from nas.text import percent, plural, times
@@ -175,12 +176,16 @@ def _text(result: "FinalResult", report: str) -> str:
         lines.append(f"choice  {chosen.name}. {words.choice(record)}")
     lines += [f"note    {note}" for note in record.notes]
     lines += [f"gain    {words.gain(gain)}" for gain in record.gains]
-    share = f"{chosen.parameters / record.max_parameters:.1%}"
+    costs = [
+        f"{cost.exactly(getattr(chosen, name))} "
+        f"({getattr(chosen, name) / record.limits[name]:.1%} of the {cost.limit})"
+        for name, cost in COSTS.items()
+        if name in record.limits
+    ]
     lines += [
         f"model   {chosen.name}, seed {exported.seed}: {percent(exported.accuracy.value)} of "
         f"{plural(record.test_images, 'test image')} (95% interval "
-        f"{words.interval(exported.accuracy)}), {chosen.parameters:,} parameters ({share} of the "
-        "budget)",
+        f"{words.interval(exported.accuracy)}), {', '.join(costs)}",
         f"test    images read {times(record.readings)} in this study",
         f"files   {result.folder}: model.safetensors, model.onnx, architecture.json, metrics.json, "
         "README.md, mistakes/, runs/",

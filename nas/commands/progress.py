@@ -30,7 +30,7 @@ from nas.search.events import (
 from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
 from nas.study.records import DIED, Outcome, TrialRecord, training_in_words
-from nas.text import millions, percent, plural
+from nas.text import percent, plural
 from nas.training.loop import EpochResult
 
 _SLOW_EPOCH = 20  # seconds
@@ -121,16 +121,13 @@ class Progress:
         self.interrupted = study.interrupted
         self.incumbent = study.incumbent
         self.epochs = settings.epochs
-        limits = settings.limits
         self.console.print(
             f"{settings.dataset}: {settings.train_images:,} training, "
             f"{settings.validation_images:,} validation, "
             f"{plural(opening.test_images, 'test image')} (unread), {settings.input}\n"
             f"study {study.name} in {opening.location}: {study.trained} of "
-            f"{plural(self.trials, 'design')} trained, at most "
-            f"{limits.max_parameters:,} parameters"
-            + (f" and {limits.max_mult_adds:,} mult-adds" if limits.max_mult_adds else "")
-            + f", {plural(self.epochs, 'epoch')} each, in {opening.precision} on {opening.device}",
+            f"{plural(self.trials, 'design')} trained, {settings.limits}, "
+            f"{plural(self.epochs, 'epoch')} each, in {opening.precision} on {opening.device}",
             markup=False,
             highlight=False,
         )
@@ -212,10 +209,7 @@ class LiveProgress(Progress):
                 super().__call__(event)
                 self._live.start()
             case TrialStarted(number, architecture, cost):
-                self._designs[number] = (
-                    f"{number}: {architecture}, {cost.parameters:,} parameters, "
-                    f"{millions(cost.mult_adds)} mult-adds"
-                )
+                self._designs[number] = f"{number}: {architecture}, {cost}"
                 self._epochs[number] = f"0 of {self.epochs}"
             case EpochEnded(number, result):
                 self._epochs[number] = self._progress_of(result)

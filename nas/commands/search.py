@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from nas.architecture import FIELD_NAMES, PRESETS
 from nas.commands import arguments
 from nas.commands.words import outcome_counts
+from nas.counting import COSTS
 from nas.errors import RequestError
 from nas.runtime import signals
 from nas.search.fronts import ACCURACY
 from nas.search.request import PRUNERS, SAMPLERS, SearchRequest
 from nas.study.location import NoStudy, StudyLocation, check_directory
 from nas.study.records import training_in_words
-from nas.text import millions, percent, plural
+from nas.text import percent, plural
 from nas.training.tuning import TUNABLE
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known b
 SUMMARY = "find the most accurate network that fits a parameter budget"
 
 _SHOWN = 10  # designs in the printed ranking
-_CALLED = {"parameters": "parameters", "mult_adds": "mult-adds"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -210,7 +210,7 @@ def _document(result: "SearchResult", report: Path, request: SearchRequest) -> d
         "storage": str(result.location),
         "report": str(report),
         "dataset": study.settings.dataset,
-        "max_parameters": study.settings.limits.max_parameters,
+        **dataclasses.asdict(study.settings.limits),
         "ending": result.ending.value,
         "trained": study.trained,
         "newly_trained": result.newly_trained,
@@ -229,8 +229,7 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
     return {
         "trial": trial.number,
         "val_accuracy": trial.val_accuracy,
-        "parameters": trial.parameters,
-        "mult_adds": trial.mult_adds,
+        **{name: getattr(trial, name) for name in COSTS},
         **{name: getattr(design, name) for name in FIELD_NAMES},
         **({"preset": trial.preset} if trial.preset else {}),
         **trial.training,
@@ -258,7 +257,7 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
     lines += [*_ranking(study), ""]
     if len(request.objectives) > 1 and study.ranking:
         size = _size(request)
-        lines.append(f"Pareto front, each more accurate than all with no more {_CALLED[size]}:")
+        lines.append(f"Pareto front, each more accurate than all with no more {COSTS[size].units}:")
         lines += [*_table(study.pareto_front(size), "no."), ""]
     lines.append(f"trials  {outcome_counts(study.outcomes, study.interrupted)}")
     lines.append(f"study   {result.location}")
@@ -312,14 +311,19 @@ def _table(shown: "Sequence[TrialRecord]", first: str) -> list[str]:
     designs = [str(trial.design) for trial in shown]
     width = max(map(len, designs))
     tuned = any(trial.training for trial in shown)
+    head = "".join(f"  {cost.units:>{len(cost.units) + 1}}" for cost in COSTS.values())
     lines = [
-        f"{first:>4}  {'trial':>5}  {'design':<{width}}  {'parameters':>11}  {'mult-adds':>10}  "
+        f"{first:>4}  {'trial':>5}  {'design':<{width}}{head}  "
         f"val. accuracy{'  training' if tuned else ''}"
     ]
     for rank, (trial, design) in enumerate(zip(shown, designs, strict=True), start=1):
+        costs = "".join(
+            f"  {cost.rounded(getattr(trial, name)):>{len(cost.units) + 1}}"
+            for name, cost in COSTS.items()
+        )
         lines.append(
-            f"{rank:>4}  {trial.number:>5}  {design:<{width}}  {trial.parameters or 0:>11,}  "
-            f"{millions(trial.mult_adds):>10}  {percent(trial.val_accuracy):>13}"
+            f"{rank:>4}  {trial.number:>5}  {design:<{width}}{costs}  "
+            f"{percent(trial.val_accuracy):>13}"
             + (f"  {training_in_words(trial.training)}" if tuned else "")
         )
     return lines

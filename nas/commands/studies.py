@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.commands import arguments
+from nas.counting import COSTS
 from nas.runtime import signals
 from nas.study.location import short_count
 from nas.text import in_one_line, percent, printable
@@ -54,32 +55,33 @@ def run(options: argparse.Namespace) -> int:
 def _document(
     folder: Path, studies: "Sequence[ListedStudy]", others: "Sequence[OtherFile]"
 ) -> dict[str, object]:
+    def entry(study: "ListedStudy") -> dict[str, object]:
+        values = dataclasses.asdict(study)
+        return {
+            **values.pop("limits"),
+            **values,
+            "path": str(study.path),
+            "changed": study.changed.isoformat(timespec="seconds"),
+            "finished": study.finished,
+        }
+
     return {
         "studies_dir": str(folder),
-        "studies": [
-            {
-                **dataclasses.asdict(study),
-                "path": str(study.path),
-                "changed": study.changed.isoformat(timespec="seconds"),
-                "finished": study.finished,
-            }
-            for study in studies
-        ],
+        "studies": [entry(study) for study in studies],
         "others": [{"path": str(other.path), "reason": other.reason} for other in others],
     }
 
 
 def _table(studies: "Sequence[ListedStudy]") -> str:
-    rows = [("study", "dataset", "budget", "mult-adds", "designs", "best", "state", "changed")]
+    limits = [cost.limit.removeprefix("limit of ") for cost in COSTS.values()]
+    rows = [("study", "dataset", *limits, "designs", "best", "state", "changed")]
     for study in studies:
-        limit = study.max_mult_adds
         of = "" if study.asked is None else f" of {study.asked}"
         rows.append(
             (
                 printable(study.name),
                 printable(study.dataset),
-                short_count(study.max_parameters),
-                "-" if limit is None else short_count(limit),
+                *(short_count(study.limits[n]) if n in study.limits else "-" for n in COSTS),
                 f"{study.trained}{of}",
                 percent(study.best_val_accuracy),
                 _STATES[study.finished],

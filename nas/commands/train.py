@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from nas.architecture import Architecture
 from nas.commands import arguments, design
-from nas.counting import count
+from nas.counting import COSTS, count
 from nas.errors import RequestError
 from nas.runtime import signals
 from nas.runtime.precision import AUTO, Precision
 from nas.search.continuing import DataOptions, data_options
 from nas.search.request import check_device_name
 from nas.study.location import StudyLocation
-from nas.text import in_one_line, millions, percent, plural
+from nas.text import in_one_line, percent, plural
 from nas.training.config import RECIPES, Augment, Schedule, Task, TrainingConfig
 from nas.training.optimizers import Optimizer
 from nas.training.tuning import REAL_VALUES, tuned, with_augment
@@ -148,8 +148,7 @@ def run(options: argparse.Namespace) -> int:
 
     def on_start(done: "list[EpochResult]") -> None:
         print(
-            f"{architecture}: {cost.parameters:,} parameters, {millions(cost.mult_adds)} "
-            f"mult-adds; {dataset.name}: {len(dataset.train):,} training and "
+            f"{architecture}: {cost}; {dataset.name}: {len(dataset.train):,} training and "
             f"{plural(len(dataset.validation), 'validation image')}; "
             f"{plural(config.epochs, 'epoch')} in {precision} on {device}; in {folder}",
             file=sys.stderr,
@@ -202,8 +201,7 @@ def run(options: argparse.Namespace) -> int:
     best = best_epoch(result.epochs)
     about = {
         "design": str(architecture),
-        "parameters": f"{cost.parameters:,}",
-        "mult-adds": f"{cost.mult_adds:,}",
+        **{c.units: f"{getattr(cost, name):,}" for name, c in COSTS.items()},
         "dataset": dataset.name,
         "recipe": options.recipe,
         **{n.replace("_", " "): str(v) for n, v in config.to_dict().items()},

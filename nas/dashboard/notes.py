@@ -6,13 +6,14 @@ Text from elsewhere (names, errors, commands) stands in code spans, where nothin
 import math
 from collections.abc import Sequence
 
+from nas.counting import COSTS
 from nas.report import overview
 from nas.report.tested import last_final, summary
 from nas.report.words import design_in_words, duration, last_epoch, listed
 from nas.statistics import wilson_interval
 from nas.study.records import StudyRecord, StudySettings, TrialRecord, training_in_words
 from nas.templates import Templates
-from nas.text import millions, percent, percent_range, plural, whole
+from nas.text import percent, percent_range, plural, whole
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 408, 12, 122  # of a learning curve in its picture, in pixels
 
@@ -33,10 +34,10 @@ def curve_in_words(curve: Sequence[tuple[int, float]]) -> str:
 
 _render = Templates(
     "nas.dashboard",
+    costs=COSTS,
     curve_in_words=curve_in_words,
     design_in_words=design_in_words,
     duration=duration,
-    millions=millions,
     plural=plural,
     training_in_words=training_in_words,
     whole=whole,
@@ -91,15 +92,11 @@ def _accuracy(trial: TrialRecord, settings: StudySettings) -> str:
 
 
 def _excess(trial: TrialRecord, settings: StudySettings) -> list[str]:
-    limits = settings.limits
-    sizes = [
-        (trial.parameters, limits.max_parameters, "parameters"),
-        (trial.mult_adds, limits.max_mult_adds, "mult-adds"),
-    ]
     return [
-        f"{whole(size)} {name} are {whole(size - limit)} more than the limit of {whole(limit)}"
-        for size, limit, name in sizes
-        if size is not None and limit is not None and size > limit
+        f"{whole(value)} {COSTS[n].units} are {whole(value - most)} more than the limit of "
+        f"{whole(most)}"
+        for n, most in settings.limits.items()
+        if (value := getattr(trial, n)) is not None and value > most
     ] or ["a limit of the study is exceeded"]
 
 

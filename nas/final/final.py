@@ -385,7 +385,7 @@ class _Final:
             input=dataset.input,
             classes=dataset.classes,
             notes=tuple(dict.fromkeys((*dataset.notes, *look.notes, *differences(results)))),
-            max_parameters=settings.limits.max_parameters,
+            limits=settings.limits,
             recipe_name=request.recipe,
             recipe=self._runs.config(request.on).to_dict(),
             on=request.on,

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas.architecture import Architecture, ImageInput
+from nas.counting import COSTS
 from nas.runtime.precision import Precision
 from nas.shapes import check_fields, from_json
+from nas.space import Limits
 from nas.statistics import (
     Correct,
     Estimate,
@@ -106,7 +108,7 @@ class FinalRecord:
     input: ImageInput
     classes: tuple[str, ...]
     notes: tuple[str, ...]  # about the data
-    max_parameters: int
+    limits: Limits
     recipe_name: str
     recipe: Mapping[str, object]
     on: str
@@ -142,8 +144,9 @@ class FinalRecord:
         return tuple(design for design in self.finalists if design.may_be_best)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON; the limits stand among the others."""
+        values = dataclasses.asdict(self)
+        return {**values.pop("limits"), **values}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FinalRecord":
@@ -153,7 +156,9 @@ class FinalRecord:
             ValueError: a value is missing or unknown, as in a study of another version.
         """
         try:
-            record: FinalRecord = from_json(cls, values)
+            limits = {c.maximum: values.get(c.maximum) for c in COSTS.values()}
+            others = {name: value for name, value in values.items() if name not in limits}
+            record: FinalRecord = from_json(cls, {**others, "limits": limits})
             check_fields(record)
             precision_of(record.recipe)
             _check_classes(record)

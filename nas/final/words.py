@@ -1,5 +1,6 @@
 """A final training in words: sentences that its card, its report and the terminal share."""
 
+from nas.counting import COSTS
 from nas.final.records import FinalDesign, FinalRecord, Gain
 from nas.statistics import Estimate
 from nas.text import percent_range, plural, points
@@ -46,5 +47,6 @@ def gain(gain: Gain) -> str:
 
 
 def size_note(design: FinalDesign, record: FinalRecord) -> str:
-    """That a reference is over the budget, where it is."""
-    return " (over the budget)" if design.parameters > record.max_parameters else ""
+    """Which limits a reference is over, if any."""
+    over = [COSTS[n].limit for n, most in record.limits.items() if getattr(design, n) > most]
+    return f" (over the {' and '.join(over)})" if over else ""

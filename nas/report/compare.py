@@ -6,13 +6,14 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
+from nas.counting import COSTS
 from nas.report.document import Section, document, figure_section, section, write_page
 from nas.report.overview import device_minutes, devices, epochs_saved, training_seconds
 from nas.report.progress import incumbent_table
 from nas.report.settings import choices_in_words
 from nas.report.tables import (
+    COST_COLUMNS,
     INTERVAL,
-    MULT_ADDS,
     PARAMETERS,
     TRIAL,
     VAL_ACCURACY,
@@ -156,8 +157,7 @@ def _found(studies: dict[str, StudyRecord]) -> Section:
                 "study": name,
                 "number": best and best.number,
                 "design": best and best.design,
-                "parameters": best and best.parameters,
-                "mult_adds": best and best.mult_adds,
+                **{cost: getattr(best, cost, None) for cost in COSTS},
                 "val_accuracy": best and best.val_accuracy,
                 "interval": interval and percent_range(interval.low, interval.high),
                 "tested": final and chosen_in_words(final),
@@ -169,8 +169,7 @@ def _found(studies: dict[str, StudyRecord]) -> Section:
         _STUDY,
         TRIAL,
         Column("design", "Best design", kind="text design"),
-        PARAMETERS,
-        MULT_ADDS,
+        *COST_COLUMNS,
         VAL_ACCURACY,
         INTERVAL,
         Column("tested", "Tested design", kind="text design"),

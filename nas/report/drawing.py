@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from nas.architecture import Architecture, ImageInput, head_size, stage_sizes
-from nas.counting import Count, layer_table
+from nas.counting import layer_table
 from nas.report.html import html
 from nas.text import plural
 
@@ -109,20 +109,26 @@ def draw(
     )
 
 
-def parts(architecture: Architecture, input: ImageInput) -> dict[str, Count]:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the layers of a part cost together."""
+
+    parameters: int = 0
+    mult_adds: int = 0
+
+
+def parts(architecture: Architecture, input: ImageInput) -> dict[str, Part]:
     """What each part costs: `stem`, `stage 1`, ..., `head`.
 
     Raises:
         ValueError: the design cannot read such images.
     """
-    found: dict[str, Count] = {}
+    found: dict[str, Part] = {}
     for layer in layer_table(architecture, input):
         place = layer.name.split(".")
         part = f"stage {int(place[1]) + 1}" if place[0] == "stages" else place[0]
-        so_far = found.get(part, Count(0, 0))
-        found[part] = Count(
-            so_far.parameters + layer.parameters, so_far.mult_adds + layer.mult_adds
-        )
+        so_far = found.get(part, Part())
+        found[part] = Part(so_far.parameters + layer.parameters, so_far.mult_adds + layer.mult_adds)
     del found["pool"]  # it costs nothing
     return found
 

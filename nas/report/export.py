@@ -10,12 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from nas.architecture import FIELD_NAMES
+from nas.counting import COSTS
 from nas.report.words import last_epoch
 from nas.study.records import StudyRecord, TrialRecord, UnreadableStudy
 
 _PLAIN = (
-    "parameters",
-    "mult_adds",
+    *COSTS,
     "val_accuracy",
     "seconds",
     "images_per_second",

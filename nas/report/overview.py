@@ -2,6 +2,7 @@
 
 from statistics import median
 
+from nas.counting import COSTS, Cost
 from nas.report.document import Card, Section
 from nas.report.html import html
 from nas.report.tested import chosen_in_words, final_cost, last_final
@@ -15,8 +16,8 @@ from nas.report.words import (
     said_by_searches,
     subset_in_words,
 )
-from nas.study.records import Outcome, StudyRecord, training_in_words
-from nas.text import millions, percent, percent_range, plural, whole
+from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
+from nas.text import percent, percent_range, plural, whole
 
 
 def cards(study: StudyRecord) -> list[Card]:
@@ -35,13 +36,11 @@ def cards(study: StudyRecord) -> list[Card]:
         detail = f"{chosen_in_words(final)}; 95% interval "
         detail += percent_range(accuracy.low, accuracy.high)
         found.append(Card("Test accuracy", percent(accuracy.value), detail))
-    if best is not None and best.parameters is not None:
-        budget = study.settings.limits.max_parameters
-        detail = f"{best.parameters / budget:.1%} of {whole(budget)}"
-        found.append(Card(f"Parameters of trial {best.number}", whole(best.parameters), detail))
-    if best is not None and best.mult_adds is not None:
-        label = f"Mult-adds of trial {best.number}"
-        found.append(Card(label, millions(best.mult_adds), "per image"))
+    for cost, value in _costs_of(best):
+        most = study.settings.limits.get(cost.name)
+        detail = f"{value / most:.1%} of {cost.rounded(most)}" if most else cost.per
+        label = f"{cost.units.capitalize()} of trial {best and best.number}"
+        found.append(Card(label, cost.rounded(value), detail))
     stopped = study.outcomes[Outcome.STOPPED_EARLY]
     detail = f"{whole(study.trained - stopped)} to the end, {whole(stopped)} stopped early"
     found.append(Card("Designs trained", whole(study.trained), detail))
@@ -74,15 +73,12 @@ def summary(study: StudyRecord) -> Section:
 def asked(study: StudyRecord) -> str:
     """What the study was asked to find, and how designs were compared."""
     s = study.settings
-    limit = f"at most {whole(s.limits.max_parameters)} parameters"
-    if s.limits.max_mult_adds is not None:
-        limit += f" and {millions(s.limits.max_mult_adds)} mult-adds"
     part = plural(s.train_images, "training image") if s.subset == 1 else subset_in_words(study)
     trained = {0: "none was", 1: "1 was"}.get(study.trained, f"{whole(study.trained)} were")
     return (
-        f"The most accurate residual network for {s.dataset} with {limit}. Designs train for up to "
-        f"{plural(s.epochs, 'epoch')} on {part} and are compared on {whole(s.validation_images)} "
-        f"validation images; {trained} trained."
+        f"The most accurate residual network for {s.dataset} with {s.limits}. Designs train for up "
+        f"to {plural(s.epochs, 'epoch')} on {part} and are compared on "
+        f"{plural(s.validation_images, 'validation image')}; {trained} trained."
     )
 
 
@@ -130,11 +126,7 @@ def found(study: StudyRecord) -> str:
         text += f" (95% interval {percent(interval.low)} to {percent(interval.high)})"
     if best.training:
         text += f", trained with {training_in_words(best.training)},"
-    size = []
-    if best.parameters is not None:
-        size.append(f"{whole(best.parameters)} parameters")
-    if best.mult_adds is not None:
-        size.append(f"{millions(best.mult_adds)} mult-adds per image")
+    size = [f"{cost.about(value)} {cost.per}".rstrip() for cost, value in _costs_of(best)]
     return f"{text} with {listed(size)}." if size else f"{text}."
 
 
@@ -148,26 +140,25 @@ def nothing_found(study: StudyRecord) -> str:
             f"({whole(study.trained)} stopped early)."
         )
     text = f"Nothing: no design was trained. {_sentence_of_outcomes(study)}"
-    limits = study.settings.limits
-    sizes = [t.parameters for t in study.trials if t.parameters is not None]
-    if set(study.outcomes) != {Outcome.OVER_BUDGET} or not sizes:
+    if set(study.outcomes) != {Outcome.OVER_BUDGET}:
         return text
-    if min(sizes) > limits.max_parameters:
-        return (
-            f"{text} The smallest proposal has {whole(min(sizes))} parameters; the budget is "
-            f"{whole(limits.max_parameters)}."
-        )
-    mult_adds = [
-        t.mult_adds
-        for t in study.trials
-        if t.mult_adds is not None and (t.parameters or 0) <= limits.max_parameters
-    ]
-    if not mult_adds or limits.max_mult_adds is None:
-        return text
-    return (
-        f"{text} Of the proposals within the budget of parameters the one with the fewest "
-        f"mult-adds has {millions(min(mult_adds))}; the limit is {millions(limits.max_mult_adds)}."
-    )
+    left, within = list(study.trials), ""
+    for name, most in study.settings.limits.items():
+        cost = COSTS[name]
+        values = [value for t in left if (value := getattr(t, name)) is not None]
+        if values and min(values) > most:
+            return (
+                f"{text} The smallest proposal{within} has {cost.about(min(values))}; the "
+                f"{cost.limit} is {cost.rounded(most)}."
+            )
+        left = [t for t in left if (getattr(t, name) or 0) <= most]
+        within += f"{' and' if within else ' within'} the {cost.limit}"
+    return text
+
+
+def _costs_of(trial: TrialRecord | None) -> list[tuple[Cost, int]]:
+    """What the design of a trial costs, as far as it is known."""
+    return [(c, value) for n, c in COSTS.items() if (value := getattr(trial, n, None)) is not None]
 
 
 def caution(study: StudyRecord) -> str | None:

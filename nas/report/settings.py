@@ -6,19 +6,19 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
+from nas.counting import COSTS
 from nas.report.document import Section
 from nas.report.html import html
 from nas.report.overview import devices
 from nas.report.tables import MISSING, Column, facts, frame_of, integer, table
 from nas.report.words import listed, subset_in_words
 from nas.study.records import StudyRecord
-from nas.text import millions, plural, whole
+from nas.text import plural, whole
 
 
 def settings(study: StudyRecord) -> Section:
     """The section."""
     s = study.settings
-    mult_adds = s.limits.max_mult_adds
     asked = {
         "Dataset": s.dataset,
         "Dataset digest": s.dataset_digest,
@@ -27,8 +27,10 @@ def settings(study: StudyRecord) -> Section:
         "Validation images": whole(s.validation_images),
         "Subset": subset_in_words(study),
         "Split seed": str(s.split_seed),
-        "Budget": f"{whole(s.limits.max_parameters)} parameters",
-        "Mult-adds": "no limit" if mult_adds is None else f"at most {millions(mult_adds)}",
+        **{
+            cost.limit.capitalize(): cost.exactly(s.limits[name]) if name in s.limits else "none"
+            for name, cost in COSTS.items()
+        },
     }
     tuning = {name: listed(values, "or") for name, values in s.tuning.items()}
     parts = {

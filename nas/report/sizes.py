@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from nas.architecture import PRESETS
-from nas.counting import count
+from nas.counting import COSTS, count
 from nas.final.records import FinalDesign, FinalRecord
 from nas.final.references import DATASET, LITERATURE, PUBLISHED
 from nas.final.words import epochs as epochs_in_words
@@ -60,7 +60,7 @@ def accuracy_by_size(study: StudyRecord, trials: pd.DataFrame, references: pd.Da
             "are not to be compared with the dots of a search."
         )
     best = None if study.incumbent is None else study.incumbent.number
-    budget = study.settings.limits.max_parameters
+    budget = study.settings.limits.get("parameters")
     return figure_section(
         "size",
         "Accuracy and size",
@@ -72,7 +72,7 @@ def accuracy_by_size(study: StudyRecord, trials: pd.DataFrame, references: pd.Da
 
 def size_figure(
     trials: pd.DataFrame,
-    max_parameters: int,
+    max_parameters: int | None,
     incumbent: int | None,
     front: pd.DataFrame | None = None,
     references: pd.DataFrame | None = None,
@@ -109,6 +109,7 @@ def size_figure(
             marker={"color": ORANGE, "size": 17, "symbol": "star"},
             **hover(best, "parameters", "incumbent"),
         )
+    sizes = trials["parameters"].tolist() + ([] if max_parameters is None else [max_parameters])
     known = trials.dropna(subset=["preset"])
     if len(known):
         figure.add_scatter(
@@ -118,13 +119,12 @@ def size_figure(
             mode="markers+text",
             text=[plain(name) for name in known["preset"]],
             textposition=[  # towards the middle: most lie close to the budget
-                "middle left" if size > max_parameters / 3 else "middle right"
+                "middle left" if size > max(sizes) / 3 else "middle right"
                 for size in known["parameters"]
             ],
             marker={"color": ORANGE, "size": 14, "symbol": "diamond-open"},
             hoverinfo="skip",
         )
-    sizes = [*trials["parameters"].tolist(), max_parameters]
     accuracies = trials["val_accuracy"].tolist()
     if others is not None and known_others:
         for kind, marks in others.groupby("kind", sort=True):
@@ -142,17 +142,18 @@ def size_figure(
         dtick="D2" if wide else None,  # 1, 2, 5, 10, ...
     )
     figure.update_yaxes(accuracy_axis(accuracies))
-    figure.add_shape(
-        type="line",
-        x0=max_parameters,
-        x1=max_parameters,
-        y0=0,
-        y1=1,
-        yref="paper",
-        line={"color": GREY, "width": 2, "dash": "dash"},
-        name=f"budget: {whole(max_parameters)} parameters",
-        showlegend=True,
-    )
+    if max_parameters is not None:
+        figure.add_shape(
+            type="line",
+            x0=max_parameters,
+            x1=max_parameters,
+            y0=0,
+            y1=1,
+            yref="paper",
+            line={"color": GREY, "width": 2, "dash": "dash"},
+            name=f"budget: {whole(max_parameters)} parameters",
+            showlegend=True,
+        )
     return figure
 
 
@@ -231,7 +232,7 @@ def references(references: pd.DataFrame) -> Section | None:
         Column("mark", "Mark", kind="text"),
         Column("name", "Network", kind="text"),
         PARAMETERS,
-        Column("fits", "Budget", lambda fits: "within" if fits else "over, not drawn", kind="text"),
+        Column("fits", "Limits", lambda fits: "within" if fits else "over, not drawn", kind="text"),
         Column("accuracy", "Test accuracy", percent),
         INTERVAL,
         Column("kind", "What it is", kind="text"),
@@ -253,14 +254,19 @@ def reference_table(study: StudyRecord, final: FinalRecord | None) -> pd.DataFra
 
     Published ones only for the dataset they were measured on. `low` and `high` are the 95% interval
     of what was measured here; it is the mean over seeds of the chosen design and of the references
-    that the last final training trained. `fits` says whether it is within the study's budget.
+    that the last final training trained. `fits` says whether it is within the study's limits, as
+    far as its costs are known.
     """
     rows: list[dict[str, Any]] = [*_published(study), *(_measured(final) if final else [])]
     rows.sort(key=lambda row: (row["parameters"], row["name"], row["kind"]))
-    limit = study.settings.limits.max_parameters
+    limits = study.settings.limits
     return typed_frame(
         (
-            {**row, "mark": _mark(i), "fits": row["parameters"] <= limit}
+            {
+                **row,
+                "mark": _mark(i),
+                "fits": all(row.get(name, 0) <= most for name, most in limits.items()),
+            }
             for i, row in enumerate(rows)
         ),
         integers="parameters",
@@ -296,7 +302,7 @@ def _measured(final: FinalRecord) -> list[dict[str, object]]:
         {
             "name": name,
             "kind": MEASURED_KIND,
-            "parameters": design.parameters,
+            **{cost: getattr(design, cost) for cost in COSTS},
             "accuracy": design.test.mean.value,
             "low": design.test.mean.low,
             "high": design.test.mean.high,

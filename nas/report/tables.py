@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from nas.counting import COSTS, Cost
 from nas.report.html import html
 from nas.runtime import signals
-from nas.text import millions, percent, percent_range, plural, whole
+from nas.text import percent, percent_range, plural, whole
 
 MISSING = "–"  # noqa: RUF001  an en dash, as tables show what is not known
 MOST_ROWS = 1_000  # of a table; more are no longer read, and make a page slow
@@ -39,11 +40,15 @@ class Column:
     exact: bool = False  # keep the value for sorting: what is shown sorts otherwise (times)
 
 
+def _of(cost: Cost) -> Column:
+    return Column(cost.name, cost.units.capitalize(), lambda value: cost.rounded(int(value)))
+
+
 TRIAL = Column("number", "Trial", integer)
 OUTCOME = Column("outcome", "Outcome", kind="text")
-PARAMETERS = Column("parameters", "Parameters", integer)
-MULT_ADDS = Column("mult_adds", "Mult-adds", millions)
-DESIGN = (Column("design", "Design", kind="text design"), PARAMETERS, MULT_ADDS)
+PARAMETERS, MULT_ADDS = _of(COSTS["parameters"]), _of(COSTS["mult_adds"])
+COST_COLUMNS = tuple(map(_of, COSTS.values()))
+DESIGN = (Column("design", "Design", kind="text design"), *COST_COLUMNS)
 VAL_ACCURACY = Column("val_accuracy", "Validation accuracy", percent)
 INTERVAL = Column("interval", "95% interval", kind="text")
 

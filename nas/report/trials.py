@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from nas.counting import COSTS
 from nas.report.document import Section, section
 from nas.report.html import html
 from nas.report.overview import nothing_found
@@ -36,8 +37,7 @@ def trials_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
                 "outcome": outcome_name(trial.outcome),
                 "design": trial.design,
                 "preset": trial.preset,
-                "parameters": trial.parameters,
-                "mult_adds": trial.mult_adds,
+                **{name: getattr(trial, name) for name in COSTS},
                 "val_accuracy": trial.val_accuracy,
                 "training": training_in_words(trial.training) or None,
                 "epochs": last_epoch(trial) or None,
@@ -46,7 +46,7 @@ def trials_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
             }
             for trial in trials
         ),
-        integers="number parameters mult_adds epochs",
+        integers=f"number {' '.join(COSTS)} epochs",
         floats="val_accuracy seconds",
         texts="outcome design preset training reason",
     )

@@ -6,18 +6,20 @@ import random
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from nas.architecture import Architecture
-from nas.counting import Count, count
+from nas.counting import COSTS, Count, count
 from nas.search.domain import Domain, Params
 from nas.space import Choices, Limits, SearchSpace
 from nas.study.optuna_private import CONSTRAINTS, trial_id_of
 from nas.training.tuning import Choice, Value, trial_key
 
+_costs = attrgetter(*COSTS)  # their values, of a `Count`
 _DRAWS = 100  # before the designs are walked through one by one
 _REMEMBERED = 50_000  # candidates, of about 1 kB
 
@@ -75,7 +77,7 @@ class Candidates:
             active=lambda params: self._names[params["stages"]],
             is_feasible=lambda params: self.limits.allow(self.candidate(params).cost),
             key=lambda params: self.candidate(params).key,
-            cost=self._sizes,
+            cost=lambda params: _costs(self.candidate(params).cost),
             draw=lambda rng: self.draw(self.limits, rng),
         )
 
@@ -142,10 +144,6 @@ class Candidates:
 
     def _key(self, params: Params) -> str:
         return self.candidate(params).key
-
-    def _sizes(self, params: Params) -> tuple[int, int]:
-        cost = self.candidate(params).cost
-        return cost.parameters, cost.mult_adds
 
 
 def candidate_of(

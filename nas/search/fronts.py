@@ -5,31 +5,28 @@ several objectives (`Trial.should_prune` raises). Instead each proposal gets a b
 that designs of all sizes are tried, and a run is compared with those of designs no larger.
 """
 
-import dataclasses
 import math
 import random
 from collections.abc import Sequence
 
-from nas.counting import count
+from nas.counting import COSTS, count
 from nas.space import Limits, SearchSpace
 from nas.values import did_you_mean
 
 ACCURACY = "val_accuracy"
-SIZES = ("parameters", "mult_adds")
-"""What accuracy may be weighed against."""
 
 
 def check_objectives(objectives: Sequence[str]) -> tuple[str, ...]:
-    """`val_accuracy`, alone or with one of `SIZES` after it.
+    """`val_accuracy`, alone or with one of `COSTS` after it, against which it is weighed.
 
     Raises:
         ValueError: anything else.
     """
     found = tuple(objectives)
-    if found[:1] != (ACCURACY,) or len(found) > 2 or not set(found[1:]) <= set(SIZES):
+    if found[:1] != (ACCURACY,) or len(found) > 2 or not set(found[1:]) <= set(COSTS):
         raise ValueError(
-            f"expected {ACCURACY}, or {' or '.join(f'{ACCURACY},{size}' for size in SIZES)}, "
-            f"got {','.join(map(str, found))!r}{did_you_mean(found[-1] if found else '', SIZES)}"
+            f"expected {ACCURACY}, or {' or '.join(f'{ACCURACY},{size}' for size in COSTS)}, "
+            f"got {','.join(map(str, found))!r}{did_you_mean(found[-1] if found else '', COSTS)}"
         )
     return found
 
@@ -45,11 +42,8 @@ def proposal_limits(
     if len(objectives) < 2:
         return limits
     size = objectives[1]
-    limit = getattr(limits, f"max_{size}")
-    assert limit is not None, "see SearchRequest"
     smallest = getattr(count(space.smallest(limits, by=size), space.input), size)
-    drawn = proposal_budget(smallest, limit, rng)
-    return dataclasses.replace(limits, **{f"max_{size}": drawn})
+    return limits.with_maximum(size, proposal_budget(smallest, limits[size], rng))
 
 
 def proposal_budget(smallest: int, limit: int, rng: random.Random) -> int:

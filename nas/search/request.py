@@ -2,13 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from nas.architecture import PRESETS, Architecture, ImageInput
-from nas.counting import count
+from nas.counting import COSTS, Cost, Count, count
 from nas.data.catalogue import DATASET_NAMES, DATASETS
 from nas.errors import RequestError
 from nas.runtime.precision import AUTO, check_precision_name
@@ -134,7 +134,7 @@ class SearchRequest:
     skip_broken: bool = False  # leave out files of a folder that are no readable images
     drop_duplicates: bool = False  # of images with equal pixels keep one
     space: Path | SearchSpace | None = None  # or a TOML file; None: by the size of the images
-    objectives: tuple[str, ...] = (ACCURACY,)  # and, for a front, "parameters" or "mult_adds"
+    objectives: tuple[str, ...] = (ACCURACY,)  # and, for a front, one of COSTS
     sampler: str = "gp"
     pruner: str = "rungs"
     tune: tuple[str, ...] = ()  # names of nas.training.tuning.TUNABLE
@@ -157,11 +157,12 @@ class SearchRequest:
             object.__setattr__(self, "objectives", check_objectives(self.objectives))
         except ValueError as error:
             raise RequestError(f"--objectives: {error}") from error
-        if "mult_adds" in self.objectives and self.max_mult_adds is None:
-            raise RequestError(
-                "--objectives: expected --max-mult-adds with mult_adds, as the front's upper end, "
-                "got none"
-            )
+        for name in self.objectives[1:]:
+            if name not in self.limits:
+                raise RequestError(
+                    f"--objectives: expected {COSTS[name].option} with {name}, as the front's "
+                    "upper end, got none"
+                )
         if len(self.objectives) > 1 and self.pruner not in _PRUNERS_OF_FRONTS:
             raise RequestError(
                 f"--objectives: expected --pruner {' or '.join(_PRUNERS_OF_FRONTS)} with a front, "
@@ -176,7 +177,7 @@ class SearchRequest:
     @property
     def limits(self) -> Limits:
         """What a design may cost."""
-        return Limits(max_parameters=self.max_parameters, max_mult_adds=self.max_mult_adds)
+        return Limits(**{cost.maximum: getattr(self, cost.maximum) for cost in COSTS.values()})
 
     def space_for(self, input: ImageInput) -> SearchSpace:
         """The space for these images.
@@ -196,17 +197,10 @@ class SearchRequest:
         except ValueError as error:
             raise RequestError(f"--space: {error}") from error
         smallest = space.smallest(self.limits)
-        cost = count(smallest, input)
-        excess = self.limits.excess(cost)
-        if excess["parameters"] > 0:
+        for cost, value, most in self._exceeded(count(smallest, input)):
             raise RequestError(
-                f"--budget: expected at least {cost.parameters:,} parameters, which the smallest "
-                f"design of the space has ({smallest}, for {input}), got {self.max_parameters:,}"
-            )
-        if excess.get("mult_adds", 0) > 0:
-            raise RequestError(
-                f"--max-mult-adds: expected at least {cost.mult_adds:,}, which the smallest "
-                f"design of the space has ({smallest}, for {input}), got {self.max_mult_adds:,}"
+                f"{cost.option}: expected at least {cost.exactly(value)}, which the smallest "
+                f"design of the space has ({smallest}, for {input}), got {most:,}"
             )
         return space
 
@@ -220,25 +214,26 @@ class SearchRequest:
         for name in self.enqueue:
             design = PRESETS[name]
             try:
-                cost = count(design, input)
+                counted = count(design, input)
             except ValueError as error:
                 raise RequestError(
                     f"--enqueue: expected designs that can read {input}, got {name}: {error}"
                 ) from error
-            excess = self.limits.excess(cost)
-            if excess["parameters"] > 0:
+            for cost, value, most in self._exceeded(counted):
                 raise RequestError(
-                    f"--enqueue: expected designs within the budget of {self.max_parameters:,} "
-                    f"parameters, got {name} with {cost.parameters:,}"
-                )
-            if excess.get("mult_adds", 0) > 0:
-                raise RequestError(
-                    f"--enqueue: expected designs within --max-mult-adds {self.max_mult_adds:,}, "
-                    f"got {name} with {cost.mult_adds:,}"
+                    f"--enqueue: expected designs of at most {cost.exactly(most)} "
+                    f"({cost.option}), got {name} with {value:,}"
                 )
             if design.key not in {known.key for known in presets.values()}:
                 presets[name] = design
         return presets
+
+    def _exceeded(self, count: Count) -> Iterator[tuple[Cost, int, int]]:
+        """Each cost that is above its limit, with its value and the limit."""
+        for name, most in self.limits.items():
+            value = getattr(count, name)
+            if value > most:
+                yield COSTS[name], value, most
 
     def location_for(self, dataset: str) -> StudyLocation:
         """Where the study of this dataset is.

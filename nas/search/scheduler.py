@@ -199,11 +199,10 @@ class Scheduler:
         plan, candidates = self._plan, self._plan.candidates
         rng = random.Random(derived_seed(plan.seed, "proposal budget", counts.proposed))
         limits = proposal_limits(plan.objectives, candidates.space, candidates.limits, rng)
-        name = f"max_{plan.objectives[1]}"
-        budget, largest = getattr(limits, name), getattr(candidates.limits, name)
+        name = plan.objectives[1]
+        budget, largest = limits[name], candidates.limits[name]
         while True:
-            limits = dataclasses.replace(candidates.limits, **{name: budget})
-            domain = candidates.domain_within(limits)
+            domain = candidates.domain_within(candidates.limits.with_maximum(name, budget))
             if budget == largest or any(domain.key(p) not in counts.seen for p in domain.pool):
                 return domain, budget
             budget = min(2 * budget, largest)  # all designs this small have been tried

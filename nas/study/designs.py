@@ -1,5 +1,6 @@
 """How a design is kept in a trial: as user attributes that anyone can read in the dashboard."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,8 +25,7 @@ def design_attributes(architecture: Architecture, cost: Count, key: str) -> dict
     unusual = [n for n in _OPTIONAL if getattr(architecture, n) != getattr(usual, n)]
     return {
         "key": key,
-        "parameters": cost.parameters,
-        "mult_adds": cost.mult_adds,
+        **dataclasses.asdict(cost),
         **{name: getattr(architecture, name) for name in (*unusual, *FIELD_NAMES)},
     }
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nas.space import Limits
 from nas.study.location import StudyError
 from nas.study.records import Outcome, ended_as
 from nas.study.settings import settings_from_json
@@ -36,8 +37,7 @@ class ListedStudy:
     path: Path
     changed: datetime  # when the file was
     dataset: str
-    max_parameters: int
-    max_mult_adds: int | None
+    limits: Limits
     trained: int  # designs
     asked: int | None  # designs, the most that a search asked for; None where none has noted it
     best_val_accuracy: float | None  # of the incumbent, 0..1
@@ -121,8 +121,7 @@ def _study(
         path=path,
         changed=datetime.fromtimestamp(_changed(path)).astimezone(),
         dataset=settings.dataset,
-        max_parameters=settings.limits.max_parameters,
-        max_mult_adds=settings.limits.max_mult_adds,
+        limits=settings.limits,
         trained=sum(outcome.counts for outcome, _ in ended if outcome is not None),
         asked=max(asked, default=None),
         best_val_accuracy=max((v for o, v in ended if o is Outcome.TRAINED), default=None),

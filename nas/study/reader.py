@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.counting import COSTS
 from nas.runtime import signals
 from nas.shapes import check_fields
 from nas.study.designs import architecture_of
@@ -194,7 +195,7 @@ def readable_record(trial: FrozenTrial) -> TrialRecord:
 def _check_trial(record: TrialRecord) -> None:
     """Raises a ValueError or TypeError where a trial holds what this version never writes."""
     check_fields(record)
-    amounts = (record.parameters, record.mult_adds, record.seconds, record.images_per_second)
+    amounts = [getattr(record, name) for name in (*COSTS, "seconds", "images_per_second")]
     if any(amount is not None and not 0 <= amount < math.inf for amount in amounts):
         raise ValueError(f"an amount is out of range in {amounts}")
     if _share(record.val_accuracy) != record.val_accuracy:
@@ -226,8 +227,7 @@ def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
         number=trial.number if number is None else number,
         outcome=outcome,
         architecture=architecture_of(attributes),
-        parameters=attributes.get("parameters"),
-        mult_adds=attributes.get("mult_adds"),
+        **{name: attributes.get(name) for name in COSTS},
         val_accuracy=val_accuracy,
         curve=curve,
         started=trial.datetime_start,

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from nas.architecture import Architecture, ImageInput
+from nas.counting import COSTS
 from nas.runtime.precision import Precision
 from nas.space import Limits
 from nas.training.config import precision_of
@@ -184,10 +185,10 @@ class StudyRecord:
 
     @property
     def front_size(self) -> str:
-        """What the last search weighed accuracy against: `parameters`, or `mult_adds`."""
+        """Which of `COSTS` the last search weighed accuracy against; else `parameters`."""
         objectives = self.searches[-1].get("objectives") if self.searches else None
-        weighed = isinstance(objectives, list | tuple) and "mult_adds" in objectives
-        return "mult_adds" if weighed else "parameters"
+        known = objectives if isinstance(objectives, list | tuple) else ()
+        return next((name for name in COSTS if name in known), "parameters")
 
     def pareto_front(self, by: str = "parameters") -> tuple[TrialRecord, ...]:
         """The trained designs that no other dominates, the smallest first.
@@ -197,7 +198,7 @@ class StudyRecord:
         are left out.
 
         Args:
-            by: `parameters` or `mult_adds`.
+            by: one of `COSTS`.
         """
         sized = [
             (size, -t.val_accuracy, t.number, t)

@@ -149,8 +149,7 @@ def _write_metrics(
     document = {
         **plan.identity(),
         "recipe": plan.config.to_dict(),
-        "parameters": cost.parameters,
-        "mult_adds": cost.mult_adds,
+        **dataclasses.asdict(cost),
         "train_images": len(plan.dataset.train),
         "validation_images": len(plan.dataset.validation),
         "device": device.type,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
 from nas.commands.arguments import whole_number, whole_numbers
-from nas.counting import count, layer_table
+from nas.counting import COSTS, Cost, count, layer_table
 from tests.kits.commands import Capture, error_of
 from tests.kits.waiting import PATIENCE
 
@@ -122,14 +122,18 @@ def test_budget_gives_a_verdict(capsys: Capture, budget: str, status: int, verdi
     assert read["fits"] is (status == 0)
 
 
-def test_mult_adds_have_a_verdict_too(capsys: Capture) -> None:
-    mult_adds = count(PRESETS["resnet12"], CIFAR10).mult_adds
-    words = ("--preset", "resnet12", "--max-mult-adds")
-    assert "fits: " in counted(capsys, *words, str(mult_adds))
-    assert "over: " in counted(capsys, *words, str(mult_adds - 1), status=1)
-    out = counted(capsys, *words, str(mult_adds - 1), "--budget", "5M", status=1)
-    assert [line[:4] for line in out.splitlines()[-2:]] == ["fits", "over"]
-    read = document(capsys, *words, str(mult_adds - 1), "--budget", "5M", status=1)
+@pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
+def test_every_cost_has_a_verdict(capsys: Capture, cost: Cost) -> None:
+    value = getattr(count(PRESETS["resnet12"], CIFAR10), cost.name)
+    words = ("--preset", "resnet12", cost.option)
+    assert document(capsys, *words, str(value))[cost.name] == value
+    assert f"fits: {value:,} of {value:,} {cost.units}" in counted(capsys, *words, str(value))
+    assert "over: " in counted(capsys, *words, str(value - 1), status=1)
+    others = [word for c in COSTS.values() if c != cost for word in (c.option, "1G")]
+    out = counted(capsys, *words, str(value - 1), *others, status=1)
+    verdicts = [line[:4] for line in out.splitlines()[-len(COSTS) :]]
+    assert verdicts == ["over" if c == cost else "fits" for c in COSTS.values()]
+    read = document(capsys, *words, str(value - 1), *others, status=1)
     assert read["fits"] is False
 
 

@@ -37,8 +37,7 @@ def test_the_list_says_what_the_studies_say(
         assert isinstance(found, ListedStudy)
         assert (found.name, found.trained) == (study.name, study.trained)
         assert found.dataset == study.settings.dataset
-        assert found.max_parameters == study.settings.limits.max_parameters
-        assert found.max_mult_adds == study.settings.limits.max_mult_adds
+        assert found.limits == study.settings.limits
         assert study.incumbent is not None
         assert found.best_val_accuracy == study.incumbent.val_accuracy
     out, errors = studies(capsys, "--studies-dir", str(folder))

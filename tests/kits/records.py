@@ -146,7 +146,7 @@ def final_record(classes: tuple[str, ...] = ("cat", "dog"), **changes: object) -
         input=IMAGE,
         classes=classes,
         notes=(),
-        max_parameters=5_000_000,
+        limits=Limits(max_parameters=5_000_000),
         recipe_name="long",
         recipe={"epochs": 200},
         on="train",

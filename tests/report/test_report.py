@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nas.counting import count
+from nas.counting import COSTS, Cost, count
 from nas.report import curves, overview, progress, sizes, tables, trials, words
+from nas.report import settings as page_settings
 from nas.report.document import slug, write_page
 from nas.report.page import render, write_report
 from nas.report.settings import choices_in_words
@@ -20,6 +21,7 @@ from nas.report.theme import figure_json, plotly_js
 from nas.space import Limits
 from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.settings import differences, settings_to_json
 from nas.text import millions
 from tests.kits.pages import parsed
 from tests.kits.places import ROOT
@@ -191,11 +193,31 @@ class TestWords:
         record = study(trial(0, accuracy=0.94), trial(1, accuracy=0.928))
         assert "every other design's difference" in trials.ranking_caption(record)
 
+    @pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
+    def test_every_limit_is_told(self, cost: Cost) -> None:
+        limits = Limits(**{cost.maximum: 7_000_000})
+        record = replace(study(trial(0, accuracy=0.9)), settings=replace(SETTINGS, limits=limits))
+        value = getattr(record.trials[0], cost.name)
+        assert f"at most {cost.exactly(7_000_000)}. Designs" in overview.asked(record)
+        assert cost.about(value) in overview.found(record)
+        cards = {card.label: card for card in overview.cards(record)}
+        card = cards[f"{cost.units.capitalize()} of trial 0"]
+        assert card.value == cost.rounded(value)
+        assert card.detail == f"{value / 7_000_000:.1%} of {cost.rounded(7_000_000)}"
+        assert settings_to_json(record.settings)["limits"][cost.maximum] == 7_000_000
+        unlimited = replace(SETTINGS, limits=Limits())
+        said = f"{cost.limit} ({cost.option}): the study has none, this search 7,000,000"
+        assert differences(unlimited, record.settings) == [said]
+        shown = page_settings.settings(record).content
+        assert cost.limit.capitalize() in shown
+        assert cost.exactly(7_000_000) in shown
+
     def test_the_limit_that_nothing_kept_is_named(self) -> None:
         over = study(trial(0, Outcome.OVER_BUDGET))
         limits = Limits(max_parameters=5_000_000, max_mult_adds=1_000)
         told = overview.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
-        assert f"has {millions(over.trials[0].mult_adds)}; the limit is 0.001 M." in told
+        least = f"{millions(over.trials[0].mult_adds)} mult-adds"
+        assert f"within the budget has {least}; the limit of mult-adds is 0.001 M." in told
         assert "the budget is" not in told
         limits = Limits(max_parameters=1_000, max_mult_adds=1_000)
         told = overview.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))

@@ -7,13 +7,15 @@ with the name.
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import Field, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex, TypeVar
 
 from nas.errors import RequestError
 
+T = TypeVar("T")
 Check = Callable[[str, Any], object]
 """From a name and a value to the plain value."""
 
@@ -36,6 +38,11 @@ def whole(name: str, value: object, least: int = 1, most: int = LARGEST) -> int:
         bound = f"least {least}" if number < least else f"most {most}"
         raise RequestError(f"{name} must be a whole number of at {bound}, got {number}")
     return number
+
+
+def amount(name: str, value: object) -> int:
+    """A whole number from 1 on, of things that are counted in millions. Raises as `whole`."""
+    return whole(name, value)
 
 
 def real(
@@ -145,6 +152,38 @@ def keep_plain(record: object, checks: Mapping[str, Check]) -> None:
     """Puts what the checks give back into the fields of a frozen dataclass that is being made."""
     for name, check in checks.items():
         object.__setattr__(record, name, check(name, getattr(record, name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """The option that sets a field of a request; its check also decides how it is read."""
+
+    check: Check
+    help: str  # ends with "(default: ...)" where it is None if it is not given; {default} is known
+    name: str = ""  # where that is not the field's
+    metavar: str | None = None  # where that is not the one of its check
+    choices: tuple[str, ...] = ()
+    nargs: str | None = None
+
+
+def option(default: T, check: Check, help: str, **others: Any) -> T:
+    """A field of a request, with the `Option` that sets it in its metadata."""
+    made: T = field(default=default, metadata={"option": Option(check, help, **others)})
+    return made
+
+
+def options_of(request: Any) -> Iterator[tuple[Field[Any], Option]]:
+    """The fields of a request, or of its class, that options set."""
+    return ((f, f.metadata["option"]) for f in fields(request) if "option" in f.metadata)
+
+
+def keep_options(request: object) -> None:
+    """`keep_plain` with the checks of its options; where None is the default it may stay."""
+    for kept, option in options_of(request):
+        value = getattr(request, kept.name)
+        check = partial(one_of, known=option.choices) if option.choices else option.check
+        if value is not None or kept.default is not None:
+            object.__setattr__(request, kept.name, check(kept.name, value))
 
 
 def _is_flag(value: object) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 import nas
 from nas import values
-from nas.commands import arguments
+from nas.commands import arguments, make_parser
 from nas.study.settings import settings_to_json
 
 INPUT = nas.ImageInput(channels=3, height=32, width=32, classes=10)
@@ -143,8 +143,8 @@ def test_lists_of_other_libraries_become_plain() -> None:
             "--enqueue: .*; did you mean resnet20?",
         ),
         ("search", {"tune": ["batchsize"]}, "--tune: .*; did you mean batch-size?"),
-        ("search", {"precision": "float16"}, "--precision: .*; did you mean bfloat16?"),
-        ("final", {"recipe": "lnog"}, "--recipe: .*; did you mean long?"),
+        ("search", {"precision": "float16"}, "precision must be one of .*; did you mean bfloat16?"),
+        ("final", {"recipe": "lnog"}, "recipe must be one of .*; did you mean long?"),
         ("final", {"baselines": ["flexres"]}, "--baseline: .*; did you mean flexres"),
         ("final", {"study": None}, "study must be a text, got None"),
         ("recipe", {"optimizer": "adamm"}, "optimizer must be .*; did you mean adam"),
@@ -232,3 +232,38 @@ def test_a_search_with_such_values_is_one_with_plain_values(
     again = nas.run_search(request_of(seed=3, subset=0.25, trials=1))
     assert dataclasses.replace(again, newly_trained=1).study.settings == result.study.settings
     assert again.newly_trained == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "expected"),
+    [
+        ("search", "--budget 5M", nas.SearchRequest(max_parameters=5_000_000)),
+        ("final", "--study s", nas.FinalRequest(study="s")),
+    ],
+)
+def test_an_option_that_is_not_given_is_the_default_of_the_request(
+    command: str, words: str, expected: Any
+) -> None:
+    parser, _ = make_parser()
+    options = parser.parse_args([command, *words.split()])
+    given = arguments.given(options, type(expected))
+    assert type(expected)(**given) == expected
+    of_study = {f.name for f, option in values.options_of(expected) if "of --study" in option.help}
+    assert of_study
+    assert not of_study & set(given) - {"max_parameters"}
+
+
+def test_options_set_the_fields_that_declare_them() -> None:
+    parser, _ = make_parser()
+    words = "--budget 4.9M --trials +3 --tune lr,augment --enqueue resnet20 resnet10 --grace 7"
+    options = parser.parse_args(["search", *words.split(), "--skip-broken", "--space", "~/a.toml"])
+    given = arguments.given(options, nas.SearchRequest)
+    assert {name: given[name] for name in ("max_parameters", "tune", "enqueue", "grace")} == {
+        "max_parameters": 4_900_000,
+        "tune": ("lr", "augment"),
+        "enqueue": ["resnet20", "resnet10"],
+        "grace": 7.0,
+    }
+    assert given["trials"] == arguments.Trials(3, additional=True)
+    assert given["skip_broken"] is True
+    assert given["space"] == Path("~/a.toml").expanduser()

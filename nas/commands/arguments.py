@@ -3,25 +3,23 @@
 import argparse
 import re
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nas import values
 from nas.architecture import ImageInput
-from nas.data.catalogue import DATASET_NAMES
 from nas.errors import RequestError
-from nas.runtime.precision import AUTO, PRECISIONS
-from nas.search.request import DATA_DIR, GRACE, SearchRequest
+from nas.final.request import FinalRequest
+from nas.search.request import SearchRequest, designs, silence, space_of
 from nas.study.location import without_secrets
 
 T = TypeVar("T")
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _COUNT = re.compile(r"(\d[\d_]{0,29}(?:\.\d{1,30})?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
-_AS_SEARCHED = " (default: as the last search of --study)"
 
 
 def large_number(text: str) -> int:
@@ -138,107 +136,68 @@ def path(text: str) -> Path:
         ) from error
 
 
-def of_study(field: str, *, none: str = "none") -> str:
-    """What a help text says of an option that is not given: the study says, or `SearchRequest`.
+_READ: Mapping[values.Check, tuple[Callable[[str], Any], str]] = {
+    values.amount: (large_number, "N"),
+    values.whole: (whole_number, "N"),
+    values.seed: (seed, "N"),
+    values.share: (share, "SHARE"),
+    values.duration: (seconds, "SECONDS"),
+    values.path: (path, "DIR"),
+    values.names: (names, "LIST"),
+    values.text: (str, "NAME"),
+    designs: (trials, "N"),
+    silence: (seconds, "SECONDS"),
+    space_of: (path, "FILE"),
+}
+"""How what a check takes is read from a text, and what it is called in a help text."""
 
-    Args:
-        field: of `SearchRequest`.
-        none: what a default of None, or of nothing, comes to.
+
+def add_options(
+    parser: argparse._ActionsContainer, request: type[SearchRequest | FinalRequest], *names: str
+) -> None:
+    """The options of a request, or of some of its fields, in their order.
+
+    One that is not given is None where its help text tells the default, else the field's default.
     """
-    (default,) = (f.default for f in fields(SearchRequest) if f.name == field)
-    if isinstance(default, tuple):
-        default = ",".join(default)
-    return f" (default: that of --study, or {none if default in (None, '') else default})"
+    for field, option in values.options_of(request):
+        if names and field.name not in names:
+            continue
+        default = field.default
+        if isinstance(default, tuple):
+            default = ",".join(default) or None
+        help = option.help.format(default="none" if default is None else default)
+        told = "(default: " in help
+        settings: dict[str, Any] = {
+            "help": help,
+            "default": None if told or default is MISSING else default,
+        }
+        if option.check is values.flag:
+            settings |= {"action": "store_true", "default": None}
+        else:
+            read, metavar = _READ[option.check]
+            settings |= {
+                "type": str if option.nargs else read,
+                "nargs": option.nargs,
+                "choices": option.choices or None,
+                "metavar": option.metavar or (None if option.choices else metavar),
+                "required": default is MISSING and not told,
+            }
+        parser.add_argument(_name(field, option), **settings)
 
 
-def add_data_folder_options(parser: argparse._ActionsContainer) -> None:
-    """The options that say where images come from."""
-    parser.add_argument(
-        "--dataset",
-        choices=DATASET_NAMES,
-        metavar="NAME",
-        help=f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had"
-        + of_study("dataset"),
-    )
-    add_data_dir_option(parser)
+def given(
+    options: argparse.Namespace, request: type[SearchRequest | FinalRequest]
+) -> dict[str, Any]:
+    """The fields of a request that a command line gives, with their values."""
+    found = {
+        field.name: getattr(options, _name(field, option)[2:].replace("-", "_"))
+        for field, option in values.options_of(request)
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def add_dataset_options(parser: argparse._ActionsContainer) -> None:
-    """The options that say which images."""
-    add_data_folder_options(parser)
-    parser.add_argument(
-        "--subset",
-        type=share,
-        metavar="SHARE",
-        help="share of the training images to use" + of_study("subset"),
-    )
-    add_broken_option(parser)
-    add_duplicates_option(
-        parser,
-        "of training images with equal pixels keep the first, and none of those in two classes",
-    )
-
-
-def add_broken_option(parser: argparse._ActionsContainer) -> None:
-    """The option that says what to do with files that are no images."""
-    parser.add_argument(
-        "--skip-broken",
-        action="store_true",
-        default=None,
-        help="leave out files of a folder that are no readable images, instead of refusing them"
-        + _AS_SEARCHED,
-    )
-
-
-def add_duplicates_option(parser: argparse._ActionsContainer, what: str) -> None:
-    """The option that leaves out images whose pixels are equal; `what` says which."""
-    parser.add_argument(
-        "--drop-duplicates", action="store_true", default=None, help=what + _AS_SEARCHED
-    )
-
-
-def add_data_dir_option(parser: argparse._ActionsContainer) -> None:
-    """The option that says where images lie."""
-    parser.add_argument(
-        "--data-dir",
-        type=path,
-        metavar="DIR",
-        help="where images lie (default: where the last search of --study read them, or "
-        f"{DATA_DIR})",
-    )
-
-
-def add_study_options(parser: argparse._ActionsContainer, *, study_required: bool) -> None:
-    """The options that say which study."""
-    parser.add_argument(
-        "--study",
-        metavar="NAME",
-        required=study_required,
-        help="name of the study"
-        + (
-            ""
-            if study_required
-            else " (default: dataset, or name of an own folder, and budget, such as cifar10-5M)"
-        ),
-    )
-    add_storage_options(parser)
-
-
-def add_studies_dir_option(parser: argparse._ActionsContainer) -> None:
-    """The option that says in which folder studies lie."""
-    parser.add_argument(
-        "--studies-dir", type=path, default=Path("studies"), metavar="DIR", help="where studies lie"
-    )
-
-
-def add_storage_options(parser: argparse._ActionsContainer) -> None:
-    """The options that say where studies lie."""
-    add_studies_dir_option(parser)
-    parser.add_argument(
-        "--storage",
-        metavar="URL",
-        help="database of the study, as an SQLAlchemy URL, instead of a file in --studies-dir",
-    )
+def _name(field: Field[Any], option: values.Option) -> str:
+    return option.name or f"--{field.name.replace('_', '-')}"
 
 
 def add_report_option(parser: argparse._ActionsContainer) -> None:
@@ -249,49 +208,6 @@ def add_report_option(parser: argparse._ActionsContainer) -> None:
         default=Path("reports"),
         metavar="DIR",
         help="where the report is written",
-    )
-
-
-def add_grace_option(parser: argparse._ActionsContainer) -> None:
-    """The option that says when a worker is given up."""
-    parser.add_argument(
-        "--grace",
-        type=seconds,
-        default=GRACE,
-        metavar="SECONDS",
-        help="without a sign of life after which a worker counts as gone and its trial is queued "
-        "again",
-    )
-
-
-def add_device_option(parser: argparse._ActionsContainer) -> None:
-    """The option that says where to compute."""
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N"
-    )
-
-
-def add_precision_option(parser: argparse._ActionsContainer, *, auto: str) -> None:
-    """The option that says in which arithmetic to train, and what `auto` is."""
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default=AUTO,
-        help=f"arithmetic of training; auto: {auto}",
-    )
-
-
-def add_worker_options(parser: argparse._ActionsContainer) -> None:
-    """The options that say with how many processes to train."""
-    parser.add_argument(
-        "--workers",
-        type=whole_number,
-        default=1,
-        metavar="N",
-        help="processes on this machine, each on a GPU of its own or with its share of the threads",
-    )
-    parser.add_argument(
-        "--per-gpu", type=whole_number, default=1, metavar="N", help="workers that may share a GPU"
     )
 
 

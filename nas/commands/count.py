@@ -83,5 +83,6 @@ def _text(architecture: Architecture, input: ImageInput, layers: list[Layer], co
             f"{layer.parameters:>12,}  {layer.mult_adds:>14,}"
         )
     lines.append("")
-    lines += [f"{c.units:<11} {getattr(cost, name):,}" for name, c in COSTS.items()]
+    width = max(len(c.units) for c in COSTS.values())
+    lines += [f"{c.units:<{width}}  {getattr(cost, name):,}" for name, c in COSTS.items()]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nas.commands import arguments
 from nas.errors import RequestError
+from nas.final.request import FinalRequest
 from nas.runtime import signals
 from nas.study.location import StudyLocation
 
@@ -24,7 +25,7 @@ _PORT = 8080
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas dashboard`."""
-    arguments.add_study_options(parser, study_required=True)
+    arguments.add_options(parser, FinalRequest, "study", "studies_dir", "storage")
     parser.add_argument(
         "--reports-dir",
         type=arguments.path,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nas.commands import arguments
 from nas.errors import RequestError
 from nas.runtime import signals
-from nas.search.request import check_device_name, checkpoints_folder
+from nas.search.request import SearchRequest, check_device_name, checkpoints_folder
 from nas.study.location import StudyError, StudyLocation
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
@@ -22,8 +22,8 @@ SUMMARY = "check versions, device, data, storage and a study, one line each"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas doctor`."""
-    arguments.add_data_folder_options(parser)
-    arguments.add_study_options(parser, study_required=False)
+    which = ("dataset", "data_dir", "study", "studies_dir", "storage")
+    arguments.add_options(parser, SearchRequest, *which)
     parser.add_argument(
         "--repair",
         action="store_true",
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train a little on auto, cpu, cuda or cuda:N, and say whether that goes right and how "
         "fast: half a minute on a GPU, whose verdict is kept for searches",
     )
-    arguments.add_grace_option(parser)
+    arguments.add_options(parser, SearchRequest, "grace")
     arguments.add_json_option(parser)
 
 

@@ -6,13 +6,11 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from nas.architecture import PRESETS
 from nas.commands import arguments
 from nas.counting import COSTS
-from nas.final.request import PARTS, TRAIN, FinalRequest
+from nas.final.request import FinalRequest
 from nas.runtime import signals
 from nas.text import percent, plural, times
-from nas.training.config import RECIPES
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.final.final import FinalResult
@@ -25,83 +23,14 @@ SUMMARY = "train a study's best designs in full, choose one, test it once and ex
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas final`."""
-    number = arguments.whole_number
-    arguments.add_study_options(parser, study_required=True)
-    parser.add_argument(
-        "--top", type=number, default=3, metavar="N", help="designs to train, the study's best"
-    )
-    parser.add_argument(
-        "--seeds", type=number, default=3, metavar="N", help="runs of each design, a seed each"
-    )
-    parser.add_argument(
-        "--recipe", choices=tuple(RECIPES), default="long", help="how every run is trained"
-    )
-    parser.add_argument(
-        "--epochs", type=number, metavar="N", help="length of a run (default: the recipe's)"
-    )
-    parser.add_argument(
-        "--baseline",
-        nargs="+",
-        default=(),
-        metavar="PRESET",
-        help="known designs to train and test in the same way, to compare with: "
-        f"{', '.join(PRESETS)}",
-    )
-    parser.add_argument(
-        "--on",
-        choices=PARTS,
-        default=TRAIN,
-        help="images that the tested networks are trained on",
-    )
-    parser.add_argument(
-        "--again",
-        action="store_true",
-        help="read the test images once more, which the report will tell; the exported model is "
-        "replaced",
-    )
-    arguments.add_data_dir_option(parser)
-    arguments.add_broken_option(parser)
-    arguments.add_duplicates_option(
-        parser,
-        "leave out training images as the search did, and do not test on images that a network has "
-        "seen or that are equal to another test image",
-    )
-    parser.add_argument(
-        "--subset",
-        type=arguments.share,
-        default=1.0,
-        metavar="SHARE",
-        help="share of the training images to use",
-    )
+    arguments.add_options(parser, FinalRequest)
     arguments.add_report_option(parser)
-    arguments.add_device_option(parser)
-    arguments.add_precision_option(parser, auto="bfloat16 on a GPU that has it, else float32")
-    arguments.add_worker_options(parser)
     arguments.add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Trains, tests, exports, writes the report again and prints what was found."""
-    request = FinalRequest(
-        study=options.study,
-        storage=options.storage,
-        studies_dir=options.studies_dir,
-        data_dir=options.data_dir,
-        skip_broken=options.skip_broken,
-        drop_duplicates=options.drop_duplicates,
-        subset=options.subset,
-        top=options.top,
-        seeds=options.seeds,
-        recipe=options.recipe,
-        epochs=options.epochs,
-        on=options.on,
-        baselines=tuple(options.baseline),
-        again=options.again,
-        device=options.device,
-        precision=options.precision,
-        workers=options.workers,
-        per_gpu=options.per_gpu,
-    )
+    request = FinalRequest(**arguments.given(options, FinalRequest))
     import optuna
 
     from nas.commands.final_progress import make_final_progress

@@ -6,6 +6,7 @@ import json
 import sys
 
 from nas.commands import arguments
+from nas.search.request import SearchRequest
 from nas.study.location import StudyError, StudyLocation, check_directory
 from nas.text import in_one_line
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     studies.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="two studies, to be set side by side instead"
     )
-    arguments.add_storage_options(parser)
+    arguments.add_options(parser, SearchRequest, "studies_dir", "storage")
     arguments.add_report_option(parser)
     parser.add_argument(
         "--csv", type=arguments.path, metavar="FILE", help="also write all trials as CSV"

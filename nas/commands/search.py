@@ -9,18 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.architecture import FIELD_NAMES, PRESETS
+from nas.architecture import FIELD_NAMES
 from nas.commands import arguments
 from nas.commands.words import outcome_counts
 from nas.counting import COSTS
 from nas.errors import RequestError
 from nas.runtime import signals
-from nas.search.fronts import ACCURACY
-from nas.search.request import PRUNERS, SAMPLERS, SearchRequest
+from nas.search.request import SearchRequest
 from nas.study.location import NoStudy, StudyLocation, check_directory
 from nas.study.records import training_in_words
 from nas.text import percent, plural
-from nas.training.tuning import TUNABLE
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
     from nas.search.run import SearchResult
@@ -33,88 +31,8 @@ _SHOWN = 10  # designs in the printed ranking
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas search`."""
-    of_study = arguments.of_study
-    parser.add_argument(
-        "--budget",
-        type=arguments.large_number,
-        metavar="N",
-        help="most parameters a design may have, such as 5e6, 5M or 5000000; a new study "
-        "needs it (default: that of --study)",
-    )
-    parser.add_argument(
-        "--trials",
-        type=arguments.trials,
-        metavar="N",
-        help="designs to train in the study, over all its searches; +N: beyond those that it holds "
-        "as this one begins, trained to the end or stopped early" + of_study("trials"),
-    )
-    arguments.add_dataset_options(parser)
-    arguments.add_study_options(parser, study_required=False)
+    arguments.add_options(parser, SearchRequest)
     arguments.add_report_option(parser)
-    parser.add_argument(
-        "--epochs",
-        type=arguments.whole_number,
-        metavar="N",
-        help="length of a run" + of_study("epochs", none="by dataset size"),
-    )
-    parser.add_argument(
-        "--space",
-        type=arguments.path,
-        metavar="FILE",
-        help="TOML file with choices for N, B, C, F, K and P"
-        + of_study("space", none="by image size"),
-    )
-    parser.add_argument(
-        "--max-mult-adds",
-        type=arguments.large_number,
-        metavar="N",
-        help="most mult-adds a design may have" + of_study("max_mult_adds"),
-    )
-    parser.add_argument(
-        "--tune",
-        type=arguments.names,
-        metavar="LIST",
-        help=f"choose the training too; with commas between: {', '.join(TUNABLE)}"
-        + of_study("tune"),
-    )
-    parser.add_argument(
-        "--enqueue",
-        nargs="+",
-        metavar="PRESET",
-        help=f"known designs to train first: {', '.join(PRESETS)}" + of_study("enqueue"),
-    )
-    parser.add_argument(
-        "--objectives",
-        type=arguments.names,
-        metavar="LIST",
-        help=f"{ACCURACY}, or {ACCURACY},parameters for the best of all sizes"
-        + of_study("objectives"),
-    )
-    parser.add_argument(
-        "--sampler", choices=SAMPLERS, help="what proposes designs" + of_study("sampler")
-    )
-    parser.add_argument(
-        "--pruner", choices=PRUNERS, help="what stops designs early" + of_study("pruner")
-    )
-    parser.add_argument(
-        "--seed",
-        type=arguments.seed,
-        metavar="N",
-        help="of proposals and training" + of_study("seed"),
-    )
-    arguments.add_device_option(parser)
-    arguments.add_precision_option(
-        parser,
-        auto="that of the study, or in a new one bfloat16 where the device is faster in it",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=arguments.seconds,
-        metavar="SECONDS",
-        help="start no new trial after this time (default: none)",
-    )
-    arguments.add_worker_options(parser)
-    arguments.add_grace_option(parser)
     arguments.add_json_option(parser)
 
 
@@ -176,10 +94,7 @@ def _request(options: argparse.Namespace) -> SearchRequest:
         RequestError: a value is out of its range, or a new study has no budget.
         StudyError: the study cannot be read.
     """
-    names = {field.name for field in dataclasses.fields(SearchRequest)}
-    given = {n: v for n, v in vars(options).items() if n in names and v is not None}
-    if options.budget is not None:
-        given["max_parameters"] = options.budget
+    given = arguments.given(options, SearchRequest)
     if options.trials is not None:
         given |= {"trials": options.trials.number, "additional": options.trials.additional}
     if options.study is not None:

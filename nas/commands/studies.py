@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nas.commands import arguments
 from nas.counting import COSTS
 from nas.runtime import signals
+from nas.search.request import SearchRequest
 from nas.study.location import short_count
 from nas.text import in_one_line, percent, printable
 
@@ -25,7 +26,7 @@ _STATES = {True: "finished", False: "unfinished", None: "-"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas studies`."""
-    arguments.add_studies_dir_option(parser)
+    arguments.add_options(parser, SearchRequest, "studies_dir")
     arguments.add_json_option(parser)
 
 

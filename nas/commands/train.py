@@ -13,9 +13,9 @@ from nas.commands import arguments, design
 from nas.counting import COSTS, count
 from nas.errors import RequestError
 from nas.runtime import signals
-from nas.runtime.precision import AUTO, Precision
+from nas.runtime.precision import AUTO, PRECISIONS, Precision
 from nas.search.continuing import DataOptions, data_options
-from nas.search.request import check_device_name
+from nas.search.request import SearchRequest, check_device_name
 from nas.study.location import StudyLocation
 from nas.text import in_one_line, percent, plural
 from nas.training.config import RECIPES, Augment, Schedule, Task, TrainingConfig
@@ -38,12 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     number = arguments.whole_number
     which = parser.add_argument_group("design, by preset, by fields or from a study")
     design.add_design_options(which)
-    arguments.add_study_options(which, study_required=False)
+    arguments.add_options(which, SearchRequest, "study", "studies_dir", "storage")
     which.add_argument(
         "--trial", metavar="N", help="trial of --study: its number, or best (default: best)"
     )
     data = parser.add_argument_group("images")
-    arguments.add_dataset_options(data)
+    arguments.add_options(
+        data, SearchRequest, "dataset", "data_dir", "subset", "skip_broken", "drop_duplicates"
+    )
     recipe = parser.add_argument_group("recipe, and what to change in it")
     recipe.add_argument(
         "--recipe", choices=tuple(RECIPES), default=_RECIPE, help="named recipe to start from"
@@ -67,9 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run = parser.add_argument_group("run")
     run.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="of everything")
-    arguments.add_device_option(run)
-    arguments.add_precision_option(
-        run, auto="that of --study, else bfloat16 on a GPU that has it, else float32"
+    arguments.add_options(run, SearchRequest, "device")
+    run.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=AUTO,
+        help="arithmetic of training; auto: that of --study, else bfloat16 on a GPU that has it, "
+        "else float32",
     )
     run.add_argument(
         "--out",

@@ -2,28 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from nas.architecture import PRESETS
 from nas.errors import RequestError
-from nas.runtime.precision import AUTO, Precision, check_precision_name
-from nas.search.request import check_device_name, folder_of
+from nas.runtime.precision import AUTO, PRECISIONS, Precision
+from nas.search.request import SearchRequest, check_device_name, folder_of
 from nas.study.location import StudyLocation
 from nas.training.config import RECIPES
-from nas.values import (
-    Check,
-    choices,
-    flag,
-    keep_plain,
-    names,
-    or_none,
-    path,
-    share,
-    text,
-    whole,
-)
+from nas.values import Option, choices, flag, keep_options, names, option, share, text, whole
 
 FINAL = "final"  # the folder of the exported model, among the files of a study
 TRAIN = "train"
@@ -31,26 +20,7 @@ ALL = "train+validation"
 PARTS = (TRAIN, ALL)
 """What the chosen design's networks, those that are tested, are trained on."""
 
-_CHECKS: Mapping[str, Check] = {
-    "study": text,
-    "storage": or_none(text),
-    "studies_dir": path,
-    "data_dir": or_none(path),
-    "skip_broken": or_none(flag),
-    "drop_duplicates": or_none(flag),
-    "subset": share,
-    "top": whole,
-    "seeds": whole,
-    "recipe": text,
-    "epochs": or_none(whole),
-    "on": text,
-    "baselines": names,
-    "again": flag,
-    "device": text,
-    "precision": text,
-    "workers": whole,
-    "per_gpu": whole,
-}
+_AS_SEARCH = {field.name: field.metadata for field in fields(SearchRequest)}
 
 
 def final_folder(studies_dir: Path, location: StudyLocation) -> Path:
@@ -66,38 +36,54 @@ class FinalRequest:
         RequestError: a value is out of its range.
     """
 
-    study: str
-    storage: str | None = None  # an SQLAlchemy URL; None: a file in `studies_dir`
-    studies_dir: Path = Path("studies")
-    data_dir: Path | None = None  # None: where the study's last search read the images
-    skip_broken: bool | None = None  # leave out files that are no images; None: as that search
-    drop_duplicates: bool | None = (
-        None  # of equal images train or test on one; None: as that search
+    study: str = field(metadata={"option": Option(text, "name of the study")})
+    studies_dir: Path = field(default=Path("studies"), metadata=_AS_SEARCH["studies_dir"])
+    storage: str | None = field(default=None, metadata=_AS_SEARCH["storage"])
+    top: int = option(3, whole, "designs to train, the study's best")
+    seeds: int = option(3, whole, "runs of each design, a seed each")
+    recipe: str = option("long", text, "how every run is trained", choices=tuple(RECIPES))
+    epochs: int | None = option(None, whole, "length of a run (default: the recipe's)")
+    baselines: tuple[str, ...] = option(
+        (),
+        names,
+        f"known designs to train and test in the same way, to compare with: {', '.join(PRESETS)}",
+        name="--baseline",
+        metavar="PRESET",
+        nargs="+",
     )
-    subset: float = 1.0  # share of the training part, whatever the study's
-    top: int = 3  # designs to train, the best of the study
-    seeds: int = 3  # runs of each
-    recipe: str = "long"
-    epochs: int | None = None  # None: those of the recipe
-    on: str = TRAIN  # one of PARTS
-    baselines: tuple[str, ...] = ()  # names of nas.architecture.PRESETS
-    again: bool = False  # read the test set once more
-    device: str = "auto"
-    precision: str = AUTO  # one of nas.runtime.precision.PRECISIONS; auto: by the device
-    workers: int = 1  # processes on this machine
-    per_gpu: int = 1  # of them, at most, on one GPU
+    on: str = option(TRAIN, text, "images that the tested networks are trained on", choices=PARTS)
+    again: bool = option(
+        False,
+        flag,
+        "read the test images once more, which the report will tell; the exported model is "
+        "replaced",
+    )
+    data_dir: Path | None = field(default=None, metadata=_AS_SEARCH["data_dir"])
+    skip_broken: bool | None = field(default=None, metadata=_AS_SEARCH["skip_broken"])
+    drop_duplicates: bool | None = option(
+        None,
+        flag,
+        "leave out training images as the search did, and do not test on images that a network "
+        "has seen or that are equal to another test image (default: as the last search of "
+        "--study)",
+    )
+    subset: float = option(1.0, share, "share of the training images to use")
+    device: str = field(default="auto", metadata=_AS_SEARCH["device"])
+    precision: str = option(
+        AUTO,
+        text,
+        "arithmetic of training; auto: bfloat16 on a GPU that has it, else float32",
+        choices=PRECISIONS,
+    )
+    workers: int = field(default=1, metadata=_AS_SEARCH["workers"])
+    per_gpu: int = field(default=1, metadata=_AS_SEARCH["per_gpu"])
 
     def __post_init__(self) -> None:
-        keep_plain(self, _CHECKS)
-        for value, known, option in (
-            (self.recipe, tuple(RECIPES), "--recipe"),
-            (self.on, PARTS, "--on"),
-            *((name, tuple(PRESETS), "--baseline") for name in self.baselines),
-        ):
-            if value not in known:
-                raise RequestError(f"{option}: expected {choices(value, known)}")
+        keep_options(self)
+        for name in self.baselines:
+            if name not in PRESETS:
+                raise RequestError(f"--baseline: expected {choices(name, PRESETS)}")
         check_device_name(self.device)
-        check_precision_name(self.precision)
 
     def digest(
         self, keys: Sequence[str], images: str, precision: Precision, *, drop_duplicates: bool

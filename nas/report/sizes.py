@@ -219,7 +219,7 @@ def front_caption(study: StudyRecord) -> str:
     )
     return (
         "The smallest designs for what they reach: each is more accurate than all designs trained "
-        f"to the end that have no more {study.front_size.replace('_', '-')}. {how}; neighbours "
+        f"to the end that have no more {COSTS[study.front_size].units}. {how}; neighbours "
         "that hardly differ may change places."
     )
 

@@ -2,9 +2,6 @@
 
 from enum import StrEnum
 
-from nas.errors import RequestError
-from nas.values import choices
-
 
 class Precision(StrEnum):
     """Arithmetic of forward and backward passes; weights, norms, averages and losses: float32."""
@@ -16,13 +13,3 @@ class Precision(StrEnum):
 AUTO = "auto"
 PRECISIONS = (AUTO, *(precision.value for precision in Precision))
 """What a person may ask for; `auto` becomes one of the others on the device, see `arithmetic`."""
-
-
-def check_precision_name(name: str) -> None:
-    """Refuses what can be no precision.
-
-    Raises:
-        RequestError: it is none.
-    """
-    if name not in PRECISIONS:
-        raise RequestError(f"--precision: expected {choices(name, PRECISIONS)}")

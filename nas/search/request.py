@@ -2,29 +2,29 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import COSTS, Cost, Count, count
 from nas.data.catalogue import DATASET_NAMES, DATASETS
 from nas.errors import RequestError
-from nas.runtime.precision import AUTO, check_precision_name
+from nas.runtime.precision import AUTO, PRECISIONS
 from nas.search.fronts import ACCURACY, check_objectives
 from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.study.location import StudyLocation, default_study_name
-from nas.training.tuning import check_names
+from nas.training.tuning import TUNABLE, check_names
 from nas.values import (
-    Check,
+    Option,
+    amount,
     choices,
     duration,
     flag,
+    keep_options,
     keep_plain,
     names,
-    one_of,
-    or_none,
+    option,
     path,
     real,
     seed,
@@ -43,38 +43,23 @@ GRACE = 60.0  # seconds without a sign of life after which a worker's trial is q
 _PRUNERS_OF_FRONTS = ("rungs", "none")
 
 
-def _space(name: str, value: object) -> Path | SearchSpace | None:
-    return value if value is None or isinstance(value, SearchSpace) else path(name, value)
+_OF_STUDY = " (default: that of --study, or {default})"
+_OF_SEARCH = " (default: as the last search of --study)"
 
 
-_CHECKS: Mapping[str, Check] = {
-    "max_parameters": whole,
-    "trials": whole,
-    "additional": flag,
-    "max_mult_adds": or_none(whole),
-    "dataset": partial(one_of, known=DATASET_NAMES),
-    "data_dir": path,
-    "study": or_none(text),
-    "storage": or_none(text),
-    "studies_dir": path,
-    "epochs": or_none(whole),
-    "subset": share,
-    "skip_broken": flag,
-    "drop_duplicates": flag,
-    "space": _space,
-    "objectives": names,
-    "sampler": partial(one_of, known=SAMPLERS),
-    "pruner": partial(one_of, known=PRUNERS),
-    "tune": names,
-    "enqueue": names,
-    "seed": seed,
-    "device": text,
-    "precision": text,
-    "timeout": or_none(duration),
-    "workers": whole,
-    "per_gpu": whole,
-    "grace": partial(real, least=5),  # SQLite's clock counts whole seconds
-}
+def designs(name: str, value: object) -> int:
+    """How many designs to train; on the command line also how many more. Raises as `whole`."""
+    return whole(name, value)
+
+
+def space_of(name: str, value: object) -> Path | SearchSpace:
+    """A space, or the path of its file. Raises as `path`."""
+    return value if isinstance(value, SearchSpace) else path(name, value)
+
+
+def silence(name: str, value: object) -> float:
+    """Seconds without a sign of life: at least 5, as SQLite's clock counts whole ones."""
+    return real(name, value, least=5)
 
 
 def check_device_name(name: str) -> None:
@@ -120,35 +105,119 @@ class SearchRequest:
         RequestError: a value is out of its range.
     """
 
-    max_parameters: int
-    trials: int = 50  # designs trained in the study, over all its searches
+    max_parameters: int = field(
+        metadata={
+            "option": Option(
+                amount,
+                "most parameters a design may have, such as 5e6, 5M or 5000000; a new study needs "
+                "it (default: that of --study)",
+                name="--budget",
+            )
+        }
+    )
+    trials: int = option(
+        50,
+        designs,
+        "designs to train in the study, over all its searches; +N: beyond those that it holds "
+        "as this one begins, trained to the end or stopped early" + _OF_STUDY,
+    )
     additional: bool = False  # whether `trials` are beyond those that it holds as this one begins
-    max_mult_adds: int | None = None
-    dataset: str = "auto"
-    data_dir: Path = DATA_DIR
-    study: str | None = None  # None: dataset, or the name of an own folder, and budget
-    storage: str | None = None  # an SQLAlchemy URL; None: a file in `studies_dir`
-    studies_dir: Path = Path("studies")
-    epochs: int | None = None  # None: by the size of the dataset
-    subset: float = 1.0  # share of the training part
-    skip_broken: bool = False  # leave out files of a folder that are no readable images
-    drop_duplicates: bool = False  # of images with equal pixels keep one
-    space: Path | SearchSpace | None = None  # or a TOML file; None: by the size of the images
-    objectives: tuple[str, ...] = (ACCURACY,)  # and, for a front, one of COSTS
-    sampler: str = "gp"
-    pruner: str = "rungs"
-    tune: tuple[str, ...] = ()  # names of nas.training.tuning.TUNABLE
-    enqueue: tuple[str, ...] = ()  # names of nas.architecture.PRESETS, trained first
-    seed: int = 0
-    device: str = "auto"
-    precision: str = AUTO  # one of PRECISIONS; auto: that of the study, or what suits the device
-    timeout: float | None = None  # seconds after which no new trial starts
-    workers: int = 1  # processes on this machine
-    per_gpu: int = 1  # of them, at most, on one GPU
-    grace: float = GRACE  # seconds
+    dataset: str = option(
+        "auto",
+        text,
+        f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had"
+        + _OF_STUDY,
+        choices=DATASET_NAMES,
+        metavar="NAME",
+    )
+    data_dir: Path = option(
+        DATA_DIR,
+        path,
+        f"where images lie (default: where the last search of --study read them, or {DATA_DIR})",
+    )
+    subset: float = option(1.0, share, "share of the training images to use" + _OF_STUDY)
+    skip_broken: bool = option(
+        False,
+        flag,
+        "leave out files of a folder that are no readable images, instead of refusing them"
+        + _OF_SEARCH,
+    )
+    drop_duplicates: bool = option(
+        False,
+        flag,
+        "of training images with equal pixels keep the first, and none of those in two classes"
+        + _OF_SEARCH,
+    )
+    study: str | None = option(
+        None,
+        text,
+        "name of the study (default: dataset, or name of an own folder, and budget, such as "
+        "cifar10-5M)",
+    )
+    studies_dir: Path = option(Path("studies"), path, "where studies lie")
+    storage: str | None = option(
+        None,
+        text,
+        "database of the study, as an SQLAlchemy URL, instead of a file in --studies-dir",
+        metavar="URL",
+    )
+    epochs: int | None = option(
+        None, whole, "length of a run (default: that of --study, or by dataset size)"
+    )
+    space: Path | SearchSpace | None = option(
+        None,
+        space_of,
+        "TOML file with choices for N, B, C, F, K and P (default: that of --study, or by image "
+        "size)",
+    )
+    max_mult_adds: int | None = option(None, amount, "most mult-adds a design may have" + _OF_STUDY)
+    tune: tuple[str, ...] = option(
+        (),
+        names,
+        f"choose the training too; with commas between: {', '.join(TUNABLE)}" + _OF_STUDY,
+    )
+    enqueue: tuple[str, ...] = option(
+        (),
+        names,
+        f"known designs to train first: {', '.join(PRESETS)}" + _OF_STUDY,
+        metavar="PRESET",
+        nargs="+",
+    )
+    objectives: tuple[str, ...] = option(
+        (ACCURACY,),
+        names,
+        f"{ACCURACY}, or {ACCURACY},parameters for the best of all sizes" + _OF_STUDY,
+    )
+    sampler: str = option("gp", text, "what proposes designs" + _OF_STUDY, choices=SAMPLERS)
+    pruner: str = option("rungs", text, "what stops designs early" + _OF_STUDY, choices=PRUNERS)
+    seed: int = option(0, seed, "of proposals and training" + _OF_STUDY)
+    device: str = option("auto", text, "auto, cpu, cuda or cuda:N")
+    precision: str = option(
+        AUTO,
+        text,
+        "arithmetic of training; auto: that of the study, or in a new one bfloat16 where the "
+        "device is faster in it",
+        choices=PRECISIONS,
+    )
+    timeout: float | None = option(
+        None, duration, "start no new trial after this time (default: none)"
+    )
+    workers: int = option(
+        1,
+        whole,
+        "processes on this machine, each on a GPU of its own or with its share of the threads",
+    )
+    per_gpu: int = option(1, whole, "workers that may share a GPU")
+    grace: float = option(
+        GRACE,
+        silence,
+        "without a sign of life after which a worker counts as gone and its trial is taken "
+        "over by another",
+    )
 
     def __post_init__(self) -> None:
-        keep_plain(self, _CHECKS)
+        keep_options(self)
+        keep_plain(self, {"additional": flag})
         try:
             object.__setattr__(self, "tune", check_names(self.tune))
         except ValueError as error:
@@ -172,7 +241,6 @@ class SearchRequest:
             if name not in PRESETS:
                 raise RequestError(f"--enqueue: expected {choices(name, PRESETS)}")
         check_device_name(self.device)
-        check_precision_name(self.precision)
 
     @property
     def limits(self) -> Limits:

@@ -552,7 +552,7 @@ class TestBadInput:
     def test_values_from_python(self) -> None:
         for changes, said in (
             ({"top": 0}, "top must be"),
-            ({"on": "test"}, "--on: expected one of train"),
+            ({"on": "test"}, "on must be one of train"),
             ({"baselines": "resnet18"}, "must be a list of names"),
             ({"subset": 0.0}, "subset must be above 0"),
         ):

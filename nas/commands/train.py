@@ -31,11 +31,23 @@ SUMMARY = "train one design with one recipe"
 _PAGE = "curves.html"
 _RECIPE = "fast"  # that of a search
 _AUGMENTS = ("none", "standard", *Augment)
+_WHOLE: Mapping[str, Any] = {"type": arguments.whole_number, "metavar": "N"}
+_REAL: Mapping[str, Any] = {"type": arguments.real, "metavar": "X"}
+_CHANGES: Mapping[str, Mapping[str, Any]] = {
+    "epochs": {**_WHOLE, "help": "length of the run"},
+    "optimizer": {"choices": tuple(Optimizer), "help": "what makes the steps"},
+    "lr": {**_REAL, "help": "peak learning rate"},
+    "batch_size": {**_WHOLE, "help": "images per step"},
+    "schedule": {"choices": tuple(Schedule), "help": "of the learning rate"},
+    "weight_decay": {**_REAL, "help": "of weights"},
+    "label_smoothing": {**_REAL, "help": "share spread over classes"},
+    "ema": {**_REAL, "help": "decay per step of averaged weights"},
+}
+"""The fields of a recipe that options change, and how these are read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas train`."""
-    number = arguments.whole_number
     which = parser.add_argument_group("design, by preset, by fields or from a study")
     design.add_design_options(which)
     arguments.add_options(which, SearchRequest, "study", "studies_dir", "storage")
@@ -50,18 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument(
         "--recipe", choices=tuple(RECIPES), default=_RECIPE, help="named recipe to start from"
     )
-    recipe.add_argument("--epochs", type=number, metavar="N", help="length of the run")
-    recipe.add_argument("--optimizer", choices=tuple(Optimizer), help="what makes the steps")
-    recipe.add_argument("--lr", type=arguments.real, metavar="X", help="peak learning rate")
-    recipe.add_argument("--batch-size", type=number, metavar="N", help="images per step")
-    recipe.add_argument("--schedule", choices=tuple(Schedule), help="of the learning rate")
-    recipe.add_argument("--weight-decay", type=arguments.real, metavar="X", help="of weights")
-    recipe.add_argument(
-        "--label-smoothing", type=arguments.real, metavar="X", help="share spread over classes"
-    )
-    recipe.add_argument(
-        "--ema", type=arguments.real, metavar="X", help="decay per step of averaged weights"
-    )
+    for name, settings in _CHANGES.items():
+        recipe.add_argument(f"--{name.replace('_', '-')}", **settings)
     recipe.add_argument(
         "--augment",
         metavar="LIST",
@@ -312,17 +314,7 @@ def _trial(study: "StudyRecord", wanted: str) -> "TrialRecord":
 
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
-    names = (
-        "epochs",
-        "optimizer",
-        "lr",
-        "batch_size",
-        "schedule",
-        "weight_decay",
-        "label_smoothing",
-        "ema",
-    )
-    changes = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    changes = {n: getattr(options, n) for n in _CHANGES if getattr(options, n) is not None}
     return changes if options.precision == AUTO else {**changes, "precision": options.precision}
 
 

@@ -33,7 +33,7 @@ class Cost:
     unit: str  # in the singular
     limit: str  # what its limit is called
     option: str  # sets the limit
-    rounded: Callable[[int], str] = whole  # a value as tables show it
+    rounded: Callable[[int | None], str] = whole  # a value as tables show it
     per: str = ""  # what a value is of, where that is not the design
 
     @property

@@ -6,9 +6,9 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.2%}"
 
 
-def whole(value: int) -> str:
-    """A whole number with thousands separators: 4,922,826."""
-    return f"{value:,}"
+def whole(value: int | None) -> str:
+    """A whole number with thousands separators: 4,922,826; a dash for None."""
+    return "-" if value is None else f"{value:,}"
 
 
 def millions(value: int | None) -> str:

@@ -111,7 +111,7 @@ class SearchRequest:
                 amount,
                 "most parameters a design may have, such as 5e6, 5M or 5000000; a new study needs "
                 "it (default: that of --study)",
-                name="--budget",
+                name=COSTS["parameters"].option,
             )
         }
     )

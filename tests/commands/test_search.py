@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from nas.commands import main
+from nas.counting import COSTS
 from tests.kits import warm
 from tests.kits.commands import error_of
 from tests.kits.studies import TINY_SPACE
@@ -61,6 +62,21 @@ def test_prints_a_ranking_where_things_are_and_what_to_do_next(
     assert sum(line.startswith("trial ") for line in progress) == 2
     assert "best so far" in captured.err
     assert "test images (unread)" in captured.err
+
+
+def test_a_trial_that_lost_its_costs_is_still_in_the_ranking(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert search(trials="1") == 0
+    ranked = capsys.readouterr().out.splitlines()[1].split()
+    with closing(sqlite3.connect("studies/digits-5M.db")) as database, database:
+        database.executemany(
+            "DELETE FROM trial_user_attributes WHERE key = ?", [(name,) for name in COSTS]
+        )
+    assert search(trials="1") == 0
+    said, _, row, *_ = capsys.readouterr().out.splitlines()
+    assert said.startswith("Nothing left to do")
+    assert row.split() == [*ranked[:-4], "-", "-", ranked[-1]]
 
 
 def test_says_when_nothing_is_left_and_goes_on_with_more_trials(

@@ -211,8 +211,7 @@ class SearchRequest:
     grace: float = option(
         GRACE,
         silence,
-        "without a sign of life after which a worker counts as gone and its trial is taken "
-        "over by another",
+        "without a sign of life after which a worker counts as gone and its trial is queued again",
     )
 
     def __post_init__(self) -> None:

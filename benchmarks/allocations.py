@@ -41,13 +41,12 @@ from nas.search.plan import Plan
 from nas.search.pruners import make_pruner
 from nas.search.request import PRUNERS, SAMPLERS
 from nas.search.samplers import make_sampler
-from nas.search.trainer import OnEpoch, OnStart
 from nas.search.worker import Worker
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.store import open_store
-from nas.training.loop import Ending, EpochResult, TrainingResult
-from nas.training.resuming import EpochCheckpoint
+from nas.training.checkpoint import Checkpoint
+from nas.training.loop import Ending, EpochResult, OnEpoch, OnStart, TrainingResult
 from overhead import EPOCHS, PROPOSALS, curve, make_study
 from postgres import MISSING, serving
 
@@ -63,7 +62,7 @@ class Sleeper:
         candidate: Candidate,
         on_start: OnStart,
         on_epoch: OnEpoch,
-        checkpoint: EpochCheckpoint | None,
+        checkpoint: Checkpoint | None,
     ) -> TrainingResult:
         """As `nas.search.trainer.Trainer`."""
         on_start(())

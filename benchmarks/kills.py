@@ -34,7 +34,7 @@ from nas.search.candidates import candidate_of
 from nas.search.preparation import search_recipe
 from nas.search.request import SPLIT_SEED, SearchRequest
 from nas.search.run import run_search
-from nas.search.trainer import make_trainer
+from nas.search.trainer import CandidateTraining
 from nas.study.location import StudyError
 from nas.study.reader import read_study
 from nas.study.records import DIED, Outcome, StudyRecord, TrialRecord
@@ -72,16 +72,16 @@ def accuracy(trial: TrialRecord, request: SearchRequest) -> float | None:
     dataset = load_dataset(
         request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
     )
-    train = make_trainer(
-        dataset,
-        search_recipe(dataset, request.epochs),
+    training = CandidateTraining(
+        dataset=dataset,
+        config=search_recipe(dataset, request.epochs),
         seed=request.seed,
         device=find_device("cpu"),
     )
     assert trial.architecture is not None
     candidate = candidate_of(trial.architecture, {}, request.space_for(dataset.input))
     epochs = trial.curve[-1][0]
-    result = train(candidate, lambda done: None, lambda r: r.epoch == epochs, None)
+    result = training.train(candidate, lambda done: None, lambda r: r.epoch == epochs, None)
     return result.val_accuracy
 
 

@@ -47,7 +47,6 @@ from nas.search.plan import Plan
 from nas.search.pruners import make_pruner
 from nas.search.request import PRUNERS, SAMPLERS
 from nas.search.samplers import DomainSampler, make_sampler
-from nas.search.trainer import OnEpoch, OnStart
 from nas.search.worker import Worker
 from nas.space import Limits, default_space
 from nas.study.creation import begin_search
@@ -55,8 +54,8 @@ from nas.study.designs import design_attributes
 from nas.study.location import StudyLocation
 from nas.study.records import Outcome, StudySettings, TrialRecord
 from nas.study.store import Store, open_store
-from nas.training.loop import Ending, EpochResult, TrainingResult
-from nas.training.resuming import EpochCheckpoint
+from nas.training.checkpoint import Checkpoint
+from nas.training.loop import Ending, EpochResult, OnEpoch, OnStart, TrainingResult
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 SPACE = default_space(CIFAR10)
@@ -144,7 +143,7 @@ class Stopwatch:
         candidate: Candidate,
         on_start: OnStart,
         on_epoch: OnEpoch,
-        checkpoint: EpochCheckpoint | None,
+        checkpoint: Checkpoint | None,
     ) -> TrainingResult:
         """Recorded epochs in place of training."""
         results: list[EpochResult] = []

@@ -21,8 +21,9 @@ from nas.report.document import write_page
 from nas.report.pictures import PicturesError, write_pictures
 from nas.search.request import checkpoints_folder
 from nas.search.run import run_search
-from nas.training.folder import RunPlan, train_in_folder
-from nas.training.resuming import EpochCheckpoint
+from nas.training.checkpoint import Checkpoint
+from nas.training.folder import train_in_folder
+from nas.training.plan import RunPlan
 from tests.kits.exports import make_network, make_spec
 from tests.kits.studies import RequestOf
 from tests.kits.training import CPU, TINY, make_config, make_dataset
@@ -60,12 +61,12 @@ def a_run_that_is_refused(place: Path) -> Opened:
 
 
 def a_checkpoint(place: Path) -> Opened:
-    checkpoint = EpochCheckpoint(place / "run.pt", {})
+    checkpoint = Checkpoint(place / "run.pt", {})
     return place, lambda: checkpoint.restore(None)  # type: ignore[arg-type]  # there is no file
 
 
 def a_checkpoint_of_no_use_any_more(place: Path) -> Opened:
-    return place, EpochCheckpoint(place / "run.pt", {}).remove
+    return place, Checkpoint(place / "run.pt", {}).remove
 
 
 def a_model(place: Path) -> Opened:

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,8 +120,9 @@ def run(options: argparse.Namespace) -> int:
     from nas.runtime.arithmetic import Chosen, choose, supports
     from nas.runtime.devices import device_name, is_out_of_memory, open_device
     from nas.training.checkpoint import CheckpointError
-    from nas.training.folder import RunPlan, train_in_folder
+    from nas.training.folder import train_in_folder
     from nas.training.loop import Ending, best_epoch, task_of
+    from nas.training.plan import RunPlan
 
     signals.check()  # one that came while these were loaded
     device = open_device(options.device)
@@ -154,7 +155,7 @@ def run(options: argparse.Namespace) -> int:
     )
     table = _Table(quiet=options.json)
 
-    def on_start(done: "list[EpochResult]") -> None:
+    def on_start(done: "Sequence[EpochResult]") -> None:
         print(
             f"{architecture}: {cost}; {dataset.name}: {len(dataset.train):,} training and "
             f"{plural(len(dataset.validation), 'validation image')}; "

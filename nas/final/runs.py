@@ -31,9 +31,8 @@ from nas.runtime.devices import device_name, free_memory, is_out_of_memory
 from nas.runtime.sharing import GpuLock, run_shared
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
-from nas.training.folder import RunPlan
-from nas.training.loop import Ending, EpochResult, TrainingResult, predict, train
-from nas.training.resuming import EpochCheckpoint
+from nas.training.loop import Ending, EpochResult, TrainingResult, finish, predict
+from nas.training.plan import RunPlan
 
 _CHECKPOINT = "checkpoint.pt"
 _WEIGHTS = "weights.pt"
@@ -119,16 +118,16 @@ class RunFolder:
     def __init__(
         self, parent: Path, run: Run, dataset: ImageDataset, config: TrainingConfig
     ) -> None:
-        plan = RunPlan(architecture=run.architecture, dataset=dataset, config=config, seed=run.seed)
-        self._identity = {**plan.identity(), "on": run.on}
+        self._plan = RunPlan(
+            architecture=run.architecture, dataset=dataset, config=config, seed=run.seed
+        )
+        self._identity = {**self._plan.identity(), "on": run.on}
         identity = json.dumps(self._identity, sort_keys=True)
         name = re.sub(r"[^A-Za-z0-9.-]", "-", run.name)
         self.path = (
             parent / f"{name}-seed{run.seed}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
         )
         self.run = run
-        self._dataset = dataset
-        self._config = config
 
     def result(self) -> RunResult | None:
         """What came of the run; None until it is done, or if its files are damaged."""
@@ -136,7 +135,7 @@ class RunFolder:
             values = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
             failed = values["failed"]
             predictions_I = np.array(values["predictions"], dtype=np.int64)
-            if failed is None and len(predictions_I) != len(self._dataset.validation):
+            if failed is None and len(predictions_I) != len(self._plan.dataset.validation):
                 return None
             return RunResult(
                 self.run,
@@ -155,7 +154,7 @@ class RunFolder:
         """The accuracy of what came of the run, 0..1; None if it failed."""
         if result.failed:
             return None
-        return float(result.correct(self._dataset.validation.labels_N).mean())
+        return float(result.correct(self._plan.dataset.validation.labels_N).mean())
 
     def network(self) -> ResNet:
         """The trained network of a run that is done and has not failed, on the CPU.
@@ -163,7 +162,7 @@ class RunFolder:
         Raises:
             RequestError: its file is missing or damaged.
         """
-        model = build(self.run.architecture, self._dataset.input)
+        model = build(self.run.architecture, self._plan.dataset.input)
         try:
             model.load_state_dict(load_checkpoint(self.path / _WEIGHTS)["model"])
         except (CheckpointError, KeyError, RuntimeError) as error:
@@ -203,12 +202,8 @@ class RunFolder:
         Raises:
             OSError: the result cannot be written.
         """
-        run, config, dataset = self.run, self._config, self._dataset
-        checkpoint = EpochCheckpoint(
-            self.path / _CHECKPOINT,
-            {**self._identity, "device": device.type, "torch": str(torch.__version__)},
-            parents=False,
-        )
+        run, dataset = self.run, self._plan.dataset
+        checkpoint = self._plan.checkpoint(self.path / _CHECKPOINT, device, parents=False)
         nothing = np.empty(0, dtype=np.int64)
 
         def on_start(done: Sequence[EpochResult]) -> None:
@@ -219,28 +214,14 @@ class RunFolder:
             return False
 
         def work() -> tuple[TrainingResult, NDArray[np.int64]]:
-            model = build(
-                run.architecture,
-                dataset.input,
-                generator=torch.Generator().manual_seed(run.seed),
-                zero_last_gamma=config.zero_last_gamma,
-            )
-            result = train(
-                model,
-                dataset,
-                config,
-                seed=run.seed,
-                device=device,
-                on_start=on_start,
-                on_epoch=on_epoch,
-                checkpoint=checkpoint,
-            )
+            training = self._plan.begin(device)
+            result = finish(training, on_start=on_start, on_epoch=on_epoch, checkpoint=checkpoint)
             if result.not_captured:
                 on_event(CaptureFailed(result.not_captured))
             if result.ending is Ending.DIVERGED:
                 return result, nothing
-            logits_IK = predict(model, dataset.validation, dataset)
-            save_checkpoint(self.path / _WEIGHTS, {"model": model.state_dict()})
+            logits_IK = predict(training.model, dataset.validation, dataset)
+            save_checkpoint(self.path / _WEIGHTS, {"model": training.model.state_dict()})
             return result, logits_IK.argmax(dim=1).cpu().numpy()
 
         remove_unfinished(self.path)

@@ -10,7 +10,7 @@ from nas.architecture import Architecture
 from nas.search.candidates import Candidate, Candidates
 from nas.search.fronts import ACCURACY
 from nas.search.trainer import Trainer
-from nas.training.resuming import EpochCheckpoint
+from nas.training.checkpoint import Checkpoint
 from nas.training.tuning import Value
 
 
@@ -36,7 +36,7 @@ class Plan:
     seed: int
     pruner: BasePruner
     train: Trainer
-    checkpoint: Callable[[Candidate], EpochCheckpoint | None] = lambda candidate: None
+    checkpoint: Callable[[Candidate], Checkpoint | None] = lambda candidate: None
     training_attributes: Callable[[Mapping[str, Value]], Mapping[str, Value]] = lambda values: {}
     presets: Mapping[str, Architecture] = field(default_factory=dict)  # to train first, by name
     objectives: tuple[str, ...] = (ACCURACY,)

@@ -10,6 +10,7 @@ import torch
 
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
+from nas.files import remove_unfinished
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, open_device
 from nas.runtime.liveness import worker_name
@@ -24,7 +25,7 @@ from nas.search.preparation import Begun, Preparation, prepare
 from nas.search.pruners import make_pruner
 from nas.search.request import SearchRequest
 from nas.search.samplers import make_sampler
-from nas.search.trainer import make_checkpoints, make_trainer
+from nas.search.trainer import CandidateTraining
 from nas.search.worker import Worker
 from nas.search.workers import WorkerDone, WorkerNamed, Workers, WorkerTask
 from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation
@@ -162,6 +163,15 @@ def _make_worker(
     def training_attributes(values: Mapping[str, Value]) -> Mapping[str, Value]:
         return real_values(tuned(config, values, task_of(dataset))) if prepared.choices else {}
 
+    training = CandidateTraining(
+        dataset=dataset.to(device),
+        config=config,
+        seed=request.seed,
+        device=device,
+        lock=lock_of(device, request.per_gpu),
+    )
+    checkpoints = request.checkpoints_for(prepared.location)
+    remove_unfinished(checkpoints)
     candidates = Candidates(prepared.space, request.limits, prepared.choices)
     plan = Plan(
         trials=begun.trials,
@@ -173,20 +183,8 @@ def _make_worker(
             epochs=config.epochs,
             size=request.objectives[1] if len(request.objectives) > 1 else None,
         ),
-        train=make_trainer(
-            dataset.to(device),
-            config,
-            seed=request.seed,
-            device=device,
-            lock=lock_of(device, request.per_gpu),
-        ),
-        checkpoint=make_checkpoints(
-            request.checkpoints_for(prepared.location),
-            dataset,
-            config,
-            seed=request.seed,
-            device=device,
-        ),
+        train=training.train,
+        checkpoint=lambda candidate: training.checkpoint_in(checkpoints, candidate),
         presets=prepared.presets,
         objectives=request.objectives,
         training_attributes=training_attributes,

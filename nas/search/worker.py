@@ -35,8 +35,8 @@ from nas.study.reader import readable_record, trial_record
 from nas.study.records import INTERRUPTED, Outcome, TrialRecord
 from nas.study.storage import STORAGE_ERRORS
 from nas.study.store import Store, TrialLost
+from nas.training.checkpoint import Checkpoint
 from nas.training.loop import Ending, EpochResult, TrainingResult
-from nas.training.resuming import EpochCheckpoint
 
 _OUTCOMES = {
     Ending.FINISHED: Outcome.TRAINED,
@@ -185,7 +185,7 @@ class Worker:
         finally:
             self._look_at(checkpoint)
 
-    def _look_at(self, checkpoint: EpochCheckpoint | None) -> None:
+    def _look_at(self, checkpoint: Checkpoint | None) -> None:
         """Reports, the first time, that a checkpoint could not be written."""
         if checkpoint and checkpoint.error and not self._checkpoint_failed:
             self._checkpoint_failed = True

@@ -2,46 +2,20 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from nas.architecture import Architecture
 from nas.counting import count
-from nas.data.types import ImageDataset
 from nas.files import remove_unfinished, replacing
-from nas.model import build
-from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from nas.training.config import DEFAULTS, TrainingConfig
-from nas.training.loop import EpochResult, OnEpoch, Run, TrainingResult, best_epoch, finish
+from nas.training.checkpoint import CheckpointError, save_checkpoint
+from nas.training.loop import EpochResult, OnEpoch, OnStart, TrainingResult, best_epoch, finish
+from nas.training.plan import RunPlan
 
 LAST = "last.pt"
 BEST = "best.pt"
 METRICS = "metrics.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunPlan:
-    """One design, one recipe, one seed, on one dataset: what a run is, before it begins."""
-
-    architecture: Architecture
-    dataset: ImageDataset
-    config: TrainingConfig
-    seed: int
-
-    def identity(self) -> dict[str, Any]:
-        """What a run that continues must share, as plain values."""
-        return {
-            "design": str(self.architecture),
-            "dataset": self.dataset.name,
-            "images": self.dataset.digest,
-            "subset": self.dataset.subset,
-            "seed": self.seed,
-            "recipe": self.config.identity(),
-        }
 
 
 def train_in_folder(
@@ -50,13 +24,14 @@ def train_in_folder(
     *,
     device: torch.device,
     resume: bool = False,
-    on_start: Callable[[list[EpochResult]], None] = lambda done: None,
+    on_start: OnStart = lambda done: None,
     on_epoch: OnEpoch = lambda result: False,
 ) -> TrainingResult:
     """Trains and keeps everything in a folder, so that a stopped run can be continued exactly.
 
     After every epoch `last.pt` holds the whole state, `best.pt` the weights with the highest
-    validation accuracy so far (the first of equals), and `metrics.json` the epochs.
+    validation accuracy so far (the first of equals), and `metrics.json` the epochs. Of these
+    `last.pt` is written first, and the others are made of it where a run goes on.
 
     Args:
         plan: what to train.
@@ -84,66 +59,38 @@ def train_in_folder(
             f"--out: expected an empty folder or a run with {LAST}, got {folder} with other files "
             "of a run; name another folder"
         )
-    identity = {**plan.identity(), "device": device.type}
-    model = build(
-        plan.architecture,
-        plan.dataset.input,
-        generator=torch.Generator().manual_seed(plan.seed),
-        zero_last_gamma=plan.config.zero_last_gamma,
-    )
-    run = Run(model, plan.dataset, plan.config, seed=plan.seed, device=device)
-    if last.exists():
-        content = load_checkpoint(last)
-        try:
-            _check_same_run(last, content["identity"], identity)
-            run.load_state(content["run"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{last}: expected the state of a run, got a checkpoint of another kind "
-                f"({type(error).__name__})"
-            ) from error
-        _write_metrics(folder / METRICS, plan, run.history, device)
-    on_start(run.history)
+    run = plan.begin(device)
+    checkpoint = plan.checkpoint(last, device, kept=True)
 
-    def after_epoch(result: EpochResult) -> bool:
-        if best_epoch(run.history) is result:
+    def keep() -> None:
+        best = best_epoch(run.history)
+        if best is run.history[-1]:
             save_checkpoint(
                 folder / BEST,
                 {
-                    "identity": identity,
+                    "identity": checkpoint.identity,
                     "architecture": dataclasses.asdict(plan.architecture),
                     "input": dataclasses.asdict(plan.dataset.input),
                     "model": run.eval_model.state_dict(),
-                    "epoch": dataclasses.asdict(result),
+                    "epoch": dataclasses.asdict(best),
                 },
             )
-        save_checkpoint(last, {"identity": identity, "run": run.state()})
         _write_metrics(folder / METRICS, plan, run.history, device)
+
+    def after_start(done: Sequence[EpochResult]) -> None:
+        if done:
+            keep()  # which a killed process may not have done after its last epoch
+        on_start(done)
+
+    def after_epoch(result: EpochResult) -> bool:
+        keep()
         return on_epoch(result)
 
-    return finish(run, after_epoch)
-
-
-def _check_same_run(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    flat_before = {**before, **DEFAULTS, **before["recipe"]}
-    flat_now = {**now, **DEFAULTS, **now["recipe"]}
-    changed = [
-        f"{name} {flat_before.get(name)} before, {flat_now.get(name)} now"
-        for name in flat_now
-        if name != "recipe" and flat_before.get(name) != flat_now[name]
-    ]
-    if changed:
-        raise CheckpointError(
-            f"{path}: expected the same run to continue, got {'; '.join(changed)}; "
-            "take those settings, or another folder with --out"
-        )
+    return finish(run, on_start=after_start, on_epoch=after_epoch, checkpoint=checkpoint)
 
 
 def _write_metrics(
-    path: Path,
-    plan: RunPlan,
-    history: list[EpochResult],
-    device: torch.device,
+    path: Path, plan: RunPlan, history: Sequence[EpochResult], device: torch.device
 ) -> None:
     cost = count(plan.architecture, plan.dataset.input)
     document = {

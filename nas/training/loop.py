@@ -25,9 +25,9 @@ from nas.runtime.arithmetic import arithmetic
 from nas.runtime.precision import Precision
 from nas.training.backend import Backend, backend_for, batch_alone
 from nas.training.batches import Normalize, TrainBatches
+from nas.training.checkpoint import Checkpoint
 from nas.training.config import Task, TrainingConfig
 from nas.training.memory import give_back_memory, keep_freed_memory
-from nas.training.resuming import EpochCheckpoint
 from nas.training.schedules import rate
 from nas.training.step import TrainingStep, make_optimizer
 
@@ -253,7 +253,8 @@ def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
     return max(history, key=lambda result: result.val_accuracy)
 
 
-OnEpoch = Callable[[EpochResult], bool]
+OnStart = Callable[[Sequence[EpochResult]], None]  # takes the epochs that are done already
+OnEpoch = Callable[[EpochResult], bool]  # returns whether to stop
 
 
 def train(
@@ -264,49 +265,48 @@ def train(
     seed: int,
     device: torch.device,
     on_epoch: OnEpoch = lambda result: False,
-    on_start: Callable[[Sequence[EpochResult]], None] = lambda done: None,
-    checkpoint: EpochCheckpoint | None = None,
 ) -> TrainingResult:
     """Trains the model in place; with `ema` it may end with averaged weights.
 
     Args:
-        model: as in `Run`, like the next four.
-        dataset: as of `Run`, like the next three.
+        model: as of `Run`, like the next four.
+        dataset: resident on the device.
         config: the recipe.
         seed: of order and augmentation.
         device: where.
-        on_epoch: called after every epoch; True stops the run. A KeyboardInterrupt it raises leaves
-            a checkpoint of that epoch.
-        on_start: called before the first epoch with those that are done already.
-        checkpoint: where the run goes on from, if it is there, and is kept between epochs.
+        on_epoch: called after every epoch; True stops the run.
 
     Returns:
         The run. A loss that is not finite ends it as `Ending.DIVERGED`.
     """
-    run = Run(model, dataset, config, seed=seed, device=device)
-    if checkpoint:
-        checkpoint.restore(run)
-    on_start(tuple(run.history))
-
-    def after_epoch(result: EpochResult) -> bool:
-        try:
-            stop = on_epoch(result)
-        except KeyboardInterrupt:
-            if checkpoint:
-                checkpoint.save(run, at_once=True)
-            raise
-        if checkpoint and not stop and not run.finished:
-            checkpoint.save(run)
-        return stop
-
-    return finish(run, after_epoch)
+    return finish(Run(model, dataset, config, seed=seed, device=device), on_epoch=on_epoch)
 
 
-def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult:
+def finish(
+    run: Run,
+    *,
+    on_start: OnStart = lambda done: None,
+    on_epoch: OnEpoch = lambda result: False,
+    checkpoint: Checkpoint | None = None,
+) -> TrainingResult:
     """Trains a run to its end, or until `on_epoch` says True or it diverges.
 
     The model then has the weights that were evaluated.
+
+    Args:
+        run: at its beginning, or after some epochs.
+        on_start: called before the first epoch with those that are done already.
+        on_epoch: called after every epoch; True stops the run. A KeyboardInterrupt it raises leaves
+            a checkpoint of that epoch.
+        checkpoint: where the run goes on from, if it is there, and is kept between epochs.
+
+    Raises:
+        CheckpointError: as `Checkpoint.restore`.
+        OSError: as `Checkpoint.save`.
     """
+    if checkpoint:
+        checkpoint.restore(run)
+    on_start(tuple(run.history))
     started = time.perf_counter() - sum(result.seconds for result in run.history)
     ending, reason = Ending.FINISHED, None
     while not run.finished:
@@ -315,7 +315,15 @@ def finish(run: Run, on_epoch: OnEpoch = lambda result: False) -> TrainingResult
         except Diverged as error:
             ending, reason = Ending.DIVERGED, str(error)
             break
-        if on_epoch(result) and not run.finished:
+        if checkpoint and (checkpoint.kept or not run.finished):
+            checkpoint.save(run)
+        try:
+            stop = on_epoch(result)
+        except KeyboardInterrupt:
+            if checkpoint:
+                checkpoint.save(run, at_once=True)
+            raise
+        if stop and not run.finished:
             ending = Ending.STOPPED
             break
     if run.eval_model is not run.model:

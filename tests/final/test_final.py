@@ -28,13 +28,13 @@ from nas.final.final import FinalFailed, FinalResult, run_final
 from nas.final.records import FinalRecord
 from nas.final.request import ALL, TRAIN, FinalRequest
 from nas.final.runs import Run, RunResult, RunStarted
-from nas.model import ResNet
 from nas.report.page import render
 from nas.search.run import run_search
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
 from nas.training.checkpoint import load_checkpoint
-from nas.training.loop import TrainingResult, train
+from nas.training.loop import Run as TrainingRun
+from nas.training.plan import RunPlan
 from tests.kits import warm
 from tests.kits.commands import error_line
 from tests.kits.events import on
@@ -287,13 +287,15 @@ def test_too_little_memory_for_one_design_is_told_and_tried_again(
     study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
     large = study.ranking[0].architecture
 
-    def train_if_it_fits(model: ResNet, *rest: Any, **named: Any) -> TrainingResult:
-        if model.architecture == large:
+    begin = RunPlan.begin
+
+    def begin_if_it_fits(plan: RunPlan, device: torch.device) -> TrainingRun:
+        if plan.architecture == large:
             raise MemoryError
-        return train(model, *rest, **named)
+        return begin(plan, device)
 
     with monkeypatch.context() as patch:
-        patch.setattr("nas.final.runs.train", train_if_it_fits)
+        patch.setattr(RunPlan, "begin", begin_if_it_fits)
         record = run_final(request_of()).record
     assert record.chosen.architecture == study.ranking[1].architecture
     assert "out of memory" in str(record.finalists[1].failed)

@@ -39,12 +39,12 @@ from nas.runtime.sharing import GpuLock, lock_of, run_shared
 from nas.search.candidates import Candidate
 from nas.search.events import EpochEnded, Event, TrialEnded, TrialStarted
 from nas.search.run import run_search
-from nas.search.trainer import make_trainer
+from nas.search.trainer import CandidateTraining
 from nas.study.reader import trial_record
 from nas.study.records import Outcome, StudyRecord
+from nas.training.checkpoint import Checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult
-from nas.training.resuming import EpochCheckpoint
 from tests.kits.studies import RequestOf
 from tests.kits.waiting import PATIENCE, wait_until
 
@@ -316,7 +316,9 @@ def test_a_trainer_goes_on_from_the_checkpoint_when_it_is_alone(
 ) -> None:
     dataset = load_dataset("digits", tmp_path, subset=0.2)
     recipe = TrainingConfig(epochs=3, batch_size=64, lr=0.1)
-    train = make_trainer(dataset, recipe, seed=0, device=CPU, lock=GpuLock("a"))
+    train = CandidateTraining(
+        dataset=dataset, config=recipe, seed=0, device=CPU, lock=GpuLock("a")
+    ).train
     candidate = Candidate(DESIGN, {}, count(DESIGN, dataset.input), DESIGN.key)
     started: list[int] = []
     epochs: list[EpochResult] = []
@@ -325,7 +327,7 @@ def test_a_trainer_goes_on_from_the_checkpoint_when_it_is_alone(
         epochs.append(result)
         return False
 
-    checkpoint = EpochCheckpoint(tmp_path / "run.pt", {}, least=0.0)
+    checkpoint = Checkpoint(tmp_path / "run.pt", {}, least=0.0)
     with full(monkeypatch, 1, after=lambda: len(epochs) == 1):
         result = train(candidate, lambda done: started.append(len(done)), on_epoch, checkpoint)
     assert result.ending is Ending.FINISHED

@@ -45,9 +45,9 @@ from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import DIED, INTERRUPTED, Outcome, StudyRecord
 from nas.study.store import Store, TrialLost, open_store
+from nas.training.checkpoint import Checkpoint
 from nas.training.config import TrainingConfig
-from nas.training.loop import Ending, EpochResult, TrainingResult, train
-from nas.training.resuming import EpochCheckpoint
+from nas.training.loop import Ending, EpochResult, Run, TrainingResult, finish
 from tests.kits import warm
 from tests.kits.disks import small_disk
 from tests.kits.events import each, on
@@ -97,7 +97,7 @@ def digits() -> ImageDataset:
 
 
 def trained(
-    dataset: ImageDataset, checkpoint: EpochCheckpoint | None = None, stop_after: int = 99
+    dataset: ImageDataset, checkpoint: Checkpoint | None = None, stop_after: int = 99
 ) -> tuple[dict[str, torch.Tensor], TrainingResult]:
     """The weights after a run, and what it says; interrupted after an epoch."""
     generator = torch.Generator().manual_seed(0)
@@ -108,9 +108,8 @@ def trained(
             raise KeyboardInterrupt
         return False
 
-    result = train(
-        model, dataset, RECIPE, seed=0, device=CPU, on_epoch=on_epoch, checkpoint=checkpoint
-    )
+    run = Run(model, dataset, RECIPE, seed=0, device=CPU)
+    result = finish(run, on_epoch=on_epoch, checkpoint=checkpoint)
     return model.state_dict(), result
 
 
@@ -124,14 +123,14 @@ import sys
 from pathlib import Path
 import torch
 from nas.data.loading import load_dataset
-from nas.training.resuming import EpochCheckpoint
+from nas.training.checkpoint import Checkpoint
 from tests.search.test_recovery import trained
 
 torch.set_num_threads(1)
 dataset = load_dataset("digits", Path("nowhere"), split_seed=0, subset=0.2)
 print("begins", flush=True)
 while True:
-    trained(dataset, EpochCheckpoint(Path(sys.argv[1]), {"run": 1}, least=0))
+    trained(dataset, Checkpoint(Path(sys.argv[1]), {"run": 1}, least=0))
 """
 
 
@@ -147,13 +146,13 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(
         wait_until(path.exists)
         time.sleep(random.random() / 4)  # any moment
         process.kill()
-    weights, result = trained(digits, EpochCheckpoint(path, {"run": 1}))
+    weights, result = trained(digits, Checkpoint(path, {"run": 1}))
     expected, uninterrupted = trained(digits)
     assert_equal_weights(weights, expected)
     curves = [[(e.train_loss, e.val_loss) for e in r.epochs] for r in (result, uninterrupted)]
     assert curves[0] == curves[1]
     assert result.ending is Ending.FINISHED
-    EpochCheckpoint(path, {}).remove()
+    Checkpoint(path, {}).remove()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,7 +162,7 @@ def test_a_checkpoint_that_does_not_fit_is_as_good_as_none(
 ) -> None:
     path = tmp_path / "run.pt"
     with pytest.raises(KeyboardInterrupt):
-        trained(digits, EpochCheckpoint(path, {"run": 1}), stop_after=3)
+        trained(digits, Checkpoint(path, {"run": 1}), stop_after=3)
     identity = {"run": 2 if damage == "other run" else 1}
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:1000])
@@ -173,7 +172,7 @@ def test_a_checkpoint_that_does_not_fit_is_as_good_as_none(
         torch.save(content, path)
     if damage == "no file":
         path.unlink()
-    weights, result = trained(digits, EpochCheckpoint(path, identity))
+    weights, result = trained(digits, Checkpoint(path, identity))
     assert_equal_weights(weights, trained(digits)[0])
     assert len(result.epochs) == RECIPE.epochs
 
@@ -182,7 +181,7 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(
     tmp_path: Path, digits: ImageDataset
 ) -> None:
     (tmp_path / "file").write_text("")
-    checkpoint = EpochCheckpoint(tmp_path / "file" / "run.pt", {}, least=0)
+    checkpoint = Checkpoint(tmp_path / "file" / "run.pt", {}, least=0)
     assert trained(digits, checkpoint)[1].ending is Ending.FINISHED
     assert isinstance(checkpoint.error, OSError)
 

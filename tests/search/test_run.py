@@ -11,14 +11,13 @@ import time
 import warnings
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 
 import nas.search.preparation as subject_module
-import nas.search.trainer as trainer_module
 from nas.architecture import Architecture, ImageInput
 from nas.counting import count
 from nas.data import loading, sources
@@ -46,7 +45,8 @@ from nas.study.reader import read_study
 from nas.study.records import Outcome
 from nas.study.store import open_store
 from nas.training.config import TrainingConfig
-from nas.training.loop import TrainingResult, train
+from nas.training.loop import Run
+from nas.training.plan import RunPlan
 from tests.kits.events import on
 from tests.kits.studies import RequestOf, queue_design, start_processes
 from tests.kits.waiting import PATIENCE
@@ -129,14 +129,17 @@ def test_designs_over_the_budget_are_never_built(
             os._exit(99)  # impossible to miss, whoever catches what
         build_any(self, architecture, input)
 
-    def guarded_train(model: ResNet, *arguments: Any, **options: Any) -> TrainingResult:
-        if sum(p.numel() for p in model.parameters()) > budget:
+    begin = RunPlan.begin
+
+    def guarded_begin(plan: RunPlan, device: torch.device) -> Run:
+        trained.append(plan.architecture.key)
+        run = begin(plan, device)
+        if sum(p.numel() for p in run.model.parameters()) > budget:
             os._exit(98)
-        trained.append(model.architecture.key)
-        return train(model, *arguments, **options)
+        return run
 
     monkeypatch.setattr(ResNet, "__init__", guarded_init)
-    monkeypatch.setattr(trainer_module, "train", guarded_train)
+    monkeypatch.setattr(RunPlan, "begin", guarded_begin)
     first = run_search(request_of(trials=5, max_parameters=budget))
     assert Outcome.OVER_BUDGET not in first.study.outcomes
     for _ in range(2):

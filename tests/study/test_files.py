@@ -22,7 +22,7 @@ from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import Outcome, StudyRecord
 from nas.study.store import open_store
-from nas.training.resuming import EpochCheckpoint
+from nas.training.checkpoint import Checkpoint
 from tests.kits.commands import Capture, error_line, error_of
 from tests.kits.dashboard import served
 from tests.kits.events import on
@@ -195,7 +195,7 @@ class Counted:
 
 def test_a_checkpoint_makes_no_folder_where_the_study_was(tmp_path: Path) -> None:
     path = tmp_path / "studies" / "run" / "a.pt"
-    checkpoint = EpochCheckpoint(path, {}, parents=False)
+    checkpoint = Checkpoint(path, {}, parents=False)
     checkpoint.save(Counted(), at_once=True)
     assert checkpoint.error is None
     shutil.rmtree(path.parent)  # to make room: it is harmless to make it again

@@ -6,6 +6,11 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.2%}"
 
 
+def share(value: float) -> str:
+    """A share of 0..1 as a percentage with one decimal: 12.5%."""
+    return f"{value:.1%}"
+
+
 def whole(value: int | None) -> str:
     """A whole number with thousands separators: 4,922,826; a dash for None."""
     return "-" if value is None else f"{value:,}"
@@ -19,6 +24,32 @@ def millions(value: int | None) -> str:
     if scaled >= 10:
         return f"{scaled:,.1f} M"
     return f"{scaled:.2f} M" if scaled >= 1 else f"{scaled:.2g} M"
+
+
+def short_count(count: int) -> str:
+    """A count with its unit, exact: 5000000 -> 5M, 1634000 -> 1.634M, 1234567 -> 1234567."""
+    for unit, name in ((1_000_000, "M"), (1_000, "k")):
+        if count >= unit and count % (unit // 1000) == 0:
+            return f"{count / unit:.3f}".rstrip("0").rstrip(".") + name
+    return str(count)
+
+
+def duration(seconds: float) -> str:
+    """A time span in at most two parts: 4.2 s, 42 s, 3 min 20 s, 1 h 20 min, 2 days 4 h.
+
+    0.0 s where a clock was set back meanwhile.
+    """
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours = minutes // 60
+    if hours == 0:
+        parts = (minutes, "min"), (rest, "s")
+    elif hours < 48:
+        parts = (hours, "h"), (minutes % 60, "min")
+    else:
+        parts = (hours // 24, "days"), (hours % 24, "h")
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
 def percent_range(low: float, high: float) -> str:

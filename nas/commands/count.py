@@ -9,6 +9,7 @@ from nas.commands import arguments, design
 from nas.counting import COSTS, Count, Layer, count, layer_table
 from nas.errors import RequestError
 from nas.space import Limits
+from nas.text import share
 
 SUMMARY = "count the parameters and mult-adds of one design"
 
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         for name, most in limits.items():
             value: int = getattr(cost, name)
             side = "fits" if value <= most else "over"
-            print(f"{side}: {value:,} of {COSTS[name].exactly(most)} ({value / most:.1%})")
+            print(f"{side}: {value:,} of {COSTS[name].exactly(most)} ({share(value / most)})")
     return 1 if fits is False else 0
 
 

@@ -10,7 +10,7 @@ from nas.commands import arguments
 from nas.counting import COSTS
 from nas.final.request import FinalRequest
 from nas.runtime import signals
-from nas.text import percent, plural, times
+from nas.text import percent, plural, share, times
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.final.final import FinalResult
@@ -107,7 +107,7 @@ def _text(result: "FinalResult", report: str) -> str:
     lines += [f"gain    {words.gain(gain)}" for gain in record.gains]
     costs = [
         f"{cost.exactly(getattr(chosen, name))} "
-        f"({getattr(chosen, name) / record.limits[name]:.1%} of the {cost.limit})"
+        f"({share(getattr(chosen, name) / record.limits[name])} of the {cost.limit})"
         for name, cost in COSTS.items()
         if name in record.limits
     ]

@@ -23,7 +23,7 @@ from nas.final.events import (
 )
 from nas.final.request import TRAIN
 from nas.final.runs import CaptureFailed, Run, RunEnded, RunEpochEnded, RunStarted
-from nas.text import percent, plural
+from nas.text import duration, percent, plural
 
 _SLOW_EPOCH = 20  # seconds
 
@@ -61,7 +61,7 @@ class FinalProgress:
                 if val_accuracy is not None:  # of a run on ALL it is no validation accuracy
                     on_train = run.on == TRAIN
                     reached = f"{percent(val_accuracy)} validation" if on_train else "trained"
-                self._print(f"{_called(run)}: {reached} | {seconds:.1f} s")
+                self._print(f"{_called(run)}: {reached} | {duration(seconds)}")
             case CaptureFailed(reason):
                 if not self._capture_failed:
                     self._capture_failed = True

@@ -8,7 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.commands.words import duration, outcome_counts
+from nas.commands.words import outcome_counts
 from nas.search.estimate import Pace
 from nas.search.events import (
     CaptureFailed,
@@ -30,7 +30,7 @@ from nas.search.events import (
 from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
 from nas.study.records import DIED, Outcome, TrialRecord, training_in_words
-from nas.text import percent, plural
+from nas.text import duration, percent, plural
 from nas.training.loop import EpochResult
 
 _SLOW_EPOCH = 20  # seconds
@@ -178,7 +178,7 @@ class Progress:
         if trial.training:
             parts.append(training_in_words(trial.training))
         if trial.seconds:
-            parts.append(f"{trial.seconds:.1f} s")
+            parts.append(duration(trial.seconds))
         parts.append(f"{self.trained}/{self.trials}")
         left = self.pace.seconds_left(self.trials - self.trained)
         if left is not None and self.trained < self.trials:

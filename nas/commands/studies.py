@@ -13,8 +13,7 @@ from nas.commands import arguments
 from nas.counting import COSTS
 from nas.runtime import signals
 from nas.search.request import SearchRequest
-from nas.study.location import short_count
-from nas.text import in_one_line, percent, printable
+from nas.text import in_one_line, percent, printable, short_count
 
 if TYPE_CHECKING:
     from nas.study.listing import ListedStudy, OtherFile

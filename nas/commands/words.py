@@ -1,4 +1,4 @@
-"""Times, outcomes and foreign text as the commands show them."""
+"""Outcomes and foreign text as the commands show them."""
 
 from collections.abc import Mapping
 
@@ -13,20 +13,6 @@ OUTCOME_WORDS: Mapping[Outcome, str] = {
     Outcome.OUT_OF_MEMORY: "out of memory",
     Outcome.FAILED: "failed",
 }
-
-
-def duration(seconds: float) -> str:
-    """Rough and short: 42 s, 3 min, 1 h 20 min, 3 days; 0 s where a clock was set back."""
-    seconds = max(0.0, seconds)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours / 24:.0f} days"
 
 
 def outcome_counts(outcomes: Mapping[Outcome, int], interrupted: int = 0) -> str:

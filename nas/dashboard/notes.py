@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from nas.counting import COSTS
 from nas.report import overview
 from nas.report.tested import last_final, summary
-from nas.report.words import design_in_words, duration, last_epoch, listed
+from nas.report.words import design_in_words, last_epoch, listed
 from nas.statistics import wilson_interval
 from nas.study.records import StudyRecord, StudySettings, TrialRecord, training_in_words
 from nas.templates import Templates
-from nas.text import percent, percent_range, plural, whole
+from nas.text import duration, percent, percent_range, plural, share, whole
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 408, 12, 122  # of a learning curve in its picture, in pixels
 
@@ -39,6 +39,7 @@ _render = Templates(
     design_in_words=design_in_words,
     duration=duration,
     plural=plural,
+    share=share,
     training_in_words=training_in_words,
     whole=whole,
 ).render

@@ -10,13 +10,14 @@ from nas.final import words
 from nas.final.records import FinalRecord
 from nas.final.request import ALL
 from nas.templates import Templates
-from nas.text import percent, plural, points, times, whole
+from nas.text import duration, percent, plural, points, times, whole
 
 _OWN_LICENCE = "that of your own images"
 _render = Templates(
     "nas.final",
     costs=COSTS,
     words=words,
+    duration=duration,
     percent=percent,
     plural=plural,
     points=points,

@@ -15,7 +15,6 @@ from nas.report.tables import (
     VAL_ACCURACY,
     Column,
     integer,
-    share,
     table,
     typed_frame,
 )
@@ -33,7 +32,7 @@ from nas.report.theme import (
 from nas.report.words import listed
 from nas.search.importances import Importances, importances, letter
 from nas.study.records import Outcome, StudyRecord, TrialRecord
-from nas.text import are, plural, whole
+from nas.text import are, plural, share, whole
 
 TOO_FEW = 20  # designs trained to the end, for importances to be shown at all
 ENOUGH = 50  # for them to be read: the best tenth has five then, as Optuna advises
@@ -393,7 +392,7 @@ def _rounded(value: float) -> float | None:
 
 def _shown(name: str, value: float) -> str:
     if name == "val_accuracy":
-        return f"{value:.1%}"
+        return share(value)
     if name != "parameters":
         return str(int(value))
     for unit, suffix in ((1e6, "M"), (1e3, "k")):

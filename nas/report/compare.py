@@ -34,11 +34,11 @@ from nas.report.theme import (
     whole_axis,
 )
 from nas.report.trials import trials_table
-from nas.report.words import TRAINED, duration, interval_of, listed, said_by_searches
+from nas.report.words import TRAINED, interval_of, listed, said_by_searches
 from nas.statistics import difference_interval
 from nas.study.records import Outcome, StudyRecord
 from nas.study.settings import flat, settings_to_json
-from nas.text import percent, percent_range, points, whole
+from nas.text import duration, percent, percent_range, points, whole
 
 # Accuracies that differ in one of these are not of the same images.
 _IMAGES = {

@@ -7,11 +7,11 @@ from nas.final.records import FinalRecord
 from nas.report.document import Section, section
 from nas.report.drawing import draw, parts
 from nas.report.html import html
-from nas.report.tables import MULT_ADDS, PARAMETERS, Column, integer, share, table, typed_frame
+from nas.report.tables import MULT_ADDS, PARAMETERS, Column, integer, table, typed_frame
 from nas.report.tested import chosen_in_words
 from nas.report.words import design_in_words
 from nas.study.records import StudyRecord, TrialRecord
-from nas.text import plural
+from nas.text import plural, share
 
 
 def best_design(study: StudyRecord, final: FinalRecord | None = None) -> Section | None:

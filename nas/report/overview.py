@@ -9,7 +9,6 @@ from nas.report.tested import chosen_in_words, final_cost, last_final
 from nas.report.words import (
     UNFINISHED,
     design_in_words,
-    duration,
     interval_of,
     last_epoch,
     listed,
@@ -17,7 +16,7 @@ from nas.report.words import (
     subset_in_words,
 )
 from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
-from nas.text import percent, percent_range, plural, whole
+from nas.text import duration, percent, percent_range, plural, share, whole
 
 
 def cards(study: StudyRecord) -> list[Card]:
@@ -38,7 +37,7 @@ def cards(study: StudyRecord) -> list[Card]:
         found.append(Card("Test accuracy", percent(accuracy.value), detail))
     for cost, value in _costs_of(best):
         most = study.settings.limits.get(cost.name)
-        detail = f"{value / most:.1%} of {cost.rounded(most)}" if most else cost.per
+        detail = f"{share(value / most)} of {cost.rounded(most)}" if most else cost.per
         label = f"{cost.units.capitalize()} of trial {best and best.number}"
         found.append(Card(label, cost.rounded(value), detail))
     stopped = study.outcomes[Outcome.STOPPED_EARLY]

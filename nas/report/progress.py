@@ -13,7 +13,6 @@ from nas.report.tables import (
     VAL_ACCURACY,
     Column,
     integer,
-    share,
     table,
     typed_frame,
 )
@@ -30,9 +29,9 @@ from nas.report.theme import (
     whole_axis,
 )
 from nas.report.trials import measured
-from nas.report.words import STOPPED, TRAINED, UNFINISHED, duration, outcome_name
+from nas.report.words import STOPPED, TRAINED, UNFINISHED, outcome_name
 from nas.study.records import INTERRUPTED, Outcome, StudyRecord
-from nas.text import percent, whole
+from nas.text import duration, percent, share, whole
 
 _PROPOSED = "proposed"
 _STEPS = (

@@ -24,11 +24,6 @@ def integer(value: float) -> str:
     return whole(int(value))
 
 
-def share(value: float) -> str:
-    """A share of 0..1 with one decimal: 12.5%."""
-    return f"{value:.1%}"
-
-
 @dataclass(frozen=True, slots=True)
 class Column:
     """How one column of a table is shown."""

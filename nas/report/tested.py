@@ -21,16 +21,15 @@ from nas.report.tables import (
     Column,
     frame_of,
     integer,
-    share,
     table,
     typed_frame,
     with_interval,
 )
 from nas.report.theme import empty_figure, plain
-from nas.report.words import duration, listed
+from nas.report.words import listed
 from nas.statistics import wilson_interval
 from nas.study.records import StudyRecord
-from nas.text import percent, plural, points, times, whole
+from nas.text import duration, percent, plural, points, share, times, whole
 
 _HEADING = "Final training"
 _NO_MISTAKE = "No test image was classified wrongly."
@@ -239,10 +238,10 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str]) ->
     figure = empty_figure("answer", "true class")
     for name, color, wanted in (("right", "61,143,209", True), ("wrong", "221,107,16", False)):
         shown = [
-            [share if (i == j) is wanted and share > 0 else None for j, share in enumerate(row)]
+            [part if (i == j) is wanted and part > 0 else None for j, part in enumerate(row)]
             for i, row in enumerate(shares)
         ]
-        most = max((share for row in shown for share in row if share), default=1.0)
+        most = max((part for row in shown for part in row if part), default=1.0)
         figure.add_heatmap(
             z=shown,
             text=[[str(n) if n else "" for n in row] for row in matrix],
@@ -314,13 +313,13 @@ def class_table(exported: Exported) -> pd.DataFrame:
     """How the exported network does by class, the worst first, with Wilson's 95% intervals."""
     rows: list[dict[str, Any]] = []
     for result in exported.per_class:
-        share = result.correct / result.images if result.images else None
-        interval = None if share is None else wilson_interval(share, result.images)
+        accuracy = result.correct / result.images if result.images else None
+        interval = None if accuracy is None else wilson_interval(accuracy, result.images)
         rows.append(
             {
                 "name": result.name,
                 "images": result.images,
-                "accuracy": share,
+                "accuracy": accuracy,
                 "low": interval.low if interval else None,
                 "high": interval.high if interval else None,
             }

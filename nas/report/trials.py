@@ -18,10 +18,10 @@ from nas.report.tables import (
     table,
     typed_frame,
 )
-from nas.report.words import STOPPED, TRAINED, duration, interval_of, last_epoch, outcome_name
+from nas.report.words import STOPPED, TRAINED, interval_of, last_epoch, outcome_name
 from nas.statistics import difference_interval
 from nas.study.records import StudyRecord, TrialRecord, training_in_words
-from nas.text import plural, whole
+from nas.text import duration, plural, whole
 
 _MOST_NUMBERS = 20  # of trials with the same reason
 _TRAINING = Column("training", "Training", kind="text long")

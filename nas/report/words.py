@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from nas.architecture import Architecture
 from nas.statistics import Estimate, wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord
-from nas.text import plural, whole
+from nas.text import plural
 
 UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without saying
 
@@ -17,17 +17,6 @@ def outcome_name(outcome: Outcome | None) -> str:
 
 TRAINED = outcome_name(Outcome.TRAINED)
 STOPPED = outcome_name(Outcome.STOPPED_EARLY)
-
-
-def duration(seconds: float) -> str:
-    """A time span, to about two significant parts; 0 where a clock was set back meanwhile."""
-    seconds = max(0.0, seconds)
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{whole(minutes // 60)} h {minutes % 60} min"
 
 
 def listed(items: Sequence[object], word: str = "and") -> str:

@@ -8,6 +8,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas.text import short_count
+
 _LONGEST_NAME = 100  # characters; files, folders and reports are called like the study
 _LONGEST_FILE = 240  # bytes; SQLite and its lock add to it, and 255 is the most there is
 
@@ -260,11 +262,3 @@ def check_directory(option: str, directory: Path) -> None:
 def default_study_name(dataset: str, max_parameters: int) -> str:
     """Dataset and budget, such as ``cifar10-5M``."""
     return f"{dataset}-{short_count(max_parameters)}"
-
-
-def short_count(count: int) -> str:
-    """A count with its unit, exact: 5000000 -> 5M, 1634000 -> 1.634M, 1234567 -> 1234567."""
-    for unit, name in ((1_000_000, "M"), (1_000, "k")):
-        if count >= unit and count % (unit // 1000) == 0:
-            return f"{count / unit:.3f}".rstrip("0").rstrip(".") + name
-    return str(count)

@@ -398,7 +398,7 @@ class TestTestedNetwork:
         assert f"trial 4, {size}; 95% interval 70.00" in seen.text
         assert f"The final training chose another design, trial 4, {size}" in seen.text
         rows = parsed(render_comparison(read_record(final), study())).rows
-        took = "10.0 s on cpu"
+        took = "10 s on cpu"
         assert f"The final training took {took}" in seen.text
         assert any(row[-1] == took for row in rows)
         assert any(row[7] == f"trial 4, {size}" for row in rows if len(row) == 10)

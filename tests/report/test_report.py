@@ -22,7 +22,7 @@ from nas.space import Limits
 from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.study.settings import differences, settings_to_json
-from nas.text import millions
+from nas.text import duration, millions
 from tests.kits.pages import parsed
 from tests.kits.places import ROOT
 from tests.kits.records import EPOCHS, EVIL, IMAGE, SETTINGS, design, mixed, studies, study, trial
@@ -168,10 +168,18 @@ class TestWords:
 
     @pytest.mark.parametrize(
         ("seconds", "shown"),
-        [(0.04, "0.0 s"), (59.97, "1 min 0 s"), (754, "12 min 34 s"), (4_000_000, "1,111 h 6 min")],
+        [
+            (0.04, "0.0 s"),
+            (9.94, "9.9 s"),
+            (9.97, "10 s"),
+            (59.97, "1 min"),
+            (754, "12 min 34 s"),
+            (4_800, "1 h 20 min"),
+            (4_000_000, "46 days 7 h"),
+        ],
     )
     def test_duration(self, seconds: float, shown: str) -> None:
-        assert words.duration(seconds) == shown
+        assert duration(seconds) == shown
 
     @pytest.mark.parametrize(
         ("value", "shown"), [(555_631_626, "555.6 M"), (1_234_000, "1.23 M"), (12_345, "0.012 M")]

@@ -15,14 +15,13 @@ from rich.progress import (
 from nas.final.events import (
     DesignChosen,
     Event,
-    Loading,
     MoreRuns,
     Opened,
     ReadingTestImages,
-    WorkerFailed,
 )
 from nas.final.request import TRAIN
-from nas.final.runs import CaptureFailed, Run, RunEnded, RunEpochEnded, RunStarted
+from nas.final.runs import Run, RunEnded, RunEpochEnded, RunStarted
+from nas.search.events import CaptureFailed, Loading, WorkerFailed
 from nas.text import duration, percent, plural
 
 _SLOW_EPOCH = 20  # seconds

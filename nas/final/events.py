@@ -5,12 +5,8 @@ from dataclasses import dataclass
 
 from nas.final.records import FinalDesign
 from nas.final.runs import Run, RunEvent
+from nas.search.events import Loading, WorkerFailed
 from nas.study.records import StudyRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Loading:
-    """Images are about to be read, which may take a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +41,5 @@ class ReadingTestImages:
     images: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerFailed:
-    """One of several workers has ended before its time; the others go on."""
-
-    reason: str
-
-
 Event = RunEvent | Loading | Opened | DesignChosen | MoreRuns | ReadingTestImages | WorkerFailed
 OnEvent = Callable[[Event], None]
-
-
-def ignore(event: Event) -> None:
-    """Does nothing about any event."""

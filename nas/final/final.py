@@ -28,12 +28,10 @@ from nas.final.choosing import (
 )
 from nas.final.events import (
     DesignChosen,
-    Loading,
     MoreRuns,
     OnEvent,
     Opened,
     ReadingTestImages,
-    ignore,
 )
 from nas.final.records import FinalDesign, FinalRecord, Measured
 from nas.final.request import ALL, TRAIN, FinalRequest, final_folder
@@ -48,6 +46,7 @@ from nas.runtime.liveness import worker_name
 from nas.runtime.pool import check_is_no_import, slots_for
 from nas.runtime.precision import Precision
 from nas.search.continuing import DataOptions, data_options
+from nas.search.events import Loading, ignore
 from nas.study.creation import versions
 from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation, check_directory
 from nas.study.reader import read_study

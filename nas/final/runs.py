@@ -29,6 +29,7 @@ from nas.model import ResNet, build
 from nas.runtime import signals
 from nas.runtime.devices import device_name, free_memory, is_out_of_memory
 from nas.runtime.sharing import GpuLock, run_shared
+from nas.search.events import CaptureFailed
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult, TrainingResult, finish, predict
@@ -92,13 +93,6 @@ class RunEnded:
     run: Run
     val_accuracy: float | None  # 0..1; None if it failed
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureFailed:
-    """The steps of a run were not replayed from a CUDA graph."""
-
-    reason: str
 
 
 RunEvent = RunStarted | RunEpochEnded | RunEnded | CaptureFailed

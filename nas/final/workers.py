@@ -8,7 +8,7 @@ from nas.data.catalogue import DataError
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.errors import RequestError
-from nas.final.events import OnEvent, WorkerFailed
+from nas.final.events import OnEvent
 from nas.final.request import FinalRequest
 from nas.final.runs import OnRunEvent, Run, RunEvent, RunFolder, RunResult, part_of, train_runs
 from nas.runtime.arithmetic import choose
@@ -17,6 +17,7 @@ from nas.runtime.pool import Report, WorkerError, run_workers, slots_for
 from nas.runtime.precision import Precision
 from nas.runtime.sharing import lock_of
 from nas.search.continuing import DataOptions
+from nas.search.events import WorkerFailed
 from nas.text import are, plural
 from nas.training.config import RECIPES, TrainingConfig
 from nas.training.loop import task_of

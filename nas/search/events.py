@@ -91,7 +91,7 @@ class CheckpointFailed:
 
 @dataclass(frozen=True, slots=True)
 class CaptureFailed:
-    """Steps are not replayed from a CUDA graph, so thin designs train slower. Comes once."""
+    """Steps are not replayed from a CUDA graph, so thin designs train slower."""
 
     reason: str
 
@@ -111,7 +111,7 @@ class DatabaseBack:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed:
-    """One of several workers of this search has ended before its time; the others go on."""
+    """One of several workers has ended before its time; the others go on."""
 
     reason: str
 
@@ -135,5 +135,5 @@ Event = (
 OnEvent = Callable[[Event], None]
 
 
-def ignore(event: Event) -> None:
+def ignore(event: object) -> None:
     """Does nothing about any event."""

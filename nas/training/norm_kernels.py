@@ -90,6 +90,16 @@ def finish_statistics(
     tl.store(running_var + column, old_var + momentum * (unbiased - old_var), mask=inside)
 
 
+@triton.jit
+def _of_columns(mean, scale, weight, bias, column, inside):
+    """Mean, scale, weight * scale and bias of some columns."""
+    mean_C = tl.load(mean + column, mask=inside, other=0)
+    scale_C = tl.load(scale + column, mask=inside, other=0)
+    slope_C = scale_C * tl.load(weight + column, mask=inside, other=0)
+    bias_C = tl.load(bias + column, mask=inside, other=0)
+    return mean_C, scale_C, slope_C, bias_C
+
+
 @triton.jit(do_not_specialize=["rows"])
 def normalize(
     x,
@@ -111,11 +121,7 @@ def normalize(
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < columns
     at, there = _tile(row, column, rows, columns)
-    mean_C = tl.load(mean + column, mask=inside, other=0)
-    slope_C = tl.load(scale + column, mask=inside, other=0) * tl.load(
-        weight + column, mask=inside, other=0
-    )
-    bias_C = tl.load(bias + column, mask=inside, other=0)
+    mean_C, _, slope_C, bias_C = _of_columns(mean, scale, weight, bias, column, inside)
     value = tl.load(x + at, mask=there, other=0).to(tl.float32)
     value = (value - mean_C[None, :]) * slope_C[None, :] + bias_C[None, :]
     if ADD:
@@ -150,10 +156,7 @@ def sum_gradients(
     part, parts = tl.program_id(0), tl.num_programs(0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < columns
-    mean_C = tl.load(mean + column, mask=inside, other=0)
-    scale_C = tl.load(scale + column, mask=inside, other=0)
-    slope_C = scale_C * tl.load(weight + column, mask=inside, other=0)
-    bias_C = tl.load(bias + column, mask=inside, other=0)
+    mean_C, scale_C, slope_C, bias_C = _of_columns(mean, scale, weight, bias, column, inside)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     products = tl.zeros((ROWS, COLUMNS), tl.float32)
     for first in range(part * ROWS, rows, parts * ROWS):
@@ -216,10 +219,7 @@ def input_gradient(
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < columns
     at, there = _tile(row, column, rows, columns)
-    mean_C = tl.load(mean + column, mask=inside, other=0)
-    scale_C = tl.load(scale + column, mask=inside, other=0)
-    slope_C = scale_C * tl.load(weight + column, mask=inside, other=0)
-    bias_C = tl.load(bias + column, mask=inside, other=0)
+    mean_C, scale_C, slope_C, bias_C = _of_columns(mean, scale, weight, bias, column, inside)
     average_C = tl.load(grad_bias + column, mask=inside, other=0) / rows
     product_C = tl.load(grad_weight + column, mask=inside, other=0) / rows
     gradient = tl.load(grad_y + at, mask=there, other=0).to(tl.float32)

@@ -17,7 +17,6 @@ import nas
 from nas.commands import main
 from nas.errors import RequestError
 from nas.final.events import ReadingTestImages
-from nas.final.events import WorkerFailed as FinalWorkerFailed
 from nas.final.final import FinalFailed, run_final
 from nas.final.request import FinalRequest
 from nas.final.workers import FinalRuns, _Task
@@ -177,7 +176,7 @@ def test_each_worker_tells_torch_the_first_of_the_gpus_it_sees(
 ) -> None:
     said: list[str] = []
 
-    def listen(event: WorkerFailed | FinalWorkerFailed) -> None:
+    def listen(event: WorkerFailed) -> None:
         said.append(event.reason)
 
     count_gpus(monkeypatch, 2)
@@ -191,7 +190,7 @@ def test_each_worker_tells_torch_the_first_of_the_gpus_it_sees(
     with pytest.raises(FinalFailed):
         run_final(
             final_of(study, seeds=2, workers=2, per_gpu=2, device="cuda:1"),
-            on(FinalWorkerFailed, listen),
+            on(WorkerFailed, listen),
         )
     assert sorted(said) == ["worker 1 uses 0 of 1", "worker 2 uses 0 of 1"]
 

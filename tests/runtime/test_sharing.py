@@ -29,7 +29,6 @@ from nas.commands.final_progress import LiveFinalProgress
 from nas.counting import count
 from nas.data.loading import load_dataset
 from nas.errors import RequestError
-from nas.final.events import WorkerFailed
 from nas.final.final import FinalFailed, run_final
 from nas.final.request import TRAIN, FinalRequest
 from nas.final.runs import Run, RunStarted
@@ -37,7 +36,7 @@ from nas.model import ResNet
 from nas.runtime.devices import is_out_of_memory
 from nas.runtime.sharing import GpuLock, lock_of, run_shared
 from nas.search.candidates import Candidate
-from nas.search.events import EpochEnded, Event, TrialEnded, TrialStarted
+from nas.search.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
 from nas.search.run import run_search
 from nas.search.trainer import CandidateTraining
 from nas.study.reader import trial_record

@@ -82,10 +82,27 @@ def designs_of(
     dataset: str,
 ) -> list[FinalDesign]:
     """The entries with what their runs reach on the validation images, in the same order."""
-    return [
-        _design(entry, [r for r in results if r.run.name == entry.name], labels_I, input, dataset)
-        for entry in entries
-    ]
+    designs = []
+    for entry in entries:
+        cost = count(entry.architecture, input)
+        own = [result for result in results if result.run.name == entry.name]
+        correct_SI = correct_on_validation(own, labels_I) if own else None
+        failed = "; ".join(f"seed {r.run.seed}: {r.failed}" for r in own if r.failed)
+        published = PUBLISHED.get(entry.name) if dataset == DATASET else None
+        designs.append(
+            FinalDesign(
+                name=entry.name,
+                architecture=entry.architecture,
+                **dataclasses.asdict(cost),
+                trial=entry.trial.number if entry.trial else None,
+                search_accuracy=entry.trial.val_accuracy if entry.trial else None,
+                validation=None if correct_SI is None else Measured.of(correct_SI),
+                failed=failed or None,
+                published=published.accuracy if published else None,
+                source=published.source if published else None,
+            )
+        )
+    return designs
 
 
 def ranked(
@@ -107,30 +124,6 @@ def ranked(
     kept = [replace(d, may_be_best=m) for (d, _), m in zip(measured, may, strict=True)]
     kept.sort(key=lambda d: (-d.validation.mean.value if d.validation else 0, d.parameters))
     return kept + [d for d in finalists if d.failed]
-
-
-def _design(
-    entry: Entry,
-    results: Sequence[RunResult],
-    labels_I: torch.Tensor,
-    input: ImageInput,
-    dataset: str,
-) -> FinalDesign:
-    cost = count(entry.architecture, input)
-    correct_SI = correct_on_validation(results, labels_I) if results else None
-    failed = "; ".join(f"seed {r.run.seed}: {r.failed}" for r in results if r.failed)
-    published = PUBLISHED.get(entry.name) if dataset == DATASET else None
-    return FinalDesign(
-        name=entry.name,
-        architecture=entry.architecture,
-        **dataclasses.asdict(cost),
-        trial=entry.trial.number if entry.trial else None,
-        search_accuracy=entry.trial.val_accuracy if entry.trial else None,
-        validation=None if correct_SI is None else Measured.of(correct_SI),
-        failed=failed or None,
-        published=published.accuracy if published else None,
-        source=published.source if published else None,
-    )
 
 
 def best_run(runs: Sequence[RunResult], labels_I: torch.Tensor, on: str) -> int:

@@ -37,7 +37,7 @@ from nas.final.records import FinalDesign, FinalRecord, Measured
 from nas.final.request import ALL, TRAIN, FinalRequest, final_folder
 from nas.final.runs import Run, RunResult, networks_digest
 from nas.final.testing import MISTAKES, Tested, exported_record, test_once, write_pictures
-from nas.final.workers import FinalFailed, FinalRuns, train_all
+from nas.final.workers import FinalFailed, FinalRuns
 from nas.model import ResNet
 from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose
@@ -143,35 +143,27 @@ def _must_stay(file: OpenFile | None) -> Iterator[None]:
         raise
 
 
+@dataclass
 class _Final:
     """One final training, step by step in the order of the methods."""
 
-    def __init__(
-        self,
-        request: FinalRequest,
-        data: DataOptions,
-        on_event: OnEvent,
-        location: StudyLocation,
-        study: StudyRecord,
-        folder: Path,
-        precision: Chosen,
-        command: str | None,
-    ) -> None:
-        self._request = request
-        self._data = data
-        self._on_event = on_event
-        self._location = location
-        self._study = study
-        self._folder = folder
-        self._precision = precision
-        self._command = command
-        self._entries = entries_of(study, request)
-        self._seeds = seeds_of(study, request.seeds)
-        self._plan = request.digest(
+    request: FinalRequest
+    data: DataOptions
+    on_event: OnEvent
+    location: StudyLocation
+    study: StudyRecord
+    folder: Path
+    precision: Chosen
+    command: str | None
+
+    def __post_init__(self) -> None:
+        self._entries = entries_of(self.study, self.request)
+        self._seeds = seeds_of(self.study, self.request.seeds)
+        self._plan = self.request.digest(
             [entry.architecture.key for entry in self._entries],
-            study.settings.dataset_digest,
-            precision.precision,
-            drop_duplicates=data.drop_duplicates,
+            self.study.settings.dataset_digest,
+            self.precision.precision,
+            drop_duplicates=self.data.drop_duplicates,
         )
 
     def result_that_stands(self, study: StudyRecord) -> FinalRecord | None:
@@ -180,7 +172,7 @@ class _Final:
         Raises:
             StudyError: the test set was read for another request, or by another version.
         """
-        reading = check_unread(study.readings, self._plan, again=self._request.again)
+        reading = check_unread(study.readings, self._plan, again=self.request.again)
         if reading is None:
             return None
         try:
@@ -200,10 +192,10 @@ class _Final:
             RequestError: the model is missing, and so are the weights of its run.
         """
         try:
-            load(self._folder)
-            held = json.loads((self._folder / METRICS).read_text(encoding="utf-8"))
+            load(self.folder)
+            held = json.loads((self.folder / METRICS).read_text(encoding="utf-8"))
             whole = FinalRecord.from_dict(held) == record and all(
-                (self._folder / name).is_file() for name in (GRAPH, CARD)
+                (self.folder / name).is_file() for name in (GRAPH, CARD)
             )
         except (ModelError, ValueError):
             whole = False
@@ -212,18 +204,18 @@ class _Final:
             chosen = record.chosen
             run = Run(chosen.name, chosen.architecture, record.exported.seed, record.on)
             try:
-                network = self._runs.folder(run).network()
+                network = self._runs.run_folder(run).network()
             except RequestError as error:
-                if record.study == self._study.name:
+                if record.study == self.study.name:
                     raise
-                before = replace(self._location, name=record.study)
+                before = replace(self.location, name=record.study)
                 raise RequestError(
-                    f"{self._folder}: expected the files of the final training, got none, since "
+                    f"{self.folder}: expected the files of the final training, got none, since "
                     f"the study was called {record.study!r} then; copy there what is in "
-                    f"{final_folder(self._request.studies_dir, before)}"
+                    f"{final_folder(self.request.studies_dir, before)}"
                 ) from error
             self._export(network, record)
-        return FinalResult(record, self._folder, tested_now=False)
+        return FinalResult(record, self.folder, tested_now=False)
 
     def read_images(self, precision: Precision) -> None:
         """The training and validation part, which must be the study's, for runs in this precision.
@@ -231,15 +223,17 @@ class _Final:
         Raises:
             DataError: it cannot be had, or is another.
         """
-        settings = self._study.settings
-        self._on_event(Loading())
-        runs_folder = self._folder / _RUNS
-        self._runs = FinalRuns(self._request, self._data, runs_folder, precision)
+        settings = self.study.settings
+        self.on_event(Loading())
+        runs_folder = self.folder / _RUNS
+        self._runs = FinalRuns(
+            request=self.request, data=self.data, folder=runs_folder, precision=precision
+        )
         found = self._runs.dataset
         if found.digest != settings.dataset_digest:
             raise DataError(
                 f"expected the images of the study ({settings.dataset}, digest "
-                f"{settings.dataset_digest}), got others in {self._data.data_dir} (digest "
+                f"{settings.dataset_digest}), got others in {self.data.data_dir} (digest "
                 f"{found.digest}); name their folder with --data-dir, "
                 "and give --skip-broken and --drop-duplicates as the search did"
             )
@@ -253,34 +247,29 @@ class _Final:
         """
         finalists = [entry for entry in self._entries if entry.trial is not None]
         references = [entry for entry in self._entries if entry.trial is None]
-        runs = self._runs_of(self._entries if self._request.on == TRAIN else finalists, TRAIN)
-        self._on_event(
+        runs = self._runs_of(self._entries if self.request.on == TRAIN else finalists, TRAIN)
+        self.on_event(
             Opened(
-                self._study,
+                self.study,
                 runs,
                 self._runs.config(TRAIN).epochs,
-                device_name(find_device(self._request.device)),
-                str(self._precision),
+                device_name(find_device(self.request.device)),
+                str(self.precision),
             )
         )
-        results = self._train(runs)
-        dataset = self._runs.dataset
-        ranking = ranked(
-            designs_of(finalists, results, self._labels_I, dataset.input, dataset.name),
-            results,
-            self._labels_I,
-        )
+        results = self._runs.train_all(runs, self.on_event)
+        ranking = ranked(self._designs(finalists, results), results, self._labels_I)
         if ranking[0].validation is None:
             raise FinalFailed(
                 f"every finalist has a run that failed: {ranking[0].name}, "
                 f"{ranking[0].failed}; another --recipe may help"
             )
-        self._on_event(DesignChosen(ranking))
-        if self._request.on == ALL:
+        self.on_event(DesignChosen(ranking))
+        if self.request.on == ALL:
             tested = [e for e in finalists if e.name == ranking[0].name] + references
             runs = self._runs_of(tested, ALL)
-            self._on_event(MoreRuns(runs))
-            results += self._train(runs)
+            self.on_event(MoreRuns(runs))
+            results += self._runs.train_all(runs, self.on_event)
         return ranking, results
 
     def test_and_export(
@@ -293,39 +282,39 @@ class _Final:
             RequestError: the weights of a run are damaged.
         """
         final, dataset = self._runs, self._runs.dataset
-        tested = [r for r in results if r.run.on == self._request.on and not r.failed]
-        names = [finalists[0].name, *self._request.baselines]
+        tested = [r for r in results if r.run.on == self.request.on and not r.failed]
+        names = [finalists[0].name, *self.request.baselines]
         by_name = {name: [r for r in tested if r.run.name == name] for name in names}
         runs = {name: found for name, found in by_name.items() if len(found) == len(self._seeds)}
         if finalists[0].name not in runs:
             raise FinalFailed(f"{finalists[0].name}, which was chosen, failed on all images")
         networks = {
-            name: [final.folder(result.run).network() for result in found]
+            name: [final.run_folder(result.run).network() for result in found]
             for name, found in runs.items()
         }
-        number = best_run(runs[finalists[0].name], self._labels_I, self._request.on)
+        number = best_run(runs[finalists[0].name], self._labels_I, self.request.on)
         exported = networks[finalists[0].name][number]
         digest = networks_digest([n.state_dict() for found in networks.values() for n in found])
-        with worker_name() as worker, open_store(self._location) as database:
-            with storage_errors(self._location), database.allocation_lock():
+        with worker_name() as worker, open_store(self.location) as database:
+            with storage_errors(self.location), database.allocation_lock():
                 reading = begin_reading(
                     database.study,
                     plan=self._plan,
                     networks=digest,
-                    command=self._command,
+                    command=self.command,
                     worker=worker,
-                    again=self._request.again,
+                    again=self.request.again,
                 )
-            self._on_event(ReadingTestImages(dataset.test_images))
-            device = open_device(self._request.device)
+            self.on_event(ReadingTestImages(dataset.test_images))
+            device = open_device(self.request.device)
             signals.check()  # later, too: a reading that is cut off is gone on with
-            look = test_once(networks, exported, dataset, self._data, device)
+            look = test_once(networks, exported, dataset, self.data, device)
             record = self._record(
                 finalists, results, look, seed=self._seeds[number], readings=reading + 1
             )
             self._export(exported, record)
-            write_pictures(look, record.exported.mistakes, self._folder)
-            with storage_errors(self._location), database.allocation_lock():
+            write_pictures(look, record.exported.mistakes, self.folder)
+            with storage_errors(self.location), database.allocation_lock():
                 end_reading(database.study, reading, record.to_dict())
         return record
 
@@ -339,7 +328,7 @@ class _Final:
             std=dataset.std,
             bits=dataset.bits,
         )
-        write_model(self._folder, network, spec, metrics=record.to_dict(), card=model_card(record))
+        write_model(self.folder, network, spec, metrics=record.to_dict(), card=model_card(record))
 
     def _runs_of(self, entries: Sequence[Entry], on: str) -> list[Run]:
         return [
@@ -348,8 +337,9 @@ class _Final:
             for seed in self._seeds
         ]
 
-    def _train(self, runs: Sequence[Run]) -> list[RunResult]:
-        return train_all(self._runs, self._request, runs, self._folder / _RUNS, self._on_event)
+    def _designs(self, entries: Sequence[Entry], results: Sequence[RunResult]) -> list[FinalDesign]:
+        dataset = self._runs.dataset
+        return designs_of(entries, results, self._labels_I, dataset.input, dataset.name)
 
     def _record(
         self,
@@ -360,15 +350,9 @@ class _Final:
         seed: int,
         readings: int,
     ) -> FinalRecord:
-        request, settings, dataset = self._request, self._study.settings, self._runs.dataset
+        request, settings, dataset = self.request, self.study.settings, self._runs.dataset
         on_train = [result for result in results if result.run.on == TRAIN]
-        references = designs_of(
-            [entry for entry in self._entries if entry.trial is None],
-            on_train,
-            self._labels_I,
-            dataset.input,
-            dataset.name,
-        )
+        references = self._designs([e for e in self._entries if e.trial is None], on_train)
         failed = {r.run.name: r.failed for r in results if r.failed}
 
         def with_test(design: FinalDesign) -> FinalDesign:
@@ -379,7 +363,7 @@ class _Final:
         chosen, others = finalists[0], finalists[1:]
         references = [with_test(design) for design in references]
         return FinalRecord(
-            study=self._study.name,
+            study=self.study.name,
             dataset=dataset.name,
             input=dataset.input,
             classes=dataset.classes,
@@ -406,12 +390,12 @@ class _Final:
             seconds=sum(result.seconds for result in results),
             devices=tuple(dict.fromkeys(result.device for result in results)),
             versions=versions(),
-            command=self._command,
+            command=self.command,
         )
 
     def _as_published(self, look: Tested) -> bool:
         """Whether the images are those that others published results on."""
         info = DATASETS.get(self._runs.dataset.name)
         return (
-            info is not None and self._request.subset == 1 and len(look.images) == info.test_images
+            info is not None and self.request.subset == 1 and len(look.images) == info.test_images
         )

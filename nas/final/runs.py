@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas.architecture import Architecture
-from nas.data.types import ImageDataset, Images
+from nas.data.types import ImageDataset
 from nas.errors import RequestError
 from nas.files import remove_unfinished, replacing
-from nas.final.request import ALL
 from nas.model import ResNet, build
 from nas.runtime import signals
 from nas.runtime.devices import device_name, free_memory, is_out_of_memory
@@ -32,7 +31,7 @@ from nas.runtime.sharing import GpuLock, run_shared
 from nas.search.events import CaptureFailed
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
-from nas.training.loop import Ending, EpochResult, TrainingResult, finish, predict
+from nas.training.loop import EpochResult, finish, predict
 from nas.training.plan import RunPlan
 
 _CHECKPOINT = "checkpoint.pt"
@@ -198,6 +197,7 @@ class RunFolder:
         """
         run, dataset = self.run, self._plan.dataset
         checkpoint = self._plan.checkpoint(self.path / _CHECKPOINT, device, parents=False)
+        where, version = device_name(device), str(torch.__version__)
         nothing = np.empty(0, dtype=np.int64)
 
         def on_start(done: Sequence[EpochResult]) -> None:
@@ -207,34 +207,31 @@ class RunFolder:
             on_event(RunEpochEnded(run, result))
             return False
 
-        def work() -> tuple[TrainingResult, NDArray[np.int64]]:
+        def work() -> RunResult:
             training = self._plan.begin(device)
             result = finish(training, on_start=on_start, on_epoch=on_epoch, checkpoint=checkpoint)
             if result.not_captured:
                 on_event(CaptureFailed(result.not_captured))
-            if result.ending is Ending.DIVERGED:
-                return result, nothing
-            logits_IK = predict(training.model, dataset.validation, dataset)
-            save_checkpoint(self.path / _WEIGHTS, {"model": training.model.state_dict()})
-            return result, logits_IK.argmax(dim=1).cpu().numpy()
+            failed, predictions_I = result.reason, nothing
+            if failed is None:
+                logits_IK = predict(training.model, dataset.validation, dataset)
+                predictions_I = logits_IK.argmax(dim=1).cpu().numpy()
+                save_checkpoint(self.path / _WEIGHTS, {"model": training.model.state_dict()})
+            return RunResult(
+                run, failed, predictions_I, result.epochs, result.seconds, where, version
+            )
 
         remove_unfinished(self.path)
-        device_in_words, version = device_name(device), str(torch.__version__)
         try:
-            result, predictions_I = run_shared(work, device, lock)
+            done = run_shared(work, device, lock)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            reason = f"out of memory on {device_in_words}"
-            done = RunResult(run, reason, nothing, (), 0.0, device_in_words, version, True)
-            self._write(done)
-            return done
-        failed = result.reason if result.ending is Ending.DIVERGED else None
-        done = RunResult(
-            run, failed, predictions_I, result.epochs, result.seconds, device_in_words, version
-        )
+            failed = f"out of memory on {where}"
+            done = RunResult(run, failed, nothing, (), 0.0, where, version, out_of_memory=True)
         self._write(done)
-        checkpoint.remove()
+        if not done.out_of_memory:
+            checkpoint.remove()
         return done
 
     def _write(self, result: RunResult) -> None:
@@ -250,20 +247,6 @@ class RunFolder:
         }
         with replacing(self.path / _RESULT) as file:
             file.write((json.dumps(values) + "\n").encode())
-
-
-def part_of(dataset: ImageDataset, on: str) -> ImageDataset:
-    """The images that a run trains on, as a dataset.
-
-    With the validation images among them, what is measured on those says nothing any more.
-    """
-    if on != ALL:
-        return dataset
-    parts = (dataset.train, dataset.validation)
-    joined = Images(
-        torch.cat([part.pixels_NHWC for part in parts]), torch.cat([p.labels_N for p in parts])
-    )
-    return dataclasses.replace(dataset, train=joined)
 
 
 def train_runs(

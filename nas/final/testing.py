@@ -178,15 +178,6 @@ def exported_record(tested: Tested, classes: Sequence[str], seed: int) -> Export
     )
 
 
-def mistake_pictures(tested: Tested) -> list[Image.Image]:
-    """The images of `Exported.mistakes`, in the same order."""
-    pictures = []
-    for i in _surest_mistakes(tested):
-        pixels = tested.images.pixels_NHWC[i].numpy()
-        pictures.append(Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels))
-    return pictures
-
-
 def _surest_mistakes(tested: Tested) -> list[int]:
     """The numbers of the images that are classified wrongly with the highest probability."""
     surest_N = tested.probabilities_NK.max(axis=1)
@@ -199,7 +190,9 @@ def write_pictures(look: Tested, mistakes: Sequence[Mistake], folder: Path) -> N
     """Writes the images of the mistakes into the folder of the model, in place of earlier ones."""
     for old in (folder / MISTAKES).glob("*.png"):
         old.unlink()
-    for picture, mistake in zip(mistake_pictures(look), mistakes, strict=True):
+    for i, mistake in zip(_surest_mistakes(look), mistakes, strict=True):
+        pixels = look.images.pixels_NHWC[i].numpy()
+        picture = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
         whole = io.BytesIO()
         picture.save(whole, format="PNG")
         path = folder / mistake.file

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+
+import torch
 
 from nas.data.catalogue import DataError
 from nas.data.loading import load_dataset
-from nas.data.types import ImageDataset
+from nas.data.types import ImageDataset, Images
 from nas.errors import RequestError
 from nas.final.events import OnEvent
-from nas.final.request import FinalRequest
-from nas.final.runs import OnRunEvent, Run, RunEvent, RunFolder, RunResult, part_of, train_runs
+from nas.final.request import ALL, FinalRequest
+from nas.final.runs import OnRunEvent, Run, RunEvent, RunFolder, RunResult, train_runs
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
 from nas.runtime.pool import Report, WorkerError, run_workers, slots_for
@@ -27,56 +30,57 @@ class FinalFailed(RuntimeError):
     """The training came to no end; the message says why."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class FinalRuns:
-    """What all runs of one final training have in common.
+    """The runs of one final training."""
 
-    Args:
-        request: what was asked.
-        data: which images, and how they are read.
-        folder: where the folders of the runs lie.
-        precision: of the runs.
+    request: FinalRequest
+    data: DataOptions
+    folder: Path  # where those of the runs lie
+    precision: Precision
 
-    Raises:
-        DataError: the dataset cannot be had.
-    """
+    @cached_property
+    def dataset(self) -> ImageDataset:
+        """The training and validation images, on the CPU.
 
-    def __init__(
-        self,
-        request: FinalRequest,
-        data: DataOptions,
-        folder: Path,
-        precision: Precision,
-    ) -> None:
-        self.data = data
-        self.dataset = load_dataset(
-            data.dataset,
-            data.data_dir,
-            split_seed=data.split_seed,
-            subset=request.subset,
-            skip_broken=data.skip_broken,
-            drop_duplicates=data.drop_duplicates,
+        Raises:
+            DataError: the dataset cannot be had.
+        """
+        return load_dataset(
+            self.data.dataset,
+            self.data.data_dir,
+            split_seed=self.data.split_seed,
+            subset=self.request.subset,
+            skip_broken=self.data.skip_broken,
+            drop_duplicates=self.data.drop_duplicates,
         )
-        self._request = request
-        self._folder = folder
-        self.precision = precision
-        self._parts: dict[str, ImageDataset] = {}
+
+    @cached_property
+    def _joined(self) -> ImageDataset:
+        """The dataset with the validation images among those that are trained on.
+
+        What is measured on those says nothing any more.
+        """
+        parts = (self.dataset.train, self.dataset.validation)
+        joined = Images(
+            torch.cat([part.pixels_NHWC for part in parts]),
+            torch.cat([part.labels_N for part in parts]),
+        )
+        return replace(self.dataset, train=joined)
 
     def part(self, on: str) -> ImageDataset:
         """The images that runs on this part train on."""
-        if on not in self._parts:
-            self._parts[on] = part_of(self.dataset, on)
-        return self._parts[on]
+        return self._joined if on == ALL else self.dataset
 
     def config(self, on: str) -> TrainingConfig:
         """The recipe of runs on this part."""
-        config = RECIPES[self._request.recipe](task_of(self.part(on)))
-        config = replace(config, precision=self.precision)
-        epochs = self._request.epochs
-        return replace(config, epochs=epochs) if epochs else config
+        config = RECIPES[self.request.recipe](task_of(self.part(on)))
+        epochs = self.request.epochs or config.epochs
+        return replace(config, precision=self.precision, epochs=epochs)
 
-    def folder(self, run: Run) -> RunFolder:
+    def run_folder(self, run: Run) -> RunFolder:
         """The folder of a run."""
-        return RunFolder(self._folder, run, self.part(run.on), self.config(run.on))
+        return RunFolder(self.folder, run, self.part(run.on), self.config(run.on))
 
     def train(self, runs: Sequence[Run], on_event: OnRunEvent) -> None:
         """Trains the runs that are not done, in this process; returns when all are.
@@ -86,84 +90,72 @@ class FinalRuns:
             OSError: a folder cannot be written.
             KeyboardInterrupt: on a signal.
         """
-        device = open_device(self._request.device)
+        device = open_device(self.request.device)
         choose(self.precision, device)  # or refuse
         folders = []
         for on in dict.fromkeys(run.on for run in runs):
             there = self.part(on).to(device)
             config = self.config(on)
-            folders += [RunFolder(self._folder, run, there, config) for run in runs if run.on == on]
-        lock = lock_of(device, self._request.per_gpu)
+            folders += [RunFolder(self.folder, run, there, config) for run in runs if run.on == on]
+        lock = lock_of(device, self.request.per_gpu)
         train_runs(folders, device=device, on_event=on_event, lock=lock)
+
+    def train_all(self, runs: Sequence[Run], on_event: OnEvent) -> list[RunResult]:
+        """Trains the runs that are not done, with as many workers as are asked for.
+
+        Raises:
+            FinalFailed: all workers died.
+            OSError: a folder cannot be written.
+            KeyboardInterrupt: on Ctrl-C or SIGTERM.
+        """
+        for run in runs:
+            self.run_folder(run).forget_lack_of_memory()
+        left = [run for run in runs if self.run_folder(run).result() is None]
+        request = self.request
+        workers = min(request.workers, len(left))
+        failures: list[str] = []
+        if workers == 1:
+            self.train(left, on_event)
+        elif workers > 1:
+
+            def on_end(number: int, reason: str | None) -> None:
+                if reason is not None:
+                    failures.append(f"worker {number + 1} {reason}")
+                    on_event(WorkerFailed(failures[-1]))
+
+            def on_report(number: int, event: RunEvent | WorkerError) -> None:
+                if isinstance(event, WorkerError):
+                    on_end(number, event.reason)
+                else:
+                    on_event(event)
+
+            slots = slots_for(request.device, workers, request.per_gpu)
+            tasks = [
+                _Task(
+                    replace(self, request=replace(request, workers=1, device=slot.device)),
+                    tuple(left),
+                )
+                for slot in slots
+            ]
+            run_workers(_work, tasks, slots, on_report, on_end)
+        found = [self.run_folder(run).result() for run in runs]
+        results = [result for result in found if result is not None]
+        if len(results) < len(runs):
+            why = "; ".join(failures) or "their files were removed meanwhile"
+            missing = len(runs) - len(results)
+            raise FinalFailed(f"{plural(missing, 'run')} {are(missing)} not done: {why}")
+        return results
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    request: FinalRequest
-    data: DataOptions
-    folder: Path
-    precision: Precision
+    final: FinalRuns
     runs: tuple[Run, ...]
-
-
-def train_all(
-    final: FinalRuns,
-    request: FinalRequest,
-    runs: Sequence[Run],
-    folder: Path,
-    on_event: OnEvent,
-) -> list[RunResult]:
-    """Trains the runs that are not done, with as many workers as are asked for.
-
-    Raises:
-        FinalFailed: all workers died.
-        OSError: a folder cannot be written.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM.
-    """
-    for run in runs:
-        final.folder(run).forget_lack_of_memory()
-    left = [run for run in runs if final.folder(run).result() is None]
-    workers = min(request.workers, len(left))
-    failures: list[str] = []
-    if workers == 1:
-        final.train(left, on_event)
-    elif workers > 1:
-
-        def on_end(number: int, reason: str | None) -> None:
-            if reason is not None:
-                failures.append(f"worker {number + 1} {reason}")
-                on_event(WorkerFailed(failures[-1]))
-
-        def on_report(number: int, event: RunEvent | WorkerError) -> None:
-            if isinstance(event, WorkerError):
-                on_end(number, event.reason)
-            else:
-                on_event(event)
-
-        slots = slots_for(request.device, workers, request.per_gpu)
-        tasks = [
-            _Task(
-                replace(request, workers=1, device=slot.device),
-                final.data,
-                folder,
-                final.precision,
-                tuple(left),
-            )
-            for slot in slots
-        ]
-        run_workers(_work, tasks, slots, on_report, on_end)
-    results = [result for run in runs if (result := final.folder(run).result()) is not None]
-    if len(results) < len(runs):
-        why = "; ".join(failures) or "their files were removed meanwhile"
-        missing = len(runs) - len(results)
-        raise FinalFailed(f"{plural(missing, 'run')} {are(missing)} not done: {why}")
-    return results
 
 
 def _work(task: _Task, report: Report) -> None:
     """What a worker's process does."""
     try:
-        runs = FinalRuns(task.request, task.data, task.folder, task.precision)
-        runs.train(task.runs, report)
+        task.final.train(task.runs, report)
     except (RequestError, DataError, FinalFailed, OSError) as error:
         report(WorkerError(f"failed: {error}"))

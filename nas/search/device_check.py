@@ -14,7 +14,7 @@ from nas.runtime.verdicts import Verdict, read_verdict, write_verdict
 from nas.search.environment import Finding
 from nas.study.storage import first_line
 from nas.training.backend import PLAIN_NORMS
-from nas.training.checkup import Captured, Checkup
+from nas.training.checkup import Checkup, Compared
 
 _NO_MEMORY_LEFT = 64e6  # bytes that a few small tensors and workspaces may hold
 _ON_A_CPU = ("losses", "resume", "precision")
@@ -92,10 +92,9 @@ def _losses(checkup: Checkup) -> _Result:
     return _Result(found.agree, values + wrong)
 
 
-def _of_captured(found: Captured) -> _Result:
+def _of_captured(found: Compared) -> _Result:
     if found.reason is not None:
         return _Result(True, f"steps are not captured: {found.reason}")
-    ratio = found.captured_rate / found.plain_rate
     if not found.agree:
         return _Result(
             False,
@@ -105,8 +104,8 @@ def _of_captured(found: Captured) -> _Result:
     return _Result(
         True,
         f"8 steps captured and plain agree (weights differ by {found.difference:.1e}); resnet20 "
-        f"{found.plain_rate:,.0f} images/s plain, {found.captured_rate:,.0f} captured, "
-        f"{ratio:.2f} times",
+        f"{found.plain_rate:,.0f} images/s plain, {found.rate:,.0f} captured, "
+        f"{found.gain:.2f} times",
     )
 
 

@@ -54,32 +54,23 @@ class Losses:
 
 
 @dataclass(frozen=True, slots=True)
-class Captured:
-    """Steps that are replayed from a graph, beside plain ones."""
+class Compared:
+    """A faster way to train, beside torch's plain one."""
 
-    reason: str | None  # why there is no graph
-    difference: float  # of the weights, as a share of how far the plain steps moved them
-    plain_rate: float  # images/s
-    captured_rate: float
-
-    @property
-    def agree(self) -> bool:
-        """Whether both train the same network, up to the order of sums."""
-        return self.difference < 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Fused:
-    """Norms fused with addition and ReLU, beside torch's own kernels."""
-
-    reason: str | None  # why they are not
-    difference: float = 0.0  # of the weights, as in `Captured`
-    gain: float = 1.0  # of images/s
+    reason: str | None  # why the faster way is not taken
+    difference: float = 0.0  # of the weights, as a share of how far the plain steps moved them
+    rate: float = 0.0  # images/s
+    plain_rate: float = 0.0
 
     @property
     def agree(self) -> bool:
         """Whether both train the same network, up to the order of sums."""
         return self.difference < 0.1
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast it is."""
+        return self.rate / self.plain_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,29 +126,27 @@ class Checkup:
             loss(self._device, Precision.BFLOAT16) if self._bfloat16 else None,
         )
 
-    def captured(self, design: Architecture = PRESETS["resnet20"]) -> Captured:
+    def captured(self, design: Architecture = PRESETS["resnet20"]) -> Compared:
         """Whether captured steps train as plain ones do, and how much faster."""
         backend = self._backend_of(self._device)
         start = _weights(_model(design))
-        captured = self._run(design, _COMPARED_STEPS, backend=backend)
-        plain = self._run(
-            design, _COMPARED_STEPS, backend=dataclasses.replace(backend, graphs=None)
+        plain_backend = dataclasses.replace(backend, graphs=None)
+        captured, plain = (
+            self._run(design, _COMPARED_STEPS, backend=b) for b in (backend, plain_backend)
         )
         for run in (captured, plain):
             run.train_epoch()
         difference = _apart(_weights(captured.model), _weights(plain.model), start)
-        return Captured(
-            None if captured.captured else captured.not_captured or "graphs are turned off",
-            difference,
-            plain.train_epoch().images_per_second,
-            captured.train_epoch().images_per_second,
-        )
+        reason = None if captured.captured else captured.not_captured or "graphs are turned off"
+        plain_rate = plain.train_epoch().images_per_second
+        rate = captured.train_epoch().images_per_second
+        return Compared(reason, difference, rate, plain_rate)
 
-    def fused(self, design: Architecture = PRESETS["flexres22-2"]) -> Fused:
+    def fused(self, design: Architecture = PRESETS["flexres22-2"]) -> Compared:
         """Whether fused norms train as torch's own do, and how much faster a wide network is."""
         fused = self._backend_of(self._device)
         if fused.fused_norm is None:
-            return Fused(why_not_fused(self._device))
+            return Compared(why_not_fused(self._device))
         plain = dataclasses.replace(self._backend_of(self._device), fused_norm=None)
         start = _weights(_model(_SMALL))
         ended = []
@@ -169,7 +158,7 @@ class Checkup:
             run = self._run(design, _COMPARED_STEPS, backend=backend)
             run.train_epoch()
             rates.append(run.train_epoch().images_per_second)
-        return Fused(None, _apart(ended[0], ended[1], start), rates[0] / rates[1])
+        return Compared(None, _apart(ended[0], ended[1], start), *rates)
 
     def new_design(self) -> tuple[float, float]:
         """Seconds of the first steps of a design with shapes of its own, and of the same again."""

@@ -143,9 +143,9 @@ class Run:
     @property
     def eval_model(self) -> nn.Module:
         """The network whose accuracy counts: with `ema` the averaged one."""
-        return self._judged_after(len(self.history))
+        return self._evaluated_after(len(self.history))
 
-    def _judged_after(self, epochs: int) -> nn.Module:
+    def _evaluated_after(self, epochs: int) -> nn.Module:
         at_end = epochs >= self.config.epochs
         if self._averaged is None or (at_end and not self.config.ema_at_end):
             return self.model
@@ -167,7 +167,7 @@ class Run:
         return len(self.history) >= self.config.epochs
 
     def train_epoch(self) -> EpochResult:
-        """Trains for one epoch, judges the model on the validation part and adds to `history`.
+        """Trains for one epoch, evaluates the model on the validation part and adds to `history`.
 
         Raises:
             Diverged: a loss is not finite.
@@ -194,7 +194,7 @@ class Run:
         train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
         train_seconds = time.perf_counter() - started
         validation = evaluate(
-            self._judged_after(epoch),
+            self._evaluated_after(epoch),
             self._dataset.validation,
             self._dataset,
             normalize=self._batches.normalize,

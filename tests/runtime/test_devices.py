@@ -19,7 +19,7 @@ from nas.errors import RequestError
 from nas.final.events import ReadingTestImages
 from nas.final.final import FinalFailed, run_final
 from nas.final.request import FinalRequest
-from nas.final.workers import FinalRuns, _Task
+from nas.final.workers import _Task
 from nas.runtime.devices import find_device, is_out_of_memory, open_device
 from nas.runtime.pool import Report, WorkerError
 from nas.search.events import WorkerFailed
@@ -156,11 +156,8 @@ def search_on_one_gpu(task: WorkerTask, report: Report) -> None:
 def train_on_one_gpu(task: _Task, report: Report) -> None:
     """The same of a worker of a final training."""
 
-    def train() -> None:
-        runs = FinalRuns(task.request, task.data, task.folder, task.precision)
-        runs.train(task.runs, lambda event: None)
-
-    report(WorkerError(index_of_worker(train)))
+    doing = partial(task.final.train, task.runs, lambda event: None)
+    report(WorkerError(index_of_worker(doing)))
 
 
 def index_of_worker(doing: Doing) -> str:

@@ -42,7 +42,7 @@ def test_captured_steps_that_train_right_agree(cuda: CudaDouble) -> None:
     assert found.reason is None
     assert found.agree
     assert found.difference < 1e-5
-    assert min(found.plain_rate, found.captured_rate) > 0
+    assert min(found.plain_rate, found.rate) > 0
 
 
 def test_captured_steps_that_do_not_follow_the_rate_are_found_out(

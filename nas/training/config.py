@@ -47,22 +47,43 @@ def _plain(value: object) -> object:
     return value.value if isinstance(value, StrEnum) else value
 
 
+def _member(name: str, value: object, kind: type[StrEnum]) -> StrEnum:
+    try:
+        return kind(str(value))
+    except ValueError:
+        raise ValueError(f"{name} must be {choices(value, kind)}") from None
+
+
+def _augments(name: str, value: object) -> tuple[StrEnum, ...]:
+    return tuple(_member(name, one, Augment) for one in several(name, value, "names"))
+
+
+def _shares(name: str, value: object) -> tuple[float, ...]:
+    return tuple(real(name, one) for one in several(name, value, "shares"))
+
+
 _BELOW_1 = partial(real, least=0, below=1)
 _CHECKS: Mapping[str, Check] = {
     "epochs": whole,
     "batch_size": whole,
     "lr": partial(real, above=0),
+    "optimizer": partial(_member, kind=Optimizer),
     "momentum": _BELOW_1,
     "weight_decay": partial(real, least=0),
     "decay_all": flag,
+    "schedule": partial(_member, kind=Schedule),
     "warmup": _BELOW_1,
+    "milestones": _shares,
     "label_smoothing": _BELOW_1,
+    "augment": _augments,
     "crop_padding": whole,
+    "border": partial(_member, kind=Border),
     "cutout_size": whole,
     "mix_alpha": partial(real, above=0),
     "ema": or_none(partial(real, above=0, below=1)),
     "ema_at_end": flag,
     "zero_last_gamma": flag,
+    "precision": partial(_member, kind=Precision),
 }
 
 
@@ -96,19 +117,8 @@ class TrainingConfig:
     precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
-        for name, kind in (
-            ("optimizer", Optimizer),
-            ("schedule", Schedule),
-            ("border", Border),
-            ("precision", Precision),
-        ):
-            object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
         keep_plain(self, _CHECKS)
-        augment = several("augment", self.augment, "names")
-        object.__setattr__(self, "augment", tuple(_member("augment", Augment, a) for a in augment))
-        milestones = several("milestones", self.milestones, "shares")
-        shares = tuple(real("milestones", milestone) for milestone in milestones)
-        object.__setattr__(self, "milestones", shares)
+        shares, augment = self.milestones, set(self.augment)
         checks: tuple[tuple[str, bool, str], ...] = (
             (
                 "milestones",
@@ -122,9 +132,9 @@ class TrainingConfig:
             ),
             (
                 "augment",
-                len(set(self.augment)) == len(self.augment)
-                and not {Augment.FLIP, Augment.ALTERNATING_FLIP} <= set(self.augment)
-                and not {Augment.MIXUP, Augment.CUTMIX} <= set(self.augment),
+                len(augment) == len(self.augment)
+                and not {Augment.FLIP, Augment.ALTERNATING_FLIP} <= augment
+                and not {Augment.MIXUP, Augment.CUTMIX} <= augment,
                 "different names, one kind of flip, and one of mixup and cutmix",
             ),
         )
@@ -313,13 +323,6 @@ RECIPES: Mapping[str, Callable[[Task], TrainingConfig]] = MappingProxyType(
     }
 )
 """The named recipes."""
-
-
-def _member(name: str, kind: type[StrEnum], value: object) -> StrEnum:
-    try:
-        return kind(str(value))
-    except ValueError:
-        raise ValueError(f"{name} must be {choices(value, kind)}") from None
 
 
 def _shown(value: object) -> object:

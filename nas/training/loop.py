@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -57,6 +57,13 @@ class Evaluation:
 
     loss: float  # mean cross-entropy, natural logarithm
     accuracy: float  # 0..1
+
+    @classmethod
+    def of(cls, logits_NK: torch.Tensor, labels_N: torch.Tensor) -> Self:
+        """From its logits for them."""
+        right_N = logits_NK.argmax(dim=1) == labels_N
+        loss = F.cross_entropy(logits_NK, labels_N)
+        return cls(loss.item(), right_N.float().mean().item())
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +200,16 @@ class Run:
         self._count(per_epoch)
         train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
         train_seconds = time.perf_counter() - started
-        validation = evaluate(
+        images = self._dataset.validation
+        logits_NK = predict(
             self._evaluated_after(epoch),
-            self._dataset.validation,
+            images,
             self._dataset,
             normalize=self._batches.normalize,
             batch_size=self._backend.evaluation_batch(self._batches.batch_size),
             precision=self.config.precision,
         )
+        validation = Evaluation.of(logits_NK, images.labels_N)
         if not math.isfinite(train_loss) or not math.isfinite(validation.loss):
             raise Diverged(
                 f"loss not finite in epoch {epoch}: "
@@ -334,23 +343,9 @@ def finish(
     return TrainingResult(ending, tuple(run.history), seconds, reason, run.not_captured)
 
 
-def evaluate(
-    model: nn.Module,
-    images: Images,
-    dataset: ImageDataset,
-    *,
-    normalize: Normalize | None = None,
-    batch_size: int | None = None,
-    precision: Precision = Precision.FLOAT32,
-) -> Evaluation:
+def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluation:
     """Loss and accuracy of the model on images, as `predict` reads them."""
-    logits_NK = predict(
-        model, images, dataset, normalize=normalize, batch_size=batch_size, precision=precision
-    )
-    return Evaluation(
-        F.cross_entropy(logits_NK, images.labels_N).item(),
-        (logits_NK.argmax(dim=1) == images.labels_N).float().mean().item(),
-    )
+    return Evaluation.of(predict(model, images, dataset), images.labels_N)
 
 
 def predict(

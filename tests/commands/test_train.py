@@ -1,5 +1,6 @@
 """`nas train`: the table, the files, and a run that is killed and goes on exactly."""
 
+import io
 import json
 import os
 import signal
@@ -188,6 +189,17 @@ def test_lost_metrics_are_written_again(capsys: pytest.CaptureFixture[str]) -> N
     Path("run/last.pt").unlink()
     capsys.readouterr()
     assert "other files of a run" in error_of(capsys, train("--epochs", "2", "--resume"))
+
+
+def test_what_a_killed_process_did_not_write_is_made_of_the_last_checkpoint() -> None:
+    assert train("--epochs", "1") == 0
+    rest = [Path("run/best.pt"), Path("run/metrics.json")]
+    before = [path.read_bytes() for path in rest]
+    for path in rest:
+        path.unlink()
+    assert train("--epochs", "1", "--resume") == 0
+    assert same(load_checkpoint(rest[0]), torch.load(io.BytesIO(before[0]), weights_only=True))
+    assert rest[1].read_bytes() == before[1]
 
 
 def test_what_torch_cannot_train_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

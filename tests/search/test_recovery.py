@@ -156,7 +156,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["other run", "cut", "other model", "no file"])
+@pytest.mark.parametrize("damage", ["other run", "cut", "other model", "other torch", "no file"])
 def test_a_checkpoint_that_does_not_fit_is_as_good_as_none(
     tmp_path: Path, digits: ImageDataset, damage: str
 ) -> None:
@@ -166,9 +166,12 @@ def test_a_checkpoint_that_does_not_fit_is_as_good_as_none(
     identity = {"run": 2 if damage == "other run" else 1}
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:1000])
+    content = torch.load(path, weights_only=True) if damage.startswith("other") else {}
     if damage == "other model":
-        content = torch.load(path, weights_only=True)
         del content["run"]["optimizer"]["state"]
+        torch.save(content, path)
+    if damage == "other torch":
+        content["identity"]["torch"] = "1.0"
         torch.save(content, path)
     if damage == "no file":
         path.unlink()

@@ -37,6 +37,7 @@ from nas.training.plan import RunPlan
 _CHECKPOINT = "checkpoint.pt"
 _WEIGHTS = "weights.pt"
 _RESULT = "result.json"
+_KEPT = ("failed", "seconds", "device", "torch", "out_of_memory")  # there, beside arrays
 _POLL = 0.5  # seconds between two looks whether other processes have finished a run
 
 
@@ -126,19 +127,16 @@ class RunFolder:
         """What came of the run; None until it is done, or if its files are damaged."""
         try:
             values = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
-            failed = values["failed"]
             predictions_I = np.array(values["predictions"], dtype=np.int64)
-            if failed is None and len(predictions_I) != len(self._plan.dataset.validation):
+            if values["failed"] is None and len(predictions_I) != len(
+                self._plan.dataset.validation
+            ):
                 return None
             return RunResult(
                 self.run,
-                failed,
-                predictions_I,
-                tuple(EpochResult(**epoch) for epoch in values["epochs"]),
-                values["seconds"],
-                values["device"],
-                values["torch"],
-                values["out_of_memory"],
+                predictions_I=predictions_I,
+                epochs=tuple(EpochResult(**epoch) for epoch in values["epochs"]),
+                **{name: values[name] for name in _KEPT},
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -237,11 +235,7 @@ class RunFolder:
     def _write(self, result: RunResult) -> None:
         values: dict[str, Any] = {
             **self._identity,
-            "failed": result.failed,
-            "seconds": result.seconds,
-            "device": result.device,
-            "torch": result.torch,
-            "out_of_memory": result.out_of_memory,
+            **{name: getattr(result, name) for name in _KEPT},
             "predictions": result.predictions_I.tolist(),
             "epochs": [dataclasses.asdict(epoch) for epoch in result.epochs],
         }

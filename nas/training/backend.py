@@ -75,12 +75,13 @@ def backend_for(device: torch.device, *, heed_verdict: bool = True) -> Backend:
     """
     if device.type != "cuda":
         return Backend()
+    fused_norm = fused_norm_on(device)
     return Backend(
         graphs=cuda_graphs(device, heed_verdict=heed_verdict),
         values_at_once=_VALUES_AT_ONCE,
         fixed_shapes=True,
         fused=fused_on("cuda", torch_version()),
-        fused_norm=fused_norm_on(device),
+        fused_norm=None if isinstance(fused_norm, str) else fused_norm,
         step_begun=Backlog(device).step_begun,
     )
 
@@ -90,38 +91,25 @@ def batch_alone(device: torch.device) -> int | None:
     return _EVALUATED_AT_ONCE if device.type == "cuda" else None
 
 
-def fused_norm_on(device: torch.device) -> FusedNorm | None:
-    """Norms fused with what follows them, where that works; None: `why_not_fused` says why."""
-    if is_set(PLAIN_NORMS):
-        return None
-    return _tried_fused_norm(device)[0]
+_tried: dict[torch.device, FusedNorm | str] = {}
 
 
-def why_not_fused(device: torch.device) -> str:
-    """Why `fused_norm_on` gives None."""
+def fused_norm_on(device: torch.device) -> FusedNorm | str:
+    """Norms fused with what follows them, or why torch's own kernels are taken in their place.
+
+    They are taken where they compile and give what torch's give. They need Triton, which comes
+    with torch for Linux, and that a C compiler.
+    """
     if is_set(PLAIN_NORMS):
         return f"{PLAIN_NORMS} is set"
-    return _tried_fused_norm(device)[1]
-
-
-_tried: dict[torch.device, tuple[FusedNorm | None, str]] = {}
-
-
-def _tried_fused_norm(device: torch.device) -> tuple[FusedNorm | None, str]:
-    """The kernels if they compile here and give what torch's give, or else why not.
-
-    They need Triton, which comes with torch for Linux, and that a C compiler.
-    """
     if device not in _tried:
         try:
             from nas.training.fused_norms import check_on, fused_norm
 
             check_on(device)
+            _tried[device] = fused_norm
         except Exception as error:  # of many kinds; torch's own kernels are always there
-            found = (None, reason_of(error))
             if is_out_of_memory(error):  # which passes
-                return found
-            _tried[device] = found
-        else:
-            _tried[device] = (fused_norm, "")
+                return reason_of(error)
+            _tried[device] = reason_of(error)
     return _tried[device]

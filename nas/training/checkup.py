@@ -20,7 +20,7 @@ from nas.model import ResNet, build
 from nas.runtime.arithmetic import arithmetic, has_bfloat16
 from nas.runtime.devices import free_memory, is_out_of_memory
 from nas.runtime.precision import Precision
-from nas.training.backend import Backend, backend_for, why_not_fused
+from nas.training.backend import Backend, backend_for, fused_norm_on
 from nas.training.batches import TrainBatches
 from nas.training.checkpoint import load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig, fast
@@ -146,7 +146,7 @@ class Checkup:
         """Whether fused norms train as torch's own do, and how much faster a wide network is."""
         fused = self._backend_of(self._device)
         if fused.fused_norm is None:
-            return Compared(why_not_fused(self._device))
+            return Compared(str(fused_norm_on(self._device)))
         plain = dataclasses.replace(self._backend_of(self._device), fused_norm=None)
         start = _weights(_model(_SMALL))
         ended = []
@@ -170,13 +170,13 @@ class Checkup:
             seconds.append(time.perf_counter() - started)
         return seconds[0], seconds[1]
 
-    def rates(self, design: Architecture = _SMALL) -> dict[Precision, float]:
+    def rates(self) -> dict[Precision, float]:
         """Images/s in training, in each precision, whether the device has it or not."""
         # On a CPU few, since what it has no instructions for may be 500 times slower.
         steps = _TIMED_STEPS if self._device.type == "cuda" else 2
         rates = {}
         for precision in Precision:
-            run = self._run(design, steps, precision=precision)
+            run = self._run(_SMALL, steps, precision=precision)
             run.train_epoch()  # warms up
             rates[precision] = run.train_epoch().images_per_second
         return rates

@@ -1,9 +1,9 @@
 """How a search trains one candidate: the seam between the loop over trials and the training."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
@@ -16,18 +16,8 @@ from nas.training.loop import OnEpoch, OnStart, TrainingResult, finish, task_of
 from nas.training.plan import RunPlan
 from nas.training.tuning import tuned
 
-
-class Trainer(Protocol):
-    """Trains a candidate, from its checkpoint where there is one."""
-
-    def __call__(
-        self,
-        candidate: Candidate,
-        on_start: OnStart,
-        on_epoch: OnEpoch,
-        checkpoint: Checkpoint | None,
-    ) -> TrainingResult:
-        """As `nas.training.loop.finish`."""
+Trainer = Callable[[Candidate, OnStart, OnEpoch, Checkpoint | None], TrainingResult]
+"""Trains a candidate, from its checkpoint where there is one, as `nas.training.loop.finish`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +37,9 @@ class CandidateTraining:
         on_epoch: OnEpoch,
         checkpoint: Checkpoint | None,
     ) -> TrainingResult:
-        """See `Trainer`.
+        """Trains a candidate; where memory lacks beside other workers, once more alone.
 
-        A candidate that has too little memory beside other workers is trained once more, alone,
-        from its checkpoint if there is one.
+        As `nas.training.loop.finish`; from the checkpoint, if there is one.
         """
         plan = self._plan_of(candidate)
 

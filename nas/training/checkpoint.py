@@ -131,8 +131,8 @@ class Checkpoint:
     def _restore(self, run: Resumable) -> None:
         content = load_checkpoint(self.path)
         another = f"{self.path}: expected the state of a run, got a checkpoint of another kind"
-        before, state = content.get("identity"), content.get("run")
-        if not isinstance(before, dict) or not isinstance(state, dict):
+        before = content.get("identity")
+        if not isinstance(before, dict) or not isinstance(before.get("recipe", {}), dict):
             raise CheckpointError(another)
         if changed := _changes(before, self.identity):
             raise CheckpointError(
@@ -141,7 +141,7 @@ class Checkpoint:
             )
         fresh = copy.deepcopy(run.state())
         try:
-            run.load_state(state)
+            run.load_state(content["run"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             run.load_state(fresh)
             raise CheckpointError(f"{another} ({type(error).__name__})") from error

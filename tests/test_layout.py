@@ -258,7 +258,7 @@ PATCHED = {
     ("tests/runtime/test_devices.py", "nas.search.run._work"),
     ("tests/runtime/test_devices.py", "nas.final.workers._work"),
     # How long a process may hold the lock without a sign of life: minutes.
-    ("tests/search/test_recovery.py", "database_module._STUCK"),
+    ("tests/search/test_recovery.py", "store_module._STUCK"),
 }
 
 

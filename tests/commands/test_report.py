@@ -1,9 +1,6 @@
-"""`nas report`: exports, comparisons, and studies of another version."""
+"""`nas report`: its files, and studies of another version."""
 
-import csv
-import io
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +9,12 @@ import pandas as pd
 import pytest
 
 from nas.commands import main
-from nas.report.compare import incumbent_by_effort, other_images, render_comparison, verdict
-from nas.report.curves import shown_curves
-from nas.report.export import study_document, trials_csv
 from nas.report.page import render
-from nas.statistics import wilson_interval
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import StudyRecord
 from nas.study.settings import settings_to_json
 from tests.kits.pages import parsed
-from tests.kits.records import EVIL, SETTINGS, mixed, study, trial
+from tests.kits.records import EVIL, SETTINGS
 
 
 @pytest.fixture
@@ -46,128 +38,6 @@ def location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLocation:
 def change_settings(location: StudyLocation, **changes: object) -> None:
     made = optuna.load_study(study_name=location.name, storage=location.url)
     made.set_user_attr("settings", {**made.user_attrs["settings"], **changes})
-
-
-class TestExport:
-    def test_csv_holds_every_trial(self) -> None:
-        record = mixed()
-        read = pd.read_csv(io.BytesIO(trials_csv(record)))
-        assert read["number"].tolist() == [t.number for t in record.trials]
-        for row, told in zip(read.to_dict("records"), record.trials, strict=True):
-            for name in ("outcome", "parameters", "val_accuracy", "seconds", "reason", "device"):
-                value = getattr(told, name)
-                assert (row[name] == value) if value is not None else pd.isna(row[name])
-            assert json.loads(row["curve"]) == [list(point) for point in told.curve]
-            if told.architecture is not None:
-                assert json.loads(row["channels"]) == list(told.architecture.channels)
-
-    @pytest.mark.parametrize("text", [EVIL, 'a,"b"\nc', "a\rb", "\r\n", "\u2028", "=1+1"])
-    def test_any_text_comes_back_from_csv(self, text: str) -> None:
-        record = study(replace(trial(0), reason=text))
-        (row,) = csv.DictReader(io.StringIO(trials_csv(record).decode(), newline=""))
-        assert row["reason"] == text
-
-    def test_document_holds_everything_and_is_json(self) -> None:
-        record = mixed()
-        odd = replace(trial(12), curve=((1, float("nan")),))
-        record = replace(record, trials=(*record.trials, odd), searches=({"seed": 7},))
-        document = json.loads(json.dumps(study_document(record), allow_nan=False))
-        assert document["settings"] == json.loads(json.dumps(settings_to_json(SETTINGS)))
-        assert document["incumbent"] == 4
-        assert document["searches"] == [{"seed": 7}]
-        assert [t["number"] for t in document["trials"]] == list(range(13))
-        assert document["trials"][4]["architecture"]["channels"] == [20, 40, 80]
-        assert document["trials"][12]["curve"] == [[1, None]]
-
-
-class TestScale:
-    def test_of_many_curves_the_best_and_some_all_over_the_search_are_drawn(self) -> None:
-        record = study(*(trial(i, accuracy=(i * 7 % 400) / 1000, epochs=2) for i in range(400)))
-        shown = [t.number for t in shown_curves(record)]
-        assert len(shown) == len(set(shown)) == 200
-        assert shown == sorted(shown)
-        assert {t.number for t in record.ranking[:100]} <= set(shown)
-        assert all(any(start <= n < start + 20 for n in shown) for start in range(0, 400, 20))
-        assert shown_curves(mixed()) == tuple(t for t in mixed().trials if t.curve)
-
-    def test_a_long_table_shows_the_best_and_says_so(self) -> None:
-        base = trial(0, accuracy=0.5, epochs=1)
-        trials = [replace(base, number=i, val_accuracy=0.1 + i / 10_000) for i in range(1_200)]
-        seen = parsed(render(study(*trials)))
-        assert "The best 1,000 of 1,200 rows" in seen.text
-        assert "Of 1,200 curves 200 are drawn" in seen.text
-        numbers = [
-            int(row[0].replace(",", ""))
-            for row in seen.rows
-            if len(row) == 9 and row[1] == "trained"
-        ]
-        assert numbers == list(range(200, 1_200))
-
-
-class TestComparison:
-    def test_what_differs_is_said(self) -> None:
-        first = replace(mixed(), searches=({"seed": 1, "sampler": "gp"},))
-        second = replace(
-            mixed(),
-            name="other",
-            settings=replace(SETTINGS, recipe={**SETTINGS.recipe, "epochs": 3}),
-            searches=({"seed": 2, "sampler": "gp"},),
-        )
-        rows = parsed(render_comparison(first, second)).rows
-        assert [row for row in rows if len(row) == 3 and row[0] != "Setting"] == [
-            ["recipe: epochs", "6", "3"],
-            ["seed", "1", "2"],
-        ]
-
-    def test_what_the_interval_of_the_difference_holds_is_not_settled(self) -> None:
-        near = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.910, 0.915)]
-        assert "at-0.915 is ahead by 0.50 points; the 95% interval of the diff" in verdict(*near)
-        assert "-0.61 to +1.61 points, holds 0" in verdict(*near)
-        far = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.95, 0.90)]
-        assert "at-0.95 is ahead by 5.00 points" in verdict(*far)
-        assert "leaves out 0" in verdict(*far)
-        # The intervals of the two overlap, that of their difference is above 0.
-        over = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.940, 0.928)]
-        assert wilson_interval(0.940, 5_000).low < wilson_interval(0.928, 5_000).high
-        assert "leaves out 0" in verdict(*over)
-        assert verdict(study(), far[0]) == "cifar10-5M found no design so far."
-
-    def test_other_images_are_not_comparable(self) -> None:
-        other = replace(mixed(), settings=replace(SETTINGS, dataset=EVIL, split_seed=1))
-        assert "differ in dataset and split" in other_images(mixed(), other)
-        assert "cannot be read from accuracies" in verdict(mixed(), other)
-        page = render_comparison(mixed(), other)
-        assert "not comparable" in parsed(page).text
-        assert "<script>alert" not in page
-
-    @pytest.mark.parametrize("other", [study(), study(trial(0, accuracy=0.5))])
-    def test_any_studies_are_a_page(self, other: StudyRecord) -> None:
-        for pair in ((mixed(), other), (other, mixed()), (other, other)):
-            assert "<NA>" not in parsed(render_comparison(*pair)).text
-
-    def test_the_front_is_of_the_size_that_was_searched(self) -> None:
-        trials = (
-            replace(trial(0, accuracy=0.5), parameters=10, mult_adds=30),
-            replace(trial(1, accuracy=0.6), parameters=20, mult_adds=40),
-            replace(trial(2, accuracy=0.7), parameters=30, mult_adds=20),
-        )
-        plain = study(*trials)
-        assert study_document(plain)["pareto_front"] == [0, 1, 2]
-        assert "have no more parameters. The search was for accuracy alone" in render(plain)
-        search = {"objectives": ["val_accuracy", "mult_adds"]}
-        record = study(*trials[:2], replace(trials[1], number=2, val_accuracy=0.9, mult_adds=50))
-        record = replace(record, searches=(search,))
-        assert study_document(record)["pareto_front_by"] == "mult_adds"
-        page = render(record)
-        assert "have no more mult-adds. Designs of every size were proposed" in page
-        assert "the dotted steps" not in page
-        record = replace(plain, searches=(search,))
-        assert study_document(record)["pareto_front"] == [2]
-
-    def test_incumbents_by_effort(self) -> None:
-        table = incumbent_by_effort(mixed())  # counting are 1, 2 (stopped), 4 and 9
-        assert table["trained"].tolist() == [1, 3, 4]
-        assert table["incumbent"].tolist() == [1, 4, 4]
 
 
 class TestCommand:

@@ -22,7 +22,7 @@ from optuna.pruners import NopPruner
 from optuna.storages import RDBStorage, get_storage
 from optuna.trial import TrialState
 
-import nas.study.store as database_module
+import nas.study.store as store_module
 from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
@@ -63,20 +63,20 @@ class Listening:
     """Keeps what happens to single trials, in words."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.events: list[str] = []
 
     def __call__(self, event: Event) -> None:
         match event:
             case TrialStarted(number):
-                self.heard.append(f"{number} begins")
+                self.events.append(f"{number} begins")
             case TrialContinued(number, epochs):
-                self.heard.append(f"{number} goes on after {epochs}")
+                self.events.append(f"{number} goes on after {epochs}")
             case EndedElsewhere(trial):
-                self.heard.append(f"{trial.number} ended elsewhere")
+                self.events.append(f"{trial.number} ended elsewhere")
             case TrialEnded(trial):
-                self.heard.append(f"{trial.number} {trial.outcome}")
+                self.events.append(f"{trial.number} {trial.outcome}")
             case Waiting(running):
-                self.heard.append(f"waits for {running}")
+                self.events.append(f"waits for {running}")
 
 
 def kill_in_a_trial(request: SearchRequest, failed: int = 0) -> None:
@@ -190,12 +190,12 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(
 
 
 def test_a_search_says_once_that_checkpoints_cannot_be_written(request_of: RequestOf) -> None:
-    heard: list[str] = []
+    events: list[str] = []
 
     def listen(event: Event) -> None:
         match event:
             case CheckpointFailed(reason):
-                heard.append(reason)
+                events.append(reason)
             case EpochEnded(number):
                 time.sleep(0.5)  # so that checkpoints are worth it
                 if number:
@@ -207,78 +207,78 @@ def test_a_search_says_once_that_checkpoints_cannot_be_written(request_of: Reque
     folder.write_text("a file, where the folder belongs")
     with pytest.raises(KeyboardInterrupt):
         run_search(request, listen)
-    assert len(heard) == 1  # of two that could not
-    assert "checkpoints" in heard[0]
+    assert len(events) == 1  # of two that could not
+    assert "checkpoints" in events[0]
     study = run_search(request).study
-    assert (study.trained, study.interrupted, len(heard)) == (2, 1, 1)
+    assert (study.trained, study.interrupted, len(events)) == (2, 1, 1)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Store]:
-    with open_store(StudyLocation.at("parts", studies_dir=tmp_path)) as database:
-        yield database
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(StudyLocation.at("parts", studies_dir=tmp_path)) as store:
+        yield store
 
 
-def running_trial(database: Store, worker: str) -> int:
-    mirror = History(database, NopPruner())
-    mirror.refresh()
-    trial = mirror.study.ask()
+def running_trial(store: Store, worker: str) -> int:
+    history = History(store, NopPruner())
+    history.refresh()
+    trial = history.study.ask()
     trial.set_user_attr("worker", worker)
-    return database.add(mirror.trial(trial)).id
+    return store.add(history.trial(trial)).id
 
 
-def test_a_trial_that_was_failed_by_another_can_no_longer_be_written(database: Store) -> None:
-    trial_id = running_trial(database, "first")
-    database.report(trial_id, {1: 0.1})
-    (running,), (ended,) = database.study.trials, database.study.trials
+def test_a_trial_that_was_failed_by_another_can_no_longer_be_written(store: Store) -> None:
+    trial_id = running_trial(store, "first")
+    store.report(trial_id, {1: 0.1})
+    (running,), (ended,) = store.study.trials, store.study.trials
     ended.state, ended.values = TrialState.COMPLETE, [0.5]
     ended.user_attrs["outcome"] = "trained"
-    assert database.fail(running, "gone")
-    assert not database.fail(running, "gone again")
+    assert store.fail(running, "gone")
+    assert not store.fail(running, "gone again")
     with pytest.raises(TrialLost):
-        database.report(trial_id, {1: 0.3, 2: 0.2})
+        store.report(trial_id, {1: 0.3, 2: 0.2})
     with pytest.raises(TrialLost):
-        database.end(trial_id, ended)
-    (trial,) = database.study.trials
+        store.end(trial_id, ended)
+    (trial,) = store.study.trials
     assert (trial.state, trial.intermediate_values) == (TrialState.FAIL, {1: 0.1})
     assert trial.user_attrs == {"worker": "first", "outcome": "failed", "reason": "gone"}
 
 
-def test_a_trial_that_was_ended_by_its_worker_is_not_failed(database: Store) -> None:
-    trial_id = running_trial(database, "first")
-    (running,), (ended,) = database.study.trials, database.study.trials
+def test_a_trial_that_was_ended_by_its_worker_is_not_failed(store: Store) -> None:
+    trial_id = running_trial(store, "first")
+    (running,), (ended,) = store.study.trials, store.study.trials
     ended.state, ended.values = TrialState.COMPLETE, [0.5]
-    database.end(trial_id, ended)
-    assert not database.fail(running, "gone")
-    assert database.study.trials[0].value == 0.5
+    store.end(trial_id, ended)
+    assert not store.fail(running, "gone")
+    assert store.study.trials[0].value == 0.5
 
 
 def test_a_process_stopped_with_the_lock_holds_nobody_up_and_decides_nothing(
-    database: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_STUCK", 0.3)
+    monkeypatch.setattr(store_module, "_STUCK", 0.3)
     location = StudyLocation.at("parts", studies_dir=tmp_path)
 
     def stopped_for_long() -> None:
-        with database.allocation_lock():
-            assert len(database.study.trials) == 1  # what it decides by
-            with open_database_again(location) as other, other.allocation_lock():
+        with store.allocation_lock():
+            assert len(store.study.trials) == 1  # what it decides by
+            with open_store_again(location) as other, other.allocation_lock():
                 other.study.enqueue_trial({"by": "another"})
-            database.study.enqueue_trial({"by": "this"})
+            store.study.enqueue_trial({"by": "this"})
 
-    with database.allocation_lock():
-        database.study.enqueue_trial({"by": "this, before"})
+    with store.allocation_lock():
+        store.study.enqueue_trial({"by": "this, before"})
     with pytest.raises(sqlite3.OperationalError, match="locked, by a process that was stopped"):
         stopped_for_long()
-    database.renew()  # as a search does then, since what was read may have been undone
-    fixed = [trial.system_attrs["fixed_params"]["by"] for trial in database.study.trials]
+    store.renew()  # as a search does then, since what was read may have been undone
+    fixed = [trial.system_attrs["fixed_params"]["by"] for trial in store.study.trials]
     assert fixed == ["this, before", "another"]
-    with database.allocation_lock():
-        database.study.enqueue_trial({"by": "this, after"})
-    assert len(database.study.trials) == 3
+    with store.allocation_lock():
+        store.study.enqueue_trial({"by": "this, after"})
+    assert len(store.study.trials) == 3
 
 
-def open_database_again(location: StudyLocation) -> AbstractContextManager[Store]:
+def open_store_again(location: StudyLocation) -> AbstractContextManager[Store]:
     """As another process has it open, which needed no lock to open it then."""
     storage = RDBStorage(location.url)
     study = optuna.load_study(study_name=location.name, storage=get_storage(storage))
@@ -287,20 +287,20 @@ def open_database_again(location: StudyLocation) -> AbstractContextManager[Store
     return nullcontext(Store(storage, study, lock))
 
 
-def test_a_heart_beats_for_its_own_trial_only(database: Store) -> None:
-    own, other = running_trial(database, "first"), running_trial(database, "another")
-    with Heartbeat(lambda: database.engine, grace=0.5) as heart:
-        heart.trial_id = own
-        assert wait_until(lambda: database.silent(2)) == {other}
+def test_a_heartbeat_is_of_its_own_trial_only(store: Store) -> None:
+    own, other = running_trial(store, "first"), running_trial(store, "another")
+    with Heartbeat(lambda: store.engine, grace=0.5) as heartbeat:
+        heartbeat.trial_id = own
+        assert wait_until(lambda: store.silent(2)) == {other}
 
 
-def test_a_worker_that_could_not_be_heard_judges_nobody(database: Store, tmp_path: Path) -> None:
-    with Heartbeat(lambda: database.engine, grace=0.6) as heart:
-        wait_until(lambda: heart.may_judge)
+def test_a_worker_that_could_not_be_heard_judges_nobody(store: Store, tmp_path: Path) -> None:
+    with Heartbeat(lambda: store.engine, grace=0.6) as heartbeat:
+        wait_until(lambda: heartbeat.may_judge)
         with contextlib.closing(sqlite3.connect(tmp_path / "parts.db", timeout=PATIENCE)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            wait_until(lambda: not heart.may_judge)
-        wait_until(lambda: heart.may_judge)
+            wait_until(lambda: not heartbeat.may_judge)
+        wait_until(lambda: heartbeat.may_judge)
 
 
 def counted(study: StudyRecord) -> list[tuple[Architecture | None, object]]:
@@ -314,7 +314,7 @@ def test_a_design_whose_worker_died_is_trained_again_and_changes_no_proposal(
     kill_in_a_trial(request_of(trials=4))
     listening = Listening()
     study = run_search(request_of(trials=4), listening).study
-    assert listening.heard[:3] == ["0 ended elsewhere", "1 begins", "1 trained"]
+    assert listening.events[:3] == ["0 ended elsewhere", "1 begins", "1 trained"]
     assert study.trials[0].architecture == study.trials[1].architecture
     assert (study.trials[0].reason, study.trained, study.interrupted) == (DIED, 4, 1)
     assert counted(study) == counted(run_search(request_of(trials=4, study="whole")).study)
@@ -347,15 +347,15 @@ def test_a_trial_that_is_not_needed_any_more_does_not_stay_running(request_of: R
 def test_only_a_silent_worker_of_another_machine_is_given_up(request_of: RequestOf) -> None:
     request = request_of(trials=1, grace=5)
     location = run_search(request).location
-    with open_store(location) as database:
-        trial_id = running_trial(database, "elsewhere:1:1-0")
-        with Heartbeat(lambda: database.engine, grace=1) as heart:
-            heart.trial_id = trial_id
+    with open_store(location) as store:
+        trial_id = running_trial(store, "elsewhere:1:1-0")
+        with Heartbeat(lambda: store.engine, grace=1) as heartbeat:
+            heartbeat.trial_id = trial_id
             listening = Listening()
-            falls_silent = on(Waiting, lambda event: setattr(heart, "trial_id", None))
+            falls_silent = on(Waiting, lambda event: setattr(heartbeat, "trial_id", None))
             more = dataclasses.replace(request, trials=2)
             study = run_search(more, each(listening, falls_silent)).study
-    assert listening.heard == ["waits for 1", "1 ended elsewhere", "2 begins", "2 trained"]
+    assert listening.events == ["waits for 1", "1 ended elsewhere", "2 begins", "2 trained"]
     assert study.trials[1].worker == "elsewhere:1:1-0"
     assert study.trials[1].reason == f"{DIED} once"  # nor did it say a design to train again
 
@@ -374,7 +374,7 @@ def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
     then = on(Waiting, lambda event: long.kill())
     died, trial = run_search(request, each(listening, then)).study.trials
     long.communicate()
-    waits, gone, begins, goes_on, ends = listening.heard
+    waits, gone, begins, goes_on, ends = listening.events
     assert (waits, gone) == ("waits for 1", "0 ended elsewhere")
     assert (begins, ends) == ("1 begins", "1 trained")
     assert int(goes_on.removeprefix("1 goes on after ")) > 0
@@ -394,7 +394,7 @@ def test_an_interrupted_design_goes_on_from_its_last_epoch(request_of: RequestOf
         run_search(request, on(EpochEnded, interrupt))
     listening = Listening()
     result = run_search(request, listening)
-    assert listening.heard == ["1 begins", "1 goes on after 3", "1 trained"]
+    assert listening.events == ["1 begins", "1 goes on after 3", "1 trained"]
     interrupted, trial = result.study.trials
     assert interrupted.reason == INTERRUPTED
     assert trial.curve[:3] == interrupted.curve
@@ -413,7 +413,7 @@ def test_a_worker_stopped_for_too_long_goes_on_with_another_trial(request_of: Re
     revive = on(TrialEnded, lambda event: stopped.send_signal(signal.SIGCONT))
     run_search(dataclasses.replace(request, trials=1), each(listening, revive))
     output, errors = stopped.communicate(timeout=PATIENCE)
-    assert listening.heard == ["waits for 1", "0 ended elsewhere", "1 begins", "1 trained"]
+    assert listening.events == ["waits for 1", "0 ended elsewhere", "1 begins", "1 trained"]
     assert stopped.returncode == 0, errors
     study = read_study(location)
     assert json.loads(output) == ["done", 1]  # the trial it lost is not counted again

@@ -121,7 +121,7 @@ def test_killed_workers_a_killed_parent_and_ctrl_c(tmp_path: Path) -> None:
     assert reasons.count(DIED) == 1  # of the killed one
 
 
-def posts_of(request: SearchRequest) -> list[Slot]:
+def slots_of(request: SearchRequest) -> list[Slot]:
     return slots_for(request.device, request.workers, request.per_gpu)
 
 
@@ -154,9 +154,9 @@ def test_each_worker_has_a_gpu_of_its_own(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def gpus(**changes: object) -> list[str]:
-        posts = posts_of(request_of(**changes))
-        assert {post.device for post in posts} == {"cuda:0"}
-        return [post.environment["CUDA_VISIBLE_DEVICES"] for post in posts]
+        slots = slots_of(request_of(**changes))
+        assert {slot.device for slot in slots} == {"cuda:0"}
+        return [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots]
 
     assert gpus(workers=2) == ["0", "1"]
     assert gpus(workers=4, per_gpu=2) == ["0", "1", "0", "1"]
@@ -164,7 +164,7 @@ def test_each_worker_has_a_gpu_of_its_own(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-abc,7")
     assert gpus(workers=2) == ["GPU-abc", "7"]
     with pytest.raises(RequestError, match="expected at most 2, 1 for each of 2 GPUs, got 3"):
-        posts_of(request_of(workers=3))
+        slots_of(request_of(workers=3))
 
 
 def test_what_workers_do_at_the_same_time_takes_no_longer() -> None:
@@ -174,5 +174,5 @@ def test_what_workers_do_at_the_same_time_takes_no_longer() -> None:
 
 
 def test_workers_share_the_threads(request_of: RequestOf) -> None:
-    (post, _) = posts_of(request_of(workers=2, device="cpu"))
-    assert post.environment["OMP_NUM_THREADS"] == "1"
+    (slot, _) = slots_of(request_of(workers=2, device="cpu"))
+    assert slot.environment["OMP_NUM_THREADS"] == "1"

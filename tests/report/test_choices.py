@@ -1,0 +1,146 @@
+"""What the choices of a design did, and which of them mattered."""
+
+import random
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from nas.architecture import Architecture
+from nas.report import choices
+from nas.search.importances import Importances, importances, letter
+from nas.study.records import StudyRecord
+from tests.kits.records import SETTINGS, mixed, study, trial
+
+GREYS = {"rgba(134,142,153,.4)"}
+
+
+class TestChoices:
+    def test_one_number_per_letter(self) -> None:
+        row = choices.choices_table(study(trial(0, accuracy=0.5))).iloc[0]
+        assert [row[name] for name in "NBCFKP"] == [3, 4, 64, 5, 3, 8]
+
+    def test_only_designs_trained_to_the_end(self) -> None:
+        assert choices.choices_table(mixed())["number"].tolist() == [1, 4, 9]
+
+    def test_thinning_keeps_the_best(self) -> None:
+        rng = random.Random(0)
+        many = pd.DataFrame({"val_accuracy": [rng.random() for _ in range(1_000)]})
+        few = choices.thinned(many, 100)
+        assert len(few) == 100
+        assert set(many["val_accuracy"].nlargest(20)) <= set(few["val_accuracy"])
+        assert few.index.is_monotonic_increasing
+        assert few.index[-1] > 900
+        assert choices.thinned(few, 100) is few
+
+    def test_slices_show_every_design_and_medians(self) -> None:
+        trials = [trial(i, accuracy=0.5 + i / 100) for i in range(4)]
+        figure = choices.slices_figure(choices.choices_table(study(*trials)))
+        dots = {trace.name: trace for trace in figure.data}
+        assert dots["C"].x == (64, 68, 72, 76)
+        assert dots["C"].y == (0.5, 0.51, 0.52, 0.53)
+        assert (dots["P, median"].x, dots["P, median"].y) == ((8,), (pytest.approx(0.515),))
+        assert "C, median" not in dots  # one design of each
+
+    def test_parallel_lines(self) -> None:
+        trials = [trial(i, accuracy=0.5 + i / 100) for i in range(20)]
+        figure = choices.parallel_figure(choices.choices_table(study(*trials)))
+        lines = {trace.name: trace for trace in figure.data}
+        assert {name: line.y.count(None) for name, line in lines.items()} == {
+            "lower half": 10,
+            "upper half": 8,
+            "best tenth": 2,
+        }
+        first = lines["lower half"].y[:8]
+        assert (first[2], first[6], first[7]) == (0, 0, 0)  # narrowest, smallest, worst
+        assert lines["best tenth"].y[9 + 7] == 1
+
+    def test_a_design_without_projection_has_a_gap(self) -> None:
+        plain = trial(0, accuracy=0.5)
+        one_stage = Architecture(
+            blocks=(1,), channels=(8,), kernels=(3,), shortcut_kernels=(1,), pool=8
+        )
+        chosen = choices.choices_table(study(replace(plain, architecture=one_stage)))
+        assert choices.parallel_figure(chosen).data[0].y[4] is None
+
+
+class TestImportances:
+    @staticmethod
+    def of(accuracies: list[float]) -> StudyRecord:
+        """Designs of the default space whose first stage decides nothing, and C does."""
+        space = {
+            "stages": [3],
+            "blocks": [[1, 2]] * 3,
+            "channels": [[8, 16, 24, 32]] * 3,
+            "kernels": [[3, 5]] * 3,
+            "shortcut_kernels": [[1, 3]] * 3,
+            "pool": [8],
+        }
+        rng = random.Random(3)
+        trials = []
+        for i, noise in enumerate(accuracies):
+            base = trial(i, accuracy=0.5)
+            assert base.architecture is not None
+            channels = tuple(rng.choice((8, 16, 24, 32)) for _ in range(3))
+            other = replace(
+                base.architecture,
+                blocks=tuple(rng.choice((1, 2)) for _ in range(3)),
+                channels=channels,
+                kernels=tuple(rng.choice((3, 5)) for _ in range(3)),
+                shortcut_kernels=(1, *(rng.choice((1, 3)) for _ in range(2))),
+                stem_channels=channels[0],
+            )
+            accuracy = 0.5 + channels[2] / 100 + noise
+            trials.append(replace(base, architecture=other, val_accuracy=accuracy))
+        return replace(study(*trials), settings=replace(SETTINGS, space=space))
+
+    def test_what_decides_is_found_and_chance_is_not(self) -> None:
+        rng = random.Random(1)
+        found = importances(self.of([rng.gauss(0, 0.005) for _ in range(150)]))
+        assert found.designs == 150
+        assert found.letters[0].name == "C"
+        assert found.choices[0].name == "channels_3"
+        assert found.letters[0].is_beyond_chance
+        assert sum(i.share for i in found.choices) == pytest.approx(1)
+        assert sum(i.share for i in found.letters) == pytest.approx(1)
+        assert len({i.chance for i in found.letters}) == len({i.chance for i in found.choices}) == 1
+
+    def test_luck_alone_seldom_passes_the_mark(self) -> None:
+        rng = random.Random(5)
+        passed = [
+            any(i.is_beyond_chance for i in importances(self.of(noise)).letters)
+            for noise in ([100 * rng.random() for _ in range(20)] for _ in range(12))
+        ]
+        assert sum(passed) <= 3  # of 12, where each passes in 1 of 20: more in 1 of 440
+
+    def test_few_designs_say_nothing(self) -> None:
+        plot = choices.what_mattered(self.of([0.0] * 19))
+        assert plot.json is None
+        assert "19 designs" in plot.content
+        assert "cannot be told" in plot.content
+
+    def test_between_few_and_enough_all_is_grey(self) -> None:
+        record = self.of([0.0] * 30)
+        plot = choices.what_mattered(record)
+        assert "30 designs are few" in plot.content
+        assert "Beyond it:" not in plot.content
+        mattered = choices.importance_table(importances(record))
+        bars = choices.importances_figure(mattered, weak=True).data[0]
+        assert set(bars.marker.color) == GREYS
+        strong = choices.importances_figure(mattered, weak=False).data[0]
+        assert set(strong.marker.color) - GREYS
+        assert bars.x == strong.x
+
+    def test_designs_outside_the_space_do_not_count(self) -> None:
+        outside = [trial(number, accuracy=0.5) for number in (1, 2, 3)]  # 17 to 19 channels
+        assert importances(study(*outside)) == Importances(0, (), ())
+
+    def test_a_space_of_another_version_is_no_error(self) -> None:
+        record = replace(mixed(), settings=replace(SETTINGS, space={"blocks": "?"}))
+        assert importances(record).choices == ()
+
+    def test_letters(self) -> None:
+        names = ("stages", "blocks_1", "channels_2", "kernels_3", "shortcut_kernels_2", "pool")
+        assert "".join(map(letter, names)) == "NBCFKP"
+        assert letter("pool_3_stages") == "P"
+        assert letter("batch_size") == "batch_size"

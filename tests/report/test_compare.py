@@ -1,0 +1,79 @@
+"""Two studies side by side."""
+
+from dataclasses import replace
+
+import pytest
+
+from nas.report.compare import incumbent_by_effort, other_images, render_comparison, verdict
+from nas.report.export import study_document
+from nas.report.page import render
+from nas.statistics import wilson_interval
+from nas.study.records import StudyRecord
+from tests.kits.pages import parsed
+from tests.kits.records import EVIL, SETTINGS, mixed, study, trial
+
+
+class TestComparison:
+    def test_what_differs_is_said(self) -> None:
+        first = replace(mixed(), searches=({"seed": 1, "sampler": "gp"},))
+        second = replace(
+            mixed(),
+            name="other",
+            settings=replace(SETTINGS, recipe={**SETTINGS.recipe, "epochs": 3}),
+            searches=({"seed": 2, "sampler": "gp"},),
+        )
+        rows = parsed(render_comparison(first, second)).rows
+        assert [row for row in rows if len(row) == 3 and row[0] != "Setting"] == [
+            ["recipe: epochs", "6", "3"],
+            ["seed", "1", "2"],
+        ]
+
+    def test_what_the_interval_of_the_difference_holds_is_not_settled(self) -> None:
+        near = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.910, 0.915)]
+        assert "at-0.915 is ahead by 0.50 points; the 95% interval of the diff" in verdict(*near)
+        assert "-0.61 to +1.61 points, holds 0" in verdict(*near)
+        far = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.95, 0.90)]
+        assert "at-0.95 is ahead by 5.00 points" in verdict(*far)
+        assert "leaves out 0" in verdict(*far)
+        # The intervals of the two overlap, that of their difference is above 0.
+        over = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.940, 0.928)]
+        assert wilson_interval(0.940, 5_000).low < wilson_interval(0.928, 5_000).high
+        assert "leaves out 0" in verdict(*over)
+        assert verdict(study(), far[0]) == "cifar10-5M found no design so far."
+
+    def test_other_images_are_not_comparable(self) -> None:
+        other = replace(mixed(), settings=replace(SETTINGS, dataset=EVIL, split_seed=1))
+        assert "differ in dataset and split" in other_images(mixed(), other)
+        assert "cannot be read from accuracies" in verdict(mixed(), other)
+        page = render_comparison(mixed(), other)
+        assert "not comparable" in parsed(page).text
+        assert "<script>alert" not in page
+
+    @pytest.mark.parametrize("other", [study(), study(trial(0, accuracy=0.5))])
+    def test_any_studies_are_a_page(self, other: StudyRecord) -> None:
+        for pair in ((mixed(), other), (other, mixed()), (other, other)):
+            assert "<NA>" not in parsed(render_comparison(*pair)).text
+
+    def test_the_front_is_of_the_size_that_was_searched(self) -> None:
+        trials = (
+            replace(trial(0, accuracy=0.5), parameters=10, mult_adds=30),
+            replace(trial(1, accuracy=0.6), parameters=20, mult_adds=40),
+            replace(trial(2, accuracy=0.7), parameters=30, mult_adds=20),
+        )
+        plain = study(*trials)
+        assert study_document(plain)["pareto_front"] == [0, 1, 2]
+        assert "have no more parameters. The search was for accuracy alone" in render(plain)
+        search = {"objectives": ["val_accuracy", "mult_adds"]}
+        record = study(*trials[:2], replace(trials[1], number=2, val_accuracy=0.9, mult_adds=50))
+        record = replace(record, searches=(search,))
+        assert study_document(record)["pareto_front_by"] == "mult_adds"
+        page = render(record)
+        assert "have no more mult-adds. Designs of every size were proposed" in page
+        assert "the dotted steps" not in page
+        record = replace(plain, searches=(search,))
+        assert study_document(record)["pareto_front"] == [2]
+
+    def test_incumbents_by_effort(self) -> None:
+        table = incumbent_by_effort(mixed())  # counting are 1, 2 (stopped), 4 and 9
+        assert table["trained"].tolist() == [1, 3, 4]
+        assert table["incumbent"].tolist() == [1, 4, 4]

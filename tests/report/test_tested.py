@@ -1,0 +1,137 @@
+"""The tested network: its confusions, its mistakes as pictures, and who chose it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nas.final.records import ClassResult, FinalRecord, Mistake
+from nas.report import tested
+from nas.report.compare import render_comparison
+from nas.report.page import render
+from tests.kits.pages import parsed
+from tests.kits.records import EVIL, final_record, read_record, study
+
+
+class TestTestedNetwork:
+    def test_confusion_shows_right_and_wrong_apart(self) -> None:
+        right, wrong = tested.confusion_figure(((8, 2, 0), (0, 10, 0), (1, 0, 3)), "abc").data
+        assert list(right.z) == [[0.8, None, None], [None, 1.0, None], [None, None, 0.75]]
+        assert list(wrong.z) == [[None, 0.2, None], [None, None, None], [0.25, None, None]]
+        assert list(wrong.text) == [["8", "2", ""], ["", "10", ""], ["1", "", "3"]]
+
+    def test_many_classes_lose_their_labels(self) -> None:
+        few = tested.confusion_figure([[1] * 20] * 20, [f"c{i}" for i in range(20)])
+        assert len(few.layout.xaxis.ticktext) == 20
+        many = tested.confusion_figure([[1] * 21] * 21, [f"c{i}" for i in range(21)])
+        assert many.layout.xaxis.showticklabels is False
+        assert all(trace.texttemplate is None for trace in many.data)
+
+    def test_confused_most_often_first(self) -> None:
+        exported = replace(final_record().exported, confusion=((8, 2, 0), (0, 5, 5), (1, 0, 3)))
+        record = final_record(classes=("a", "b", "c"), exported=exported)
+        pairs = tested.confused_table(record, 2)
+        assert pairs.to_dict("records") == [
+            {"label": "b", "predicted": "c", "images": 5, "share": 0.5},
+            {"label": "a", "predicted": "b", "images": 2, "share": 0.2},
+        ]
+
+    def test_the_worst_class_is_first(self) -> None:
+        results = (("a", 10, 9), ("b", 10, 2), ("c", 0, 0))
+        per_class = tuple(ClassResult(name=n, images=i, correct=c) for n, i, c in results)
+        classes = tested.class_table(replace(final_record().exported, per_class=per_class))
+        assert classes["name"].tolist() == ["b", "a", "c"]
+        assert classes["accuracy"].tolist()[:2] == [0.2, 0.9]
+        assert classes["accuracy"].isna().tolist() == [False, False, True]
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """The folder of an exported model, with the picture of its one mistake."""
+        folder = tmp_path / "final"
+        (folder / "mistakes").mkdir(parents=True)
+        Image.new("L", (8, 8), 200).save(folder / "mistakes" / "0.png")
+        (folder / "metrics.json").write_text(json.dumps(final_record().to_dict()))
+        return folder
+
+    @staticmethod
+    def images(record: FinalRecord, folder: Path | None) -> list[dict[str, str | None]]:
+        seen = parsed(render(read_record(record), folder))
+        return [attrs for name, attrs in seen.tags if name == "img"]
+
+    def test_mistakes_are_pictures_in_the_page(self, folder: Path) -> None:
+        (image,) = self.images(final_record(), folder)
+        assert (image["src"] or "").startswith("data:image/png;base64,")
+        assert image["alt"] == "true cat, predicted dog at 97%"
+
+    def test_missing_pictures_are_said(self, folder: Path) -> None:
+        for gone, why in (
+            (None, "was not given"),
+            (folder.parent / "elsewhere", "it was deleted, moved, or lies on another machine"),
+        ):
+            page = render(read_record(final_record()), gone)
+            assert why in page
+            assert "true cat, predicted dog at 97%" in page
+        (folder / "mistakes" / "0.png").write_bytes(b"no picture")
+        assert self.images(final_record(), folder) == []
+        assert "1 of 1 picture is not" in render(read_record(final_record()), folder)
+
+    def test_pictures_of_another_final_training_are_not_shown(self, folder: Path) -> None:
+        later = final_record(read="2026-11-02T10:00:00+00:00")
+        assert self.images(later, folder) == []
+        assert "holds another final training" in render(read_record(later), folder)
+
+    def test_no_file_outside_the_folder_is_read(self, folder: Path) -> None:
+        Image.new("L", (8, 8)).save(folder.parent / "secret.png")
+        for file in ("../secret.png", str(folder.parent / "secret.png")):
+            mistake = Mistake(file=file, label=0, predicted=1, probability=0.9)
+            exported = replace(final_record().exported, mistakes=(mistake,))
+            assert self.images(final_record(exported=exported), folder) == []
+
+    def test_large_pictures_are_made_small(self, folder: Path) -> None:
+        noise = Image.effect_noise((1_000, 500), 90)
+        noise.save(folder / "mistakes" / "0.png")
+        (image,) = self.images(final_record(), folder)
+        assert len(image["src"] or "") < 30_000
+
+    def test_names_of_classes_do_nothing(self, folder: Path) -> None:
+        record = final_record(classes=(EVIL, "</script>"))
+        page = render(read_record(record), folder)
+        assert "<script>alert" not in page
+        seen = parsed(page)
+        harmless = render(read_record(final_record()), folder)
+        assert seen.names.count("script") == harmless.count("<script>")
+        assert [a.get("src") for n, a in seen.tags if n == "img"] == [
+            a["src"] for a in self.images(final_record(), folder)
+        ]
+        assert EVIL in seen.text
+
+    @pytest.mark.parametrize(
+        ("probability", "said"), [(0.97, "is sure"), (0.6, "is rather sure"), (0.14, "is not sure")]
+    )
+    def test_sure_is_only_what_is(self, probability: float, said: str) -> None:
+        plain = final_record()
+        mistake = replace(plain.exported.mistakes[0], probability=probability)
+        exported = replace(plain.exported, mistakes=(mistake,))
+        part = tested.classes(replace(plain, exported=exported), None)
+        assert part is not None
+        assert said in part.content
+
+    def test_the_tested_design_is_named_where_it_is_not_the_incumbent(self) -> None:
+        final = final_record()
+        size = f"{final.chosen.parameters:,} parameters"
+        seen = parsed(render(read_record(final)))
+        best = read_record(final).incumbent
+        assert best is not None
+        assert best.architecture is not None
+        assert best.architecture != final.chosen.architecture
+        assert f"trial 4, {size}; 95% interval 70.00" in seen.text
+        assert f"The final training chose another design, trial 4, {size}" in seen.text
+        rows = parsed(render_comparison(read_record(final), study())).rows
+        took = "10 s on cpu"
+        assert f"The final training took {took}" in seen.text
+        assert any(row[-1] == took for row in rows)
+        assert any(row[7] == f"trial 4, {size}" for row in rows if len(row) == 10)
+        same = replace(final, finalists=(replace(final.chosen, architecture=best.architecture),))
+        assert "chose another design" not in render(read_record(same))

@@ -1,0 +1,108 @@
+"""What a report says in sentences."""
+
+from dataclasses import replace
+
+import pytest
+
+from nas.counting import COSTS, Cost
+from nas.report import overview, tables, trials, words
+from nas.report import settings as page_settings
+from nas.report.settings import choices_in_words
+from nas.space import Limits
+from nas.study.records import Outcome
+from nas.study.settings import differences, settings_to_json
+from nas.text import duration, millions
+from tests.kits.records import EPOCHS, SETTINGS, design, mixed, study, trial
+
+
+class TestWords:
+    def test_design(self) -> None:
+        assert words.design_in_words(design()) == (
+            "3 stages (N) of 2, 1 and 1 blocks (B) with 16, 32 and 64 channels (C); 3x3, 3x3 and "
+            "5x5 kernels (F); projection shortcuts with 1x1 and 3x3 kernels (K) in stages 2 and 3; "
+            "average pool 8x8 (P)"
+        )
+
+    @pytest.mark.parametrize(
+        ("seconds", "shown"),
+        [
+            (0.04, "0.0 s"),
+            (9.94, "9.9 s"),
+            (9.97, "10 s"),
+            (59.97, "1 min"),
+            (754, "12 min 34 s"),
+            (4_800, "1 h 20 min"),
+            (4_000_000, "46 days 7 h"),
+        ],
+    )
+    def test_duration(self, seconds: float, shown: str) -> None:
+        assert duration(seconds) == shown
+
+    @pytest.mark.parametrize(
+        ("value", "shown"), [(555_631_626, "555.6 M"), (1_234_000, "1.23 M"), (12_345, "0.012 M")]
+    )
+    def test_millions(self, value: int, shown: str) -> None:
+        assert millions(value) == shown
+
+    def test_choices(self) -> None:
+        assert choices_in_words([3, 4]) == "3 or 4"
+        assert choices_in_words([[1, 2, 3]] * 2) == "1, 2 or 3 in every stage"
+        assert choices_in_words([list(range(16, 129, 16)), [8]]) == (
+            "stage 1: 16 to 128 in steps of 16; stage 2: 8"
+        )
+
+    def test_the_ranking_counts_designs_that_hardly_differ_from_the_best(self) -> None:
+        # On 5,000 images 1.2 points are more than the difference leaves to luck; intervals overlap.
+        record = study(*(trial(i, accuracy=a) for i, a in enumerate((0.94, 0.935, 0.928))))
+        assert "2 designs, the best included, are too close" in trials.ranking_caption(record)
+        record = study(trial(0, accuracy=0.94), trial(1, accuracy=0.928))
+        assert "every other design's difference" in trials.ranking_caption(record)
+
+    @pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
+    def test_every_limit_is_told(self, cost: Cost) -> None:
+        limits = Limits(**{cost.maximum: 7_000_000})
+        record = replace(study(trial(0, accuracy=0.9)), settings=replace(SETTINGS, limits=limits))
+        value = getattr(record.trials[0], cost.name)
+        assert f"at most {cost.exactly(7_000_000)}. Designs" in overview.asked(record)
+        assert cost.about(value) in overview.found(record)
+        cards = {card.label: card for card in overview.cards(record)}
+        card = cards[f"{cost.units.capitalize()} of trial 0"]
+        assert card.value == cost.rounded(value)
+        assert card.detail == f"{value / 7_000_000:.1%} of {cost.rounded(7_000_000)}"
+        assert settings_to_json(record.settings)["limits"][cost.maximum] == 7_000_000
+        unlimited = replace(SETTINGS, limits=Limits())
+        said = f"{cost.limit} ({cost.option}): the study has none, this search 7,000,000"
+        assert differences(unlimited, record.settings) == [said]
+        shown = page_settings.settings(record).content
+        assert cost.limit.capitalize() in shown
+        assert cost.exactly(7_000_000) in shown
+
+    def test_the_limit_that_nothing_kept_is_named(self) -> None:
+        over = study(trial(0, Outcome.OVER_BUDGET))
+        limits = Limits(max_parameters=5_000_000, max_mult_adds=1_000)
+        told = overview.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
+        least = f"{millions(over.trials[0].mult_adds)} mult-adds"
+        assert f"within the budget has {least}; the limit of mult-adds is 0.001 M." in told
+        assert "the budget is" not in told
+        limits = Limits(max_parameters=1_000, max_mult_adds=1_000)
+        told = overview.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
+        assert "the budget is 1,000." in told
+
+    def test_what_is_no_number_is_not_the_best(self) -> None:
+        record = study(trial(0, accuracy=float("nan")), trial(1, accuracy=0.5))
+        assert [t.number for t in record.ranking] == [1, 0]
+
+    def test_of_equals_the_earlier_is_first_as_the_ranking_says(self) -> None:
+        record = study(replace(trial(0, accuracy=0.9), parameters=10**6), trial(1, accuracy=0.9))
+        assert [t.number for t in record.ranking] == [0, 1]
+        assert "of equals, the earlier" in trials.ranking_caption(record)
+
+    def test_epochs_saved(self) -> None:
+        assert overview.epochs_saved(mixed()) == EPOCHS - 2
+        assert "Stopping early saved 4 of 24 epochs (17%)." in overview.cost(mixed())
+
+    def test_its_tables_hold_nothing_that_utf8_cannot(self) -> None:
+        made = tables.frame_of([{"text": "a \udcff", "number": 1}, {"text": None, "number": None}])
+        assert made["text"][0] == r"a \udcff"
+        assert made["number"][0] == 1
+        assert made["text"].isna().tolist() == [False, True]

@@ -45,7 +45,8 @@ from nas.search.preparation import search_recipe
 from nas.search.request import SPLIT_SEED
 from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.training.config import DEFAULTS, TrainingConfig
-from nas.training.loop import Diverged, Run, evaluate
+from nas.training.evaluation import evaluate
+from nas.training.loop import Diverged, Run
 
 Row = dict[str, str]
 

@@ -31,7 +31,8 @@ from nas.runtime.sharing import GpuLock, run_shared
 from nas.search.events import CaptureFailed
 from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from nas.training.config import TrainingConfig
-from nas.training.loop import EpochResult, finish, predict
+from nas.training.evaluation import predict
+from nas.training.loop import EpochResult, finish
 from nas.training.plan import RunPlan
 
 _CHECKPOINT = "checkpoint.pt"

@@ -23,7 +23,7 @@ from nas.model import ResNet
 from nas.search.continuing import DataOptions
 from nas.statistics import Correct, wilson_interval
 from nas.text import percent, plural
-from nas.training.loop import predict
+from nas.training.evaluation import predict
 
 MISTAKES = "mistakes"  # the folder of their pictures
 _MISTAKES = 24  # kept at most

@@ -3,7 +3,6 @@
 Shapes: N images, H x W pixels, C channels, K classes.
 """
 
-import copy
 import dataclasses
 import math
 import time
@@ -11,27 +10,24 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from nas import values
-from nas.data.types import ImageDataset, Images
+from nas.data.types import ImageDataset
 from nas.model import ResNet
 from nas.runtime import signals
-from nas.runtime.arithmetic import arithmetic
-from nas.runtime.precision import Precision
-from nas.training.backend import Backend, backend_for, batch_alone
-from nas.training.batches import Normalize, TrainBatches
+from nas.training.averaging import AveragedWeights
+from nas.training.backend import Backend, backend_for
+from nas.training.batches import TrainBatches
 from nas.training.checkpoint import Checkpoint
 from nas.training.config import Task, TrainingConfig
+from nas.training.evaluation import Evaluation, predict
 from nas.training.memory import give_back_memory, keep_freed_memory
 from nas.training.schedules import rate
 from nas.training.step import TrainingStep, make_optimizer
-
-_EVALUATION_BATCH = 64  # images: a CPU is fastest while a batch's maps stay in its cache
 
 
 def task_of(dataset: ImageDataset) -> Task:
@@ -49,21 +45,6 @@ class Ending(StrEnum):
 
 class Diverged(ArithmeticError):
     """A loss was not finite; the message says which and when."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What a network does on a set of images."""
-
-    loss: float  # mean cross-entropy, natural logarithm
-    accuracy: float  # 0..1
-
-    @classmethod
-    def of(cls, logits_NK: torch.Tensor, labels_N: torch.Tensor) -> Self:
-        """From its logits for them."""
-        right_N = logits_NK.argmax(dim=1) == labels_N
-        loss = F.cross_entropy(logits_NK, labels_N)
-        return cls(loss.item(), right_N.float().mean().item())
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,82 +322,3 @@ def finish(
     give_back_memory()
     seconds = time.perf_counter() - started
     return TrainingResult(ending, tuple(run.history), seconds, reason, run.not_captured)
-
-
-def evaluate(model: nn.Module, images: Images, dataset: ImageDataset) -> Evaluation:
-    """Loss and accuracy of the model on images, as `predict` reads them."""
-    return Evaluation.of(predict(model, images, dataset), images.labels_N)
-
-
-def predict(
-    model: nn.Module,
-    images: Images,
-    dataset: ImageDataset,
-    *,
-    normalize: Normalize | None = None,
-    batch_size: int | None = None,
-    precision: Precision = Precision.FLOAT32,
-) -> torch.Tensor:
-    """The model's logits for images, (N, K) in float32 on their device; normalized likewise.
-
-    Args:
-        model: on the device of the images.
-        images: N of them.
-        dataset: whose training part says how to normalize.
-        normalize: that of the dataset, where it is there: a new one is copied from the host.
-        batch_size: images at a time; the last batch is filled up to it, so that the model sees one
-            shape only. None: what suits the device.
-        precision: float32, the default, is what whoever loads the exported network computes in.
-    """
-    device = images.pixels_NHWC.device
-    normalize = normalize or Normalize(dataset.mean, dataset.std, device)
-    batch_size = batch_size or batch_alone(device)
-    model.eval()
-    logits = []
-    with torch.inference_mode(), arithmetic(device, precision):
-        for pixels_NHWC in torch.split(images.pixels_NHWC, batch_size or _EVALUATION_BATCH):
-            signals.check()
-            missing = (batch_size or 0) - len(pixels_NHWC)
-            filled = F.pad(pixels_NHWC, (0,) * 7 + (missing,)) if missing > 0 else pixels_NHWC
-            logits.append(model(normalize(filled)).float()[: len(pixels_NHWC)])
-    return torch.cat(logits)
-
-
-class AveragedWeights:
-    """Exponential moving average of weights and norm statistics, after every step.
-
-    The first steps average over what there is, so that fresh weights are soon forgotten: step t has
-    a decay of at most t / (t + 9).
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False)
-        self._decay = decay
-        self._updates = 0
-        # Training and loading change these tensors in place, so they are looked up only once.
-        pairs = list(
-            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
-        )
-        moving = [pair for pair in pairs if pair[0].is_floating_point()]
-        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
-        self._means, self._values = [m for m, _ in moving], [v for _, v in moving]
-        self._mean_counts, self._counts = [m for m, _ in counts], [v for _, v in counts]
-
-    def update(self) -> None:
-        """Moves the average towards the model's weights and norm statistics, in few kernels."""
-        self._updates += 1
-        decay = min(self._decay, self._updates / (self._updates + 9))
-        torch._foreach_lerp_(self._means, self._values, 1 - decay)
-
-    def copy_counts(self) -> None:
-        """Takes over how many batches the model's norms have seen."""
-        torch._foreach_copy_(self._mean_counts, self._counts)
-
-    def state(self) -> dict[str, Any]:
-        """The average, as tensors and plain values."""
-        return {"model": self.model.state_dict(), "updates": self._updates}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Goes back to what `state` gave."""
-        self.model.load_state_dict(state["model"])
-        self._updates = state["updates"]

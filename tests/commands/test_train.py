@@ -19,7 +19,7 @@ from nas.data.loading import load_dataset
 from nas.model import build
 from nas.training.checkpoint import load_checkpoint
 from nas.training.config import Augment
-from nas.training.loop import evaluate
+from nas.training.evaluation import evaluate
 from nas.training.optimizers import Optimizer
 from tests.kits import warm
 from tests.kits.commands import error_of

@@ -27,7 +27,8 @@ from nas.data.decode import Shape, decode
 from nas.data.loading import load_dataset, load_test
 from nas.export.graph import onnx_model
 from nas.export.spec import ModelError, ModelSpec
-from nas.training.loop import evaluate, train
+from nas.training.evaluation import evaluate
+from nas.training.loop import train
 from tests.kits.documents import blocks_of
 from tests.kits.exports import SMALL, make_network, make_spec, write_network, write_photos
 from tests.kits.places import ROOT

@@ -13,20 +13,12 @@ from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset, Images
 from nas.model import build
+from nas.training.averaging import AveragedWeights
 from nas.training.batches import TrainBatches
 from nas.training.checkpoint import load_checkpoint, save_checkpoint
 from nas.training.config import Augment, Border, Schedule, TrainingConfig, fast
-from nas.training.loop import (
-    AveragedWeights,
-    Ending,
-    EpochResult,
-    Run,
-    TrainingResult,
-    evaluate,
-    predict,
-    task_of,
-    train,
-)
+from nas.training.evaluation import evaluate, predict
+from nas.training.loop import Ending, EpochResult, Run, TrainingResult, task_of, train
 from nas.training.optimizers import Optimizer
 from nas.training.schedules import rate
 from tests.kits.training import CPU, make_config, make_dataset, make_model, normalized

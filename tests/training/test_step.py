@@ -21,8 +21,9 @@ from nas.model import ResNet
 from nas.runtime.precision import Precision
 from nas.training.backend import Backend
 from nas.training.config import Augment, TrainingConfig
+from nas.training.evaluation import predict
 from nas.training.graphs import torch_version
-from nas.training.loop import Run, predict
+from nas.training.loop import Run
 from nas.training.optimizers import Optimizer
 
 INPUT = ImageInput(channels=3, height=32, width=32, classes=10)

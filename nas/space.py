@@ -145,7 +145,7 @@ class SearchSpace:
         for i in range(stages):
             names = [n for n in _PER_STAGE if i > 0 or n not in _OF_PROJECTIONS]
             found += [Variable(f"{name}_{i + 1}", getattr(self, name)[i]) for name in names]
-        # A name stands for one list of choices only: samplers compare trials by name.
+        # A name belongs to one list of choices only: samplers compare trials by name.
         same = len({self._pools(n) for n in self.stages}) == 1
         name = "pool" if same else f"pool_{stages}_stages"
         found.append(Variable(name, self._pools(stages), shrinks=True))

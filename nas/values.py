@@ -159,7 +159,8 @@ class Option:
     """The option that sets a field of a request; its check also decides how it is read."""
 
     check: Check
-    help: str  # ends with "(default: ...)" where it is None if it is not given; {default} is known
+    help: str
+    otherwise: str = ""  # what holds where it is not given, if not just the field's {default}
     name: str = ""  # where that is not the field's
     metavar: str | None = None  # where that is not the one of its check
     choices: tuple[str, ...] = ()

@@ -257,7 +257,7 @@ PATCHED = {
     # In its process a worker would use a GPU; here torch is made to count some first.
     ("tests/runtime/test_devices.py", "nas.search.run._work"),
     ("tests/runtime/test_devices.py", "nas.final.workers._work"),
-    # How long a process may hold the lock without a sign of life: minutes.
+    # How long a process may hold the lock without a heartbeat: minutes.
     ("tests/search/test_recovery.py", "store_module._STUCK"),
 }
 

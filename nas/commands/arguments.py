@@ -157,7 +157,8 @@ def add_options(
 ) -> None:
     """The options of a request, or of some of its fields, in their order.
 
-    One that is not given is None where its help text tells the default, else the field's default.
+    One that is not given is None where the option says what holds otherwise, else the field's
+    default.
     """
     for field, option in values.options_of(request):
         if names and field.name not in names:
@@ -165,11 +166,11 @@ def add_options(
         default = field.default
         if isinstance(default, tuple):
             default = ",".join(default) or None
-        help = option.help.format(default="none" if default is None else default)
-        told = "(default: " in help
+        shown = "none" if default is None else default
+        otherwise = f" (default: {option.otherwise.format(default=shown)})"
         settings: dict[str, Any] = {
-            "help": help,
-            "default": None if told or default is MISSING else default,
+            "help": option.help + (otherwise if option.otherwise else ""),
+            "default": None if option.otherwise or default is MISSING else default,
         }
         if option.check is values.flag:
             settings |= {"action": "store_true", "default": None}
@@ -180,7 +181,7 @@ def add_options(
                 "nargs": option.nargs,
                 "choices": option.choices or None,
                 "metavar": option.metavar or (None if option.choices else metavar),
-                "required": default is MISSING and not told,
+                "required": default is MISSING and not option.otherwise,
             }
         parser.add_argument(_name(field, option), **settings)
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.path,
         default=Path("reports"),
         metavar="DIR",
-        help="where the report lies that the study's note links",
+        help="folder of the report that the study's note links to",
     )
     parser.add_argument(
         "--port",

@@ -1,6 +1,6 @@
 """The notes of a study and of its trials, in Markdown as Optuna Dashboard shows it, with a picture.
 
-Text from elsewhere (names, errors, commands) stands in code spans, where nothing has a meaning.
+Text from elsewhere (names, errors, commands) is put in code spans, where Markdown has no effect.
 """
 
 import math

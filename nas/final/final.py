@@ -66,7 +66,7 @@ class FinalResult:
 
     record: FinalRecord
     folder: Path  # of the exported model
-    tested_now: bool  # False: the result of an earlier reading stands
+    tested_now: bool  # False: the result of an earlier reading is still valid
 
 
 def run_final(
@@ -76,7 +76,7 @@ def run_final(
 
     The choice is by mean validation accuracy. Then all networks of the chosen design and of the
     references are tested in one reading of the test images, which the study logs. Runs that are
-    done are not done again: the same request again continues, or gives the result that stands.
+    done are not done again: the same request again continues, or gives the result that is valid.
 
     Args:
         request: what to train. With `workers` a program's main module needs the usual
@@ -114,8 +114,8 @@ def run_final(
     for place in (folder, folder / MISTAKES):
         remove_unfinished(place)
     with signals.listening():
-        if (stands := final.result_that_stands(study)) is not None:
-            return final.with_model(stands)
+        if (valid := final.valid_result(study)) is not None:
+            return final.with_model(valid)
         final.read_images(precision.precision)
         with _must_stay(file):
             finalists, results = final.train()
@@ -123,8 +123,8 @@ def run_final(
                 file.check()  # before a lock or a database is made anew
             with held(FileLock(folder / ".lock")):
                 # Another process may have ended the same final training meanwhile.
-                if (stands := final.result_that_stands(read_study(location))) is not None:
-                    return final.with_model(stands)
+                if (valid := final.valid_result(read_study(location))) is not None:
+                    return final.with_model(valid)
                 record = final.test_and_export(finalists, results)
     return FinalResult(record, folder, tested_now=True)
 
@@ -166,7 +166,7 @@ class _Final:
             drop_duplicates=self.data.drop_duplicates,
         )
 
-    def result_that_stands(self, study: StudyRecord) -> FinalRecord | None:
+    def valid_result(self, study: StudyRecord) -> FinalRecord | None:
         """What an earlier reading for the very same request found.
 
         Raises:
@@ -184,7 +184,7 @@ class _Final:
             ) from error
 
     def with_model(self, record: FinalRecord) -> FinalResult:
-        """A result that stands, with its model, which is exported again where it is missing.
+        """A valid result, with its model, which is exported again where it is missing.
 
         No test image is read for that, so that the pictures of mistakes stay missing.
 

@@ -42,7 +42,7 @@ class FinalRequest:
     top: int = option(3, whole, "designs to train, the study's best")
     seeds: int = option(3, whole, "runs of each design, a seed each")
     recipe: str = option("long", text, "how every run is trained", choices=tuple(RECIPES))
-    epochs: int | None = option(None, whole, "length of a run (default: the recipe's)")
+    epochs: int | None = option(None, whole, "length of a run", otherwise="the recipe's")
     baselines: tuple[str, ...] = option(
         (),
         names,
@@ -64,8 +64,8 @@ class FinalRequest:
         None,
         flag,
         "leave out training images as the search did, and do not test on images that a network "
-        "has seen or that are equal to another test image (default: as the last search of "
-        "--study)",
+        "has seen or that are equal to another test image",
+        otherwise="as the last search of --study",
     )
     subset: float = option(1.0, share, "share of the training images to use")
     device: str = field(default="auto", metadata=_AS_SEARCH["device"])

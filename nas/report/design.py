@@ -34,7 +34,7 @@ def best_design(study: StudyRecord, final: FinalRecord | None = None) -> Section
         f"Trial {best.number}, to scale: heights are those of the maps, widths numbers of channels "
         "(of each convolution; the thinnest boxes are a little thicker than they should be). Arcs "
         "are shortcuts: plain lines carry the image on as it is, dashed ones are projections with "
-        "the kernel that stands above."
+        "the kernel size above them."
     )
     if final is not None and final.chosen.architecture != best.architecture:
         caption += (

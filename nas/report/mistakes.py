@@ -43,7 +43,7 @@ def pictures_of(final: FinalRecord, folder: Path | None) -> Pictures:
         return Pictures(
             nothing,
             "the folder of the exported model is not where this report was made: it was deleted, "
-            "moved, or lies on another machine",
+            "moved, or is on another machine",
         )
     if _read(folder) != final.read:
         return Pictures(nothing, "the folder of the exported model holds another final training")

@@ -174,7 +174,7 @@ def caution(study: StudyRecord) -> str | None:
     )
     text = f"Read this accuracy with care: {chosen}. A search reads no test image"
     if study.readings:
-        return f"{text}; what is known of unseen images stands under Final training."
+        return f"{text}; what is known of unseen images is under Final training."
     return (
         f"{text}: what the design does on unseen images is still to be measured, with several "
         "seeds (nas final)."

@@ -67,7 +67,7 @@ def look_at_study(
     Args:
         location: of the study.
         checkpoints: the folder with its checkpoints.
-        grace: seconds without a sign of life after which a worker is given up.
+        grace: seconds without a heartbeat after which a worker counts as dead.
         repair: ends those trials and queues their designs again, and removes those checkpoints;
             a search does the former by itself.
     """

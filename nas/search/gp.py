@@ -57,7 +57,7 @@ _Code = tuple[float, ...]
 
 
 def _codes(distribution: BaseDistribution) -> tuple[_Code, Callable[[Any], _Code]]:
-    """What stands for an absent value, and for each value."""
+    """The codes of an absent value, and of each value."""
     if isinstance(distribution, CategoricalDistribution):
         choices = distribution.choices
         numbers = [c for c in choices if isinstance(c, int | float)]

@@ -140,7 +140,7 @@ def _optuna_trials(study: StudyRecord) -> list[FrozenTrial]:
 def _training_distributions(
     trials: Sequence[TrialRecord], tuning: Mapping[str, object]
 ) -> dict[str, BaseDistribution]:
-    """The training choices by their real values; the rate stands for its factor."""
+    """The training choices by their real values; the rate in place of its factor."""
     names = {"lr" if name == "lr_factor" else name for name in tuning}
     seen: dict[str, set[Any]] = {
         name: {trial.training[name] for trial in trials if name in trial.training} for name in names

@@ -39,12 +39,12 @@ PRUNERS = ("rungs", "median", "halving", "none")
 OWN_FOLDER = "folder"  # the dataset of a person's own images
 DATA_DIR = Path("data")
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
-GRACE = 60.0  # seconds without a sign of life after which a worker's trial is queued again
+GRACE = 60.0  # seconds without a heartbeat after which a worker counts as dead
 _PRUNERS_OF_FRONTS = ("rungs", "none")
 
 
-_OF_STUDY = " (default: that of --study, or {default})"
-_OF_SEARCH = " (default: as the last search of --study)"
+_OF_STUDY = "that of --study, or {default}"
+_OF_SEARCH = "as the last search of --study"
 
 
 def designs(name: str, value: object) -> int:
@@ -58,7 +58,7 @@ def space_of(name: str, value: object) -> Path | SearchSpace:
 
 
 def silence(name: str, value: object) -> float:
-    """Seconds without a sign of life: at least 5, as SQLite's clock counts whole ones."""
+    """Seconds without a heartbeat: at least 5, as SQLite's clock counts whole ones."""
     return real(name, value, least=5)
 
 
@@ -110,7 +110,8 @@ class SearchRequest:
             "option": Option(
                 amount,
                 "most parameters a design may have, such as 5e6, 5M or 5000000; a new study needs "
-                "it (default: that of --study)",
+                "it",
+                otherwise="that of --study",
                 name=COSTS["parameters"].option,
             )
         }
@@ -119,40 +120,42 @@ class SearchRequest:
         50,
         designs,
         "designs to train in the study, over all its searches; +N: beyond those that it holds "
-        "as this one begins, trained to the end or stopped early" + _OF_STUDY,
+        "as this one begins, trained to the end or stopped early",
+        otherwise=_OF_STUDY,
     )
     additional: bool = False  # whether `trials` are beyond those that it holds as this one begins
     dataset: str = option(
         "auto",
         text,
-        f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had"
-        + _OF_STUDY,
+        f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had",
+        otherwise=_OF_STUDY,
         choices=DATASET_NAMES,
         metavar="NAME",
     )
     data_dir: Path = option(
         DATA_DIR,
         path,
-        f"where images lie (default: where the last search of --study read them, or {DATA_DIR})",
+        "where images lie",
+        otherwise=f"where the last search of --study read them, or {DATA_DIR}",
     )
-    subset: float = option(1.0, share, "share of the training images to use" + _OF_STUDY)
+    subset: float = option(1.0, share, "share of the training images to use", otherwise=_OF_STUDY)
     skip_broken: bool = option(
         False,
         flag,
-        "leave out files of a folder that are no readable images, instead of refusing them"
-        + _OF_SEARCH,
+        "leave out files of a folder that are no readable images, instead of refusing them",
+        otherwise=_OF_SEARCH,
     )
     drop_duplicates: bool = option(
         False,
         flag,
-        "of training images with equal pixels keep the first, and none of those in two classes"
-        + _OF_SEARCH,
+        "of training images with equal pixels keep the first, and none of those in two classes",
+        otherwise=_OF_SEARCH,
     )
     study: str | None = option(
         None,
         text,
-        "name of the study (default: dataset, or name of an own folder, and budget, such as "
-        "cifar10-5M)",
+        "name of the study",
+        otherwise="dataset, or name of an own folder, and budget, such as cifar10-5M",
     )
     studies_dir: Path = option(Path("studies"), path, "where studies lie")
     storage: str | None = option(
@@ -162,35 +165,44 @@ class SearchRequest:
         metavar="URL",
     )
     epochs: int | None = option(
-        None, whole, "length of a run (default: that of --study, or by dataset size)"
+        None, whole, "length of a run", otherwise="that of --study, or by dataset size"
     )
     space: Path | SearchSpace | None = option(
         None,
         space_of,
-        "TOML file with choices for N, B, C, F, K and P (default: that of --study, or by image "
-        "size)",
+        "TOML file with choices for N, B, C, F, K and P",
+        otherwise="that of --study, or by image size",
     )
-    max_mult_adds: int | None = option(None, amount, "most mult-adds a design may have" + _OF_STUDY)
+    max_mult_adds: int | None = option(
+        None, amount, "most mult-adds a design may have", otherwise=_OF_STUDY
+    )
     tune: tuple[str, ...] = option(
         (),
         names,
-        f"choose the training too; with commas between: {', '.join(TUNABLE)}" + _OF_STUDY,
+        f"choose the training too; with commas between: {', '.join(TUNABLE)}",
+        otherwise=_OF_STUDY,
     )
     enqueue: tuple[str, ...] = option(
         (),
         names,
-        f"known designs to train first: {', '.join(PRESETS)}" + _OF_STUDY,
+        f"known designs to train first: {', '.join(PRESETS)}",
+        otherwise=_OF_STUDY,
         metavar="PRESET",
         nargs="+",
     )
     objectives: tuple[str, ...] = option(
         (ACCURACY,),
         names,
-        f"{ACCURACY}, or {ACCURACY},parameters for the best of all sizes" + _OF_STUDY,
+        f"{ACCURACY}, or {ACCURACY},parameters for the best of all sizes",
+        otherwise=_OF_STUDY,
     )
-    sampler: str = option("gp", text, "what proposes designs" + _OF_STUDY, choices=SAMPLERS)
-    pruner: str = option("rungs", text, "what stops designs early" + _OF_STUDY, choices=PRUNERS)
-    seed: int = option(0, seed, "of proposals and training" + _OF_STUDY)
+    sampler: str = option(
+        "gp", text, "what proposes designs", otherwise=_OF_STUDY, choices=SAMPLERS
+    )
+    pruner: str = option(
+        "rungs", text, "what stops designs early", otherwise=_OF_STUDY, choices=PRUNERS
+    )
+    seed: int = option(0, seed, "of proposals and training", otherwise=_OF_STUDY)
     device: str = option("auto", text, "auto, cpu, cuda or cuda:N")
     precision: str = option(
         AUTO,
@@ -200,7 +212,7 @@ class SearchRequest:
         choices=PRECISIONS,
     )
     timeout: float | None = option(
-        None, duration, "start no new trial after this time (default: none)"
+        None, duration, "start no new trial after this time", otherwise="none"
     )
     workers: int = option(
         1,
@@ -211,7 +223,7 @@ class SearchRequest:
     grace: float = option(
         GRACE,
         silence,
-        "without a sign of life after which a worker counts as gone and its trial is queued again",
+        "without a heartbeat after which a worker counts as dead and its design is queued again",
     )
 
     def __post_init__(self) -> None:

@@ -242,7 +242,7 @@ def _work(task: WorkerTask, report: Report) -> None:
     """What a worker's process does."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        prepared = prepare(task.request, ignore)  # the parent has said what there is to say
+        prepared = prepare(task.request, ignore)  # the parent has shown it
         device = open_device(task.request.device)
         with (
             _must_stay(prepared.location),

@@ -56,7 +56,7 @@ class Worker:
         sampler: proposes designs.
         on_event: hears what happens.
         known: numbers of ended trials that are known to whoever hears the events.
-        grace: seconds without a sign of life after which a worker is given up.
+        grace: seconds without a heartbeat after which a worker counts as dead.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""What a study is and how it is kept: settings, records, reading, writing, signs of life."""
+"""What a study is and how it is kept: settings, records, reading, writing, heartbeats."""

@@ -1,4 +1,4 @@
-"""The sign of life of a running trial: when its worker was last heard of, in the database.
+"""The heartbeat of a running trial: when its worker was last heard of, in the database.
 
 The worker of a trial touches it every few seconds, and in the transaction of everything it writes
 of it. A trial that was not touched for the grace period is stale: another worker fails it, and its

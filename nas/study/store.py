@@ -276,7 +276,7 @@ class Store:
             return True
 
     def silent(self, grace: float) -> Set[int]:
-        """The ids of running trials without a sign of life for so many seconds."""
+        """The ids of running trials without a heartbeat for so many seconds."""
         with self.transaction() as connection:
             return heartbeat.silent(connection, study_id_of(self.study), grace)
 

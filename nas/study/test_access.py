@@ -48,7 +48,7 @@ def check_unread(readings: Sequence[TestReading], plan: str, *, again: bool) -> 
         again: whether a further reading is wanted.
 
     Returns:
-        The last finished reading of the very same plan, whose result stands; None if there is none.
+        The last finished reading of the same plan, whose result is valid; None if there is none.
 
     Raises:
         StudyError: the test set was read for another plan, and `again` is not set.

@@ -298,7 +298,7 @@ def flexres(task: Task) -> TrainingConfig:
 def plain(task: Task) -> TrainingConfig:
     """10 epochs in batches of 16 without augmentation: 82.43% for resnet18-narrow-stem.
 
-    The report names no optimizer; torch's Adam with its defaults stands for it.
+    The report names no optimizer; torch's Adam with its defaults is assumed.
     """
     return TrainingConfig(
         epochs=10,

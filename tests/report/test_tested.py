@@ -68,7 +68,7 @@ class TestTestedNetwork:
     def test_missing_pictures_are_said(self, folder: Path) -> None:
         for gone, why in (
             (None, "was not given"),
-            (folder.parent / "elsewhere", "it was deleted, moved, or lies on another machine"),
+            (folder.parent / "elsewhere", "it was deleted, moved, or is on another machine"),
         ):
             page = render(read_record(final_record()), gone)
             assert why in page

@@ -47,7 +47,7 @@ from nas.study.reader import read_study
 from nas.study.store import open_store
 from nas.training.checkpoint import Checkpoint
 from nas.training.loop import Ending, EpochResult, OnEpoch, OnStart, TrainingResult
-from overhead import EPOCHS, PROPOSALS, curve, make_study
+from overhead import CANDIDATES, EPOCHS, curve, make_study
 from postgres import MISSING, serving
 
 
@@ -99,7 +99,7 @@ class Clock:
 def search(location: StudyLocation, plan: Plan, answer: Path) -> None:
     """What each process does."""
     clock = Clock()
-    sampler = make_sampler(SAMPLERS[0], seed=0, domain=PROPOSALS.domain)
+    sampler = make_sampler(SAMPLERS[0], seed=0, domain=CANDIDATES.domain)
     with worker_name() as name, open_store(location) as store:
         Worker(name, store, plan, sampler, clock).run()
     answer.write_text(json.dumps(clock.allocations))
@@ -131,7 +131,7 @@ def measure(
         for number, answer in enumerate(answers):
             plan = Plan(
                 trials=asked,
-                candidates=PROPOSALS,
+                candidates=CANDIDATES,
                 epochs=EPOCHS,
                 seed=number,
                 pruner=make_pruner(pruner, epochs=EPOCHS),
@@ -166,7 +166,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     torch.set_num_threads(1)
-    assert PROPOSALS.domain.pool  # every search makes it when it first proposes; now all share it
+    assert CANDIDATES.domain.pool  # every search makes it when it first proposes; now all share it
     gc.freeze()  # or every process would write to, and so own, most of what all share
     print(f"{processor()}, {load()}, {software('optuna', 'sqlalchemy')}")
     print(f"{options.processes} processes that each ask again after {options.seconds:g} s\n")

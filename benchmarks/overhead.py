@@ -60,7 +60,7 @@ from nas.training.loop import Ending, EpochResult, OnEpoch, OnStart, TrainingRes
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 SPACE = default_space(CIFAR10)
 LIMITS = Limits(max_parameters=5_000_000)
-PROPOSALS = Candidates(SPACE, LIMITS)
+CANDIDATES = Candidates(SPACE, LIMITS)
 EPOCHS = 10
 MOST_MILLISECONDS = {1_000: 100.0, 10_000: 120.0}  # per trial
 MOST_START = 15.0  # seconds
@@ -89,13 +89,13 @@ def fill(database: Store, trials: int, pruner: str) -> None:
     rng = random.Random(0)
     study = optuna.create_study(
         direction="maximize",
-        sampler=make_sampler("random", seed=0, domain=PROPOSALS.domain),
+        sampler=make_sampler("random", seed=0, domain=CANDIDATES.domain),
         pruner=make_pruner(pruner, epochs=EPOCHS),
     )
     with database.transaction():
         for number in range(trials):
             trial = study.ask()
-            found = PROPOSALS.suggest(trial)
+            found = CANDIDATES.suggest(trial)
             trial.set_user_attr("worker", "elsewhere:1:1-0")
             for name, said in design_attributes(found.architecture, found.cost, found.key).items():
                 trial.set_user_attr(name, said)
@@ -220,13 +220,13 @@ def measure(trials: int, more: int, sampler: str, pruner: str, directory: Path) 
         stopwatch = Stopwatch(database, opened)
         plan = Plan(
             trials=trials + more,
-            candidates=PROPOSALS,
+            candidates=CANDIDATES,
             epochs=EPOCHS,
             seed=0,
             pruner=make_pruner(pruner, epochs=EPOCHS),
             train=stopwatch.train,
         )
-        timed = stopwatch.sampler(make_sampler(sampler, seed=0, domain=PROPOSALS.domain))
+        timed = stopwatch.sampler(make_sampler(sampler, seed=0, domain=CANDIDATES.domain))
         Worker(name, database, plan, timed, stopwatch).run()
     return stopwatch
 

@@ -93,13 +93,12 @@ class Progress:
                 better = self._count(trial)
                 if trial.outcome not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
                     self._print(self._line(trial, better))
-            case EndedElsewhere(trial):
+            case EndedElsewhere(trial, own):
                 self._count(trial)
                 if (trial.reason or "").startswith(DIED):
+                    why = "nothing was heard of this process" if own else "its worker is gone"
                     then = "queued again" if trial.queued_again else "given up"
-                    self._print(
-                        f"trial {trial.number}: its worker is gone, and its design {then}", "dim"
-                    )
+                    self._print(f"trial {trial.number}: {why}, and its design {then}", "dim")
             case Waiting(running):
                 designs = "design" if running == 1 else "designs"
                 self._print(f"waiting for {running} {designs} that other processes train", "dim")

@@ -89,8 +89,11 @@ def look_at_study(
     counts = f"{plural(study.trained, 'design')} trained, {running} in training"
     if repair and orphans:
         with storage_errors(location):
-            ended = _end(location, orphans)
-        yield Finding("trials", True, f"{counts}; {ended} without a worker ended and queued again")
+            reasons = _end(location, orphans)
+        again = sum(reason in QUEUED_AGAIN for reason in reasons)
+        then = " and queued again" if again == len(reasons) else f", {again} of them queued again"
+        verdict = f"{counts}; {len(reasons)} without a worker ended{then}"
+        yield Finding("trials", True, verdict)
     elif orphans:
         numbers = ", ".join(str(t.number) for t in orphans)
         yield Finding(
@@ -139,19 +142,19 @@ def _orphans(
     return [trial for trial in running if is_stale(trial, silent)]
 
 
-def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> int:
-    """Ends trials unless that was done meanwhile; returns how many."""
+def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> list[str]:
+    """Ends trials unless that was done meanwhile; returns the reasons they have now."""
     with open_store(location) as store, store.allocation_lock():
-        return sum(fail_stale(store, trial) for trial in orphans)
+        return [reason for trial in orphans if (reason := fail_stale(store, trial))]
 
 
 def _look_at_checkpoints(trials: Sequence[FrozenTrial], folder: Path, *, repair: bool) -> Finding:
     done = {t.user_attrs.get("key") for t in trials if (o := outcome_of(t)) and o.counts}
+    last = {t.user_attrs["key"]: t for t in trials if "key" in t.user_attrs}
     wanted = {
-        checkpoint_name(t.user_attrs["key"])
-        for t in trials
-        if "key" in t.user_attrs
-        and t.user_attrs["key"] not in done
+        checkpoint_name(key)
+        for key, t in last.items()
+        if key not in done
         and (not t.state.is_finished() or t.user_attrs.get("reason") in QUEUED_AGAIN)
     }
     files = sorted(folder.glob("*.pt"))

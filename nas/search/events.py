@@ -66,6 +66,7 @@ class EndedElsewhere:
     """A trial of another process on the same study has its outcome, or was ended by one."""
 
     trial: TrialRecord
+    own: bool = False  # it was of this process, of which nothing was heard for too long
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from nas.space import SearchSpace
 from nas.training.tuning import Choice, defaults, trial_key
 
 _PRESET = "preset"  # the user attribute with its name
-_KEPT = (_PRESET, "proposal_budget")  # of a trial that is queued again
+_KEPT = (_PRESET, "proposal_budget", "key")  # of a trial that is queued again
 
 
 def enqueue_presets(
@@ -63,6 +63,9 @@ def preset_outside(trial: optuna.Trial, space: SearchSpace) -> Architecture | No
 
 
 def queue_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
-    """Makes the design of a trial that was cut short the next one of the study."""
+    """Makes the design of a trial that was cut short the next one of the study.
+
+    The queued trial has its `key`: where values were lost, others would be drawn in their place.
+    """
     kept = {name: trial.user_attrs[name] for name in _KEPT if name in trial.user_attrs}
     study.enqueue_trial(trial.params, user_attrs=kept)

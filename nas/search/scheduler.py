@@ -28,7 +28,7 @@ from nas.study.heartbeat import WORKER, Heartbeat
 from nas.study.optuna_private import trial_id_of
 from nas.study.outcomes import STATES
 from nas.study.reader import trial_record
-from nas.study.records import Outcome, TrialRecord
+from nas.study.records import DAMAGED, Outcome, TrialRecord
 from nas.study.storage import STORAGE_ERRORS
 from nas.study.store import Store, StoredTrial
 from nas.training.tuning import defaults
@@ -166,7 +166,9 @@ class Scheduler:
         except (KeyError, ValueError, TypeError) as error:
             if self._history.id_in_database(trial_id_of(trial)) is None:
                 raise  # it was not queued
-            return self._refuse(trial, error)
+            return self._refuse(trial, f"queued with values outside the space: {error}")
+        if trial.user_attrs.get("key", candidate.key) != candidate.key:  # it was queued again
+            return self._refuse(trial, f"{DAMAGED}: its values are no longer those of its design")
         attributes |= design_attributes(candidate.architecture, candidate.cost, candidate.key)
         attributes |= plan.training_attributes(candidate.training)
         for name, value in attributes.items():
@@ -185,10 +187,10 @@ class Scheduler:
             return trial_record(content, stored.number)
         return RunningTrial(trial, stored, candidate)
 
-    def _refuse(self, trial: optuna.Trial, error: Exception) -> TrialRecord:
-        """Ends a trial that was queued by hand with values that are no design of the space."""
+    def _refuse(self, trial: optuna.Trial, reason: str) -> TrialRecord:
+        """Fails a trial that was queued with values that say no design, or another one."""
         trial.set_user_attr(WORKER, self._name)
-        trial.set_user_attr("reason", f"queued with values outside the space: {error}")
+        trial.set_user_attr("reason", reason)
         trial.set_user_attr("outcome", Outcome.FAILED.value)
         self._history.study.tell(trial, state=STATES[Outcome.FAILED])
         content = self._history.trial(trial)

@@ -9,7 +9,7 @@ from nas.search.presets import queue_again
 from nas.study.heartbeat import WORKER
 from nas.study.optuna_private import trial_id_of
 from nas.study.outcomes import reason_of
-from nas.study.records import DIED
+from nas.study.records import DIED, NOBODY
 from nas.study.store import Store
 from nas.text import times
 
@@ -26,20 +26,28 @@ def is_stale(trial: FrozenTrial, silent: Set[int]) -> bool:
     return not is_alive(trial.user_attrs.get(WORKER)) or trial_id_of(trial) in silent
 
 
-def fail_stale(store: Store, trial: FrozenTrial) -> bool:
+def fail_stale(store: Store, trial: FrozenTrial) -> str | None:
     """Fails a trial whose worker is gone, and makes its design the next one of the study.
 
     Not one with which too many workers died, nor the trial of another program, which says none. To
     be called under the allocation lock.
 
     Returns:
-        Whether the trial still ran.
+        The reason with which it was failed, `DIED` where its design was queued again; None if it
+        no longer ran.
     """
+    reason = _reason(store, trial)
+    if not store.fail(trial, reason):
+        return None
+    if reason == DIED:
+        queue_again(store.study, trial)
+    return reason
+
+
+def _reason(store: Store, trial: FrozenTrial) -> str:
     key = trial.user_attrs.get("key")
+    if key is None:
+        return NOBODY
     others = store.study.get_trials(deepcopy=False)
     deaths = 1 + sum(t.user_attrs.get("key") == key and reason_of(t) == DIED for t in others)
-    again = key is not None and deaths <= _RETRIES
-    failed = store.fail(trial, DIED if again else f"{DIED} {times(deaths)}")
-    if failed and again:
-        queue_again(store.study, trial)
-    return failed
+    return DIED if deaths <= _RETRIES else f"{DIED} {times(deaths)}"

@@ -73,6 +73,7 @@ class Worker:
         self._plan = plan
         self._on_event = on_event
         self._known = set(known)
+        self._name = name
         self._heartbeat = Heartbeat(lambda: store.engine, grace)
         self._history = History(store, plan.pruner, sampler)
         self._scheduler = Scheduler(name, store, self._history, plan, sampler, self._heartbeat)
@@ -93,7 +94,7 @@ class Worker:
                 found = readable_record(trial)
                 if trial.number not in self._known and found.outcome is not None:
                     self._known.add(trial.number)
-                    self._on_event(EndedElsewhere(found))
+                    self._on_event(EndedElsewhere(found, own=found.worker == self._name))
             if isinstance(step, SearchEnding):
                 return step
             if isinstance(step, Wait):

@@ -16,12 +16,14 @@ from nas.search.events import (
     Event,
     OnEvent,
     TrialEnded,
+    TrialStarted,
     Waiting,
     WorkerFailed,
 )
 from nas.search.plan import SearchEnding
 from nas.search.request import SearchRequest
 from nas.study.location import OpenFile
+from nas.study.records import DIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Workers:
         self._on_event = on_event
         self._known = set(known)
         self._names: dict[int, str] = {}  # of workers that are at it, as in trials
+        self._waiting: set[int] = set()  # workers that wait for others
         self._endings: list[SearchEnding] = []
         self._failures: list[str] = []
         self._once: set[type[Event]] = set()  # kinds of events that are handed on once
@@ -111,7 +114,9 @@ class Workers:
             case WorkerError(reason):
                 self._fail(number, reason)
             case Waiting():
-                pass  # for others of this search, as a rule
+                self._waiting.add(number)
+                if self._waiting >= self._names.keys():  # else for others of this search
+                    self._on_event(event)
             case CheckpointFailed() | CaptureFailed():
                 if type(event) not in self._once:
                     self._once.add(type(event))
@@ -123,17 +128,21 @@ class Workers:
                     self.newly_trained += trial.outcome.counts
                     self._on_event(event)
             case EndedElsewhere(trial):
-                # The end of a trial of ours comes from its worker, unless it was killed just then.
+                # The end of a trial of ours comes from its worker, unless that is gone.
                 others = [name for worker, name in self._names.items() if worker != number]
-                if trial.number not in self._known and trial.worker not in others:
+                gone = trial.worker not in others or (trial.reason or "").startswith(DIED)
+                if trial.number not in self._known and gone:
                     self._known.add(trial.number)
                     self._on_event(event)
             case _:
+                if isinstance(event, TrialStarted):
+                    self._waiting.discard(number)
                 self._on_event(event)
 
     def _on_end(self, number: int, reason: str | None) -> None:
         """Notes that a worker is gone, and how, if it died."""
         self._names.pop(number, None)
+        self._waiting.discard(number)
         if reason is not None:
             self._fail(number, reason)
 

@@ -41,17 +41,26 @@ def hold(connection: sqlalchemy.Connection, trial_id: int) -> bool:
 
 
 def silent(connection: sqlalchemy.Connection, study_id: int, grace: float) -> Set[int]:
-    """The ids of running trials that were not touched for so many seconds, or never."""
+    """The ids of running trials that were once touched, but not for so many seconds."""
     rows = connection.execute(
         sqlalchemy.select(TRIALS.c.trial_id, HEARTBEATS.c.heartbeat, func.now())
-        .outerjoin(HEARTBEATS, HEARTBEATS.c.trial_id == TRIALS.c.trial_id)
+        .join(HEARTBEATS, HEARTBEATS.c.trial_id == TRIALS.c.trial_id)
         .where(TRIALS.c.study_id == study_id, _RUNS)
     )
     return {
         trial_id
         for trial_id, last, now in rows
-        if last is None or (_plain(now) - _plain(last)).total_seconds() > grace
+        if (_plain(now) - _plain(last)).total_seconds() > grace
     }
+
+
+def begin_missing(connection: sqlalchemy.Connection, study_id: int) -> None:
+    """Touches the running trials that never were, of an older version or of another program."""
+    touched = sqlalchemy.exists().where(HEARTBEATS.c.trial_id == TRIALS.c.trial_id)
+    untouched = sqlalchemy.select(TRIALS.c.trial_id, func.now()).where(
+        TRIALS.c.study_id == study_id, _RUNS, ~touched
+    )
+    connection.execute(HEARTBEATS.insert().from_select(["trial_id", "heartbeat"], untouched))
 
 
 def _touch(connection: sqlalchemy.Connection, trial_id: int) -> bool:

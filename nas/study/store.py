@@ -276,8 +276,12 @@ class Store:
             return True
 
     def silent(self, grace: float) -> Set[int]:
-        """The ids of running trials without a heartbeat for so many seconds."""
+        """The ids of running trials without a heartbeat for so many seconds.
+
+        One that never had any gets its first now.
+        """
         with self.transaction() as connection:
+            heartbeat.begin_missing(connection, study_id_of(self.study))
             return heartbeat.silent(connection, study_id_of(self.study), grace)
 
 

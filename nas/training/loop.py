@@ -305,7 +305,7 @@ def finish(
         except Diverged as error:
             ending, reason = Ending.DIVERGED, str(error)
             break
-        if checkpoint and (checkpoint.kept or not run.finished):
+        if checkpoint and checkpoint.kept:
             checkpoint.save(run)
         try:
             stop = on_epoch(result)
@@ -316,6 +316,8 @@ def finish(
         if stop and not run.finished:
             ending = Ending.STOPPED
             break
+        if checkpoint and not checkpoint.kept and not run.finished:
+            checkpoint.save(run)  # only now: a worker that has lost its trial must not write
     if run.eval_model is not run.model:
         run.model.load_state_dict(run.eval_model.state_dict())
     run.model.fuse_norms(None)  # it may go elsewhere

@@ -27,6 +27,7 @@ from nas.architecture import Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.model import build
+from nas.search.doctor import look_at_study
 from nas.search.events import (
     CheckpointFailed,
     EndedElsewhere,
@@ -40,10 +41,12 @@ from nas.search.events import (
 from nas.search.history import History
 from nas.search.request import SearchRequest
 from nas.search.run import SearchFailed, run_search
+from nas.search.stale import fail_stale
+from nas.search.trainer import checkpoint_name
 from nas.study.heartbeat import Heartbeat
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import DIED, INTERRUPTED, Outcome, StudyRecord
+from nas.study.records import DIED, INTERRUPTED, NOBODY, Outcome, StudyRecord
 from nas.study.store import Store, TrialLost, open_store
 from nas.training.checkpoint import Checkpoint
 from nas.training.config import TrainingConfig
@@ -323,6 +326,15 @@ def test_a_design_whose_worker_died_is_trained_again_and_changes_no_proposal(
 def test_a_design_whose_workers_die_is_given_up_the_third_time(request_of: RequestOf) -> None:
     for deaths in range(3):
         kill_in_a_trial(request_of(trials=1), failed=deaths)
+    location = request_of().location_for("digits")
+    checkpoints = request_of().checkpoints_for(location)
+    with open_store(location) as store, store.allocation_lock():
+        (trial,) = store.study.get_trials(states=(TrialState.RUNNING,))
+        assert fail_stale(store, trial) == f"{DIED} 3 times"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    (checkpoints / f"{checkpoint_name(trial.user_attrs['key'])}.pt").touch()
+    *_, found = look_at_study(location, checkpoints, grace=60, repair=False)
+    assert "1 of no use" in found.verdict
     study = run_search(request_of(trials=1)).study
     *died, other = study.trials
     assert [t.reason for t in died] == [DIED, DIED, f"{DIED} 3 times"]
@@ -357,7 +369,7 @@ def test_only_a_silent_worker_of_another_machine_is_given_up(request_of: Request
             study = run_search(more, each(listening, falls_silent)).study
     assert listening.events == ["waits for 1", "1 ended elsewhere", "2 begins", "2 trained"]
     assert study.trials[1].worker == "elsewhere:1:1-0"
-    assert study.trials[1].reason == f"{DIED} once"  # nor did it say a design to train again
+    assert study.trials[1].reason == NOBODY
 
 
 def test_a_design_of_a_killed_process_is_trained_by_one_that_waits_for_it(
@@ -421,6 +433,7 @@ def test_a_worker_stopped_for_too_long_goes_on_with_another_trial(request_of: Re
     assert (lost.reason, lost.architecture) == (DIED, again.architecture)
     assert lost.worker == other.worker != again.worker
     assert study.trained == 2
+    assert not request.checkpoints_for(location).exists()  # it wrote none of the trial it lost
 
 
 def test_files_that_cannot_grow_are_one_line_and_the_study_goes_on_once_they_can(

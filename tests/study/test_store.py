@@ -15,7 +15,7 @@ from nas.search.history import History
 from nas.space import Limits, default_space
 from nas.study.designs import design_attributes
 from nas.study.location import StudyLocation
-from nas.study.optuna_private import StudyStorage, storage_of, trial_id_of
+from nas.study.optuna_private import HEARTBEATS, StudyStorage, storage_of, trial_id_of
 from nas.study.store import Store, open_store
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
@@ -122,6 +122,15 @@ def test_numbers_are_right_when_another_program_writes_without_the_lock(
     history.refresh()
     params = [t.params for t in read(location)]
     assert sorted(map(str, params)) == sorted(str(t.params) for t in history.trials)
+
+
+def test_a_running_trial_without_a_heartbeat_gets_its_first(store: Store) -> None:
+    history = History(store, NopPruner())
+    stored = store.add(history.trial(ask(history.study)))
+    with store.engine.begin() as connection:
+        connection.execute(HEARTBEATS.delete())  # as of an older version
+    assert store.silent(grace=60) == set()
+    assert store.silent(grace=-1) == {stored.id}
 
 
 def test_a_transaction_that_fails_leaves_nothing(store: Store, location: StudyLocation) -> None:

@@ -30,19 +30,26 @@ _MOST = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # equal as mappings are
 class Limits(Mapping[str, int]):
     """What a design may cost at most: the maximum of each of `COSTS` that has one, by its name.
 
     Raises:
-        ValueError: a limit is no whole number, or below 1.
+        ValueError: a limit is no whole number, or below 1, or there is none.
     """
 
     max_parameters: int | None = None
     max_mult_adds: int | None = None
 
     def __post_init__(self) -> None:
-        keep_plain(self, {cost.maximum: or_none(whole) for cost in COSTS.values()})
+        maxima = {cost.maximum: or_none(whole) for cost in COSTS.values()}
+        keep_plain(self, maxima)
+        if not self:
+            raise ValueError(f"limits must have {' or '.join(maxima)}, got none")
+
+    def __hash__(self) -> int:
+        """Equal limits have the same."""
+        return hash(frozenset(self.items()))
 
     def __getitem__(self, name: str) -> int:
         """The maximum of a cost."""

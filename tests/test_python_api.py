@@ -1,5 +1,7 @@
 """The same from Python: every public name, and a search with its typed result."""
 
+import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -14,9 +16,20 @@ from tests.kits.studies import RequestOf
 from tests.kits.waiting import PATIENCE
 
 
-def test_every_public_name_is_there() -> None:
-    for name in nas.__all__:
-        assert getattr(nas, name) is not None
+def test_type_checkers_and_programs_find_the_same_names() -> None:
+    """Those that are imported where types are checked are those that are loaded on first use."""
+    assert nas.__file__
+    body = ast.parse(Path(nas.__file__).read_text()).body
+    (checked,) = (node for node in body if isinstance(node, ast.If))
+    homes = {
+        str(alias.asname): str(node.module)
+        for node in checked.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert set(homes) == set(nas.__all__)
+    for name, home in homes.items():
+        assert getattr(nas, name) is getattr(importlib.import_module(home), name)
 
 
 def test_a_search_and_its_report(request_of: RequestOf, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_limits_allow_what_is_not_above_them(parameters: int, mult_adds: int, of
     st.fixed_dictionaries({name: st.integers(1, 10**18) for name in COSTS}),
     st.fixed_dictionaries(
         {}, optional={cost.maximum: st.integers(1, 10**18) for cost in COSTS.values()}
-    ),
+    ).filter(bool),
 )
 def test_limits_allow_what_exceeds_none_of_them(
     costs: dict[str, int], maxima: dict[str, int]
@@ -143,6 +143,22 @@ def test_limit_below_1_is_refused(value: int) -> None:
         Limits(max_parameters=value)
     with pytest.raises(ValueError, match=rf"^max_mult_adds {said}"):
         Limits(max_parameters=1, max_mult_adds=value)
+
+
+def test_limits_without_one_are_refused() -> None:
+    said = "^limits must have max_parameters or max_mult_adds, got none$"
+    with pytest.raises(ValueError, match=said):
+        Limits()
+
+
+def test_limits_are_equal_as_mappings_are() -> None:
+    limits = Limits(max_parameters=5)
+    assert limits == {"parameters": 5} == limits
+    assert limits == Limits(max_parameters=5)
+    assert hash(limits) == hash(Limits(max_parameters=5))
+    assert limits != {"mult_adds": 5}
+    assert limits != Limits(max_mult_adds=5)
+    assert limits != Limits(max_parameters=5, max_mult_adds=5)
 
 
 # Designs of a space, against all combinations

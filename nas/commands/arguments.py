@@ -153,12 +153,15 @@ _READ: Mapping[values.Check, tuple[Callable[[str], Any], str]] = {
 
 
 def add_options(
-    parser: argparse._ActionsContainer, request: type[SearchRequest | FinalRequest], *names: str
+    parser: argparse._ActionsContainer,
+    request: type[SearchRequest | FinalRequest],
+    *names: str,
+    reports_after: str | None = None,
 ) -> None:
     """The options of a request, or of some of its fields, in their order.
 
     One that is not given is None where the option says what holds otherwise, else the field's
-    default.
+    default. The option that says where reports go comes after the field `reports_after`.
     """
     for field, option in values.options_of(request):
         if names and field.name not in names:
@@ -184,6 +187,14 @@ def add_options(
                 "required": default is MISSING and not option.otherwise,
             }
         parser.add_argument(_name(field, option), **settings)
+        if field.name == reports_after:
+            parser.add_argument(
+                "--reports-dir",
+                type=path,
+                default=Path("reports"),
+                metavar="DIR",
+                help="where the report is written",
+            )
 
 
 def given(
@@ -199,17 +210,6 @@ def given(
 
 def _name(field: Field[Any], option: values.Option) -> str:
     return option.name or f"--{field.name.replace('_', '-')}"
-
-
-def add_report_option(parser: argparse._ActionsContainer) -> None:
-    """The option that says where reports go."""
-    parser.add_argument(
-        "--reports-dir",
-        type=path,
-        default=Path("reports"),
-        metavar="DIR",
-        help="where the report is written",
-    )
 
 
 def add_json_option(parser: argparse._ActionsContainer) -> None:

@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise RequestError(str(error)) from error
     cost = count(architecture, input)
-    limits = Limits(**{c.maximum: getattr(options, c.maximum) for c in COSTS.values()})
+    maxima = {c.maximum: getattr(options, c.maximum) for c in COSTS.values()}
+    limits = Limits(**maxima) if any(maxima.values()) else None
     fits = limits.allow(cost) if limits else None
     if options.json:
         document = {
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(document, indent=2))
     else:
         print(_text(architecture, input, layers, cost))
-        for name, most in limits.items():
+        for name, most in (limits or {}).items():
             value: int = getattr(cost, name)
             side = "fits" if value <= most else "over"
             print(f"{side}: {value:,} of {COSTS[name].exactly(most)} ({share(value / most)})")

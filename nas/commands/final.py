@@ -23,8 +23,7 @@ SUMMARY = "train a study's best designs in full, choose one, test it once and ex
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas final`."""
-    arguments.add_options(parser, FinalRequest)
-    arguments.add_report_option(parser)
+    arguments.add_options(parser, FinalRequest, reports_after="subset")
     arguments.add_json_option(parser)
 
 

@@ -20,8 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     studies.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="two studies, to be set side by side instead"
     )
-    arguments.add_options(parser, SearchRequest, "studies_dir", "storage")
-    arguments.add_report_option(parser)
+    arguments.add_options(parser, SearchRequest, "studies_dir", "storage", reports_after="storage")
     parser.add_argument(
         "--csv", type=arguments.path, metavar="FILE", help="also write all trials as CSV"
     )

@@ -31,8 +31,7 @@ _SHOWN = 10  # designs in the printed ranking
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas search`."""
-    arguments.add_options(parser, SearchRequest)
-    arguments.add_report_option(parser)
+    arguments.add_options(parser, SearchRequest, reports_after="storage")
     arguments.add_json_option(parser)
 
 

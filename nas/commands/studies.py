@@ -57,9 +57,10 @@ def _document(
 ) -> dict[str, object]:
     def entry(study: "ListedStudy") -> dict[str, object]:
         values = dataclasses.asdict(study)
+        limits = values.pop("limits")
         return {
-            **values.pop("limits"),
             **values,
+            **limits,
             "path": str(study.path),
             "changed": study.changed.isoformat(timespec="seconds"),
             "finished": study.finished,

@@ -146,7 +146,8 @@ class FinalRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the limits stand among the others."""
         values = dataclasses.asdict(self)
-        return {**values.pop("limits"), **values}
+        limits = values.pop("limits")
+        return {**values, **limits}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FinalRecord":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.errors import RequestError
 from nas.search.request import DATA_DIR, OWN_FOLDER, SPLIT_SEED, SearchRequest
 from nas.space import SearchSpace, space_from_table
 from nas.study.location import StudyError
@@ -45,10 +46,15 @@ def continued(study: StudyRecord, given: Mapping[str, Any]) -> SearchRequest:
             another dataset only the study's limits are kept.
 
     Raises:
-        RequestError: a value is out of its range.
+        RequestError: a value is out of its range, or there is no limit of parameters.
         StudyError: another version made the study, with a space that this one does not know.
     """
     settings, last = study.settings, _last(study)
+    if "parameters" not in settings.limits and "max_parameters" not in given:
+        raise RequestError(
+            f"--budget: expected a study with a limit of parameters, got {study.name} without one; "
+            "choose another name with --study, and a --budget for it"
+        )
     kept: dict[str, Any] = {"study": study.name, **dataclasses.asdict(settings.limits)}
     if given.get("dataset") == "auto" and settings.dataset in ("cifar10", "digits"):
         given = {name: value for name, value in given.items() if name != "dataset"}

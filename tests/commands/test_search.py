@@ -22,16 +22,11 @@ from nas.commands import main
 from nas.counting import COSTS
 from tests.kits import warm
 from tests.kits.commands import error_of
-from tests.kits.studies import TINY_SPACE
 from tests.kits.waiting import PATIENCE, wait_until
 
 FAST = ["--dataset", "digits", "--epochs", "1", "--subset", "0.1", "--space", "tiny.toml"]
 
-
-@pytest.fixture(autouse=True)
-def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.toml").write_text(TINY_SPACE)
+pytestmark = pytest.mark.usefixtures("own_directory", "tiny_space")
 
 
 def search(*arguments: str, budget: str = "5e6", trials: str = "2") -> int:
@@ -297,12 +292,12 @@ if os.geteuid() != 0:
 
 
 @pytest.fixture
-def closed() -> Iterator[None]:
+def closed(own_directory: Path) -> Iterator[None]:
     """A file and a directory in which nothing can be made."""
-    Path("file").write_text("")
-    Path("closed").mkdir(mode=0o555)
+    (own_directory / "file").write_text("")
+    (own_directory / "closed").mkdir(mode=0o555)
     yield
-    Path("closed").chmod(0o755)
+    (own_directory / "closed").chmod(0o755)
 
 
 @pytest.mark.parametrize("place", NOT_WRITABLE)

@@ -58,6 +58,10 @@ def test_the_list_says_what_the_studies_say(
     document = json.loads(studies(capsys, "--studies-dir", str(folder), "--json")[0])
     assert document["others"] == []
     assert [study["trained"] for study in document["studies"]] == [2, 50]
+    assert [next(iter(study.items())) for study in document["studies"]] == [
+        ("name", "digits-5M"),
+        ("name", "digits-example"),
+    ]
     assert [study["path"] for study in document["studies"]] == [
         str(folder / "digits-5M.db"),
         str(folder / "digits-example.db"),

@@ -35,9 +35,7 @@ RICH = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def in_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_directory")
 
 
 def train(*arguments: str) -> int:

@@ -38,6 +38,7 @@ from nas.training.plan import RunPlan
 from tests.kits import warm
 from tests.kits.commands import error_line
 from tests.kits.events import on
+from tests.kits.records import final_record
 from tests.kits.studies import TINY_SPACE, RequestOf
 from tests.kits.training import channels_first
 from tests.kits.waiting import PATIENCE, wait_until
@@ -258,6 +259,16 @@ def test_a_result_of_another_version_is_one_line(folder: Path) -> None:
     with pytest.raises(StudyError, match="this version of nas can read"):
         run_final(request_of())
     assert "written by another version" in report()
+
+
+def test_a_result_without_a_limit_is_of_another_version() -> None:
+    record = final_record()
+    values = record.to_dict()
+    assert next(iter(values)) == "study"
+    assert FinalRecord.from_dict(values) == record
+    del values["max_parameters"], values["max_mult_adds"]
+    with pytest.raises(ValueError, match="a final training of another version: limits must have"):
+        FinalRecord.from_dict(values)
 
 
 def test_equal_designs_are_one_finalist(folder: Path) -> None:

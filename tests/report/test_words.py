@@ -70,9 +70,11 @@ class TestWords:
         assert card.value == cost.rounded(value)
         assert card.detail == f"{value / 7_000_000:.1%} of {cost.rounded(7_000_000)}"
         assert settings_to_json(record.settings)["limits"][cost.maximum] == 7_000_000
-        unlimited = replace(SETTINGS, limits=Limits())
+        others = {c.maximum: 9_000_000 for c in COSTS.values() if c != cost}
+        without = replace(SETTINGS, limits=Limits(**others))
+        limited = replace(SETTINGS, limits=Limits(**others, **{cost.maximum: 7_000_000}))
         said = f"{cost.limit} ({cost.option}): the study has none, this search 7,000,000"
-        assert differences(unlimited, record.settings) == [said]
+        assert differences(without, limited) == [said]
         shown = page_settings.settings(record).content
         assert cost.limit.capitalize() in shown
         assert cost.exactly(7_000_000) in shown

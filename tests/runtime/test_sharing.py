@@ -51,9 +51,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def in_own_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where lock files lie."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def lock_folder(own_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lock files lie in the test's own directory."""
+    monkeypatch.setattr(tempfile, "tempdir", str(own_directory))
 
 
 class Process:

@@ -3,6 +3,8 @@
 import json
 import shlex
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,22 @@ def test_a_new_study_needs_a_budget(capsys: Capture) -> None:
     assert line.startswith("error: --budget: expected the most parameters a design may have")
     assert "--study" in line
     assert not Path("studies").exists()
+
+
+def test_a_study_without_a_budget_is_refused_as_one(capsys: Capture) -> None:
+    made()
+    with closing(sqlite3.connect("studies/s.db")) as database, database:
+        database.execute(
+            "UPDATE study_user_attributes SET value_json = json_set(value_json, "
+            "'$.limits', json('{\"max_mult_adds\": 5000000}')) WHERE key = 'settings'"
+        )
+    (line,) = lines_of_error(capsys, ["search", "--study", "s"])
+    assert line == (
+        "error: --budget: expected a study with a limit of parameters, got s without one; choose "
+        "another name with --study, and a --budget for it"
+    )
+    _, *rest = lines_of_error(capsys, ["search", "--study", "s", "--budget", "5M"])
+    assert rest == ["budget (--budget): the study has none, this search 5,000,000"]
 
 
 def test_a_study_of_an_earlier_version_goes_on_by_its_name(capsys: Capture) -> None:

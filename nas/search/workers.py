@@ -74,7 +74,8 @@ class Workers:
         self._on_event = on_event
         self._known = set(known)
         self._names: dict[int, str] = {}  # of workers that are at it, as in trials
-        self._waiting: set[int] = set()  # workers that wait for others
+        self._active = set(range(request.workers))
+        self._waiting: set[int] = set()  # of those, the ones that wait for others
         self._endings: list[SearchEnding] = []
         self._failures: list[str] = []
         self._once: set[type[Event]] = set()  # kinds of events that are handed on once
@@ -111,11 +112,12 @@ class Workers:
                 self._names[number] = name
             case WorkerDone(ending):
                 self._endings.append(ending)
+                self._active.discard(number)
             case WorkerError(reason):
                 self._fail(number, reason)
             case Waiting():
                 self._waiting.add(number)
-                if self._waiting >= self._names.keys():  # else for others of this search
+                if self._waiting >= self._active:  # else for others of this search
                     self._on_event(event)
             case CheckpointFailed() | CaptureFailed():
                 if type(event) not in self._once:
@@ -142,7 +144,7 @@ class Workers:
     def _on_end(self, number: int, reason: str | None) -> None:
         """Notes that a worker is gone, and how, if it died."""
         self._names.pop(number, None)
-        self._waiting.discard(number)
+        self._active.discard(number)
         if reason is not None:
             self._fail(number, reason)
 

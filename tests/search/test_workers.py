@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas.commands.progress import make_progress
 from nas.errors import RequestError
-from nas.runtime.pool import Slot, slots_for
+from nas.runtime.pool import Report, Slot, slots_for
 from nas.search.estimate import Pace
-from nas.search.events import EndedElsewhere, Event, Opened, TrialEnded
+from nas.search.events import EndedElsewhere, Event, Opened, TrialEnded, Waiting
+from nas.search.plan import SearchEnding
 from nas.search.request import SearchRequest
 from nas.search.run import run_search
+from nas.search.workers import WorkerDone, WorkerNamed, Workers, WorkerTask
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import DIED, Outcome
+from nas.study.records import DIED, Outcome, TrialRecord
 from tests.kits import warm
 from tests.kits.places import ROOT
 from tests.kits.studies import TINY_SPACE, RequestOf, trials_in
@@ -176,3 +179,63 @@ def test_what_workers_do_at_the_same_time_takes_no_longer() -> None:
 def test_workers_share_the_threads(request_of: RequestOf) -> None:
     (slot, _) = slots_of(request_of(workers=2, device="cpu"))
     assert slot.environment["OMP_NUM_THREADS"] == "1"
+
+
+def wait_for_others(task: WorkerTask, report: Report) -> None:
+    """A worker that waits, until the parent has shown that all do."""
+    report(WorkerNamed(str(os.getpid())))
+    report(Waiting(3))
+    wait_until((task.request.studies_dir / "shown").exists)
+    report(WorkerDone(SearchEnding.DONE))
+
+
+def test_that_all_workers_wait_for_other_machines_is_shown_once(tmp_path: Path) -> None:
+    shown: list[Event] = []
+
+    def show(event: Event) -> None:
+        shown.append(event)
+        (tmp_path / "shown").touch()
+
+    request = SearchRequest(max_parameters=1_000, workers=2, studies_dir=tmp_path)
+    assert Workers(wait_for_others, request, show, frozenset(), None).run() is SearchEnding.DONE
+    assert shown == [Waiting(3)]
+
+
+DEAD = TrialRecord(number=0, outcome=Outcome.FAILED, worker="first", reason=DIED)
+
+
+def report_a_death(task: WorkerTask, report: Report) -> None:
+    """The first of two workers does not end before the other's report of its death is shown."""
+    try:
+        (task.request.studies_dir / "first").mkdir()
+        report(WorkerNamed("first"))
+        (task.request.studies_dir / "named").touch()
+    except FileExistsError:
+        wait_until((task.request.studies_dir / "named").exists)
+        report(EndedElsewhere(DEAD))
+    wait_until((task.request.studies_dir / "shown").exists)
+    report(WorkerDone(SearchEnding.DONE))
+
+
+def test_the_end_of_a_dead_worker_s_trial_is_shown_before_the_worker_s_own(tmp_path: Path) -> None:
+    shown: list[Event] = []
+
+    def show(event: Event) -> None:
+        shown.append(event)
+        (tmp_path / "shown").touch()
+
+    request = SearchRequest(max_parameters=1_000, workers=2, studies_dir=tmp_path)
+    assert Workers(report_a_death, request, show, frozenset(), None).run() is SearchEnding.DONE
+    assert shown == [EndedElsewhere(DEAD)]
+
+
+@pytest.mark.parametrize(
+    ("own", "why"),
+    [(False, "its worker is gone"), (True, "nothing was heard of this process")],
+)
+def test_who_was_silent_is_not_called_gone(
+    capsys: pytest.CaptureFixture[str], own: bool, why: str
+) -> None:
+    progress = make_progress(SearchRequest(max_parameters=1_000))
+    progress(EndedElsewhere(DEAD, own))
+    assert f"trial 0: {why}, and its design queued again" in capsys.readouterr().err

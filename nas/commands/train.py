@@ -86,7 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the run (default: one in runs/ with the names of design, recipe, changes "
         "and seed)",
     )
-    run.add_argument("--resume", action="store_true", help="continue the run in --out")
+    run.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --out; the other options as before",
+    )
     arguments.add_json_option(run)
 
 
@@ -143,6 +147,12 @@ def run(options: argparse.Namespace) -> int:
         print("NOTE:", note, file=sys.stderr)
     try:
         cost = count(architecture, dataset.input)
+    except ValueError as error:
+        raise RequestError(
+            f"expected a design that can read {dataset.input}, got {architecture}: {error}; take "
+            "another design or --dataset"
+        ) from error
+    try:
         config = _recipe(options, task_of(dataset), changes, subject.training)
         config = dataclasses.replace(config, precision=precision.precision)
     except ValueError as error:

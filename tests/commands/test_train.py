@@ -200,6 +200,15 @@ def test_what_a_killed_process_did_not_write_is_made_of_the_last_checkpoint() ->
     assert rest[1].read_bytes() == before[1]
 
 
+def test_a_design_that_cannot_read_the_images_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--preset", "resnet20", "--dataset", "digits"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(
+        "error: expected a design that can read 1x8x8, 10 classes, got B3,3,3 "
+    )
+    assert message.count("\n") == 1
+
+
 def test_what_torch_cannot_train_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     one = ["--blocks", "1,1,1,1", "--channels", "4", "--pool", "1", "--out", "one"]
     assert main(["train", *one, *DIGITS, "--epochs", "1", "--batch-size", "1"]) == 1

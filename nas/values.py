@@ -111,6 +111,8 @@ def path(name: str, value: object) -> Path:
 
 def several(name: str, values: object, of: str = "values") -> tuple[object, ...]:
     """The members of a list, a tuple or an array; in a text or a mapping nobody meant its parts."""
+    if isinstance(values, tuple | list):  # the abstract classes below take ten times as long
+        return tuple(values)
     if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
         raise RequestError(f"{name} must be a list of {of}, got {values!r}")
     return tuple(values)

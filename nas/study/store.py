@@ -238,6 +238,18 @@ class Store:
         number = sqlalchemy.select(TRIALS.c.number).where(TRIALS.c.trial_id == trial_id)
         return StoredTrial(trial_id, connection.execute(number).scalar_one())
 
+    def _add_attributes(
+        self, connection: sqlalchemy.Connection, trial_id: int, after: FrozenTrial
+    ) -> None:
+        for table, attributes in (
+            (USER_ATTRIBUTES, after.user_attrs),
+            (SYSTEM_ATTRIBUTES, after.system_attrs),
+        ):
+            written = sqlalchemy.select(table.c.key).where(table.c.trial_id == trial_id)
+            known = set(connection.execute(written).scalars())
+            added = {key: value for key, value in attributes.items() if key not in known}
+            insert_attributes(connection, table, trial_id, added)
+
     def report(self, trial_id: int, accuracies: Mapping[int, float]) -> None:
         """Writes the accuracies after epochs, by number, of a trial of this process.
 
@@ -258,7 +270,8 @@ class Store:
         """
         with self.transaction() as connection:
             if heartbeat.hold(connection, trial_id):
-                self.change(trial_id, after)
+                self._add_attributes(connection, trial_id, after)  # epochs are written as they end
+                self._storage.set_trial_state_values(trial_id, after.state, after.values)
                 return
             now = self._storage.get_trial(trial_id)
             if any(now.user_attrs.get(n) != after.user_attrs.get(n) for n in ("outcome", "reason")):

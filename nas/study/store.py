@@ -224,12 +224,8 @@ class Store:
     def change(self, trial_id: int, after: FrozenTrial) -> StoredTrial:
         """Brings a trial that has not ended to a later content, all at once."""
         with self.transaction() as connection:
-            before = copy.copy(self._storage.get_trial(trial_id))
-            known = before.user_attrs
-            added = {key: value for key, value in after.user_attrs.items() if key not in known}
-            insert_attributes(connection, USER_ATTRIBUTES, trial_id, added)
-            before.user_attrs = {**known, **added}
-            write_changes(self._storage, trial_id, before, after)
+            self._add_attributes(connection, trial_id, after)
+            write_changes(self._storage, trial_id, self._storage.get_trial(trial_id), after)
             if after.state is TrialState.RUNNING:
                 heartbeat.hold(connection, trial_id)
             return self._stored(connection, trial_id)

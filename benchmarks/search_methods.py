@@ -267,7 +267,7 @@ _CHANGED: Mapping[str, Mapping[str, Any]] = {  # of nas.search.samplers, while a
     "gp-startup5": {"_STARTUP": 5},
     "gp-startup16": {"_STARTUP": 16},
     "gp-raw-scores": {
-        "_normal_scores": lambda scores: (scores - scores.mean()) / (np.std(scores) or 1.0)
+        "normal_scores": lambda scores: (scores - scores.mean()) / (np.std(scores) or 1.0)
     },
 }
 

@@ -151,6 +151,8 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
 
 
 def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
+    from nas.report.health import health, to_heed
+
     study = result.study
     lines = []
     if result.ending == "exhausted":
@@ -173,6 +175,8 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         size = _size(request)
         lines.append(f"Pareto front, each more accurate than all with no more {COSTS[size].units}:")
         lines += [*_table(study.pareto_front(size), "no."), ""]
+    for finding in to_heed(health(study)):
+        lines.append(f"{finding.level.lower():<7} {finding.about}: {finding.sentence}")
     lines.append(f"trials  {outcome_counts(study.outcomes, study.interrupted)}")
     lines.append(f"study   {result.location}")
     lines.append(f"report  {report}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from nas.counting import COSTS
 from nas.report import overview
+from nas.report.health import health, to_heed
 from nas.report.tested import last_final, summary
 from nas.report.words import design_in_words, last_epoch, listed
 from nas.statistics import wilson_interval
@@ -60,6 +61,7 @@ def study_note(study: StudyRecord, *, report: str | None, model: Sequence[str] =
         caution=overview.caution(study),
         final=final and summary(final),
         cost=next(iter(overview.cost(study)), None),
+        health=to_heed(health(study)),
         report=report,
         model=listed([f"[{address.rsplit('/', 1)[-1]}]({address})" for address in model]),
     ).strip()

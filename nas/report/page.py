@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from nas.report import choices, curves, design, overview, progress, sizes, tested, trials
+from nas.report import (
+    choices,
+    curves,
+    design,
+    health,
+    overview,
+    progress,
+    sizes,
+    tested,
+    trials,
+)
 from nas.report.document import document, write_page
 from nas.report.settings import settings
 from nas.report.unreadable import render_unreadable
@@ -43,6 +53,7 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
         tested.confusion(final),
         tested.classes(final, None if final_folder is None else Path(final_folder)),
         design.best_design(study, final),
+        health.section(study),
         progress.funnel(study),
         progress.history(study, every),
         progress.over_time(study),

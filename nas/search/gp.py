@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 
@@ -132,6 +134,7 @@ class GaussianProcess:
         covariance = kernel.between(columns, columns)
         covariance[np.diag_indices(len(scores))] += kernel.noise
         self._factor = cholesky(covariance, lower=True)
+        self._scores = scores
         self._weights = cho_solve((self._factor, True), scores)
         self._scale = max(float(scores @ self._weights) / len(scores), 1e-12)
 
@@ -140,6 +143,19 @@ class GaussianProcess:
         cross = self._kernel.between(self._columns, columns)
         explained = np.square(solve_triangular(self._factor, cross, lower=True)).sum(0)
         return cross.T @ self._weights, np.sqrt(self._scale * np.maximum(1 - explained, 1e-9))
+
+    def leave_one_out(self) -> Floats:
+        """[n] what is expected of each design by the others (Rasmussen and Williams, eq. 5.12)."""
+        inverse = cho_solve((self._factor, True), np.eye(len(self._scores)))
+        expected: Floats = self._scores - self._weights / np.diag(inverse)
+        return expected
+
+
+def normal_scores(scores: Floats) -> Floats:
+    """Scores of a standard normal distribution in the same order; ties stay ties."""
+    normal = ndtri((rankdata(scores) - 0.5) / len(scores))
+    centred: Floats = normal - normal.mean()
+    return centred
 
 
 def _matern(distance: Floats) -> Floats:

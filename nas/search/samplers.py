@@ -14,12 +14,11 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.search_space import intersection_search_space
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
-from scipy.special import ndtr, ndtri
-from scipy.stats import rankdata
+from scipy.special import ndtr
 from threadpoolctl import threadpool_limits
 
 from nas.search.domain import Domain, Params
-from nas.search.gp import Encoder, Floats, GaussianProcess, Kernel
+from nas.search.gp import Encoder, Floats, GaussianProcess, Kernel, normal_scores
 from nas.search.scores import ScoredTrials, Scores
 from nas.search.summaries import Summary
 from nas.study.optuna_private import FIXED_PARAMS
@@ -252,7 +251,7 @@ class _Model:
             groups = np.r_[groups, groups.max() + 1 + np.arange(costs.shape[1])]
         chosen = history.chosen(_OBSERVED)
         designs = [history.designs[i] for i in chosen]
-        scores = _normal_scores(history.scores[chosen])
+        scores = normal_scores(history.scores[chosen])
         columns = self._columns(designs)
         kernel = Kernel.fit(columns, scores, groups)
         process = GaussianProcess(kernel, columns, scores)
@@ -291,10 +290,3 @@ def _logs(costs: Floats) -> Floats:
         raise ValueError(f"expected costs above 0, got {costs[~(costs > 0)].tolist()[:1]}")
     logs: Floats = np.log(costs)
     return logs
-
-
-def _normal_scores(scores: Floats) -> Floats:
-    """Scores of a standard normal distribution in the same order; ties stay ties."""
-    normal = ndtri((rankdata(scores) - 0.5) / len(scores))
-    centred: Floats = normal - normal.mean()
-    return centred

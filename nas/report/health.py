@@ -1,0 +1,332 @@
+"""The health of a search: what its records say about how it was set up, each with advice.
+
+Computed from what the study keeps alone, so it is the same on any machine and for old studies.
+"""
+
+import functools
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy import stats
+
+from nas.architecture import Architecture
+from nas.counting import COSTS, count
+from nas.report.document import Section
+from nas.report.html import html
+from nas.report.overview import epochs_saved
+from nas.report.tested import last_final
+from nas.search.candidates import Candidates
+from nas.search.gp import Encoder, GaussianProcess, Kernel, normal_scores
+from nas.space import Choices, Limits, SearchSpace, space_from_table
+from nas.statistics import wilson_interval
+from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.text import percent, plural, points, share
+from nas.values import LARGEST
+
+_DRAWS = 250  # designs of the space, to see what is usual in it
+_FEWEST = 20  # designs, below which most of it is luck
+_BEST = 0.1  # share of the trained designs that count as the best
+_CHANCE = 0.01  # of what would be reported of a search in which nothing is the matter
+_FAILED = 0.1  # share of trials
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    PASS = "PASS"
+    NOTE = "NOTE"
+    WARNING = "WARNING"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at, in a sentence, with advice where it is not well."""
+
+    level: Level
+    about: str
+    sentence: str
+
+
+def health(study: StudyRecord) -> tuple[Finding, ...]:
+    """What can be said of a search; empty for a study without a trial."""
+    if not study.trials:
+        return ()
+    space = _space(study)
+    found = [*_learning(study), *_progress(study), *_noise(study), *_stopping(study)]
+    if space is not None:
+        found += [*_rejected(study, space), *_bounds(study, space), *_surrogate(study, space)]
+    order = list(Level)[::-1]
+    return tuple(sorted(found, key=lambda finding: order.index(finding.level)))
+
+
+def to_heed(findings: Iterable[Finding]) -> list[Finding]:
+    """Those that are not well."""
+    return [finding for finding in findings if finding.level is not Level.PASS]
+
+
+def section(study: StudyRecord) -> Section | None:
+    """The findings as a part of the report; None without any."""
+    found = health(study)
+    if not found:
+        return None
+    return Section("Health of the search", html("health.html", findings=found))
+
+
+def _space(study: StudyRecord) -> SearchSpace | None:
+    try:
+        return space_from_table(study.settings.space, study.settings.input)
+    except ValueError:  # of another version
+        return None
+
+
+def _learning(study: StudyRecord) -> Iterator[Finding]:
+    """Runs that failed, or ended where guessing would."""
+    ran = [t for t in study.trials if t.outcome is not None and t.outcome.counts]
+    broken = study.outcomes[Outcome.DIVERGED]
+    failed = study.outcomes[Outcome.FAILED] - study.interrupted
+    failed += study.outcomes[Outcome.OUT_OF_MEMORY]
+    if failed > _FAILED * (len(ran) + failed):
+        yield Finding(
+            Level.WARNING,
+            "failures",
+            f"{plural(failed, 'trial')} failed or ran out of memory; the report's table of "
+            "trials says why, and smaller limits or --workers 1 may help.",
+        )
+    classes, images = study.settings.input.classes, study.settings.validation_images
+    if images < 1:
+        return
+    most = 1 / classes + 3 * (1 / classes * (1 - 1 / classes) / images) ** 0.5
+    accuracies = [t.val_accuracy for t in ran if t.val_accuracy is not None]
+    stuck = sum(accuracy <= most for accuracy in accuracies) + broken
+    runs = len(accuracies) + broken
+    if not runs:
+        return
+    if stuck > _FAILED * runs:
+        yield Finding(
+            Level.WARNING,
+            "learning",
+            f"{plural(stuck, 'run')} of {runs} diverged or ended where guessing would (up to "
+            f"{percent(most)}): the learning rate is too high for them, or the runs are too short; "
+            "--tune lr or more --epochs helps.",
+        )
+    else:
+        sentence = f"{runs - stuck} of {plural(runs, 'run')} got going."
+        yield Finding(Level.PASS, "learning", sentence)
+
+
+def _progress(study: StudyRecord) -> Iterator[Finding]:
+    """Whether more trials still bring something."""
+    trained = [t for t in study.trials if t.outcome is not None and t.outcome.counts]
+    best = study.incumbent
+    if best is None or len(trained) < _FEWEST:
+        return
+    place = 1 + [t.number for t in trained].index(best.number)
+    after = len(trained) - place
+    where = f"The best design was number {place} of {len(trained)}"
+    if after < 0.2 * len(trained):
+        yield Finding(
+            Level.NOTE,
+            "progress",
+            f"{where}: the search still got better, so more trials may pay "
+            f"(--trials +{max(10, len(trained) // 2)}).",
+        )
+    else:
+        yield Finding(
+            Level.PASS,
+            "progress",
+            f"{where}; the {plural(after, 'design')} after it brought nothing better.",
+        )
+
+
+def _noise(study: StudyRecord) -> Iterator[Finding]:
+    """Whether the best designs can be told apart at all."""
+    ranking = [t for t in study.ranking if t.val_accuracy is not None]
+    images = study.settings.validation_images
+    if len(ranking) < 2 or images < 1:
+        return
+    accuracies = np.array([t.val_accuracy for t in ranking])
+    best = wilson_interval(float(accuracies[0]), images)
+    width = accuracies[0] - best.low
+    final = last_final(study)
+    of_seeds = [
+        d.validation.standard_deviation
+        for d in (final.finalists if final else ())
+        if d.validation and d.validation.standard_deviation is not None
+    ]
+    about = f"{plural(images, 'validation image')} tell differences of {points(width)[1:]} points"
+    if of_seeds:
+        deviation = float(np.sqrt(np.mean(np.square(of_seeds))))
+        width = max(width, 1.96 * deviation)
+        about += f", and seeds differ by {points(deviation)[1:]} (standard deviation)"
+    tied = int((accuracies >= accuracies[0] - width).sum())
+    if tied > max(5, len(ranking) / 2):
+        yield Finding(
+            Level.NOTE,
+            "noise",
+            f"{about}: {tied} of the {len(ranking)} designs trained to the end are as good as the "
+            "best one by that; choose among them by size, or take nas final --top with several "
+            "seeds.",
+        )
+    else:
+        yield Finding(
+            Level.PASS,
+            "noise",
+            f"{about}; {plural(tied, 'design')} of {len(ranking)} cannot be told from the best.",
+        )
+
+
+def _stopping(study: StudyRecord) -> Iterator[Finding]:
+    """What early stopping saved."""
+    stopped, trained = study.outcomes[Outcome.STOPPED_EARLY], study.trained
+    if trained < _FEWEST:
+        return
+    full = trained * study.settings.epochs
+    saved = epochs_saved(study) / full
+    if stopped:
+        yield Finding(
+            Level.PASS, "early stopping", f"It saved {share(saved)} of {plural(full, 'epoch')}."
+        )
+    else:
+        yield Finding(
+            Level.NOTE,
+            "early stopping",
+            "No run was stopped early; without --pruner none half the time is often saved.",
+        )
+
+
+def _rejected(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
+    """How much of the space the limits leave."""
+    limits = study.settings.limits
+    fitting = sum(limits.allow(count(design, space.input)) for design in _drawn(space, _UNLIMITED))
+    left = fitting / _DRAWS
+    if left < 0.01:
+        yield Finding(
+            Level.NOTE,
+            "limits",
+            f"Fewer than 1% of the designs of the space are within the limits ({limits}); a space "
+            "with smaller channels and blocks (--space) has more that fit.",
+        )
+    else:
+        sentence = f"{share(left)} of the designs of the space are within the limits."
+        yield Finding(Level.PASS, "limits", sentence)
+
+
+_UNLIMITED = Limits(**{cost.maximum: LARGEST for cost in COSTS.values()})
+
+
+@functools.lru_cache(maxsize=4)  # the page, the terminal and a note ask for the same
+def _drawn(space: SearchSpace, limits: Limits) -> tuple[Architecture, ...]:
+    rng = random.Random(0)
+    return tuple(space.architecture(*space.draw(limits, rng)) for _ in range(_DRAWS))
+
+
+def _bounds(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
+    """Choices that the best designs, or most proposals, have at the end of their list."""
+    designs = [t.architecture for t in study.ranking if t.architecture is not None]
+    designs = [d for d in designs if space.values_of(d) is not None]
+    best = designs[: max(5, round(_BEST * len(designs)))]
+    if len(designs) < _FEWEST:
+        return
+    usual = list(_drawn(space, study.settings.limits))
+    proposed = [t.architecture for t in study.trials if t.architecture is not None]
+    found = False
+    for name, per_stage in (("channels", space.channels), ("blocks", space.blocks)):
+        for stage, choices in enumerate(per_stage):
+            for among, whose in ((best, "the best designs"), (proposed, "the proposals")):
+                at = _at_bound(name, stage, choices, among, usual)
+                if at is not None:
+                    found = True
+                    yield _bound_finding(name, stage, choices, at, whose)
+                    break
+    if not found:
+        yield Finding(
+            Level.PASS, "bounds", "No choice of C or B is at its bound in most of the best designs."
+        )
+
+
+def _at_bound(
+    name: str,
+    stage: int,
+    choices: Choices,
+    among: list[Architecture],
+    usual: list[Architecture],
+) -> int | None:
+    """The bound that over half of the designs have, and far more than designs of the space do."""
+    if len(choices) < 3:
+        return None
+
+    def values(designs: list[Architecture]) -> list[int]:
+        return [getattr(d, name)[stage] for d in designs if d.stages > stage]
+
+    chosen, drawn = values(among), values(usual)
+    for bound in (choices[0], choices[-1]):
+        if bound == 1 or len(chosen) < 5:  # there is nothing below
+            continue
+        times = chosen.count(bound)
+        expected = (drawn.count(bound) + 1) / (len(drawn) + 2)
+        if times > len(chosen) / 2 and stats.binom.sf(times - 1, len(chosen), expected) < _CHANCE:
+            return bound
+    return None
+
+
+def _bound_finding(name: str, stage: int, choices: Choices, bound: int, whose: str) -> Finding:
+    step = choices[1] - choices[0]
+    upper = bound == choices[-1]
+    low, high = (choices[0], 2 * bound) if upper else (max(1, bound // 2), choices[-1])
+    return Finding(
+        Level.WARNING if whose == "the best designs" else Level.NOTE,
+        "bounds",
+        f"Over half of {whose} have {bound} {name} in stage {stage + 1}, the "
+        f"{'most' if upper else 'fewest'} that the space has: widen it with --space, there "
+        f"{name} = {{low = {low}, high = {high}, step = {step}}} for that stage.",
+    )
+
+
+def _surrogate(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
+    """Whether accuracy can be predicted from the designs, which is what proposals live on."""
+    known = [
+        (values, accuracy)
+        for t, accuracy in _at_full_length(study)
+        if t.architecture is not None
+        if (values := space.values_of(t.architecture)) is not None
+    ]
+    if len(known) < _FEWEST or len({accuracy for _, accuracy in known}) == 1:
+        return
+    encoder = Encoder(Candidates(space, study.settings.limits).search_space)
+    columns = encoder.encode({"stages": stages, **values} for (stages, values), _ in known)
+    scores = normal_scores(np.array([accuracy for _, accuracy in known]))
+    process = GaussianProcess(Kernel.fit(columns, scores, encoder.groups), columns, scores)
+    correlation = stats.spearmanr(process.leave_one_out(), scores)
+    about = (
+        f"Left out one by one, the accuracy of {len(known)} designs is predicted with a rank "
+        f"correlation of {correlation.statistic:.2f}"
+    )
+    if correlation.statistic > 0 and correlation.pvalue < 2 * _CHANCE:
+        yield Finding(Level.PASS, "predictions", f"{about}.")
+    else:
+        yield Finding(
+            Level.NOTE,
+            "predictions",
+            f"{about}, which luck gives, too: proposals are little better than random ones; more "
+            "--epochs or images, or more trials, tell designs apart.",
+        )
+
+
+def _at_full_length(study: StudyRecord) -> Iterator[tuple[TrialRecord, float]]:
+    """Each run with its accuracy; one that was stopped gains what the others gained from there."""
+    for trial in study.trials:
+        if trial.outcome is None or not trial.outcome.counts or trial.val_accuracy is None:
+            continue
+        gain = 0.0
+        if trial.outcome is Outcome.STOPPED_EARLY and trial.curve:
+            epoch = trial.curve[-1][0]
+            gains = [
+                t.val_accuracy - dict(t.curve)[epoch]
+                for t in study.ranking
+                if t.val_accuracy is not None and epoch in dict(t.curve)
+            ]
+            gain = sum(gains) / len(gains) if gains else 0.0
+        yield trial, trial.val_accuracy + gain

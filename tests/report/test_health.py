@@ -1,0 +1,151 @@
+"""The health of a search: each finding of a study made for it, and none of the example study."""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from markupsafe import escape
+
+from nas.architecture import Architecture
+from nas.counting import count
+from nas.dashboard.notes import study_note
+from nas.report.health import Finding, Level, health
+from nas.report.page import render
+from nas.space import Limits, default_space
+from nas.study.location import StudyLocation
+from nas.study.reader import read_study
+from nas.study.records import Outcome, StudyRecord
+from tests.kits.records import IMAGE, SETTINGS, studies, study, trial
+
+SPACE = default_space(IMAGE)
+
+
+def width(design: Architecture) -> float:
+    """An accuracy that the design alone decides."""
+    return 0.5 + 0.04 * math.log(count(design, IMAGE).parameters) / math.log(2) / 2
+
+
+def searched(
+    accuracy: Callable[[Architecture], float],
+    designs: int = 40,
+    change: Callable[[Architecture], Architecture] = lambda design: design,
+) -> StudyRecord:
+    """A study of random designs, each trained to the end."""
+    rng = random.Random(1)
+    trials = []
+    for number in range(designs):
+        drawn = change(SPACE.architecture(*SPACE.draw(SETTINGS.limits, rng)))
+        cost = count(drawn, IMAGE)
+        trials.append(
+            replace(
+                trial(number, accuracy=accuracy(drawn)),
+                architecture=drawn,
+                parameters=cost.parameters,
+                mult_adds=cost.mult_adds,
+            )
+        )
+    return study(*trials)
+
+
+def about(record: StudyRecord, subject: str) -> Finding:
+    (finding,) = (f for f in health(record) if f.about == subject)
+    return finding
+
+
+class TestFindings:
+    def test_runs_that_never_got_going(self) -> None:
+        record = searched(lambda design: 0.1)
+        finding = about(record, "learning")
+        assert finding.level is Level.WARNING
+        assert "--tune lr" in finding.sentence
+        assert about(searched(width), "learning").level is Level.PASS
+
+    def test_failures(self) -> None:
+        failed = [trial(n, Outcome.OUT_OF_MEMORY, reason="out of memory") for n in range(40, 50)]
+        record = searched(width)
+        finding = about(replace(record, trials=(*record.trials, *failed)), "failures")
+        assert finding.level is Level.WARNING
+        assert "10 trials" in finding.sentence
+
+    @pytest.mark.parametrize(("place", "level"), [(2, Level.PASS), (38, Level.NOTE)])
+    def test_when_the_last_gain_came(self, place: int, level: Level) -> None:
+        record = searched(lambda design: 0.5)
+        trials = list(record.trials)
+        trials[place] = replace(trials[place], val_accuracy=0.6)
+        finding = about(replace(record, trials=tuple(trials)), "progress")
+        assert finding.level is level
+        assert f"number {place + 1} of 40" in finding.sentence
+        assert ("--trials +" in finding.sentence) is (level is Level.NOTE)
+
+    def test_designs_that_differ_by_less_than_the_noise(self) -> None:
+        few = replace(SETTINGS, validation_images=100)
+        alike = replace(searched(lambda design: 0.9), settings=few)
+        assert about(alike, "noise").level is Level.NOTE
+        assert "nas final --top" in about(alike, "noise").sentence
+        assert about(searched(width), "noise").level is Level.PASS
+
+    def test_limits_that_leave_hardly_a_design(self) -> None:
+        record = searched(width)
+        tight = replace(record, settings=replace(SETTINGS, limits=Limits(max_parameters=60_000)))
+        assert about(tight, "limits").level is Level.NOTE
+        assert "--space" in about(tight, "limits").sentence
+        assert about(record, "limits").level is Level.PASS
+
+    def test_a_choice_at_its_bound(self) -> None:
+        most = SPACE.channels[1][-1]
+
+        def widest(design: Architecture) -> Architecture:
+            return replace(design, channels=(design.channels[0], most, *design.channels[2:]))
+
+        finding = about(searched(width, change=widest), "bounds")
+        assert finding.level is Level.WARNING
+        assert f"{most} channels in stage 2" in finding.sentence
+        assert f"channels = {{low = {SPACE.channels[1][0]}, high = {2 * most}" in finding.sentence
+        assert (
+            about(searched(lambda d: 0.5 + 0.001 * (hash(d.key) % 100)), "bounds").level
+            is Level.PASS
+        )
+
+    def test_accuracies_that_designs_do_not_decide(self) -> None:
+        rng = random.Random(0)
+        assert about(searched(lambda design: rng.random()), "predictions").level is Level.NOTE
+        assert about(searched(width), "predictions").level is Level.PASS
+
+    def test_a_search_without_early_stopping(self) -> None:
+        record = searched(width)
+        assert about(record, "early stopping").level is Level.NOTE
+        stopped = replace(
+            record.trials[0], outcome=Outcome.STOPPED_EARLY, curve=((1, 0.2), (2, 0.3))
+        )
+        record = replace(record, trials=(stopped, *record.trials[1:]))
+        assert about(record, "early stopping").level is Level.PASS
+
+
+@given(studies())
+def test_of_any_study_the_worst_come_first(record: StudyRecord) -> None:
+    levels = [finding.level for finding in health(record)]
+    assert levels == sorted(levels, key=list(Level)[::-1].index)
+
+
+def test_every_finding_is_on_the_page() -> None:
+    record = searched(lambda design: 0.1)
+    page = render(record)
+    assert all(str(escape(finding.sentence)) in page for finding in health(record))
+    assert "Health of the search" not in render(study())
+
+
+def test_what_is_not_well_is_in_the_dashboards_note() -> None:
+    note = study_note(searched(lambda design: 0.1), report=None)
+    assert "**WARNING** learning" in note
+    assert "PASS" not in note
+
+
+def test_no_warning_of_the_example_study() -> None:
+    studies_dir = Path(__file__).parents[2] / "studies"
+    for name in ("digits-example", "cifar10-h200"):
+        record = read_study(StudyLocation.at(name, studies_dir=studies_dir, storage=None))
+        assert Level.WARNING not in {f.level for f in health(record)}, name

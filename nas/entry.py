@@ -5,6 +5,7 @@ import sys
 from typing import NoReturn
 
 from nas.runtime import signals, streams
+from nas.runtime.waiting import passive_waiting
 
 
 def run(command: str | None = None) -> NoReturn:
@@ -14,9 +15,7 @@ def run(command: str | None = None) -> NoReturn:
     threads that a signal has left behind, and print a traceback of a signal that comes meanwhile.
     """
     streams.protect()
-    # Threads that wait for another soon sleep, instead of keeping it from their processor: beside
-    # other load that is many times as fast, alone as fast (benchmarks/threads.py).
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read once, as torch is imported
+    os.environ.update(passive_waiting())  # before torch is imported
     with signals.listening():
         from nas.commands import main
 

@@ -63,7 +63,7 @@ def test_doctor_finds_a_broken_package_and_goes_on(tmp_path: Path, name: str) ->
     assert (done.returncode, done.stderr) == (1, "")
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert next(iter(findings)) == "versions"
-    assert list(findings)[-3:] == ["device", "data", "storage"]
+    assert list(findings)[-4:] == ["device", "load", "data", "storage"]
     assert not findings[name]["good"]
     said = findings[name]["verdict"]
     assert said.startswith(f"{name}: expected a package that can be imported, got {reason(name)};")

@@ -13,7 +13,8 @@ from nas import values
 from nas.architecture import ImageInput
 from nas.errors import RequestError
 from nas.final.request import FinalRequest
-from nas.search.request import SearchRequest, designs, silence, space_of
+from nas.runtime.precision import AUTO
+from nas.search.request import SearchRequest, designs, silence, space_of, worker_count
 from nas.study.location import without_secrets
 
 T = TypeVar("T")
@@ -30,6 +31,11 @@ def large_number(text: str) -> int:
 def whole_number(text: str) -> int:
     """A positive count such as 50."""
     return _count(text, "10")
+
+
+def workers(text: str) -> int | str:
+    """A positive count such as 4, or auto."""
+    return AUTO if text.strip() == AUTO else _count(text, "4, or auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,7 @@ _READ: Mapping[values.Check, tuple[Callable[[str], Any], str]] = {
     values.text: (str, "NAME"),
     designs: (trials, "N"),
     silence: (seconds, "SECONDS"),
+    worker_count: (workers, "N"),
     space_of: (path, "FILE"),
 }
 """How what a check takes is read from a text, and what it is called in a help text."""

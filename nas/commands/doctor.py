@@ -91,6 +91,7 @@ def _findings(options: argparse.Namespace, location: StudyLocation) -> "Iterator
     yield environment.look_at_versions()
     yield from environment.look_at_packages()
     yield from environment.looked_at("device", environment.look_at_devices)
+    yield from environment.look_at_load()
     if options.device is not None:
         yield from environment.looked_at("training", check_device)
     yield from environment.looked_at("data", look_at_data)

@@ -10,6 +10,7 @@ from nas.commands import arguments
 from nas.counting import COSTS
 from nas.final.request import FinalRequest
 from nas.runtime import signals
+from nas.runtime.precision import AUTO
 from nas.text import percent, plural, share, times
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains, tests, exports, writes the report again and prints what was found."""
-    request = FinalRequest(**arguments.given(options, FinalRequest))
+    request = FinalRequest(**{"workers": AUTO, **arguments.given(options, FinalRequest)})
     import optuna
 
     from nas.commands.final_progress import make_final_progress

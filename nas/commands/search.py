@@ -15,6 +15,7 @@ from nas.commands.words import outcome_counts
 from nas.counting import COSTS
 from nas.errors import RequestError
 from nas.runtime import signals
+from nas.runtime.precision import AUTO
 from nas.search.request import SearchRequest
 from nas.study.location import NoStudy, StudyLocation, check_directory
 from nas.study.records import training_in_words
@@ -93,7 +94,7 @@ def _request(options: argparse.Namespace) -> SearchRequest:
         RequestError: a value is out of its range, or a new study has no budget.
         StudyError: the study cannot be read.
     """
-    given = arguments.given(options, SearchRequest)
+    given = {"workers": AUTO, **arguments.given(options, SearchRequest)}
     if options.trials is not None:
         given |= {"trials": options.trials.number, "additional": options.trials.additional}
     if options.study is not None:

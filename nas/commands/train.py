@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run = parser.add_argument_group("run")
     run.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="of everything")
-    arguments.add_options(run, SearchRequest, "device")
+    arguments.add_options(run, SearchRequest, "device", "threads")
     run.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -129,7 +129,8 @@ def run(options: argparse.Namespace) -> int:
     from nas.training.plan import RunPlan
 
     signals.check()  # one that came while these were loaded
-    device = open_device(options.device)
+    device = open_device(options.device, options.threads)
+    where = device_name(device)
     precision = choose(options.precision, device)
     of_study = subject.precision
     if options.precision == AUTO and of_study is not None and supports(device, of_study):
@@ -169,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
         print(
             f"{architecture}: {cost}; {dataset.name}: {len(dataset.train):,} training and "
             f"{plural(len(dataset.validation), 'validation image')}; "
-            f"{plural(config.epochs, 'epoch')} in {precision} on {device}; in {folder}",
+            f"{plural(config.epochs, 'epoch')} in {precision} on {where}; in {folder}",
             file=sys.stderr,
         )
         for result in done:
@@ -195,10 +196,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     except (RuntimeError, ValueError, MemoryError) as error:  # torch's, of what cannot be trained
         if is_out_of_memory(error):
-            why = (
-                f"out of memory on {device_name(device)}; a smaller --batch-size or a smaller "
-                "design needs less"
-            )
+            why = f"out of memory on {where}; a smaller --batch-size or a smaller design needs less"
         else:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             why = (

@@ -41,8 +41,9 @@ from nas.final.workers import FinalFailed, FinalRuns
 from nas.model import ResNet
 from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose
-from nas.runtime.devices import device_name, find_device, open_device
+from nas.runtime.devices import find_device, open_device
 from nas.runtime.liveness import worker_name
+from nas.runtime.machine import free_bytes, in_words, usable_cores, workers_for
 from nas.runtime.pool import check_is_no_import, slots_for
 from nas.runtime.precision import Precision
 from nas.search.continuing import DataOptions, data_options
@@ -98,7 +99,8 @@ def run_final(
         request.study, studies_dir=request.studies_dir, storage=request.storage
     )
     study = read_study(location)
-    slots_for(request.device, request.workers, request.per_gpu)  # or refuse
+    if isinstance(request.workers, int):
+        slots_for(request.device, request.workers, request.per_gpu)  # or refuse
     precision = choose(request.precision, find_device(request.device))
     folder = final_folder(request.studies_dir, location)
     data = data_options(
@@ -225,9 +227,21 @@ class _Final:
         """
         settings = self.study.settings
         self.on_event(Loading())
-        runs_folder = self.folder / _RUNS
+        self._device = find_device(self.request.device)
         self._runs = FinalRuns(
-            request=self.request, data=self.data, folder=runs_folder, precision=precision
+            request=self.request,
+            data=self.data,
+            folder=self.folder / _RUNS,
+            precision=precision,
+            share=workers_for(
+                self.request.workers,
+                self.request.threads,
+                device=self._device,
+                input=settings.input,
+                useful=len(self._entries) * len(self._seeds),
+                cores=usable_cores(),
+                free=free_bytes(),
+            ),
         )
         found = self._runs.dataset
         if found.digest != settings.dataset_digest:
@@ -253,7 +267,7 @@ class _Final:
                 self.study,
                 runs,
                 self._runs.config(TRAIN).epochs,
-                device_name(find_device(self.request.device)),
+                in_words(self._device, self._runs.share),
                 str(self.precision),
             )
         )
@@ -306,7 +320,7 @@ class _Final:
                     again=self.request.again,
                 )
             self.on_event(ReadingTestImages(dataset.test_images))
-            device = open_device(self.request.device)
+            device = open_device(self.request.device, self.request.threads)
             signals.check()  # later, too: a reading that is cut off is gone on with
             look = test_once(networks, exported, dataset, self.data, device)
             record = self._record(

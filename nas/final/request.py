@@ -75,7 +75,8 @@ class FinalRequest:
         "arithmetic of training; auto: bfloat16 on a GPU that has it, else float32",
         choices=PRECISIONS,
     )
-    workers: int = field(default=1, metadata=_AS_SEARCH["workers"])
+    workers: int | str = field(default=1, metadata=_AS_SEARCH["workers"])
+    threads: int | None = field(default=None, metadata=_AS_SEARCH["threads"])
     per_gpu: int = field(default=1, metadata=_AS_SEARCH["per_gpu"])
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from nas.final.request import ALL, FinalRequest
 from nas.final.runs import OnRunEvent, Run, RunEvent, RunFolder, RunResult, train_runs
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
+from nas.runtime.machine import Share
 from nas.runtime.pool import Report, WorkerError, run_workers, slots_for
 from nas.runtime.precision import Precision
 from nas.runtime.sharing import lock_of
@@ -38,6 +39,7 @@ class FinalRuns:
     data: DataOptions
     folder: Path  # where those of the runs lie
     precision: Precision
+    share: Share  # of the machine, the same for all runs
 
     @cached_property
     def dataset(self) -> ImageDataset:
@@ -90,7 +92,7 @@ class FinalRuns:
             OSError: a folder cannot be written.
             KeyboardInterrupt: on a signal.
         """
-        device = open_device(self.request.device)
+        device = open_device(self.request.device, self.share.threads)
         choose(self.precision, device)  # or refuse
         folders = []
         for on in dict.fromkeys(run.on for run in runs):
@@ -112,7 +114,7 @@ class FinalRuns:
             self.run_folder(run).forget_lack_of_memory()
         left = [run for run in runs if self.run_folder(run).result() is None]
         request = self.request
-        workers = min(request.workers, len(left))
+        workers = min(self.share.workers, len(left))
         failures: list[str] = []
         if workers == 1:
             self.train(left, on_event)
@@ -129,10 +131,10 @@ class FinalRuns:
                 else:
                     on_event(event)
 
-            slots = slots_for(request.device, workers, request.per_gpu)
+            slots = slots_for(request.device, workers, request.per_gpu, self.share.threads)
             tasks = [
                 _Task(
-                    replace(self, request=replace(request, workers=1, device=slot.device)),
+                    replace(self, request=replace(request, device=slot.device)),
                     tuple(left),
                 )
                 for slot in slots

@@ -46,13 +46,19 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def open_device(name: str) -> torch.device:
+def open_device(name: str, threads: int | None = None) -> torch.device:
     """`find_device`, set up for training in this process.
+
+    Args:
+        name: as of `find_device`.
+        threads: of the CPU, if not those that torch takes by itself.
 
     Raises:
         RequestError: this machine has no such device.
     """
     device = find_device(name)
+    if threads is not None:
+        torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # graphs are captured on the current one
         torch.backends.cudnn.benchmark = True

@@ -1,6 +1,5 @@
-"""What this machine has for us: cores, memory, and what else runs on it."""
+"""What this machine has for us: cores and memory."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,9 @@ import psutil
 import torch
 
 from nas.architecture import ImageInput
+from nas.runtime.devices import device_name
 from nas.runtime.precision import AUTO
+from nas.text import plural
 
 _SMALL = 64  # pixels of a side up to which one thread per process is the fastest use of cores
 _MEMORY = 10**9  # bytes that a worker may take: half of it is torch, half the training
@@ -57,6 +58,16 @@ def workers_for(
     return Share(workers, threads or max(1, cores // workers))
 
 
+def in_words(device: torch.device, share: Share) -> str:
+    """What so many workers train on, in words."""
+    if share.workers == 1:
+        return device_name(device)
+    workers = plural(share.workers, "worker")
+    if device.type == "cpu":
+        return f"cpu, {workers} of {plural(share.threads, 'thread')}"
+    return f"{device_name(device)}, {workers}"
+
+
 def usable_cores() -> int:
     """Cores that torch takes, by `OMP_NUM_THREADS` and the process's affinity; or its container's.
 
@@ -80,8 +91,3 @@ def _limit(name: str) -> str:
         return (CGROUP / name).read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-def load() -> float | None:
-    """How many processes compute or wait for a core, on average over a minute, if that is known."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

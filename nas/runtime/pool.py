@@ -22,6 +22,7 @@ import torch
 from nas.errors import RequestError
 from nas.runtime import signals, streams
 from nas.runtime.devices import find_device
+from nas.runtime.waiting import passive_waiting
 from nas.text import plural
 
 _PATIENCE = 60.0  # seconds that workers have to end after a signal
@@ -47,26 +48,22 @@ class Slot:
     environment: Mapping[str, str]  # what its process has beside the parent's variables
 
 
-def threads_of_each(workers: int) -> int:
-    """How many of the CPU's threads each of some workers has."""
-    return max(1, torch.get_num_threads() // workers)
-
-
-def slots_for(device_name: str, workers: int, per_gpu: int) -> list[Slot]:
-    """A place for each worker: a GPU of its own, or its share of the CPU's threads.
+def slots_for(device_name: str, workers: int, per_gpu: int, threads: int = 1) -> list[Slot]:
+    """A place for each worker: a GPU of its own, and its share of the CPU's threads.
 
     Args:
         device_name: auto, cpu, cuda or cuda:N; without a number every GPU is used.
         workers: how many.
         per_gpu: of them, at most, on one GPU.
+        threads: of the CPU, for each.
 
     Raises:
         RequestError: there are not enough GPUs.
     """
     device = find_device(device_name)
+    environment = {**dict.fromkeys(_THREADS, str(threads)), **passive_waiting()}
     if device.type != "cuda":
-        threads = str(threads_of_each(workers))
-        return [Slot(str(device), dict.fromkeys(_THREADS, threads))] * workers
+        return [Slot(str(device), environment)] * workers
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     names = visible.split(",")[:count] if visible else [str(i) for i in range(count)]
@@ -78,7 +75,8 @@ def slots_for(device_name: str, workers: int, per_gpu: int) -> list[Slot]:
             f"each of {plural(len(names), 'GPU')}, got {workers}; "
             "--per-gpu puts more on one"
         )
-    return [Slot("cuda:0", {"CUDA_VISIBLE_DEVICES": names[i % len(names)]}) for i in range(workers)]
+    of_gpu = [{"CUDA_VISIBLE_DEVICES": names[i % len(names)]} for i in range(workers)]
+    return [Slot("cuda:0", {**environment, **gpu}) for gpu in of_gpu]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from nas.data.catalogue import DATASETS, DataError
 from nas.text import plural
 
 OLDEST_PYTHON = (3, 11)
+_BUSY = 0.5  # processes per core, of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,15 @@ def look_at_packages() -> Iterator[Finding]:
     found = [(r.name, packages.installed(r.name)) for r in packages.requirements() if r.optional]
     there = ", ".join(f"{name} {version}" for name, version in found if version is not None)
     yield Finding("extras", True, there or "none of the optional packages is there")
+
+
+def look_at_load() -> Iterator[Finding]:
+    """What else computes on the machine; never a fault."""
+    wanted, cores = os.getloadavg()[0], os.cpu_count() or 1
+    verdict = f"{wanted:.1f} processes on {plural(cores, 'core')}, on average over the last minute"
+    if wanted > _BUSY * cores:
+        verdict += "; NOTE: other programs compute here, beside which training is slow"
+    yield Finding("load", True, verdict)
 
 
 def looked_at(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
-from nas.architecture import Architecture
+from nas.architecture import Architecture, ImageInput
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose, supports
 from nas.runtime.devices import device_name, find_device
 from nas.runtime.disks import warning_for
-from nas.runtime.pool import threads_of_each
+from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
 from nas.runtime.precision import AUTO, Precision
 from nas.search.estimate import expected_trial_seconds
 from nas.search.events import Loading, OnEvent, Warned
@@ -30,6 +30,8 @@ from nas.study.store import Store
 from nas.training.config import TrainingConfig, fast
 from nas.training.loop import task_of
 from nas.training.tuning import Choice, training_choices
+
+_IN_TURN = 5  # designs for each worker, by default, so that what is proposed is learnt from others
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +60,37 @@ class Preparation:
     config: TrainingConfig  # whose precision is not chosen yet
     choices: Sequence[Choice]
     location: StudyLocation
-    trial_seconds: Callable[[Precision], float | None]  # of a full run on the CPU; timed once each
+    trial_seconds: Callable[[Precision, int], float | None]
+    """Of a full run on so many threads of the CPU; timed once each."""
+
+    def share(self, store: Store, device: torch.device) -> Share:
+        """How many workers this search has, and on how many threads each.
+
+        Raises:
+            StudyError: the study cannot be read.
+        """
+        left = self.request.trials
+        if not self.request.additional:
+            with storage_errors(self.location):
+                left -= trained_in(store.study)
+        return share_for(self.request, self.dataset.input, device, left)
 
     def begin(
         self,
         store: Store,
         device: torch.device,
+        share: Share,
         search: Mapping[str, object],
     ) -> Begun:
         """The study as it is found, made one of this request if it is new.
 
         Of several searches that make it at once, the first one decides in which precision.
+
+        Args:
+            store: open.
+            device: that is trained on.
+            share: of each worker.
+            search: what is kept of this search.
 
         Raises:
             StudyError: it was made with other settings, or this device lacks its precision.
@@ -84,7 +106,11 @@ class Preparation:
             with storage_errors(self.location):
                 precision = of_study()
             if precision is None:  # timed without the lock, for which others may wait
-                precision = choose(self.request.precision, device, self.trial_seconds)
+                precision = choose(
+                    self.request.precision,
+                    device,
+                    lambda precision: self.trial_seconds(precision, share.threads),
+                )
             with storage_errors(self.location), store.allocation_lock():
                 precision = of_study() or precision
                 config = dataclasses.replace(self.config, precision=precision.precision)
@@ -96,7 +122,7 @@ class Preparation:
                     store.study,
                     self.location,
                     settings,
-                    search={**search, "trials": trials},
+                    search={**search, "trials": trials, "workers": share.workers},
                     notes=self.dataset.notes,
                 )
         except StudyError as error:
@@ -157,13 +183,13 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
     space = request.space_for(dataset.input)
 
     @functools.cache
-    def trial_seconds(precision: Precision) -> float | None:
+    def trial_seconds(precision: Precision, threads: int) -> float | None:
         return expected_trial_seconds(
             space,
             request.limits,
             dataset,
             dataclasses.replace(config, precision=precision),
-            threads=threads_of_each(request.workers),
+            threads=threads,
         )
 
     prepared = Preparation(
@@ -189,6 +215,22 @@ def _location(request: SearchRequest, dataset: ImageDataset) -> StudyLocation:
             if read_study(before).settings.dataset_digest == dataset.digest:
                 return before
     return request.location_for(dataset.name)
+
+
+def share_for(
+    request: SearchRequest, input: ImageInput, device: torch.device, designs: int
+) -> Share:
+    """How many workers a search has that is to train so many designs, and their threads."""
+    asked = request.workers
+    return workers_for(
+        asked if isinstance(asked, str) else min(asked, max(1, designs)),  # more would only wait
+        request.threads,
+        device=device,
+        input=input,
+        useful=designs // _IN_TURN,
+        cores=usable_cores(),
+        free=free_bytes(),
+    )
 
 
 def search_recipe(dataset: ImageDataset, epochs: int | None = None) -> TrainingConfig:

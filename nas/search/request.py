@@ -57,6 +57,11 @@ def space_of(name: str, value: object) -> Path | SearchSpace:
     return value if isinstance(value, SearchSpace) else path(name, value)
 
 
+def worker_count(name: str, value: object) -> int | str:
+    """How many processes, or auto. Raises as `whole`."""
+    return AUTO if value == AUTO else whole(name, value)
+
+
 def silence(name: str, value: object) -> float:
     """Seconds without a heartbeat: at least 5, as SQLite's clock counts whole ones."""
     return real(name, value, least=5)
@@ -214,10 +219,16 @@ class SearchRequest:
     timeout: float | None = option(
         None, duration, "start no new trial after this time", otherwise="none"
     )
-    workers: int = option(
+    workers: int | str = option(
         1,
-        whole,
-        "processes on this machine, each on a GPU of its own or with its share of the threads",
+        worker_count,
+        "processes on this machine, each on a GPU of its own or with its share of the threads; "
+        "auto: on a CPU one per core, for small images and where so many have enough to do, else "
+        "one",
+        otherwise=AUTO,
+    )
+    threads: int | None = option(
+        None, whole, "of the CPU, for each process", otherwise="its share of the cores"
     )
     per_gpu: int = option(1, whole, "workers that may share a GPU")
     grace: float = option(

@@ -14,6 +14,7 @@ from nas.files import remove_unfinished
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, open_device
 from nas.runtime.liveness import worker_name
+from nas.runtime.machine import Share, in_words
 from nas.runtime.pool import Report, WorkerError, check_is_no_import, slots_for
 from nas.runtime.sharing import lock_of
 from nas.runtime.verdicts import read_verdict
@@ -33,7 +34,6 @@ from nas.study.reader import read_study, study_record
 from nas.study.records import StudyRecord
 from nas.study.storage import STORAGE_ERRORS, first_line
 from nas.study.store import Store, open_store
-from nas.text import plural
 from nas.training.loop import task_of
 from nas.training.tuning import Value, real_values, tuned
 
@@ -85,25 +85,26 @@ def run_search(
     """
     check_is_no_import()
     with signals.listening():
-        if request.workers > 1:  # or refuse, before anything is read
+        if isinstance(request.workers, int):  # or refuse, before anything is read
             slots_for(request.device, request.workers, request.per_gpu)
         prepared = prepare(request, on_event)
         location = prepared.location
-        device = (open_device if request.workers == 1 else find_device)(request.device)
+        device = find_device(request.device)
         with _must_stay(location), worker_name() as name:
             search = {"command": command, **of_search(request), "worker": name}
-            if request.workers > 1:
-                search["workers"] = request.workers
             with open_store(location) as store:
-                begun = prepared.begin(store, device, search)
-                if request.workers == 1:
-                    _announce(prepared, begun, device, 1, on_event)
+                share = prepared.share(store, device)
+                if share.workers == 1:
+                    open_device(request.device, share.threads)
+                begun = prepared.begin(store, device, share, search)
+                if share.workers == 1:
+                    _announce(prepared, begun, device, share, on_event)
                     worker = _make_worker(prepared, begun, device, store, name, on_event)
                     ending = worker.run()
                     study = study_record(store.study, location)
                     return SearchResult(study, location, ending, worker.newly_trained, begun.trials)
                 file = store.file
-            return _search_with_workers(prepared, begun, device, file, on_event)
+            return _search_with_workers(prepared, begun, device, share, file, on_event)
 
 
 def _warning_of(device: torch.device) -> str | None:
@@ -125,13 +126,13 @@ def _warning_of(device: torch.device) -> str | None:
 
 
 def _announce(
-    prepared: Preparation, begun: Begun, device: torch.device, workers: int, on_event: OnEvent
+    prepared: Preparation, begun: Begun, device: torch.device, share: Share, on_event: OnEvent
 ) -> None:
     """Says what is about to be searched, and what must be known before."""
-    study, where = begun.study, device_name(device)
+    study = begun.study
     expected = None
     if device.type == "cpu" and study.trained < begun.trials:
-        expected = prepared.trial_seconds(begun.config.precision)
+        expected = prepared.trial_seconds(begun.config.precision, share.threads)
     for warning in (_warning_of(device), study.doubts):
         if warning:
             on_event(Warned(warning))
@@ -141,10 +142,10 @@ def _announce(
             prepared.location,
             begun.trials,
             prepared.dataset.test_images,
-            where if prepared.request.workers == 1 else f"{where}, {plural(workers, 'worker')}",
+            in_words(device, share),
             str(begun.precision),
             expected,
-            workers,
+            share.workers,
         )
     )
 
@@ -214,20 +215,18 @@ def _search_with_workers(
     prepared: Preparation,
     begun: Begun,
     device: torch.device,
+    share: Share,
     file: OpenFile | None,
     on_event: OnEvent,
 ) -> SearchResult:
     """Searches with several processes, which find the study made and the images read."""
-    request, location = prepared.request, prepared.location
-    found, trials = begun.study, begun.trials
-    left = max(1, trials - found.trained)  # more workers would only wait
-    count = min(request.workers, left)
-    _announce(prepared, begun, device, count, on_event)
-    each = dataclasses.replace(request, trials=trials, additional=False, workers=count)
-    workers = Workers(_work, each, on_event, begun.ended, file)
-    ending = None
-    if found.trained < trials or any(t.outcome is None and t.worker for t in found.trials):
-        ending = workers.run()
+    location, trials = prepared.location, begun.trials
+    _announce(prepared, begun, device, share, on_event)
+    each = dataclasses.replace(
+        prepared.request, trials=trials, additional=False, workers=1, threads=share.threads
+    )
+    workers = Workers(_work, each, share.workers, on_event, begun.ended, file)
+    ending = workers.run()
     if file is not None:
         file.check()
     study = read_study(location)
@@ -243,7 +242,7 @@ def _work(task: WorkerTask, report: Report) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         prepared = prepare(task.request, ignore)  # the parent has shown it
-        device = open_device(task.request.device)
+        device = open_device(task.request.device, task.request.threads)
         with (
             _must_stay(prepared.location),
             worker_name() as name,

@@ -53,7 +53,8 @@ class Workers:
 
     Args:
         work: what each does in its process.
-        request: of the search.
+        request: of each.
+        number: of workers.
         on_event: gets the events of all of them as if they were one.
         known: numbers of ended trials that it knows.
         file: of an SQLite study.
@@ -63,6 +64,7 @@ class Workers:
         self,
         work: Callable[[WorkerTask, Report], None],
         request: SearchRequest,
+        number: int,
         on_event: OnEvent,
         known: frozenset[int],
         file: OpenFile | None,
@@ -74,7 +76,7 @@ class Workers:
         self._on_event = on_event
         self._known = set(known)
         self._names: dict[int, str] = {}  # of workers that are at it, as in trials
-        self._active = set(range(request.workers))
+        self._active = set(range(number))
         self._waiting: set[int] = set()  # of those, the ones that wait for others
         self._endings: list[SearchEnding] = []
         self._failures: list[str] = []
@@ -91,8 +93,8 @@ class Workers:
             KeyboardInterrupt: on Ctrl-C or SIGTERM, once the workers have ended.
         """
         request = self._request
-        slots = slots_for(request.device, request.workers, request.per_gpu)
-        requests = [replace(request, workers=1, device=slot.device) for slot in slots]
+        slots = slots_for(request.device, len(self._active), request.per_gpu, request.threads or 1)
+        requests = [replace(request, device=slot.device) for slot in slots]
         tasks = [WorkerTask(one, self._file) for one in requests]
         run_workers(self._work, tasks, slots, self._on_report, self._on_end)
         best = (SearchEnding.DONE, SearchEnding.EXHAUSTED, SearchEnding.TIMEOUT)

@@ -21,7 +21,7 @@ from tests.kits.disks import small_disk
 from tests.kits.studies import RequestOf, start_processes, trials_in
 from tests.kits.waiting import PATIENCE, wait_until
 
-FOUND = ["versions", "packages", "extras", "device", "data", "storage"]
+FOUND = ["versions", "packages", "extras", "device", "load", "data", "storage"]
 
 
 def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
@@ -192,3 +192,19 @@ def test_a_network_file_system_is_known(tmp_path: Path) -> None:
     for _, place, kind, *_ in places:
         if kind in ("nfs", "nfs4", "9p", "virtiofs"):
             assert network_file_system(Path(place)) in ("nfs", "nfs4", "9p", "virtiofs")
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.3, False), (5.25, True)])
+def test_the_load_of_the_machine_is_told_and_is_no_fault(
+    load: float,
+    busy: bool,
+    capsys: pytest.CaptureFixture[str],
+    own_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    status, found = doctor(capsys, "--dataset", "digits")
+    assert status == 0
+    assert found["load"].startswith(f"ok {load:.1f} processes on 2 cores")
+    assert ("NOTE" in found["load"]) == busy

@@ -47,7 +47,7 @@ def test_workers_train_exactly_what_was_asked_for_and_are_heard_as_one(
     result = run_search(request_of(trials=9, workers=2, epochs=2), listen)
     study = result.study
     assert (study.trained, result.newly_trained) == (9, 9)
-    assert heard == ["2 workers"]
+    assert heard == ["2 workers of 1 thread"]
     assert ended == Counter(trial.number for trial in study.trials)
     trained = [t for t in study.trials if t.outcome and t.outcome.counts]
     assert len({t.architecture for t in trained}) == 9
@@ -125,7 +125,8 @@ def test_killed_workers_a_killed_parent_and_ctrl_c(tmp_path: Path) -> None:
 
 
 def slots_of(request: SearchRequest) -> list[Slot]:
-    return slots_for(request.device, request.workers, request.per_gpu)
+    assert isinstance(request.workers, int)
+    return slots_for(request.device, request.workers, request.per_gpu, threads=3)
 
 
 @pytest.mark.slow
@@ -176,9 +177,9 @@ def test_what_workers_do_at_the_same_time_takes_no_longer() -> None:
     assert Pace(None, 2).seconds_left(4) is None
 
 
-def test_workers_share_the_threads(request_of: RequestOf) -> None:
-    (slot, _) = slots_of(request_of(workers=2, device="cpu"))
-    assert slot.environment["OMP_NUM_THREADS"] == "1"
+def test_each_worker_has_its_threads(request_of: RequestOf) -> None:
+    for slot in slots_of(request_of(workers=2, device="cpu")):
+        assert slot.environment["OMP_NUM_THREADS"] == "3"
 
 
 def wait_for_others(task: WorkerTask, report: Report) -> None:
@@ -196,8 +197,8 @@ def test_that_all_workers_wait_for_other_machines_is_shown_once(tmp_path: Path) 
         shown.append(event)
         (tmp_path / "shown").touch()
 
-    request = SearchRequest(max_parameters=1_000, workers=2, studies_dir=tmp_path)
-    assert Workers(wait_for_others, request, show, frozenset(), None).run() is SearchEnding.DONE
+    request = SearchRequest(max_parameters=1_000, studies_dir=tmp_path)
+    assert Workers(wait_for_others, request, 2, show, frozenset(), None).run() is SearchEnding.DONE
     assert shown == [Waiting(3)]
 
 
@@ -224,8 +225,8 @@ def test_the_end_of_a_dead_worker_s_trial_is_shown_before_the_worker_s_own(tmp_p
         shown.append(event)
         (tmp_path / "shown").touch()
 
-    request = SearchRequest(max_parameters=1_000, workers=2, studies_dir=tmp_path)
-    assert Workers(report_a_death, request, show, frozenset(), None).run() is SearchEnding.DONE
+    request = SearchRequest(max_parameters=1_000, studies_dir=tmp_path)
+    assert Workers(report_a_death, request, 2, show, frozenset(), None).run() is SearchEnding.DONE
     assert shown == [EndedElsewhere(DEAD)]
 
 

@@ -1,16 +1,14 @@
-"""How long threads wait busily: briefly (GOMP_SPINCOUNT, as in commands), or as OpenMP has it.
+"""One thread and all, which wait for each other actively or passively, alone and beside others.
 
-Each round trains two small networks on random images in a process of its own, once with each
-number of turns, alone and then beside busy loops, one for each core. Threads that wait busily for
-one that has no processor keep the processor from it. Never to wait busily
-(OMP_WAIT_POLICY=passive) takes a third off the speed of the thin one alone. On 2 cores of an AMD
-EPYC, torch 2.14.1: alone 1.07 and 0.96 times as fast, beside two busy loops 8.3 and 1.5 times::
+Trains three small networks on random images, each in turn in a process for each way, for a part of
+a second: alone, and beside one and two busy loops. Threads that wait actively for one that has no
+core keep the core from it; passive ones sleep, which `nas` chooses (`nas.runtime.waiting`)::
 
-    python benchmarks/threads.py --rounds 3 --check
+    python benchmarks/threads.py --rounds 5 --check
 
-Shown are images per second, the median of the rounds. Exit status 1 with `--check` when waiting
-briefly is slower than `LEAST_ALONE` times OpenMP's own way on an idle machine, or than
-`LEAST_BESIDE` times beside other load. More than one core is needed, and torch with GNU's OpenMP.
+Shown is the median of the rounds: images per second of one thread, and the speed of the other ways
+as shares of it. Exit status 1 with `--check` when passive threads beside busy loops are slower than
+`LEAST_BESIDE` times one thread. More than one core is needed, and torch with GNU's OpenMP.
 """
 
 import argparse
@@ -18,52 +16,85 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from statistics import median
 
 from machine import hardware, load, software
 
-LEAST_ALONE = 0.9
-LEAST_BESIDE = 1.2
-NETWORKS = {  # blocks, channels, kernels, side of the images, batch size, steps
-    "thin": ((1,), (24,), (5,), 8, 64, 30),
-    "resnet20": ((3, 3, 3), (16, 32, 64), (3, 3, 3), 32, 128, 4),
+LEAST_BESIDE = 0.5
+NETWORKS = {  # blocks, channels, kernels, side of the images, batch size
+    "thin": ((1,), (24,), (5,), 8, 64),
+    "resnet20": ((3, 3, 3), (16, 32, 64), (3, 3, 3), 32, 128),
+    "wide": ((1, 1, 1), (32, 64, 128), (3, 3, 3), 32, 128),
+}
+WAYS = {  # what OpenMP is told; all threads where nothing is said of their number
+    "1 thread": {"OMP_NUM_THREADS": "1"},
+    "active": {},  # as it waits by itself
+    "briefly": {"GOMP_SPINCOUNT": "10000"},
+    "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
 TRAIN = """
 import sys, time, torch
 from torch.nn import functional as F
 from nas.architecture import Architecture, ImageInput
 from nas.model import build
-blocks, channels, kernels, side, batch, steps = eval(sys.argv[1])
-input = ImageInput(channels=3, height=side, width=side, classes=10)
-design = Architecture(
-    blocks=blocks, channels=channels, kernels=kernels, shortcut_kernels=(1,) * len(blocks), pool=1
-)
-model = build(design, input).to(memory_format=torch.channels_last)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-images = torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last)
-labels = torch.randint(0, 10, (batch,))
-for step in range(steps + 2):
-    if step == 2:
-        begun = time.perf_counter()
-    optimizer.zero_grad()
-    F.cross_entropy(model(images), labels).backward()
-    optimizer.step()
-print(batch * steps / (time.perf_counter() - begun))
+
+def stepper(blocks, channels, kernels, side, batch):
+    input = ImageInput(channels=3, height=side, width=side, classes=10)
+    shortcuts = (1,) * len(blocks)
+    design = Architecture(
+        blocks=blocks, channels=channels, kernels=kernels, shortcut_kernels=shortcuts, pool=1
+    )
+    model = build(design, input).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    images = torch.randn(batch, 3, side, side).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (batch,))
+    def step():
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        return batch
+    return step
+
+seconds = float(sys.argv[2])
+steppers = {name: stepper(*sizes) for name, sizes in eval(sys.argv[1]).items()}
+print("ready", flush=True)
+for line in sys.stdin:
+    step = steppers[line.strip()]
+    step()
+    begun, images = time.perf_counter(), 0
+    while (passed := time.perf_counter() - begun) < seconds:
+        images += step()
+    print(images / passed, flush=True)
 """
 
 
-def speed(network: str, *, briefly: bool) -> float:
-    """Images per second."""
-    turns = {"GOMP_SPINCOUNT": "10000"} if briefly else {}
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN, repr(NETWORKS[network])],
-        env={k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"} | turns,
+@contextmanager
+def trainer(way: str, seconds: float) -> Iterator["subprocess.Popen[str]"]:
+    """A process that trains this way for so long, whenever it is told the name of a network."""
+    told = {name for variables in WAYS.values() for name in variables}
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAIN, repr(NETWORKS), str(seconds)],
+        env={k: v for k, v in os.environ.items() if k not in told} | WAYS[way],
         text=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        check=True,
     )
-    return float(done.stdout)
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def speed(process: "subprocess.Popen[str]", network: str) -> float:
+    """Images per second."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print(network, file=process.stdin, flush=True)
+    return float(process.stdout.readline())
 
 
 @contextmanager
@@ -82,25 +113,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--rounds", type=int, default=3, metavar="N")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     options = parser.parse_args(argv)
     print(f"{hardware()}; {software('torch')}; {load()} before it began")
     missed = False
-    for beside, least in ((0, LEAST_ALONE), (os.cpu_count() or 1, LEAST_BESIDE)):
-        for network in NETWORKS:
+    with ExitStack() as open_trainers:
+        trainers = {way: open_trainers.enter_context(trainer(way, options.seconds)) for way in WAYS}
+        for beside in (0, 1, 2):
             with busy_loops(beside):
-                pairs = [
-                    (speed(network, briefly=True), speed(network, briefly=False))
-                    for _ in range(options.rounds)
-                ]
-            brief, own = (median(values) for values in zip(*pairs, strict=True))
-            ratio = median(a / b for a, b in pairs)
-            missed = missed or ratio < least
-            print(
-                f"{network:>9}, {beside} busy loops: briefly {brief:>7,.0f} images/s, "
-                f"OpenMP's way {own:>7,.0f}, ratio {ratio:.2f} (least {least})"
-            )
+                for network in NETWORKS:
+                    rounds = [
+                        {way: speed(process, network) for way, process in trainers.items()}
+                        for _ in range(options.rounds)
+                    ]
+                    one = median(each["1 thread"] for each in rounds)
+                    shares = {
+                        way: median(each[way] / each["1 thread"] for each in rounds)
+                        for way in WAYS
+                        if way != "1 thread"
+                    }
+                    missed = missed or (beside > 0 and shares["passive"] < LEAST_BESIDE)
+                    others = ", ".join(f"{way} {share:.2f}" for way, share in shares.items())
+                    print(
+                        f"{network:>9} beside {beside} busy loops: one thread {one:>7,.0f} "
+                        f"images/s; all threads, as shares of it: {others}",
+                        flush=True,
+                    )
     return int(missed and options.check)
 
 

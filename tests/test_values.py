@@ -44,8 +44,8 @@ MADE: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 }
 WHOLE = [
     *(("search", n) for n in ("max_parameters", "trials", "max_mult_adds", "epochs", "seed")),
-    *(("search", n) for n in ("workers", "per_gpu")),
-    *(("final", n) for n in ("top", "seeds", "epochs", "workers", "per_gpu")),
+    *(("search", n) for n in ("workers", "threads", "per_gpu")),
+    *(("final", n) for n in ("top", "seeds", "epochs", "workers", "threads", "per_gpu")),
     *(("recipe", n) for n in ("epochs", "batch_size", "crop_padding", "cutout_size")),
     *(("limits", n) for n in ("max_parameters", "max_mult_adds")),
     *(("image", n) for n in ("channels", "height", "width", "classes")),

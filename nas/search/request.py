@@ -59,7 +59,7 @@ def space_of(name: str, value: object) -> Path | SearchSpace:
 
 def worker_count(name: str, value: object) -> int | str:
     """How many processes, or auto. Raises as `whole`."""
-    return AUTO if value == AUTO else whole(name, value)
+    return AUTO if isinstance(value, str) and value == AUTO else whole(name, value)
 
 
 def silence(name: str, value: object) -> float:

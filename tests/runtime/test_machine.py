@@ -7,6 +7,7 @@ import torch
 
 from nas.architecture import ImageInput
 from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
+from nas.runtime.waiting import passive_waiting
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 PLENTY = 10**12  # bytes
@@ -67,3 +68,14 @@ def test_a_container_s_limits_count(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert usable_cores() == cores
     assert free_bytes() == 1234
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_threads_wait_passively_unless_a_person_says_how(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(variable, raising=False)
+    assert passive_waiting() == {"OMP_WAIT_POLICY": "PASSIVE"}
+    monkeypatch.setenv(name, "1")
+    assert passive_waiting() == {}

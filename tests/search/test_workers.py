@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas.architecture import ImageInput
 from nas.commands.progress import make_progress
 from nas.errors import RequestError
+from nas.runtime.machine import Share
 from nas.runtime.pool import Report, Slot, slots_for
 from nas.search.estimate import Pace
 from nas.search.events import EndedElsewhere, Event, Opened, TrialEnded, Waiting
 from nas.search.plan import SearchEnding
+from nas.search.preparation import share_for
 from nas.search.request import SearchRequest
 from nas.search.run import run_search
 from nas.search.workers import WorkerDone, WorkerNamed, Workers, WorkerTask
@@ -175,6 +178,32 @@ def test_what_workers_do_at_the_same_time_takes_no_longer() -> None:
     one, two = Pace(1000.0), Pace(1000.0, 2)
     assert [round(pace.seconds_left(4) or 0, -1) for pace in (one, two)] == [4000, 2000]
     assert Pace(None, 2).seconds_left(4) is None
+
+
+@pytest.mark.parametrize(
+    ("workers", "designs", "expected"),
+    [("auto", 50, Share(4, 1)), ("auto", 9, Share(1, 4)), (3, 9, Share(3, 1)), (3, 0, Share(1, 4))],
+)
+def test_workers_need_enough_designs(
+    workers: int | str,
+    designs: int,
+    expected: Share,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr("nas.runtime.machine.CGROUP", Path("nowhere"))
+    images = ImageInput(channels=1, height=8, width=8, classes=10)
+    assert share_for(request_of(workers=workers), images, torch.device("cpu"), designs) == expected
+
+
+def test_the_threads_that_are_asked_for_are_had_and_recorded(request_of: RequestOf) -> None:
+    threads = torch.get_num_threads()
+    try:
+        (trial,) = run_search(request_of(trials=1, threads=3, epochs=1)).study.trials
+        assert trial.device == "cpu (3 threads)"
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_each_worker_has_its_threads(request_of: RequestOf) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from sqlalchemy.engine import make_url
 
 from nas.commands import main
@@ -131,17 +132,22 @@ def count(path: str) -> int:
 
 
 @pytest.mark.slow
-def test_every_worker_ends_when_the_file_is_gone_and_one_line_says_so(capsys: Capture) -> None:
+def test_every_worker_ends_when_the_file_is_gone_and_one_line_says_so(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # by default a worker for each
+
     def in_between() -> None:
         wait_until(lambda: count("studies/v.db") > 5)
         remove()
 
     helper = threading.Thread(target=in_between)
     helper.start()
-    status = search("--study", "v", "--workers", "2", trials=78)
+    status = search("--study", "v", trials=78)
     helper.join()
     said = capsys.readouterr().err.splitlines()
     assert status == 1
+    assert any("2 workers of 1 thread" in line for line in said)
     assert sum("the study's file" in line for line in said) == 1
     assert said[-1].startswith("error: studies/v.db: expected the study's file where it was")
     assert files_in("studies") == {}

@@ -238,6 +238,7 @@ class _Final:
                 self.request.threads,
                 device=self._device,
                 input=settings.input,
+                images=settings.train_images + settings.validation_images,
                 useful=len(self._entries) * len(self._seeds),
                 cores=usable_cores(),
                 free=free_bytes(),

@@ -12,7 +12,7 @@ from nas.runtime.precision import AUTO
 from nas.text import plural
 
 _SMALL = 64  # pixels of a side up to which one thread per process is the fastest use of cores
-_MEMORY = 10**9  # bytes that a worker may take: half of it is torch, half the training
+_MEMORY = 10**9  # bytes that a worker may take beside its images: half is torch, half the training
 CGROUP = Path("/sys/fs/cgroup")  # where a container sees its own limits
 
 
@@ -30,6 +30,7 @@ def workers_for(
     *,
     device: torch.device,
     input: ImageInput,
+    images: int,
     useful: int,
     cores: int,
     free: int,
@@ -44,7 +45,8 @@ def workers_for(
         workers: how many are asked for, or auto.
         threads: of each, if that is asked for; else the cores are shared out.
         device: that they compute on.
-        input: the images.
+        input: each of the images.
+        images: how many each process holds.
         useful: more than so many would not help.
         cores: of the CPU, that may be used.
         free: bytes of memory.
@@ -52,7 +54,8 @@ def workers_for(
     if workers == AUTO:
         side = max(input.height, input.width)
         many = device.type == "cpu" and side <= _SMALL
-        most = (cores // (threads or 1), useful, free // _MEMORY) if many else (1,)
+        each = _MEMORY + images * input.channels * input.height * input.width
+        most = (cores // (threads or 1), useful, free // each) if many else (1,)
         workers = max(1, min(most))
     workers = int(workers)
     return Share(workers, threads or max(1, cores // workers))

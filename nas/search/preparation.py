@@ -73,7 +73,8 @@ class Preparation:
         if not self.request.additional:
             with storage_errors(self.location):
                 left -= trained_in(store.study)
-        return share_for(self.request, self.dataset.input, device, left)
+        images = len(self.dataset.train) + len(self.dataset.validation)
+        return share_for(self.request, self.dataset.input, images, device, left)
 
     def begin(
         self,
@@ -218,15 +219,16 @@ def _location(request: SearchRequest, dataset: ImageDataset) -> StudyLocation:
 
 
 def share_for(
-    request: SearchRequest, input: ImageInput, device: torch.device, designs: int
+    request: SearchRequest, input: ImageInput, images: int, device: torch.device, designs: int
 ) -> Share:
-    """How many workers a search has that is to train so many designs, and their threads."""
+    """How many workers a search on so many images has for so many designs, and their threads."""
     asked = request.workers
     return workers_for(
         asked if isinstance(asked, str) else min(asked, max(1, designs)),  # more would only wait
         request.threads,
         device=device,
         input=input,
+        images=images,
         useful=designs // _IN_TURN,
         cores=usable_cores(),
         free=free_bytes(),

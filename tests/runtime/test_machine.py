@@ -21,11 +21,19 @@ def share(
     side: int = 32,
     useful: int = 10,
     cores: int = 2,
+    images: int = 1_000,
     free: int = PLENTY,
 ) -> Share:
     input = ImageInput(channels=3, height=side, width=8, classes=10)
     return workers_for(
-        workers, threads, device=device, input=input, useful=useful, cores=cores, free=free
+        workers,
+        threads,
+        device=device,
+        input=input,
+        images=images,
+        useful=useful,
+        cores=cores,
+        free=free,
     )
 
 
@@ -39,6 +47,7 @@ def test_no_more_processes_than_help_or_than_memory_is_there_for() -> None:
     assert share(cores=64) == Share(10, 6)
     assert share(cores=8, useful=0) == share(cores=8, free=0) == Share(1, 8)
     assert share(cores=8, free=3_500_000_000) == Share(3, 2)
+    assert share(cores=8, free=3_500_000_000, images=1_000_000) == Share(1, 8)
 
 
 def test_large_images_and_a_gpu_have_one_process() -> None:

@@ -193,8 +193,9 @@ def test_workers_need_enough_designs(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr("nas.runtime.machine.CGROUP", Path("nowhere"))
-    images = ImageInput(channels=1, height=8, width=8, classes=10)
-    assert share_for(request_of(workers=workers), images, torch.device("cpu"), designs) == expected
+    input = ImageInput(channels=1, height=8, width=8, classes=10)
+    request, cpu = request_of(workers=workers), torch.device("cpu")
+    assert share_for(request, input, 1_000, cpu, designs) == expected
 
 
 def test_the_threads_that_are_asked_for_are_had_and_recorded(request_of: RequestOf) -> None:

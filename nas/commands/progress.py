@@ -170,8 +170,8 @@ class Progress:
         parts = [f"trial {trial.number}: {trial.outcome.replace('_', ' ')}"]
         if trial.curve:
             parts.append(f"{percent(trial.curve[-1][1])} after epoch {trial.curve[-1][0]}")
-        if trial.reason:
-            parts.append(trial.reason)
+        if why := trial.reason or trial.forecast:
+            parts.append(why)
         if trial.architecture and trial.parameters:
             parts.append(f"{trial.parameters:,} parameters, {trial.design}")
         if trial.training:

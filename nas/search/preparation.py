@@ -19,7 +19,7 @@ from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
 from nas.runtime.precision import AUTO, Precision
 from nas.search.estimate import expected_trial_seconds
 from nas.search.events import Loading, OnEvent, Warned
-from nas.search.request import OWN_FOLDER, SPLIT_SEED, SearchRequest
+from nas.search.request import OWN_FOLDER, PRUNERS, SPLIT_SEED, SearchRequest
 from nas.space import SearchSpace
 from nas.study.creation import begin_search, kept_settings
 from nas.study.location import StudyError, StudyLocation
@@ -42,6 +42,7 @@ class Begun:
     trials: int  # that it is to hold trained when the search ends
     precision: Chosen
     config: TrainingConfig  # the recipe, in that precision
+    pruner: str
 
     @property
     def ended(self) -> frozenset[int]:
@@ -119,11 +120,17 @@ class Preparation:
                 trials = self.request.trials
                 if self.request.additional:
                     trials += trained_in(store.study)
+                pruner = self.request.pruner or self._pruner_of(store)
                 begin_search(
                     store.study,
                     self.location,
                     settings,
-                    search={**search, "trials": trials, "workers": share.workers},
+                    search={
+                        **search,
+                        "trials": trials,
+                        "workers": share.workers,
+                        "pruner": pruner,
+                    },
                     notes=self.dataset.notes,
                 )
         except StudyError as error:
@@ -133,7 +140,7 @@ class Preparation:
         signals.check()
         with storage_errors(self.location):
             study = study_record(store.study, self.location)
-        return Begun(study, trials, precision, config)
+        return Begun(study, trials, precision, config, pruner)
 
     def joined(self, store: Store, device: torch.device) -> Begun:
         """The study for one of several workers, whose parent has begun the search.
@@ -145,7 +152,21 @@ class Preparation:
             study = study_record(store.study, self.location)
         precision = self._as_made(study.settings, device)
         config = dataclasses.replace(self.config, precision=precision.precision)
-        return Begun(study, self.request.trials, precision, config)
+        pruner = self.request.pruner
+        assert pruner is not None  # the parent has chosen it
+        return Begun(study, self.request.trials, precision, config, pruner)
+
+    def _pruner_of(self, store: Store) -> str:
+        """That of the study's last search; in a new study the default.
+
+        Raises:
+            RequestError: it cannot be that of this request.
+        """
+        new = kept_settings(store.study, self.location) is None
+        searches = store.study.user_attrs.get("searches", ())
+        pruner: str = PRUNERS[0] if new or not searches else searches[-1].get("pruner", PRUNERS[0])
+        dataclasses.replace(self.request, pruner=pruner)  # or refuse
+        return pruner
 
     def _as_made(self, settings: StudySettings, device: torch.device) -> Chosen:
         """The precision of a study that is there."""

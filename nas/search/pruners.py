@@ -1,7 +1,7 @@
 """Which runs are stopped early; what each rule saves and risks is measured in docs/pruning.md."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -9,8 +9,10 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.search.evidence import EvidencePruner
 from nas.search.summaries import Summary
 
+TENTHS = tuple(i / 10 for i in range(1, 10))  # of a run, where `evidence` checks
 _SHARES = (0.3, 0.7)  # of a run, in `rungs`
 _KEEP = 1 / 3  # of the runs there
 
@@ -81,16 +83,19 @@ def make_pruner(name: str, *, epochs: int, size: str | None = None) -> BasePrune
     """One of `nas.search.request.PRUNERS`, for runs of this many epochs.
 
     Args:
-        name: `rungs` keeps the best third after three tenths and after seven tenths of a run,
+        name: `evidence` stops what is unlikely to end as the best, judged by how finished runs went
+            on, `rungs` keeps the best third after three tenths and after seven tenths of a run,
             `median` stops what is below the median from the middle on, `halving` is ASHA from the
             middle on.
         epochs: of a full run; epoch n is reported as step n.
-        size: as in `RungPruner`; other pruners compare all runs.
+        size: as in `RungPruner` and `EvidencePruner`; other pruners compare all runs.
     """
     if name == "none":
         return NopPruner()
+    if name == "evidence":
+        return EvidencePruner(epochs_at(TENTHS, epochs), size=size)
     if name == "rungs":
-        return RungPruner(_rungs(epochs), keep=_KEEP, size=size)
+        return RungPruner(epochs_at(_SHARES, epochs), keep=_KEEP, size=size)
     warmup = max(1, epochs // 2)  # at a high learning rate accuracy says little
     if name == "halving":
         return SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=2)
@@ -98,6 +103,6 @@ def make_pruner(name: str, *, epochs: int, size: str | None = None) -> BasePrune
     return MedianPruner(n_startup_trials=5, n_warmup_steps=warmup)
 
 
-def _rungs(epochs: int) -> list[int]:
+def epochs_at(shares: Iterable[float], epochs: int) -> list[int]:
     """The epochs at these shares of a run, at least the first and before the last."""
-    return sorted({max(1, round(share * epochs)) for share in _SHARES} - {epochs})
+    return sorted({max(1, round(share * epochs)) for share in shares} - {epochs})

@@ -34,13 +34,13 @@ from nas.values import (
 )
 
 SAMPLERS = ("gp", "tpe", "random")
-PRUNERS = ("rungs", "median", "halving", "none")
+PRUNERS = ("evidence", "rungs", "median", "halving", "none")
 
 OWN_FOLDER = "folder"  # the dataset of a person's own images
 DATA_DIR = Path("data")
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 GRACE = 60.0  # seconds without a heartbeat after which a worker counts as dead
-_PRUNERS_OF_FRONTS = ("rungs", "none")
+_PRUNERS_OF_FRONTS = ("evidence", "rungs", "none")
 
 
 _OF_STUDY = "that of --study, or {default}"
@@ -204,8 +204,12 @@ class SearchRequest:
     sampler: str = option(
         "gp", text, "what proposes designs", otherwise=_OF_STUDY, choices=SAMPLERS
     )
-    pruner: str = option(
-        "rungs", text, "what stops designs early", otherwise=_OF_STUDY, choices=PRUNERS
+    pruner: str | None = option(
+        None,
+        text,
+        "what stops designs early",
+        otherwise=f"that of the study, or {PRUNERS[0]} in a new one",
+        choices=PRUNERS,
     )
     seed: int = option(0, seed, "of proposals and training", otherwise=_OF_STUDY)
     device: str = option("auto", text, "auto, cpu, cuda or cuda:N")
@@ -254,7 +258,7 @@ class SearchRequest:
                     f"--objectives: expected {COSTS[name].option} with {name}, as the front's "
                     "upper end, got none"
                 )
-        if len(self.objectives) > 1 and self.pruner not in _PRUNERS_OF_FRONTS:
+        if len(self.objectives) > 1 and self.pruner not in (None, *_PRUNERS_OF_FRONTS):
             raise RequestError(
                 f"--objectives: expected --pruner {' or '.join(_PRUNERS_OF_FRONTS)} with a front, "
                 f"since others judge small designs by large ones, got {self.pruner!r}"

@@ -180,7 +180,7 @@ def _make_worker(
         epochs=config.epochs,
         seed=request.seed,
         pruner=make_pruner(
-            request.pruner,
+            begun.pruner,
             epochs=config.epochs,
             size=request.objectives[1] if len(request.objectives) > 1 else None,
         ),
@@ -223,7 +223,12 @@ def _search_with_workers(
     location, trials = prepared.location, begun.trials
     _announce(prepared, begun, device, share, on_event)
     each = dataclasses.replace(
-        prepared.request, trials=trials, additional=False, workers=1, threads=share.threads
+        prepared.request,
+        trials=trials,
+        additional=False,
+        workers=1,
+        threads=share.threads,
+        pruner=begun.pruner,
     )
     workers = Workers(_work, each, share.workers, on_event, begun.ended, file)
     ending = workers.run()

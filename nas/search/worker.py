@@ -22,6 +22,7 @@ from nas.search.events import (
     TrialStarted,
     Waiting,
 )
+from nas.search.evidence import EvidencePruner
 from nas.search.history import History
 from nas.search.plan import Plan, SearchEnding, SearchFailed
 from nas.search.presets import queue_again
@@ -151,13 +152,16 @@ class Worker:
         if result.not_captured and not self._capture_failed:
             self._capture_failed = True
             self._on_event(CaptureFailed(result.not_captured))
-        measured = {
+        measured: dict[str, object] = {
             "epochs": len(result.epochs),
             "seconds": round(result.seconds, 3),
             "images_per_second": result.images_per_second,
             "device": self._plan.device,
         }
-        outcome = _OUTCOMES[result.ending]
+        outcome, pruner = _OUTCOMES[result.ending], self._plan.pruner
+        if outcome is Outcome.STOPPED_EARLY and isinstance(pruner, EvidencePruner):
+            trial = self._history.trial(running.trial)
+            measured["forecast"] = str(pruner.forecast(self._history.study, trial))
         value = result.val_accuracy if outcome is Outcome.TRAINED else None
         return self._end(running, outcome, value=value, reason=result.reason, measured=measured)
 

@@ -239,6 +239,7 @@ def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
         preset=attributes.get("preset"),
         training={name: attributes[name] for name in REAL_VALUES if name in attributes},
         reason=reason_of(trial),
+        forecast=attributes.get("forecast"),
     )
 
 

@@ -132,6 +132,7 @@ class TrialRecord:
     preset: str | None = None  # its name, of a known design that was queued by it
     training: Mapping[str, object] = field(default_factory=dict)  # where it is tuned: real values
     reason: str | None = None  # why diverged, out_of_memory or failed
+    forecast: str | None = None  # why stopped_early, by `nas.search.evidence`
 
     @property
     def design(self) -> str | None:

@@ -98,6 +98,53 @@ def test_what_may_change_between_searches_is_what_is_given() -> None:
     assert (now["sampler"], now["trials"], now["seed"]) == ("tpe", 2, before["seed"])
 
 
+def pruners(name: str = "s") -> list[object]:
+    return [search["pruner"] for search in study(name).searches]
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_a_study_keeps_the_pruner_it_began_with(workers: list[str]) -> None:
+    command = ["search", "--study", "s", "--budget", "5M", *FAST]
+    assert main([*command, "--trials", "2", "--pruner", "rungs"]) == 0
+    assert main([*command, "--trials", "4", *workers]) == 0  # typed again
+    assert main(["search", "--study", "s", "--trials", "6", *workers]) == 0
+    assert pruners() == ["rungs", "rungs", "rungs"]
+    assert main([*command, "--trials", "7", "--pruner", "none"]) == 0
+    assert main([*command, "--trials", "8"]) == 0
+    assert pruners()[3:] == ["none", "none"]
+
+
+def test_a_study_found_by_its_default_name_keeps_its_pruner() -> None:
+    command = ["search", "--budget", "5M", *FAST]
+    assert main([*command, "--trials", "1", "--pruner", "rungs"]) == 0
+    assert main([*command, "--trials", "2"]) == 0
+    assert pruners("digits-5M") == ["rungs", "rungs"]
+
+
+def test_a_new_study_stops_by_evidence() -> None:
+    made()
+    assert pruners() == ["evidence"]
+
+
+def test_a_study_made_before_keeps_its_pruner() -> None:
+    Path("studies").mkdir()
+    shutil.copy(EXAMPLE, "studies/digits-example.db")
+    before = study("digits-example")
+    assert main(["search", "--study", "digits-example", "--trials", "50"]) == 0
+    command = ["search", "--budget", "5e6", "--dataset", "digits", "--study", "digits-example"]
+    assert main([*command, "--trials", "50"]) == 0
+    assert pruners("digits-example") == ["rungs"] * (len(before.searches) + 2)
+
+
+def test_a_kept_pruner_that_a_front_cannot_have_is_refused(capsys: Capture) -> None:
+    command = ["search", "--study", "s", "--budget", "5M", *FAST]
+    assert main([*command, "--trials", "1", "--pruner", "median"]) == 0
+    front = ["--objectives", "val_accuracy,parameters", "--trials", "2"]
+    (line,) = lines_of_error(capsys, [*command, *front])
+    assert line.startswith("error: --objectives: expected --pruner evidence or rungs or none")
+    assert pruners() == ["median"]
+
+
 def test_all_settings_that_differ_are_named_one_a_line(capsys: Capture) -> None:
     made("s", *FAST, "--tune", "lr")
     Path("tiny.toml").write_text(TINY_SPACE.replace("[4, 6, 8]", "[4, 6]"))

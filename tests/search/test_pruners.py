@@ -1,73 +1,21 @@
 import random
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.pruners import BasePruner
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from nas.search.pruners import RungPruner, make_pruner
 from nas.search.request import PRUNERS
+from tests.kits.pruning import make_study, make_trial, replay, running, stops
 
 RUNG = 3
-Direction = Literal["maximize", "minimize"]
 SCORES = st.floats(0, 1)
 MANY = st.lists(SCORES, max_size=20)
 quick = settings(max_examples=50)
 KEEPS = st.sampled_from([0.25, 0.5, 0.8, 1.0])
-
-
-def make_trial(
-    *scores: float, state: TrialState = TrialState.PRUNED, steps: int = RUNG, parameters: int = 1
-) -> FrozenTrial:
-    """A run with this score at every step, or with these scores from the first step on."""
-    values = scores if len(scores) > 1 else scores * steps
-    return create_trial(
-        state=state,
-        value=values[-1] if state is TrialState.COMPLETE else None,
-        intermediate_values=dict(enumerate(values, start=1)),
-        user_attrs={"parameters": parameters},
-    )
-
-
-def make_study(trials: Iterable[FrozenTrial], direction: Direction = "maximize") -> optuna.Study:
-    study = optuna.create_study(direction=direction)
-    study.add_trials(trials)
-    return study
-
-
-def stops(
-    pruner: BasePruner,
-    earlier: Iterable[FrozenTrial],
-    own: FrozenTrial,
-    direction: Direction = "maximize",
-) -> bool:
-    study = make_study([*earlier, own], direction)
-    return pruner.prune(study, study.trials[-1])
-
-
-def running(score: float, **settings: int) -> FrozenTrial:
-    return make_trial(score, state=TrialState.RUNNING, **settings)
-
-
-def replay(pruner: BasePruner, curves: Sequence[Sequence[float]], study: optuna.Study) -> list[int]:
-    """How many steps of each curve a search does."""
-    study.pruner = pruner
-    done = []
-    for curve in curves:
-        trial = study.ask()
-        for step, score in enumerate(curve, start=1):
-            trial.report(score, step)
-            if step < len(curve) and trial.should_prune():
-                break
-        state = TrialState.COMPLETE if step == len(curve) else TrialState.PRUNED
-        study.tell(trial, curve[-1] if step == len(curve) else None, state=state)
-        done.append(step)
-    return done
 
 
 # The rule
@@ -210,7 +158,8 @@ def test_every_pruner_lets_the_best_run_to_its_end(name: str, epochs: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("none", False), ("rungs", True), ("median", True), ("halving", True)]
+    ("name", "expected"),
+    [("none", False), ("evidence", True), ("rungs", True), ("median", True), ("halving", True)],
 )
 def test_the_names_stand_for_pruners(name: str, expected: bool) -> None:
     curves = [[score] * 10 for score in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)]

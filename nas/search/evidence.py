@@ -1,0 +1,177 @@
+"""Stops a run by evidence: by how the finished runs of the same study went on from its epoch."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.pruners import BasePruner
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import stdtr
+
+from nas.search.summaries import Summary
+
+RISK = 0.15  # that the best design of a search is stopped; measured in docs/pruning.md
+_FINISHED = 5  # runs without which nothing is predicted
+_PRIOR = 3  # runs that the prior, one point more at the end for one point more now, is worth
+_DEGREES = 5  # of freedom at most: what learning curves do has longer tails than a normal
+_LEAST_DEVIATION = 1e-9  # where all finished runs lie on a line
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is known of a run at a check. Scores have the sign that makes larger ones better."""
+
+    step: int
+    score: float  # the best that the run has reported
+    final: float  # expected after its last step
+    deviation: float  # of final scores from what was expected
+    best: float  # final score of the best finished run
+    chance: float  # that the run ends above it
+    needed: float  # chance below which the run stops
+
+    @property
+    def stops(self) -> bool:
+        """Whether the run is to stop."""
+        return self.chance < self.needed
+
+    def __str__(self) -> str:
+        return (
+            f"{self.score:.1%} by epoch {self.step}: {self.final:.1%} ± "
+            f"{self.deviation:.1%} expected, {self.best:.1%} is the best, "
+            f"chance {self.chance:.2%}, {self.needed:.2%} needed"
+        )
+
+
+class EvidencePruner(BasePruner):
+    """Stops a run whose chance to end above the best finished one is small.
+
+    At a check the final scores of finished runs are regressed on the best scores that they had
+    reported by then (Bayesian linear regression with a prior for the slope; chance from Student's
+    distribution). The n-th run stops where its chance is below ``risk / n``. A run that is the best
+    of the first n is the best of all N with chance n / N, where designs come in random order. So if
+    the chances are right, ``risk / n * n / N``, summed over N runs, is at least the probability
+    that the best is stopped, whatever N. Runs that stopped count in n, but have no final score;
+    those that finished passed the same checks as the run that is judged, so they are its like.
+
+    A run goes on while fewer than five that can be compared have finished, and where no finished
+    one had a better score at that check, as the best so far has. Failed trials do not count, since
+    they may be repeated. Nothing but the scores that trials reported decides: a search that was
+    continued decides the same. (Of several workers each knows what the others reported until its
+    own trial began.)
+
+    Args:
+        checks: steps at which a run may stop, as reported.
+        risk: chance to stop the best design of a search, above 0 and below 1.
+        size: a user attribute of trials; a run is then compared only with those no larger in it.
+
+    Raises:
+        ValueError: `risk` is out of its range.
+    """
+
+    def __init__(
+        self, checks: Iterable[int], *, risk: float = RISK, size: str | None = None
+    ) -> None:
+        if not 0 < risk < 1:
+            raise ValueError(f"risk must be above 0 and below 1, got {risk}")
+        self._checks = tuple(sorted(set(checks)))
+        self._risk = risk
+        self._size = size
+        self._ended = Summary(lambda: _Ended(self._checks, size, [], []))
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the run stops, which has just reported; of several objectives the first."""
+        forecast = self.forecast(study, trial)
+        return forecast is not None and forecast.stops
+
+    def forecast(self, study: optuna.Study, trial: FrozenTrial) -> Forecast | None:
+        """What the run's scores say of its end.
+
+        None off a check, while too little has finished, and where no finished run had a better
+        score there.
+        """
+        step = trial.last_step
+        if step not in self._checks:
+            return None
+        assert step is not None
+        sign = -1 if study.directions[0] is StudyDirection.MINIMIZE else 1
+        ended = self._ended.of(study.get_trials(deepcopy=False), trial.number)
+        most = math.inf if self._size is None else trial.user_attrs[self._size]
+        finished = [run for run in ended.finished if run.size <= most]
+        if len(finished) < _FINISHED:
+            return None
+        at = self._checks.index(step)
+        scores_F = np.array([sign * run.extremes[at][sign] for run in finished])
+        finals_F = np.array([sign * run.final for run in finished])
+        score = sign * _extremes(trial, step)[sign]
+        if score >= scores_F.max():
+            return None
+        final, deviation = _predict(scores_F, finals_F, score)
+        best = float(finals_F.max())
+        degrees = min(len(finished) - 1, _DEGREES)
+        return Forecast(
+            step,
+            score,
+            final,
+            deviation,
+            best,
+            chance=float(stdtr(degrees, (final - best) / deviation)),
+            needed=self._risk / (1 + sum(size <= most for size in ended.sizes)),
+        )
+
+
+def _predict(x_F: NDArray[np.float64], y_F: NDArray[np.float64], x: float) -> tuple[float, float]:
+    """The expected y at x, and the deviation of a new y there from it.
+
+    Least squares for the slope, with `_PRIOR` points of average leverage on a slope of 1. The
+    deviation is the same at every x: a run worse than all is not less surely worse.
+    """
+    dx_F, dy_F = x_F - x_F.mean(), y_F - y_F.mean()
+    spread = float(dx_F @ dx_F)
+    prior = _PRIOR * spread / len(x_F)
+    slope = max(0.0, float(dx_F @ dy_F + prior) / (spread + prior)) if spread > 0 else 1.0
+    residuals_F = dy_F - slope * dx_F
+    variance = float(residuals_F @ residuals_F) / (len(x_F) - 1) * (1 + 1 / len(x_F))
+    final = float(y_F.mean()) + slope * (x - float(x_F.mean()))
+    return final, max(math.sqrt(variance), _LEAST_DEVIATION)
+
+
+def _extremes(trial: FrozenTrial, step: int) -> dict[int, float]:
+    """The highest score that a trial reported up to a step, and the lowest, by their sign."""
+    scores = [score for at, score in trial.intermediate_values.items() if at <= step]
+    return {1: max(scores), -1: min(scores)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A run that came to its end."""
+
+    size: float
+    extremes: list[dict[int, float]]  # at each check
+    final: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """The runs that ended and did not fail: their sizes (0 where they do not matter)."""
+
+    checks: tuple[int, ...]
+    size: str | None
+    sizes: list[float]
+    finished: list[_Finished]
+
+    def add(self, trial: FrozenTrial) -> None:
+        scores = trial.intermediate_values
+        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or not scores:
+            return
+        size = 0.0 if self.size is None else trial.user_attrs.get(self.size, math.inf)
+        self.sizes.append(size)
+        if trial.state is TrialState.COMPLETE and self.checks and min(scores) <= self.checks[0]:
+            extremes = [_extremes(trial, step) for step in self.checks]
+            self.finished.append(_Finished(size, extremes, trial.values[0]))
+
+    def copy(self) -> "_Ended":
+        return _Ended(self.checks, self.size, self.sizes.copy(), self.finished.copy())

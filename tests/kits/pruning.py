@@ -1,0 +1,59 @@
+"""Runs with given scores, and what pruners do with them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+Direction = Literal["maximize", "minimize"]
+
+
+def make_trial(
+    *scores: float, state: TrialState = TrialState.PRUNED, steps: int = 3, parameters: int = 1
+) -> FrozenTrial:
+    """A run with this score at every step, or with these scores from the first step on."""
+    values = scores if len(scores) > 1 else scores * steps
+    return create_trial(
+        state=state,
+        value=values[-1] if state is TrialState.COMPLETE else None,
+        intermediate_values=dict(enumerate(values, start=1)),
+        user_attrs={"parameters": parameters},
+    )
+
+
+def make_study(trials: Iterable[FrozenTrial], direction: Direction = "maximize") -> optuna.Study:
+    study = optuna.create_study(direction=direction)
+    study.add_trials(trials)
+    return study
+
+
+def stops(
+    pruner: BasePruner,
+    earlier: Iterable[FrozenTrial],
+    own: FrozenTrial,
+    direction: Direction = "maximize",
+) -> bool:
+    study = make_study([*earlier, own], direction)
+    return pruner.prune(study, study.trials[-1])
+
+
+def running(score: float, **settings: int) -> FrozenTrial:
+    return make_trial(score, state=TrialState.RUNNING, **settings)
+
+
+def replay(pruner: BasePruner, curves: Sequence[Sequence[float]], study: optuna.Study) -> list[int]:
+    """How many steps of each curve a search does."""
+    study.pruner = pruner
+    done = []
+    for curve in curves:
+        trial = study.ask()
+        for step, score in enumerate(curve, start=1):
+            trial.report(score, step)
+            if step < len(curve) and trial.should_prune():
+                break
+        state = TrialState.COMPLETE if step == len(curve) else TrialState.PRUNED
+        study.tell(trial, curve[-1] if step == len(curve) else None, state=state)
+        done.append(step)
+    return done

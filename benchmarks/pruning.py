@@ -46,7 +46,7 @@ from optuna.pruners import (
 )
 
 from nas.search.evidence import EvidencePruner
-from nas.search.pruners import TENTHS, epochs_at, make_pruner
+from nas.search.pruners import CHECKS, epochs_at, make_pruner
 from nas.search.replay import Replay, replay
 from nas.search.request import PRUNERS
 
@@ -76,7 +76,7 @@ def pruners(epochs: int, risks: Iterable[float]) -> dict[str, Callable[[], BaseP
         return PatientPruner(None, patience=patience)
 
     def evidence(risk: float) -> BasePruner:
-        return EvidencePruner(epochs_at(TENTHS, epochs), risk=risk)
+        return EvidencePruner(epochs_at(CHECKS, epochs), risk=risk)
 
     early, half = max(1, round(epochs * 0.3)), max(1, epochs // 2)
     found: dict[str, Callable[[], BasePruner] | None] = {

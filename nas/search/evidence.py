@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import optuna
@@ -80,7 +81,7 @@ class EvidencePruner(BasePruner):
         self._checks = tuple(sorted(set(checks)))
         self._risk = risk
         self._size = size
-        self._ended = Summary(lambda: _Ended(self._checks, size, [], []))
+        self._ended = {sign: Summary(partial(_Ended, self._checks, size, sign)) for sign in (1, -1)}
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether the run stops, which has just reported; of several objectives the first."""
@@ -98,15 +99,15 @@ class EvidencePruner(BasePruner):
             return None
         assert step is not None
         sign = -1 if study.directions[0] is StudyDirection.MINIMIZE else 1
-        ended = self._ended.of(study.get_trials(deepcopy=False), trial.number)
+        ended = self._ended[sign].of(study.get_trials(deepcopy=False), trial.number)
         most = math.inf if self._size is None else trial.user_attrs[self._size]
         finished = [run for run in ended.finished if run.size <= most]
         if len(finished) < _FINISHED:
             return None
         at = self._checks.index(step)
-        scores_F = np.array([sign * run.extremes[at][sign] for run in finished])
-        finals_F = np.array([sign * run.final for run in finished])
-        score = sign * _extremes(trial, step)[sign]
+        scores_F = np.array([run.scores[at] for run in finished])
+        finals_F = np.array([run.final for run in finished])
+        score = _best_until(step, trial, sign)
         if score >= scores_F.max():
             return None
         final, deviation = _predict(scores_F, finals_F, score)
@@ -139,39 +140,39 @@ def _predict(x_F: NDArray[np.float64], y_F: NDArray[np.float64], x: float) -> tu
     return final, max(math.sqrt(variance), _LEAST_DEVIATION)
 
 
-def _extremes(trial: FrozenTrial, step: int) -> dict[int, float]:
-    """The highest score that a trial reported up to a step, and the lowest, by their sign."""
-    scores = [score for at, score in trial.intermediate_values.items() if at <= step]
-    return {1: max(scores), -1: min(scores)}
+def _best_until(step: int, trial: FrozenTrial, sign: int) -> float:
+    """The best score that a trial reported up to a step, times the sign that makes it largest."""
+    return max(sign * score for at, score in trial.intermediate_values.items() if at <= step)
 
 
 @dataclass(frozen=True, slots=True)
 class _Finished:
-    """A run that came to its end."""
+    """A run that came to its end, with the sign that makes larger scores better."""
 
     size: float
-    extremes: list[dict[int, float]]  # at each check
+    scores: list[float]  # the best until each check
     final: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """The runs that ended and did not fail: their sizes (0 where they do not matter)."""
+    """The runs that ended and did not fail; a size is 0 where it does not matter."""
 
     checks: tuple[int, ...]
     size: str | None
-    sizes: list[float]
-    finished: list[_Finished]
+    sign: int  # 1 where scores are maximized, -1 where they are minimized
+    sizes: list[float] = field(default_factory=list)
+    finished: list[_Finished] = field(default_factory=list)
 
     def add(self, trial: FrozenTrial) -> None:
-        scores = trial.intermediate_values
-        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or not scores:
+        reported = trial.intermediate_values
+        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED) or not reported:
             return
         size = 0.0 if self.size is None else trial.user_attrs.get(self.size, math.inf)
         self.sizes.append(size)
-        if trial.state is TrialState.COMPLETE and self.checks and min(scores) <= self.checks[0]:
-            extremes = [_extremes(trial, step) for step in self.checks]
-            self.finished.append(_Finished(size, extremes, trial.values[0]))
+        if trial.state is TrialState.COMPLETE and self.checks and min(reported) <= self.checks[0]:
+            scores = [_best_until(check, trial, self.sign) for check in self.checks]
+            self.finished.append(_Finished(size, scores, self.sign * trial.values[0]))
 
     def copy(self) -> "_Ended":
-        return _Ended(self.checks, self.size, self.sizes.copy(), self.finished.copy())
+        return replace(self, sizes=self.sizes.copy(), finished=self.finished.copy())

@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.search.evidence import EvidencePruner
 from nas.search.summaries import Summary
 
-TENTHS = tuple(i / 10 for i in range(1, 10))  # of a run, where `evidence` checks
-_SHARES = (0.3, 0.7)  # of a run, in `rungs`
+CHECKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # shares of a run, in `evidence`; later saves little
+_RUNGS = (0.3, 0.7)  # shares of a run, in `rungs`
 _KEEP = 1 / 3  # of the runs there
 
 
@@ -93,9 +93,9 @@ def make_pruner(name: str, *, epochs: int, size: str | None = None) -> BasePrune
     if name == "none":
         return NopPruner()
     if name == "evidence":
-        return EvidencePruner(epochs_at(TENTHS, epochs), size=size)
+        return EvidencePruner(epochs_at(CHECKS, epochs), size=size)
     if name == "rungs":
-        return RungPruner(epochs_at(_SHARES, epochs), keep=_KEEP, size=size)
+        return RungPruner(epochs_at(_RUNGS, epochs), keep=_KEEP, size=size)
     warmup = max(1, epochs // 2)  # at a high learning rate accuracy says little
     if name == "halving":
         return SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=2)

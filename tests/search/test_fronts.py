@@ -135,7 +135,8 @@ def test_objectives_that_cannot_be_searched_are_refused(
 
 def test_a_front_is_not_searched_with_a_pruner_that_compares_with_larger_designs() -> None:
     front = ("val_accuracy", "parameters")
-    with pytest.raises(RequestError, match=r"expected --pruner rungs or none .* got 'median'"):
+    refused = r"expected --pruner evidence or rungs or none .* got 'median'"
+    with pytest.raises(RequestError, match=refused):
         SearchRequest(max_parameters=10**6, trials=1, objectives=front, pruner="median")
 
 

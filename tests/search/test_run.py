@@ -15,7 +15,7 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 import nas.search.preparation as subject_module
 from nas.architecture import Architecture, ImageInput
@@ -201,7 +201,7 @@ def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
     request_of: RequestOf,
 ) -> None:
     asked = {"trials": 12, "epochs": 4, "subset": 0.1}
-    result = run_search(request_of(**asked))
+    result = run_search(request_of(**asked, pruner="rungs"))
     stopped = [t for t in result.study.trials if t.outcome is Outcome.STOPPED_EARLY]
     assert stopped
     assert result.study.trained == 12
@@ -212,6 +212,22 @@ def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
     assert result.study.incumbent.outcome is Outcome.TRAINED
     without = run_search(request_of(**asked, pruner="none", study="without"))
     assert Outcome.STOPPED_EARLY not in without.study.outcomes
+
+
+def test_a_run_stopped_by_evidence_says_what_was_expected(request_of: RequestOf) -> None:
+    asked = {"epochs": 4, "subset": 0.1, "sampler": "random"}
+    study = load(run_search(request_of(trials=1, **asked)))
+    for n in range(5):  # better than any run of one epoch
+        values = dict.fromkeys(range(1, 5), 0.98 + n / 1000)
+        attributes = {"outcome": "trained", "key": f"k{n}"}
+        study.add_trial(
+            create_trial(value=0.99 + n / 1000, intermediate_values=values, user_attrs=attributes)
+        )
+    *_, last = run_search(request_of(trials=7, **asked)).study.trials
+    assert (last.outcome, len(last.curve)) == (Outcome.STOPPED_EARLY, 1)
+    assert last.forecast is not None
+    assert f"{last.curve[0][1]:.1%} by epoch 1: " in last.forecast
+    assert "99.4% is the best" in last.forecast
 
 
 def test_the_incumbent_is_optunas_best_trial_also_among_equals(request_of: RequestOf) -> None:

@@ -87,7 +87,13 @@ class Kernel:
     noise: float  # variance of a score's noise, as a share of the variance of scores
 
     @classmethod
-    def fit(cls, columns: Floats, scores: Floats, groups: NDArray[np.intp]) -> "Kernel":
+    def fit(
+        cls,
+        columns: Floats,
+        scores: Floats,
+        groups: NDArray[np.intp],
+        doubts: Floats | None = None,
+    ) -> "Kernel":
         """The kernel of the largest posterior density for these scores (mean about 0).
 
         Rasmussen and Williams 2006, sections 4.2 and 5.4.1; the scale of scores takes its best
@@ -97,6 +103,7 @@ class Kernel:
             columns: [n, c] the observed designs.
             scores: [n]
             groups: [c] number of the group of each column, from 0.
+            doubts: [n] as in `GaussianProcess`.
         """
         members = np.eye(int(groups.max()) + 1)[groups]  # [c, g]
         apart = np.square(columns[:, None, :] - columns[None, :, :]) @ members  # [n, n, g]
@@ -104,7 +111,7 @@ class Kernel:
         found = minimize(
             _negative_log_density,
             start,
-            args=(apart, scores),
+            args=(apart, scores, np.zeros(len(scores)) if doubts is None else doubts),
             jac=True,
             method="L-BFGS-B",
             bounds=[(-6.0, 5.0)] * members.shape[1] + [(-9.0, 1.0)],
@@ -126,13 +133,19 @@ class GaussianProcess:
         kernel: fitted to these or most of these scores.
         columns: [n, c]
         scores: [n], with a mean of about 0.
+        doubts: [n] variance of each score beyond the kernel's noise, in the same unit; none if
+            left out.
     """
 
-    def __init__(self, kernel: Kernel, columns: Floats, scores: Floats) -> None:
+    def __init__(
+        self, kernel: Kernel, columns: Floats, scores: Floats, doubts: Floats | None = None
+    ) -> None:
         self._kernel = kernel
         self._columns = columns
         covariance = kernel.between(columns, columns)
         covariance[np.diag_indices(len(scores))] += kernel.noise
+        if doubts is not None:
+            covariance[np.diag_indices(len(scores))] += doubts
         self._factor = cholesky(covariance, lower=True)
         self._scores = scores
         self._weights = cho_solve((self._factor, True), scores)
@@ -162,13 +175,15 @@ def _matern(distance: Floats) -> Floats:
     return (1 + distance + distance * distance / 3) * np.exp(-distance)
 
 
-def _negative_log_density(logs: Floats, apart: Floats, scores: Floats) -> tuple[float, Floats]:
+def _negative_log_density(
+    logs: Floats, apart: Floats, scores: Floats, doubts: Floats
+) -> tuple[float, Floats]:
     """And its gradient; `logs` are the logarithms of the relevances and of the noise."""
     relevance, noise, n = np.exp(logs[:-1]), math.exp(logs[-1]), len(scores)
     distance = np.sqrt(5 * (apart @ relevance))
     decay = np.exp(-distance)
     covariance = (1 + distance + distance * distance / 3) * decay
-    covariance[np.diag_indices(n)] += noise
+    covariance[np.diag_indices(n)] += noise + doubts
     factor = cholesky(covariance, lower=True)
     inverse = cho_solve((factor, True), np.eye(n))
     weights = inverse @ scores

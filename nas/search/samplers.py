@@ -187,7 +187,8 @@ class GP(DomainSampler):
     The process is asked about random designs, about neighbours of the best ones, and then about
     neighbours of the most promising ones; all feasible and new. Expected improvement after Jones et
     al. 1998, over the best mean instead of the best score, since scores are noisy. Only the order
-    of scores counts, so that a few very low ones do not hide the differences that matter. Trials
+    of scores counts, so that a few very low ones do not hide the differences that matter. A run
+    that was stopped counts by the score to expect of it, the less the more doubtful that is. Trials
     that are still running count as if they ended as expected.
     """
 
@@ -251,17 +252,24 @@ class _Model:
             groups = np.r_[groups, groups.max() + 1 + np.arange(costs.shape[1])]
         chosen = history.chosen(_OBSERVED)
         designs = [history.designs[i] for i in chosen]
-        scores = normal_scores(history.scores[chosen])
+        measured = history.scores[chosen]
+        scores = normal_scores(measured)
+        doubts = np.square(_carried(history.deviations[chosen], measured, scores))
         columns = self._columns(designs)
-        kernel = Kernel.fit(columns, scores, groups)
-        process = GaussianProcess(kernel, columns, scores)
+        kernel = Kernel.fit(columns, scores, groups, doubts)
+        process = GaussianProcess(kernel, columns, scores, doubts)
         means = process.predict(columns)[0]
         feasible = [domain.is_feasible(design) for design in designs]
         self._best = float(means[feasible].max() if any(feasible) else means.min())
         if history.running:
             running = self._columns(history.running)
             expected = process.predict(running)[0]
-            process = GaussianProcess(kernel, np.r_[columns, running], np.r_[scores, expected])
+            process = GaussianProcess(
+                kernel,
+                np.r_[columns, running],
+                np.r_[scores, expected],
+                np.r_[doubts, np.zeros(len(running))],
+            )
         self._process = process
 
     def expected_improvement(self, designs: Sequence[Params]) -> list[float]:
@@ -290,3 +298,11 @@ def _logs(costs: Floats) -> Floats:
         raise ValueError(f"expected costs above 0, got {costs[~(costs > 0)].tolist()[:1]}")
     logs: Floats = np.log(costs)
     return logs
+
+
+def _carried(deviations: Floats, scores: Floats, normal: Floats) -> Floats:
+    """[n] the deviations of scores as those of their normal scores: half of what they span."""
+    order = np.argsort(scores, kind="stable")
+    ends = [np.interp(scores + sign * deviations, scores[order], normal[order]) for sign in (1, -1)]
+    carried: Floats = (ends[0] - ends[1]) / 2
+    return carried

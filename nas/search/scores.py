@@ -16,6 +16,9 @@ from nas.search.gp import Floats
 Cost = Callable[[Params], float | Sequence[float]]
 """One or several positive numbers of a design that are known before it is trained."""
 
+_SLOPE = 0.1  # how far the slope from a score on the way to the last one may be from 1
+_LEAST = 1e-12  # variance, so that runs that gain exactly the same are no special case
+
 END = -1  # the step of a complete trial; no step of a trial is below 0
 
 
@@ -25,7 +28,8 @@ class Scores:
 
     seen: Set[Hashable]  # keys
     designs: list[Params]  # those with a score
-    scores: Floats  # [n]
+    scores: Floats  # [n] at the end of a full run, measured or predicted
+    deviations: Floats  # [n] standard deviations of the predictions; 0 of what was measured
     running: list[Params]
     cost_range: tuple[Floats, Floats] | None  # lowest and highest of the first `costed` designs
     costed: int
@@ -48,8 +52,7 @@ class ScoredTrials:
     """The scores of trials, one after another; a sum for `nas.search.summaries`.
 
     A trial that failed or was stopped before its first score counts as the worst. One that was
-    stopped later would have ended as far behind the others as it was then. Nearer may be truer, but
-    only the order of scores counts.
+    stopped later has the score that the complete ones let expect of it (`predicted_ends`).
 
     Args:
         domain: trials that are no candidates of it are left out.
@@ -108,8 +111,10 @@ class ScoredTrials:
     def scores(self, sign: float) -> "Scores":
         """All scores, for a study that is maximized (sign 1) or minimized (-1)."""
         scores, steps = np.array(self._scores, dtype=np.float64), np.array(self._steps)
+        deviations = np.zeros(len(scores))
         for step in {*self._steps} - {END}:
-            scores[steps == step] += self._gain(step)
+            there = steps == step
+            scores[there], deviations[there] = predicted_ends(*self._pairs(step), scores[there])
         scores *= sign
         designs = self._designs.copy()
         if designs:
@@ -117,10 +122,12 @@ class ScoredTrials:
             designs += [design for key, design in self._worst.items() if key not in scored]
             worst = np.full(len(designs) - len(scores), scores.min())
             scores = np.concatenate([scores, worst])
+            deviations = np.concatenate([deviations, np.zeros(len(worst))])
         return Scores(
             seen=self._seen,
             designs=designs,
             scores=scores,
+            deviations=deviations,
             running=list(self._running.values()),
             cost_range=self._cost_range,
             costed=len(self._designs),
@@ -139,11 +146,39 @@ class ScoredTrials:
             low, high = self._cost_range or (costs, costs)
             self._cost_range = np.minimum(low, costs), np.maximum(high, costs)
 
-    def _gain(self, step: int) -> float:
-        """How much is gained from a step to the end, on average."""
-        gains = [
-            t.value - t.intermediate_values[step]
-            for t in self._complete
-            if step in t.intermediate_values and t.value is not None
+    def _pairs(self, step: int) -> tuple[Floats, Floats]:
+        """The scores of complete trials at a step, and at their end."""
+        pairs = [
+            (score, trial.value)
+            for trial in self._complete
+            if math.isfinite(score := trial.intermediate_values.get(step, math.nan))
         ]
-        return sum(gains) / len(gains) if gains else 0.0
+        early, ends = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+        return early, ends
+
+
+def predicted_ends(early: Floats, ends: Floats, stopped: Floats) -> tuple[Floats, Floats]:
+    """What runs that were stopped would have ended with, by those that were not.
+
+    By a straight line through the complete runs. They are mostly the better ones, too much alike to
+    show its slope, so that is expected to be near 1: all gain the same (linear regression with a
+    prior; Rasmussen and Williams 2006, section 2.1.1).
+
+    Args:
+        early: [n] scores of complete runs at the step.
+        ends: [n] their last ones.
+        stopped: [m] scores of stopped runs at the step.
+
+    Returns:
+        [m] the scores to expect, and [m] their standard deviations; without complete runs the
+        scores at the step, and 0.
+    """
+    if len(early) == 0:
+        return stopped, np.zeros(len(stopped))
+    away, apart = early - early.mean(), stopped - early.mean()
+    noise = max(float(np.var(ends - early, ddof=1)) if len(early) > 1 else 0.0, _LEAST)
+    weight = noise / _SLOPE**2  # of the prior
+    certainty = float(away @ away) + weight
+    slope = (float(away @ ends) + weight) / certainty
+    variance = noise * (1 + 1 / len(early) + np.square(apart) / certainty)
+    return ends.mean() + slope * apart, np.sqrt(variance)

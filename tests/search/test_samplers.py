@@ -27,6 +27,7 @@ from nas.search.domain import Domain
 from nas.search.gp import Encoder, GaussianProcess, Kernel
 from nas.search.request import SAMPLERS
 from nas.search.samplers import make_sampler
+from nas.search.scores import predicted_ends
 from nas.space import Limits, SearchSpace
 from nas.training.tuning import Choice
 
@@ -365,3 +366,36 @@ def test_what_does_not_matter_is_found_out() -> None:
     kernel = Kernel.fit(columns, scores - scores.mean(), np.arange(3))
     assert kernel.relevance[0] > 10 * max(kernel.relevance[1:])
     assert kernel.noise < 0.05
+
+
+def test_a_stopped_run_is_expected_to_end_as_far_behind_or_nearer() -> None:
+    rng = np.random.default_rng(0)
+    early = rng.uniform(0.4, 0.6, 40)
+    ends = 0.3 + early + rng.normal(0, 0.02, 40)
+    expected, deviation = predicted_ends(early, ends, np.array([0.2, 0.5]))
+    np.testing.assert_allclose(expected, [0.5, 0.8], atol=0.03)
+    assert 0.015 < deviation[1] < deviation[0] < 0.06  # the farther, the less sure
+    converged = predicted_ends(early, np.full(40, 0.9), np.array([0.2]))[0]
+    assert 0.6 < converged[0] < 0.9
+
+
+def test_what_a_stopped_run_would_have_reached_is_known_from_few_runs_too() -> None:
+    none, one = np.zeros(0), np.array([0.5])
+    assert predicted_ends(none, none, np.array([0.2]))[0] == 0.2
+    expected, deviation = predicted_ends(one, np.array([0.8]), np.array([0.2]))
+    assert expected == pytest.approx(0.5)
+    assert deviation > 0
+    alike = predicted_ends(np.array([0.4, 0.5]), np.array([0.7, 0.8]), np.array([0.2, 0.45]))
+    np.testing.assert_allclose(alike[0], [0.5, 0.75], atol=1e-6)
+
+
+def test_a_doubtful_score_moves_the_process_less() -> None:
+    columns, scores = np.array([[0.0], [1.0]]), np.array([1.0, -1.0])
+    kernel = Kernel(np.array([1.0]), 0.01)
+    sure = GaussianProcess(kernel, columns, scores)
+    doubtful = GaussianProcess(kernel, columns, scores, np.array([2.0, 0.0]))
+    same = GaussianProcess(kernel, columns, scores, np.zeros(2))
+    at = columns[:1]
+    assert doubtful.predict(at)[0] < sure.predict(at)[0] == same.predict(at)[0]
+    fitted = Kernel.fit(columns, scores, np.arange(1), np.array([2.0, 0.0]))
+    assert fitted.relevance.shape == (1,)

@@ -19,6 +19,7 @@ from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
 from nas.runtime.precision import AUTO, Precision
 from nas.search.estimate import expected_trial_seconds
 from nas.search.events import Loading, OnEvent, Warned
+from nas.search.presets import designs_like
 from nas.search.request import OWN_FOLDER, PRUNERS, SPLIT_SEED, SearchRequest
 from nas.space import SearchSpace
 from nas.study.creation import begin_search, kept_settings
@@ -190,6 +191,8 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
     """
     request.check()
     device = find_device(request.device)
+    like = request.location_like()
+    earlier = like and read_study(like)
     if request.precision != AUTO:
         choose(request.precision, device)  # or refuse, before anything is read
     on_event(Loading())
@@ -214,11 +217,14 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
             threads=threads,
         )
 
+    presets = request.presets_for(dataset.input)
+    if earlier is not None:
+        presets |= designs_like(earlier, space, request.limits)
     prepared = Preparation(
         request,
         dataset,
         space,
-        request.presets_for(dataset.input),
+        presets,
         config,
         training_choices(config, task_of(dataset), request.tune),
         _location(request, dataset),

@@ -1,4 +1,4 @@
-"""Known designs that are trained before anything is proposed.
+"""Known designs, presets and those of an earlier study, that are trained first.
 
 A queued preset that is a design of the space has all of that design's Optuna parameters, so that
 samplers learn from it. One outside the space has none at all, and says what it is in its user
@@ -13,9 +13,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.architecture import PRESETS, Architecture
-from nas.space import SearchSpace
+from nas.counting import count
+from nas.errors import RequestError
+from nas.space import Limits, SearchSpace
+from nas.study.records import StudyRecord
+from nas.text import plural
 from nas.training.tuning import Choice, defaults, trial_key
 
+_FROM_EARLIER = 5  # designs; more would take the place of what the search itself proposes
 _PRESET = "preset"  # the user attribute with its name
 _KEPT = (_PRESET, "proposal_budget", "key")  # of a trial that is queued again
 
@@ -33,7 +38,7 @@ def enqueue_presets(
 
     Args:
         study: where.
-        presets: names and designs within the limits, `SearchRequest.presets_for`.
+        presets: names and designs within the limits, `SearchRequest.presets_for`, `designs_like`.
         space: what the study searches.
         choices: its training choices; a preset takes the recipe's own.
         seen: `trial_key` of what was or is being trained.
@@ -43,12 +48,45 @@ def enqueue_presets(
         for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     }
     training = defaults(choices)
+    known = set(seen)
     for name, architecture in presets.items():
-        if name in queued or trial_key(architecture, training) in seen:
+        key = trial_key(architecture, training)
+        if name in queued or key in known:
             continue
+        known.add(key)
         found = space.values_of(architecture)
         parameters = {} if found is None else {"stages": found[0], **found[1], **training}
         study.enqueue_trial(parameters, user_attrs={_PRESET: name})
+
+
+def designs_like(
+    earlier: StudyRecord, space: SearchSpace, limits: Limits
+) -> dict[str, Architecture]:
+    """The best designs of an earlier study that a search may propose, by where they come from.
+
+    Only which designs they are is taken over, not what they reached, which other images, lengths
+    of training or recipes make another thing.
+
+    Raises:
+        RequestError: there is none.
+    """
+    designs: dict[str, Architecture] = {}
+    for trial in earlier.ranking:
+        design = trial.architecture
+        if (
+            len(designs) < _FROM_EARLIER
+            and design is not None
+            and space.values_of(design) is not None
+            and limits.allow(count(design, space.input))
+        ):
+            designs[f"trial {trial.number} of {earlier.name}"] = design
+    if not designs:
+        raise RequestError(
+            f"--like: expected a study with a design that is in this search's space and within its "
+            f"limits, got {earlier.name}, whose {plural(len(earlier.ranking), 'trained design')} "
+            "are not; leave --like out"
+        )
+    return designs
 
 
 def preset_outside(trial: optuna.Trial, space: SearchSpace) -> Architecture | None:
@@ -56,10 +94,10 @@ def preset_outside(trial: optuna.Trial, space: SearchSpace) -> Architecture | No
 
     A queued preset of the space is what the sampler is bound to suggest.
     """
-    name = trial.user_attrs.get(_PRESET)
-    if name is None or space.values_of(PRESETS[name]) is not None:
+    design = PRESETS.get(trial.user_attrs.get(_PRESET, ""))
+    if design is None or space.values_of(design) is not None:
         return None
-    return PRESETS[name]
+    return design
 
 
 def queue_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:

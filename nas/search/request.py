@@ -13,7 +13,7 @@ from nas.errors import RequestError
 from nas.runtime.precision import AUTO, PRECISIONS
 from nas.search.fronts import ACCURACY, check_objectives
 from nas.space import Limits, SearchSpace, default_space, load_space
-from nas.study.location import StudyLocation, default_study_name
+from nas.study.location import StudyError, StudyLocation, default_study_name
 from nas.training.tuning import TUNABLE, check_names
 from nas.values import (
     Option,
@@ -195,6 +195,14 @@ class SearchRequest:
         metavar="PRESET",
         nargs="+",
     )
+    like: str | None = option(
+        None,
+        text,
+        "an earlier study, of any limits or images, whose best designs that this search may "
+        "propose are trained first",
+        otherwise="none",
+        metavar="STUDY",
+    )
     objectives: tuple[str, ...] = option(
         (ACCURACY,),
         names,
@@ -339,6 +347,19 @@ class SearchRequest:
         default = default_study_name(subject, self.max_parameters)
         return self._at(default if self.study is None else self.study)
 
+    def location_like(self) -> StudyLocation | None:
+        """Where the study of `like` is, beside that of the search.
+
+        Raises:
+            RequestError: its name cannot be a study's.
+        """
+        if self.like is None:
+            return None
+        try:
+            return self._at(self.like)
+        except StudyError as error:
+            raise RequestError(f"--like: {str(error).removeprefix('--study: ')}") from error
+
     def location_before(self) -> StudyLocation:
         """Where the study of an own folder lay when all those of one budget had one name."""
         return self._at(default_study_name(OWN_FOLDER, self.max_parameters))
@@ -359,6 +380,7 @@ class SearchRequest:
             RequestError: as `space_for` and `presets_for`.
             StudyError: the study's place cannot be used.
         """
+        self.location_like()
         names = ("cifar10", "digits") if self.dataset == "auto" else (self.dataset,)
         errors = []
         for name in names:

@@ -223,3 +223,54 @@ def test_an_unknown_preset_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --enqueue: expected one of resnet18, resnet10, ")
     assert "got 'resnet99'; did you mean resnet" in line
+
+
+def test_the_best_designs_of_an_earlier_study_come_first_where_they_fit(
+    images_of: RequestsOf,
+) -> None:
+    earlier = run_search(images_of(trials=8, study="earlier", enqueue=("resnet20",))).study
+    most = sorted(t.parameters or 0 for t in earlier.ranking)[5]
+    fitting = [t for t in earlier.ranking if (t.parameters or 0) <= most]
+    assert len(fitting) == 6
+    limited = images_of(trials=7, max_parameters=most, like="earlier", epochs=2)
+    found = run_search(limited).study
+    assert [t.preset for t in found.trials] == [
+        *(f"trial {t.number} of earlier" for t in fitting[:5]),
+        None,
+        None,
+    ]
+    assert [t.architecture for t in found.trials][:5] == [t.architecture for t in fitting[:5]]
+    designs = [t.architecture.key for t in found.trials if t.architecture]
+    assert len(set(designs)) == 7
+    again = run_search(images_of(trials=8, max_parameters=most, like="earlier", epochs=2)).study
+    assert [t.preset for t in again.trials] == [*(t.preset for t in found.trials), None]
+    assert "trial " in render(again)
+
+
+def test_a_preset_that_an_earlier_study_found_too_is_queued_once(images_of: RequestsOf) -> None:
+    run_search(images_of(trials=1, study="earlier", enqueue=("resnet20",)))
+    both = run_search(images_of(trials=2, enqueue=("resnet20",), like="earlier")).study
+    assert [t.preset for t in both.trials] == ["resnet20", None]
+
+
+@pytest.mark.parametrize(
+    ("like", "limits", "said"),
+    [
+        ("nothing", (), "expected a study, got no such file"),
+        ("a/b", (), "--like: expected a name of the letters"),
+        ("earlier", ("--budget", "1000"), "--like: expected a study with a design that is in"),
+    ],
+)
+def test_a_study_that_nothing_can_be_taken_from_is_one_line(
+    images_of: RequestsOf,
+    capsys: pytest.CaptureFixture[str],
+    like: str,
+    limits: tuple[str, ...],
+    said: str,
+) -> None:
+    run_search(images_of(trials=1, study="earlier", enqueue=("resnet20",)))
+    assert main([*command(), "--like", like, *limits]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not Path("studies/known.db").exists()

@@ -152,6 +152,7 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
 
 
 def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
+    from nas.search.expected import expected_best
     from nas.report.health import health, to_heed
 
     study = result.study
@@ -176,6 +177,8 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         size = _size(request)
         lines.append(f"Pareto front, each more accurate than all with no more {COSTS[size].units}:")
         lines += [*_table(study.pareto_front(size), "no."), ""]
+    if expected := expected_best(study):
+        lines.append(f"best by all designs together: {expected}")
     for finding in to_heed(health(study)):
         lines.append(f"{finding.level.lower():<7} {finding.about}: {finding.sentence}")
     lines.append(f"trials  {outcome_counts(study.outcomes, study.interrupted)}")

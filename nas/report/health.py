@@ -19,7 +19,8 @@ from nas.report.html import html
 from nas.report.overview import epochs_saved
 from nas.report.tested import last_final
 from nas.search.candidates import Candidates
-from nas.search.gp import Encoder, GaussianProcess, Kernel, normal_scores
+from nas.search.gp import Encoder, GaussianProcess, Kernel
+from nas.search.scores import normal_scores
 from nas.space import Choices, Limits, SearchSpace, space_from_table
 from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord

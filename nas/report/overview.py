@@ -15,6 +15,7 @@ from nas.report.words import (
     said_by_searches,
     subset_in_words,
 )
+from nas.search.expected import expected_best
 from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 from nas.text import duration, percent, percent_range, plural, share, whole
 
@@ -62,6 +63,7 @@ def summary(study: StudyRecord) -> Section:
         "summary.html",
         asked=list(filter(None, (asked(study), searched(study)))),
         found=found(study),
+        expected=expected(study),
         design=best and best.architecture,
         caution=caution(study),
         cost=spent or ["Nothing so far."],
@@ -127,6 +129,15 @@ def found(study: StudyRecord) -> str:
         text += f", trained with {training_in_words(best.training)},"
     size = [f"{cost.about(value)} {cost.per}".rstrip() for cost, value in _costs_of(best)]
     return f"{text} with {listed(size)}." if size else f"{text}."
+
+
+def expected(study: StudyRecord) -> str | None:
+    """Which design all trained ones together say is the best, None where they are too few."""
+    best = expected_best(study)
+    if best is None:
+        return None
+    same = study.incumbent is not None and best.trial.number == study.incumbent.number
+    return f"By what all designs together say, {'it is' if same else 'the best is'} {best}."
 
 
 def nothing_found(study: StudyRecord) -> str:

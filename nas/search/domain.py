@@ -1,6 +1,7 @@
 """What a sampler may propose, for any Optuna search space: limits, sameness, costs, neighbours."""
 
 import dataclasses
+import itertools
 import math
 import random
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
@@ -74,12 +75,26 @@ class Domain:
         return next(filter(self.is_feasible, tries), None)
 
     def neighbours(self, params: Params, rng: random.Random) -> Iterator[Params]:
-        """Feasible candidates in which one choice is another, and what hangs on it is random."""
-        for name, value in params.items():
-            for other in _others(self.search_space[name], value, rng):
-                proposal = self.completed({**params, name: other}, rng)
-                if self.is_feasible(proposal):
-                    yield proposal
+        """Feasible candidates in which one choice is another, or two have changed places.
+
+        What hangs on a choice is random. Exchanges keep what a design costs about as it is: at the
+        edge of a limit no single choice can grow before another one shrinks.
+        """
+        space = self.search_space
+        changes: list[Params] = [
+            {name: other}
+            for name, value in params.items()
+            for other in _others(space[name], value, rng)
+        ]
+        changes += [
+            {a: params[b], b: params[a]}
+            for a, b in itertools.combinations(params, 2)
+            if params[a] != params[b] and space[a] == space[b]
+        ]
+        for change in changes:
+            proposal = self.completed({**params, **change}, rng)
+            if self.is_feasible(proposal):
+                yield proposal
 
     @cached_property
     def pool(self) -> tuple[Params, ...]:

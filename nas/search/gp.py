@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 
@@ -162,13 +160,6 @@ class GaussianProcess:
         inverse = cho_solve((self._factor, True), np.eye(len(self._scores)))
         expected: Floats = self._scores - self._weights / np.diag(inverse)
         return expected
-
-
-def normal_scores(scores: Floats) -> Floats:
-    """Scores of a standard normal distribution in the same order; ties stay ties."""
-    normal = ndtri((rankdata(scores) - 0.5) / len(scores))
-    centred: Floats = normal - normal.mean()
-    return centred
 
 
 def _matern(distance: Floats) -> Floats:

@@ -59,7 +59,7 @@ def importances(study: StudyRecord) -> Importances:
     Only designs of the space that were trained to the end are compared: one that was stopped early
     has the accuracy of fewer epochs.
     """
-    trials = _optuna_trials(study)
+    trials = [trial for _, trial in compared_trials(study)]
     names = {name for trial in trials for name in trial.distributions}
     if len(trials) < 2 or not names:
         return Importances(len(trials), (), ())
@@ -110,8 +110,8 @@ def _summed(found: Mapping[str, float]) -> dict[str, float]:
     return sums
 
 
-def _optuna_trials(study: StudyRecord) -> list[FrozenTrial]:
-    """The trials as Optuna would have them, without the known designs outside the space."""
+def compared_trials(study: StudyRecord) -> list[tuple[TrialRecord, FrozenTrial]]:
+    """The designs of the space that were trained to the end, and each as Optuna would have it."""
     s = study.settings
     try:
         space = SearchSpace(input=s.input, **s.space)  # type: ignore[arg-type]
@@ -131,9 +131,10 @@ def _optuna_trials(study: StudyRecord) -> list[FrozenTrial]:
         params: dict[str, Any] = {"stages": stages, **values}
         params.update({name: trial.training[name] for name in training if name in trial.training})
         known = {name: (distributions | training)[name] for name in params}
-        trials.append(
-            optuna.create_trial(params=params, distributions=known, value=trial.val_accuracy)
+        as_optuna = optuna.create_trial(
+            params=params, distributions=known, value=trial.val_accuracy
         )
+        trials.append((trial, as_optuna))
     return trials
 
 

@@ -18,8 +18,8 @@ from scipy.special import ndtr
 from threadpoolctl import threadpool_limits
 
 from nas.search.domain import Domain, Params
-from nas.search.gp import Encoder, Floats, GaussianProcess, Kernel, normal_scores
-from nas.search.scores import ScoredTrials, Scores
+from nas.search.gp import Encoder, Floats, GaussianProcess, Kernel
+from nas.search.scores import ScoredTrials, Scores, carried_deviations, normal_scores
 from nas.search.summaries import Summary
 from nas.study.optuna_private import FIXED_PARAMS
 
@@ -185,11 +185,12 @@ class GP(DomainSampler):
     """Proposes the design of the largest expected improvement under a Gaussian process.
 
     The process is asked about random designs, about neighbours of the best ones, and then about
-    neighbours of the most promising ones; all feasible and new. Expected improvement after Jones et
-    al. 1998, over the best mean instead of the best score, since scores are noisy. Only the order
-    of scores counts, so that a few very low ones do not hide the differences that matter. A run
-    that was stopped counts by the score to expect of it, the less the more doubtful that is. Trials
-    that are still running count as if they ended as expected.
+    neighbours of the most promising ones; all feasible and new. Every second time it is asked about
+    the neighbours of the best one alone, since what it says of designs far away may be little.
+    Expected improvement after Jones et al. 1998, over the best mean instead of the best score:
+    scores are noisy. Only the order of scores counts, so that a few very low ones do not hide the
+    differences that matter. A run that was stopped counts by the score to expect of it, the less
+    the more doubtful that is. Trials that are still running count as if they ended as expected.
     """
 
     _learns_costs = True
@@ -221,6 +222,13 @@ class GP(DomainSampler):
         def ask_around(designs: Iterable[Params]) -> None:
             ask([n for design in designs for n in domain.neighbours(design, self._rng)])
 
+        def best() -> Params:
+            return candidates[max(promise, key=lambda key: (promise[key], str(key)))]
+
+        if len(history.scores) % 2:
+            ask_around(history.best(1, domain.is_feasible))
+        if promise:
+            return best()
         ask(domain.pool)
         ask_around(history.best(_PARENTS, domain.is_feasible))
         climbed: set[Hashable] = set()
@@ -229,9 +237,7 @@ class GP(DomainSampler):
             top = sorted(rest, key=lambda key: (promise[key], str(key)))[-_CLIMBERS:]
             climbed.update(top)
             ask_around(candidates[key] for key in top)
-        if not promise:
-            return None
-        return candidates[max(promise, key=lambda key: (promise[key], str(key)))]
+        return best() if promise else None
 
 
 _KINDS: Mapping[str, type[DomainSampler]] = {"gp": GP, "tpe": TPE, "random": DomainSampler}
@@ -254,7 +260,7 @@ class _Model:
         designs = [history.designs[i] for i in chosen]
         measured = history.scores[chosen]
         scores = normal_scores(measured)
-        doubts = np.square(_carried(history.deviations[chosen], measured, scores))
+        doubts = np.square(carried_deviations(history.deviations[chosen], measured, scores))
         columns = self._columns(designs)
         kernel = Kernel.fit(columns, scores, groups, doubts)
         process = GaussianProcess(kernel, columns, scores, doubts)
@@ -298,11 +304,3 @@ def _logs(costs: Floats) -> Floats:
         raise ValueError(f"expected costs above 0, got {costs[~(costs > 0)].tolist()[:1]}")
     logs: Floats = np.log(costs)
     return logs
-
-
-def _carried(deviations: Floats, scores: Floats, normal: Floats) -> Floats:
-    """[n] the deviations of scores as those of their normal scores: half of what they span."""
-    order = np.argsort(scores, kind="stable")
-    ends = [np.interp(scores + sign * deviations, scores[order], normal[order]) for sign in (1, -1)]
-    carried: Floats = (ends[0] - ends[1]) / 2
-    return carried

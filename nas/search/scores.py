@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from nas.search.domain import Domain, Params
 from nas.search.gp import Floats
@@ -182,3 +184,18 @@ def predicted_ends(early: Floats, ends: Floats, stopped: Floats) -> tuple[Floats
     slope = (float(away @ ends) + weight) / certainty
     variance = noise * (1 + 1 / len(early) + np.square(apart) / certainty)
     return ends.mean() + slope * apart, np.sqrt(variance)
+
+
+def normal_scores(scores: Floats) -> Floats:
+    """Scores of a standard normal distribution in the same order; ties stay ties."""
+    normal = ndtri((rankdata(scores) - 0.5) / len(scores))
+    centred: Floats = normal - normal.mean()
+    return centred
+
+
+def carried_deviations(deviations: Floats, scores: Floats, normal: Floats) -> Floats:
+    """[n] the deviations of scores as those of their normal scores: half of what they span."""
+    order = np.argsort(scores, kind="stable")
+    ends = [np.interp(scores + sign * deviations, scores[order], normal[order]) for sign in (1, -1)]
+    carried: Floats = (ends[0] - ends[1]) / 2
+    return carried

@@ -194,8 +194,8 @@ def _stopping(study: StudyRecord) -> Iterator[Finding]:
         yield Finding(
             Level.NOTE,
             "early stopping",
-            "No run was stopped early; --pruner evidence saves time where designs differ by more than "
-            "noise, --pruner rungs half of it, at the risk to stop the best design.",
+            "No run was stopped early; --pruner evidence saves time where designs differ by more "
+            "than noise, --pruner rungs half of it, at the risk to stop the best design.",
         )
 
 

@@ -70,11 +70,11 @@ def wait_for_a_trial(request: SearchRequest) -> None:
 def accuracy(trial: TrialRecord, request: SearchRequest) -> float | None:
     """The validation accuracy of a trial's design, trained in one go."""
     dataset = load_dataset(
-        request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset
+        request.dataset, request.data_dir, split_seed=SPLIT_SEED, subset=request.subset or 1.0
     )
     training = CandidateTraining(
         dataset=dataset,
-        config=search_recipe(dataset, request.epochs),
+        config=search_recipe(dataset, torch.device("cpu"), request.epochs),
         seed=request.seed,
         device=find_device("cpu"),
     )

@@ -14,7 +14,14 @@ from nas.architecture import ImageInput
 from nas.errors import RequestError
 from nas.final.request import FinalRequest
 from nas.runtime.precision import AUTO
-from nas.search.request import SearchRequest, designs, silence, space_of, worker_count
+from nas.search.request import (
+    SearchRequest,
+    designs,
+    silence,
+    space_of,
+    time_limit,
+    worker_count,
+)
 from nas.study.location import without_secrets
 
 T = TypeVar("T")
@@ -83,6 +90,11 @@ def share(text: str) -> float:
 def seconds(text: str) -> float:
     """A duration above 0, in seconds."""
     return _checked(values.duration, _number(text), "seconds above 0, such as 3600", text)
+
+
+def time(text: str) -> str:
+    """A limit of time, as it is typed."""
+    return _checked(time_limit, text, "a time such as 90s, 30m, 2h or 1d, or none", text)
 
 
 def port(text: str) -> int:
@@ -154,6 +166,7 @@ _READ: Mapping[values.Check, tuple[Callable[[str], Any], str]] = {
     designs: (trials, "N"),
     silence: (seconds, "SECONDS"),
     worker_count: (workers, "N"),
+    time_limit: (time, "TIME"),
     space_of: (path, "FILE"),
 }
 """How what a check takes is read from a text, and what it is called in a help text."""

@@ -1,5 +1,6 @@
 """What a person sees while a search runs: a live panel, or a line per trial where none can be."""
 
+import math
 from typing import assert_never
 
 from rich.console import Console, Group
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.commands.words import outcome_counts
+from nas.counting import COSTS
 from nas.search.estimate import Pace
 from nas.search.events import (
     CaptureFailed,
@@ -20,6 +22,7 @@ from nas.search.events import (
     Event,
     Loading,
     Opened,
+    TimeSized,
     TrialContinued,
     TrialEnded,
     TrialStarted,
@@ -59,6 +62,8 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Prints what a person wants to know of it."""
         match event:
+            case TimeSized():
+                self._say_size(event)
             case Opened():
                 self._open(event)
             case TrialContinued(number, epochs):
@@ -110,6 +115,26 @@ class Progress:
     def _print(self, text: str, style: str | None = None) -> None:
         self.console.print(text, style=style, markup=False, highlight=False)
 
+    def _say_size(self, sized: TimeSized) -> None:
+        """Says what was chosen by the time, why, and how to have it again."""
+        size = sized.size
+        why = f"--time {sized.time}: "
+        if sized.otherwise is not None:
+            why += (
+                f"without a GPU and a limit of time (--time none) it would take about "
+                f"{duration(sized.otherwise)}; "
+            )
+        images = "all" if size.subset == 1 else f"{size.subset:.0%} of the"
+        parts = [plural(size.epochs, "epoch"), f"{images} training images"]
+        if size.max_mult_adds is not None:
+            parts.append(f"at most {COSTS['mult_adds'].exactly(size.max_mult_adds)}")
+        fit = f"so that {plural(sized.trials, 'design')} fit"
+        if sized.trials < sized.asked:
+            fit = f"the least there is, of which about {sized.trials} of {sized.asked} designs fit"
+        each = f"about {duration(sized.trial_seconds)} for a design on this machine"
+        self._print(f"{why}{', '.join(parts)}, {fit}, {each}")
+        self._print(f"the same without measuring: {sized.command}", "dim")
+
     def _open(self, opening: Opened) -> None:
         """Says what is searched, where, and how long it will take."""
         study, settings = opening.study, opening.study.settings
@@ -135,14 +160,16 @@ class Progress:
         if each and total > _LONG:
             self.console.print(
                 f"NOTE: about {duration(total)} on this machine, {duration(each)} per design "
-                "trained to the end. Shorter: a GPU, --subset 0.1, fewer --epochs, a low "
-                "--max-mult-adds, or a --space of narrower and fewer stages",
+                "trained to the end. Shorter: --time 1h, a GPU, --subset 0.1, fewer --epochs, a "
+                "low --max-mult-adds, or a --space of narrower and fewer stages",
                 style="bold yellow",
                 markup=False,
             )
         elif each and total:
             self.console.print(f"about {duration(total)} on this machine", style="dim")
-        self.pace = Pace(each, opening.workers)
+        elif opening.seconds_left < math.inf:
+            self._print(f"at most {duration(opening.seconds_left)}, as --time says", "dim")
+        self.pace = Pace(each, opening.workers, opening.seconds_left)
 
     def _progress_of(self, result: EpochResult) -> str:
         return (
@@ -203,6 +230,9 @@ class LiveProgress(Progress):
         match event:
             case Loading():
                 self._loading.start()
+            case TimeSized():
+                self._loading.stop()
+                super().__call__(event)
             case Opened():
                 self._loading.stop()
                 super().__call__(event)

@@ -19,7 +19,7 @@ from nas.runtime.precision import AUTO
 from nas.search.request import SearchRequest
 from nas.study.location import NoStudy, StudyLocation, check_directory
 from nas.study.records import training_in_words
-from nas.text import percent, plural
+from nas.text import duration, percent, plural
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
     from nas.search.run import SearchResult
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known b
 SUMMARY = "find the most accurate network that fits a parameter budget"
 
 _SHOWN = 10  # designs in the printed ranking
+_FEW = 10  # designs, fewer than which are not much of a search
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,6 +168,16 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
             f"Time is up: {study.trained} of {plural(result.trials, 'design')} trained; "
             f"{_continuing(study.name, request)} continues."
         )
+    elif result.ending == "time_up":
+        limit = study.searches[-1].get("time")
+        lines.append(
+            f"The time is up, {limit} over all searches: {study.trained} of "
+            f"{plural(result.trials, 'design')} trained; {_continuing(study.name, request)} "
+            "--time none continues without a limit."
+        )
+        seconds = [trial.seconds for trial in study.trials if trial.seconds]
+        if study.trained < _FEW and seconds:
+            lines.append(f"They are few: one took {duration(sum(seconds) / len(seconds))} here.")
     elif not result.newly_trained:
         lines.append(
             f"Nothing left to do: the study holds {plural(study.trained, 'trained design')}, "

@@ -154,7 +154,7 @@ def run(options: argparse.Namespace) -> int:
             "another design or --dataset"
         ) from error
     try:
-        config = _recipe(options, task_of(dataset), changes, subject.training)
+        config = _recipe(options, task_of(dataset, device), changes, subject.training)
         config = dataclasses.replace(config, precision=precision.precision)
     except ValueError as error:
         raise RequestError(str(error)) from error

@@ -122,13 +122,8 @@ def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool)
         *note_on_twins(first_N, labels_N, validating_N),
         *note_on_balance(source.classes, labels_N[training_N], labels_N[validating_N]),
     ]
-    if subset < 1:
-        members = np.flatnonzero(training_N)
-        kept = draw(labels_N[members], subset, seed=split_seed, purpose=Purpose.SUBSET)
-        training_N[members[~kept]] = False
-        notes += note_on_subset(subset, int(training_N.sum()), len(source.classes))
     _, height, width, channels = part.pixels_NHWC.shape
-    return ImageDataset(
+    whole = ImageDataset(
         name=source.name,
         input=ImageInput(
             channels=channels, height=height, width=width, classes=len(source.classes)
@@ -141,11 +136,28 @@ def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool)
         std=std,
         horizontal_flip=source.horizontal_flip,
         digest=_digest(part),
-        subset=subset,
+        subset=1.0,
         split_seed=split_seed,
         notes=tuple(notes),
         bits=part.bits,
     )
+    return reduced(whole, subset)
+
+
+def reduced(dataset: ImageDataset, subset: float) -> ImageDataset:
+    """A whole dataset with a share of each class of its training part, as `load_dataset` gives it.
+
+    At least one image of each class stays.
+    """
+    if subset == 1:
+        return dataset
+    labels_N = dataset.train.labels_N
+    kept_N = torch.from_numpy(
+        draw(labels_N.numpy(), subset, seed=dataset.split_seed, purpose=Purpose.SUBSET)
+    )
+    train = Images(dataset.train.pixels_NHWC[kept_N], labels_N[kept_N])
+    notes = note_on_subset(subset, len(train), len(dataset.classes))
+    return replace(dataset, train=train, subset=subset, notes=(*dataset.notes, *notes))
 
 
 def _without_twins(part: Part, first_N: NDArray[np.int64], classes: Sequence[str]) -> Part:

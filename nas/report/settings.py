@@ -80,6 +80,7 @@ def _searches(study: StudyRecord) -> Markup:
         Column("sampler", "Sampler", kind="text"),
         Column("pruner", "Pruner", kind="text"),
         Column("objectives", "Objectives", kind="text"),
+        Column("time", "Time", kind="text"),
         Column("seed", "Seed"),
         Column("command", "Command", kind="text long code"),
         Column("versions", "Versions", kind="text long"),

@@ -122,23 +122,22 @@ class Candidates:
     def any_unseen(self, seen: Set[str]) -> bool:
         """Whether there is a candidate whose key is not in `seen`."""
         if self._unseen is None or self.candidate(self._unseen).key in seen:
-            self._unseen = self._find(seen, self._rng)
+            self._unseen = self.draw_unseen(seen, self._rng, self.limits)
         return self._unseen is not None
 
-    def draw_unseen(self, seen: Set[str], rng: random.Random) -> Params:
-        """A candidate whose key is not in `seen`; there must be one."""
-        found = self._find(seen, rng)
-        assert found is not None, "see any_unseen"
-        return found
+    def draw_unseen(self, seen: Set[str], rng: random.Random, limits: Limits) -> Params | None:
+        """A candidate within the limits whose key is not in `seen`, if there is one.
 
-    def _find(self, seen: Set[str], rng: random.Random) -> Params | None:
-        drawn = (self.draw(self.limits, rng) for _ in range(_DRAWS))
-        unseen = (p for p in itertools.chain(drawn, self._walk()) if self._key(p) not in seen)
-        return next(unseen, None)
+        Raises:
+            ValueError: no design of the space is within the limits.
+        """
+        drawn = (self.draw(limits, rng) for _ in range(_DRAWS))
+        walked = self._walk(limits)
+        return next((p for p in itertools.chain(drawn, walked) if self._key(p) not in seen), None)
 
-    def _walk(self) -> Iterator[Params]:
+    def _walk(self, limits: Limits) -> Iterator[Params]:
         names = [choice.name for choice in self.choices]
-        for stages, values in self.space.designs(self.limits):
+        for stages, values in self.space.designs(limits):
             for training in itertools.product(*(choice.values for choice in self.choices)):
                 yield {"stages": stages, **values, **dict(zip(names, training, strict=True))}
 

@@ -14,7 +14,7 @@ from nas.study.location import StudyError
 from nas.study.records import StudyRecord
 from nas.training.tuning import names_of
 
-_BETWEEN = ("trials", "enqueue", "objectives", "sampler", "pruner", "seed")
+_BETWEEN = ("trials", "enqueue", "objectives", "sampler", "pruner", "seed", "time")
 """Fields of a request that may change from one search of a study to the next."""
 
 _OF_DATA = ("data_dir", "skip_broken", "drop_duplicates")

@@ -1,85 +1,114 @@
-"""How long a search will take, from this machine's own speed."""
+"""How fast this machine trains, and how long a search will take."""
 
+import dataclasses
 import random
-import statistics
 import time
 
 import torch
-from torch.nn import functional as F
 
+from nas.architecture import Architecture
 from nas.counting import count
-from nas.data.types import ImageDataset
+from nas.data.types import ImageDataset, Images
 from nas.model import build
-from nas.runtime import signals
-from nas.runtime.arithmetic import arithmetic
 from nas.runtime.devices import is_out_of_memory
+from nas.search.sizing import Speed
 from nas.space import Limits, SearchSpace
 from nas.training.config import TrainingConfig
+from nas.training.loop import Run
+from nas.training.memory import give_back_memory
+from nas.values import LARGEST
 
 _DRAWS = 64
-_MULT_ADDS = 5e9  # of the forward pass that is timed
+_MULT_ADDS = {"cpu": 4e9, "cuda": 4e11}  # of the forward passes of an epoch that is timed
+_FEWEST_IMAGES = 8  # in it
+_EPOCHS = 3  # the first one warms up
+_LONGEST = 1.5  # seconds after which no other one is begun
+_SMALL = 8  # times the mult-adds of the smallest design
 
 
-def expected_trial_seconds(
+def typical_mult_adds(space: SearchSpace, limits: Limits) -> int:
+    """The mean mult-adds of designs drawn within the limits."""
+    costs = [count(design, space.input).mult_adds for design in _drawn(space, limits)]
+    return round(sum(costs) / len(costs))
+
+
+def measure(
     space: SearchSpace,
     limits: Limits,
     dataset: ImageDataset,
     config: TrainingConfig,
     *,
     threads: int,
-) -> float | None:
-    """Seconds of one full run of a typical design on the CPU, measured in about a second.
+    device: torch.device,
+) -> Speed | None:
+    """Seconds per image of training on this device, measured in a few seconds.
 
-    The mean mult-adds of designs drawn within the limits, over the rate at which the median one of
-    them trains here, in the recipe's precision. Forward and backward pass cost three forward passes
-    (Hobbhahn and Sevilla 2021, "What's the backward-forward FLOP ratio").
+    The smallest design, a small and a typical one are each trained as a trial would be, on a few
+    images.
 
     Args:
         space: of the designs.
         limits: of the designs.
         dataset: the images.
-        config: the recipe.
-        threads: of the CPU, that the run will have.
+        config: the recipe, in the precision that is asked about.
+        threads: of the CPU, that a worker will have.
+        device: where.
 
     Returns:
-        The seconds; None for a design too large for this machine.
+        The speed of one worker; None where such designs are too large for this machine.
     """
+    smallest = space.smallest(limits, by="mult_adds")
+    least = count(smallest, space.input).mult_adds
+    small = limits.with_maximum("mult_adds", min(_SMALL * least, limits.get("mult_adds", LARGEST)))
+    designs = {smallest, _median(space, small), _median(space, limits)}
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _trial_seconds(space, limits, dataset, config)
+        return Speed.of(
+            (count(design, space.input).mult_adds, _image_seconds(design, dataset, config, device))
+            for design in designs
+        )
     except Exception as error:
         if is_out_of_memory(error):
             return None  # the search will say so
         raise
     finally:
         torch.set_num_threads(threads_before)
+        give_back_memory()
 
 
-def _trial_seconds(
-    space: SearchSpace, limits: Limits, dataset: ImageDataset, config: TrainingConfig
-) -> float:
+def _drawn(space: SearchSpace, limits: Limits) -> list[Architecture]:
     rng = random.Random(0)
-    drawn = [space.architecture(*space.draw(limits, rng)) for _ in range(_DRAWS)]
-    costs = {design: count(design, dataset.input).mult_adds for design in drawn}
-    median = sorted(costs, key=lambda design: costs[design])[len(costs) // 2]
-    model = build(median, dataset.input, generator=torch.Generator().manual_seed(0))
-    model.to(memory_format=torch.channels_last)
-    images_at_once = int(min(max(_MULT_ADDS / costs[median], 8), config.batch_size))
-    shape = (images_at_once, dataset.input.channels, dataset.input.height, dataset.input.width)
-    images = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(images_at_once, dtype=torch.long)
-    seconds = []
-    for _ in range(4):  # the first one warms up
-        signals.check()
-        started = time.perf_counter()
-        with arithmetic(images.device, config.precision):
-            logits = model(images)
-        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
-        seconds.append(time.perf_counter() - started)
-    rate = 3 * costs[median] * images_at_once / min(seconds)
-    passes = 3 * len(dataset.train) + len(dataset.validation)
-    return config.epochs * passes * statistics.fmean(costs.values()) / rate
+    return [space.architecture(*space.draw(limits, rng)) for _ in range(_DRAWS)]
+
+
+def _median(space: SearchSpace, limits: Limits) -> Architecture:
+    drawn = _drawn(space, limits)
+    return sorted(drawn, key=lambda design: count(design, space.input).mult_adds)[_DRAWS // 2]
+
+
+def _image_seconds(
+    design: Architecture, dataset: ImageDataset, config: TrainingConfig, device: torch.device
+) -> float:
+    """Seconds per image of a few epochs on the first images."""
+    images = int(_MULT_ADDS[device.type] / count(design, dataset.input).mult_adds)
+    images = min(max(images, _FEWEST_IMAGES), len(dataset.train))
+    part = dataclasses.replace(
+        dataset, train=_first(dataset.train, images), validation=_first(dataset.validation, 1)
+    )
+    model = build(design, dataset.input, generator=torch.Generator().manual_seed(0))
+    # Nothing is learnt, and a rate this low keeps every loss finite.
+    config = dataclasses.replace(config, epochs=_EPOCHS, lr=1e-6)
+    run = Run(model, part.to(device), config, seed=0, device=device)
+    started = time.monotonic()
+    while not run.finished and time.monotonic() - started < _LONGEST:
+        run.train_epoch()
+    timed = run.history[1:] or run.history
+    return min(1 / result.images_per_second for result in timed)
+
+
+def _first(images: Images, number: int) -> Images:
+    return Images(images.pixels_NHWC[:number], images.labels_N[:number])
 
 
 class Pace:
@@ -88,12 +117,16 @@ class Pace:
     Args:
         estimate: seconds of a trial; None when unknown.
         workers: how many trials are trained at the same time.
+        limit: seconds after which the search ends in any case.
     """
 
-    def __init__(self, estimate: float | None, workers: int = 1) -> None:
+    def __init__(
+        self, estimate: float | None, workers: int = 1, limit: float = float("inf")
+    ) -> None:
         self._estimate = estimate
         self._workers = workers
         self._started = time.monotonic()
+        self._deadline = self._started + limit
         self._last_end = self._started
         self._done = 0
 
@@ -104,11 +137,13 @@ class Pace:
 
     def seconds_left(self, trials: int) -> float | None:
         """Seconds until this many more designs are trained; None when nothing is known yet."""
+        now = time.monotonic()
         if self._done:
             begun = (self._workers - 1) / 2  # those of the other workers are half done, on average
             each = (self._last_end - self._started) / (self._done + begun)
         elif self._estimate is not None:
             each = self._estimate / self._workers
         else:
-            return None
-        return max(0.0, trials * each - (time.monotonic() - self._last_end))
+            return None if self._deadline == float("inf") else max(0.0, self._deadline - now)
+        left = trials * each - (now - self._last_end)
+        return max(0.0, min(left, self._deadline - now))

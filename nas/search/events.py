@@ -1,10 +1,12 @@
 """What happens in a search: each event is a frozen dataclass, handed to one callable."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from nas.architecture import Architecture
 from nas.counting import Count
+from nas.search.sizing import Size
 from nas.study.location import StudyLocation
 from nas.study.records import StudyRecord, TrialRecord
 from nas.training.loop import EpochResult
@@ -13,6 +15,19 @@ from nas.training.loop import EpochResult
 @dataclass(frozen=True, slots=True)
 class Loading:
     """Images are about to be read, which may take a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSized:
+    """How much a trial of a new study may cost was chosen by the time there is."""
+
+    time: str  # the limit, as it is typed
+    size: Size
+    trial_seconds: float  # expected of a trial on average
+    trials: int  # that are expected to fit
+    asked: int  # trials
+    otherwise: float | None  # seconds without the limit, where nobody asked for it
+    command: str  # that repeats it without measuring
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +42,7 @@ class Opened:
     precision: str  # of training, and why, where it was not asked for
     trial_seconds: float | None  # expected of a full run; on a GPU the first trial shows it sooner
     workers: int = 1  # of this search, that train at the same time
+    seconds_left: float = math.inf  # of the time that the study is searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +135,7 @@ class WorkerFailed:
 
 Event = (
     Loading
+    | TimeSized
     | Opened
     | TrialStarted
     | TrialContinued

@@ -1,5 +1,6 @@
 """What a search is to do on an open study, and how that may end."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,7 +24,8 @@ class SearchEnding(StrEnum):
 
     DONE = "done"  # the asked number of designs is trained
     EXHAUSTED = "exhausted"  # every design of the space within the limits has been tried
-    TIMEOUT = "timeout"
+    TIMEOUT = "timeout"  # of this search
+    TIME_UP = "time_up"  # of all searches of the study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +45,4 @@ class Plan:
     clean_up: Callable[[], None] = lambda: None  # after every training, whatever came of it
     device: str = "cpu"  # in words
     timeout: float | None = None  # seconds after which no new trial starts
+    time_limit: float = math.inf  # seconds that the study is searched, by all

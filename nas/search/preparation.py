@@ -2,14 +2,18 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
 
 import torch
 
 from nas.architecture import Architecture, ImageInput
-from nas.data.loading import load_dataset
+from nas.counting import count
+from nas.data.loading import load_dataset, reduced
 from nas.data.types import ImageDataset
 from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose, supports
@@ -17,10 +21,12 @@ from nas.runtime.devices import device_name, find_device
 from nas.runtime.disks import warning_for
 from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
 from nas.runtime.precision import AUTO, Precision
-from nas.search.estimate import expected_trial_seconds
-from nas.search.events import Loading, OnEvent, Warned
+from nas.search.deadline import searched_seconds
+from nas.search.estimate import measure, typical_mult_adds
+from nas.search.events import Loading, OnEvent, TimeSized, Warned
 from nas.search.presets import designs_like
-from nas.search.request import OWN_FOLDER, PRUNERS, SPLIT_SEED, SearchRequest
+from nas.search.request import NO_LIMIT, OWN_FOLDER, PRUNERS, SPLIT_SEED, SearchRequest
+from nas.search.sizing import Size, Sized, Speed, Work, size
 from nas.space import SearchSpace
 from nas.study.creation import begin_search, kept_settings
 from nas.study.location import StudyError, StudyLocation
@@ -33,17 +39,20 @@ from nas.training.loop import task_of
 from nas.training.tuning import Choice, training_choices
 
 _IN_TURN = 5  # designs for each worker, by default, so that what is proposed is learnt from others
+_TOO_LONG = 3600.0  # seconds of a search that nobody waits for
+_TIME = "30m"  # that such a search has instead
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A study that is open for a search."""
 
+    prepared: "Preparation"  # with all that its time left open
     study: StudyRecord  # as it was found, or is now if it is new
     trials: int  # that it is to hold trained when the search ends
     precision: Chosen
     config: TrainingConfig  # the recipe, in that precision
-    pruner: str
+    seconds_left: float = math.inf  # of the time that the study is searched
 
     @property
     def ended(self) -> frozenset[int]:
@@ -51,7 +60,7 @@ class Begun:
         return frozenset(t.number for t in self.study.trials if t.outcome is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for what is computed once
 class Preparation:
     """What a request is about, once its images are read."""
 
@@ -62,8 +71,8 @@ class Preparation:
     config: TrainingConfig  # whose precision is not chosen yet
     choices: Sequence[Choice]
     location: StudyLocation
-    trial_seconds: Callable[[Precision, int], float | None]
-    """Of a full run on so many threads of the CPU; timed once each."""
+    speed: Callable[[Precision, int], Speed | None]
+    """Of a worker on this device, with so many threads; measured once each."""
 
     def share(self, store: Store, device: torch.device) -> Share:
         """How many workers this search has, and on how many threads each.
@@ -84,64 +93,71 @@ class Preparation:
         device: torch.device,
         share: Share,
         search: Mapping[str, object],
+        on_event: OnEvent,
     ) -> Begun:
         """The study as it is found, made one of this request if it is new.
 
-        Of several searches that make it at once, the first one decides in which precision.
+        Of several searches that make it at once, the first one decides what none was asked for: the
+        precision, and what fits the time.
 
         Args:
             store: open.
             device: that is trained on.
             share: of each worker.
             search: what is kept of this search.
+            on_event: hears what was chosen by the time.
 
         Raises:
             StudyError: it was made with other settings, or this device lacks its precision.
         """
 
-        def of_study() -> Chosen | None:
-            if self.request.precision != AUTO:
-                return None  # as it was asked for
+        def of_study() -> _Decided | None:
             settings = kept_settings(store.study, self.location)
-            return self._as_made(settings, device) if settings else None
+            if settings is None:
+                return None
+            like = self._like(settings, store.study.user_attrs.get("searches", ()))
+            if self.request.precision != AUTO:  # as it was asked for
+                return _Decided(like, choose(self.request.precision, device))
+            return _Decided(like, self._as_made(settings, device))
 
         try:
             with storage_errors(self.location):
-                precision = of_study()
-            if precision is None:  # timed without the lock, for which others may wait
-                precision = choose(
-                    self.request.precision,
-                    device,
-                    lambda precision: self.trial_seconds(precision, share.threads),
-                )
+                decided = of_study()
+            if decided is None:  # timed without the lock, for which others may wait
+                decided = self._decided(device, share)
             with storage_errors(self.location), store.allocation_lock():
-                precision = of_study() or precision
-                config = dataclasses.replace(self.config, precision=precision.precision)
-                settings = study_settings(self.request, self.dataset, self.space, config)
-                trials = self.request.trials
-                if self.request.additional:
+                decided = of_study() or decided
+                prepared, precision = decided.prepared, decided.precision
+                request, dataset = prepared.request, prepared.dataset
+                config = dataclasses.replace(prepared.config, precision=precision.precision)
+                trials = request.trials
+                if request.additional:
                     trials += trained_in(store.study)
-                pruner = self.request.pruner or self._pruner_of(store)
                 begin_search(
                     store.study,
                     self.location,
-                    settings,
+                    study_settings(prepared, config),
                     search={
                         **search,
+                        "time": request.time,
+                        "pruner": request.pruner,
                         "trials": trials,
                         "workers": share.workers,
-                        "pruner": pruner,
                     },
-                    notes=self.dataset.notes,
+                    notes=dataset.notes,
                 )
+                trials_now = store.study.get_trials(deepcopy=False)
         except StudyError as error:
             if self.request.dataset == "auto" and self.dataset.notes:
                 error.add_note(self.dataset.notes[0])
             raise
         signals.check()
+        if decided.sized:
+            on_event(self._announcement(decided, share, search.get("command")))
         with storage_errors(self.location):
             study = study_record(store.study, self.location)
-        return Begun(study, trials, precision, config, pruner)
+        left = request.search_seconds - searched_seconds(trials_now, datetime.now())
+        return Begun(prepared, study, trials, precision, config, left)
 
     def joined(self, store: Store, device: torch.device) -> Begun:
         """The study for one of several workers, whose parent has begun the search.
@@ -151,23 +167,10 @@ class Preparation:
         """
         with storage_errors(self.location):
             study = study_record(store.study, self.location)
+        prepared = self._with(study.settings)
         precision = self._as_made(study.settings, device)
-        config = dataclasses.replace(self.config, precision=precision.precision)
-        pruner = self.request.pruner
-        assert pruner is not None  # the parent has chosen it
-        return Begun(study, self.request.trials, precision, config, pruner)
-
-    def _pruner_of(self, store: Store) -> str:
-        """That of the study's last search; in a new study the default.
-
-        Raises:
-            RequestError: it cannot be that of this request.
-        """
-        new = kept_settings(store.study, self.location) is None
-        searches = store.study.user_attrs.get("searches", ())
-        pruner: str = PRUNERS[0] if new or not searches else searches[-1].get("pruner", PRUNERS[0])
-        dataclasses.replace(self.request, pruner=pruner)  # or refuse
-        return pruner
+        config = dataclasses.replace(prepared.config, precision=precision.precision)
+        return Begun(prepared, study, self.request.trials, precision, config)
 
     def _as_made(self, settings: StudySettings, device: torch.device) -> Chosen:
         """The precision of a study that is there."""
@@ -178,6 +181,144 @@ class Preparation:
                 "continue it on one that has them, or take another name with --study"
             )
         return Chosen(settings.precision, "as the study was made")
+
+    def _like(self, settings: StudySettings, searches: Sequence[Mapping[str, object]]) -> Self:
+        """For a study that is there: what was not asked for is as in the study.
+
+        Raises:
+            RequestError: its pruner cannot be that of this request.
+        """
+        times = [str(search.get("time", NO_LIMIT)) for search in searches]
+        time, pruner = self.request.time, self.request.pruner
+        if time == AUTO:
+            time = times[-1] if times else NO_LIMIT
+        if pruner is None:
+            pruner = str(searches[-1].get("pruner", PRUNERS[0]) if searches else PRUNERS[0])
+        values: dict[str, Any] = {"time": time, "pruner": pruner}
+        if any(limit != NO_LIMIT for limit in (time, *times)):
+            made = Size(settings.epochs, settings.subset, settings.limits.get("mult_adds"))
+            values |= self._left_open(made)
+        return self._with(settings, **values)
+
+    def _decided(self, device: torch.device, share: Share) -> "_Decided":
+        """For a new study, by this machine's speed."""
+        request = self.request
+        precision = choose(
+            request.precision,
+            device,
+            lambda precision: self.trial_seconds(precision, share.threads),
+        )
+        time, otherwise = request.time, None
+        if time == AUTO:
+            time = NO_LIMIT
+            if device.type == "cpu" and self._may_be_limited:
+                each = self.trial_seconds(precision.precision, share.threads)
+                otherwise = (each or 0) * request.trials / share.workers
+                if otherwise > _TOO_LONG:
+                    time = _TIME
+        prepared = self._with(time=time, pruner=request.pruner or PRUNERS[0])
+        seconds = prepared.request.search_seconds
+        as_given = self._as_given
+        open_parts = self._left_open(as_given)
+        if seconds == math.inf or not open_parts:
+            return _Decided(prepared, precision)
+        speed = self.speed(precision.precision, share.threads)
+        if speed is None:
+            return _Decided(prepared, precision)
+        given = {part.name for part in dataclasses.fields(Size)} - set(open_parts)
+        sized = size(speed, seconds, request.trials, share.workers, self._work, as_given, given)
+        return _Decided(prepared._with(**self._left_open(sized.size)), precision, sized, otherwise)
+
+    @property
+    def _may_be_limited(self) -> bool:
+        request = self.request
+        given = (request.epochs, request.subset, request.max_mult_adds, request.space)
+        return all(value is None for value in (*given, request.timeout))
+
+    @property
+    def _as_given(self) -> Size:
+        """What holds without a limit of time."""
+        return Size(self.config.epochs, self.dataset.subset, self.request.max_mult_adds)
+
+    def _left_open(self, size: Size) -> dict[str, Any]:
+        """The parts of a size that were not given."""
+        parts = dataclasses.asdict(size)
+        if self.request.space is not None:
+            del parts["max_mult_adds"]  # its choices are to stay
+        return {n: value for n, value in parts.items() if getattr(self.request, n) is None}
+
+    def _with(self, settings: StudySettings | None = None, **values: Any) -> Self:
+        """The same for a request with other values; with the recipe of a study's settings."""
+        request = dataclasses.replace(self.request, **values)
+        dataset = self.dataset
+        if dataset.subset == 1:
+            dataset = reduced(dataset, request.subset or 1.0)
+        kept = recipe_of(settings) if settings else None
+        config = kept or search_recipe(dataset, find_device(request.device), request.epochs)
+        if kept and request.epochs:
+            config = dataclasses.replace(config, epochs=request.epochs)
+        choices = training_choices(config, task_of(dataset), request.tune)
+        if kept and settings:  # where this version would offer others
+            choices = tuple(
+                dataclasses.replace(choice, values=tuple(settings.tuning[choice.name]))
+                if choice.name in settings.tuning
+                else choice
+                for choice in choices
+            )
+        return dataclasses.replace(
+            self, request=request, dataset=dataset, config=config, choices=choices
+        )
+
+    @functools.cached_property
+    def _work(self) -> Work:
+        space, limits, dataset = self.space, self.request.limits, self.dataset
+        smallest = space.smallest(limits, by="mult_adds")
+        return Work(
+            train_images=round(len(dataset.train) / dataset.subset),
+            validation_images=len(dataset.validation),
+            smallest=count(smallest, space.input).mult_adds,
+            typical=typical_mult_adds(space, limits),
+            named=max((count(p, space.input).mult_adds for p in self.presets.values()), default=0),
+            stops_early=self.request.pruner != "none",
+        )
+
+    def trial_seconds(self, precision: Precision, threads: int) -> float | None:
+        """Seconds of a full run of a typical design; None for one too large for this machine."""
+        speed = self.speed(precision, threads)
+        return self._work.run_seconds(speed, self._as_given) if speed else None
+
+    def _announcement(self, decided: "_Decided", share: Share, command: object) -> TimeSized:
+        sized, request = decided.sized, decided.prepared.request
+        speed = self.speed(decided.precision.precision, share.threads)
+        assert sized is not None
+        assert speed is not None
+        options = self._left_open(sized.size)
+        if self.request.time == AUTO:
+            options["time"] = request.time
+        words = [
+            f"--{name.replace('_', '-')} {value}"
+            for name, value in options.items()
+            if value is not None
+        ]
+        return TimeSized(
+            request.time,
+            sized.size,
+            self._work.trial_seconds(speed, sized.size),
+            sized.trials,
+            request.trials,
+            decided.otherwise,
+            " ".join([str(command or "nas search"), *words]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What a search of a study is about, with nothing left open."""
+
+    prepared: Preparation
+    precision: Chosen
+    sized: Sized | None = None  # of a new study, by its time
+    otherwise: float | None = None  # seconds without the limit, where nobody asked for it
 
 
 def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
@@ -200,21 +341,22 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
         request.dataset,
         request.data_dir,
         split_seed=SPLIT_SEED,
-        subset=request.subset,
+        subset=request.subset or 1.0,
         skip_broken=request.skip_broken,
         drop_duplicates=request.drop_duplicates,
     )
-    config = search_recipe(dataset, request.epochs)
+    config = search_recipe(dataset, device, request.epochs)
     space = request.space_for(dataset.input)
 
     @functools.cache
-    def trial_seconds(precision: Precision, threads: int) -> float | None:
-        return expected_trial_seconds(
+    def speed(precision: Precision, threads: int) -> Speed | None:
+        return measure(
             space,
             request.limits,
             dataset,
             dataclasses.replace(config, precision=precision),
             threads=threads,
+            device=device,
         )
 
     presets = request.presets_for(dataset.input)
@@ -228,7 +370,7 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
         config,
         training_choices(config, task_of(dataset), request.tune),
         _location(request, dataset),
-        trial_seconds,
+        speed,
     )
     if warning := warning_for(prepared.location.path):
         on_event(Warned(warning))
@@ -262,16 +404,25 @@ def share_for(
     )
 
 
-def search_recipe(dataset: ImageDataset, epochs: int | None = None) -> TrainingConfig:
+def search_recipe(
+    dataset: ImageDataset, device: torch.device, epochs: int | None = None
+) -> TrainingConfig:
     """The recipe of a search on this dataset: `fast`, of its own length or another."""
-    config = fast(task_of(dataset))
+    config = fast(task_of(dataset, device))
     return dataclasses.replace(config, epochs=epochs) if epochs else config
 
 
-def study_settings(
-    request: SearchRequest, dataset: ImageDataset, space: SearchSpace, config: TrainingConfig
-) -> StudySettings:
-    """What makes accuracies of a study comparable, for this request on these images."""
+def recipe_of(settings: StudySettings) -> TrainingConfig | None:
+    """The recipe of a study; None where this version does not know it."""
+    try:
+        return TrainingConfig(**settings.recipe)  # type: ignore[arg-type]  # it checks them
+    except (TypeError, ValueError):
+        return None
+
+
+def study_settings(prepared: Preparation, config: TrainingConfig) -> StudySettings:
+    """What makes accuracies of a study comparable, with the recipe in its precision."""
+    dataset = prepared.dataset
     return StudySettings(
         dataset=dataset.name,
         dataset_digest=dataset.digest,
@@ -280,11 +431,8 @@ def study_settings(
         validation_images=len(dataset.validation),
         subset=dataset.subset,
         split_seed=dataset.split_seed,
-        limits=request.limits,
-        space=space.to_dict(),
+        limits=prepared.request.limits,
+        space=prepared.space.to_dict(),
         recipe=config.to_dict(),
-        tuning={
-            choice.name: list(choice.values)
-            for choice in training_choices(config, task_of(dataset), request.tune)
-        },
+        tuning={choice.name: list(choice.values) for choice in prepared.choices},
     )

@@ -1,5 +1,6 @@
 """What a search is asked to do, checked in milliseconds before anything heavy is imported."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -39,11 +40,14 @@ PRUNERS = ("evidence", "rungs", "median", "halving", "none")
 OWN_FOLDER = "folder"  # the dataset of a person's own images
 DATA_DIR = Path("data")
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
+NO_LIMIT = "none"  # of time
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 GRACE = 60.0  # seconds without a heartbeat after which a worker counts as dead
 _PRUNERS_OF_FRONTS = ("evidence", "rungs", "none")
 
 
 _OF_STUDY = "that of --study, or {default}"
+_OF_SIZE = "that of --study, or what fits --time, or {}"
 _OF_SEARCH = "as the last search of --study"
 
 
@@ -65,6 +69,20 @@ def worker_count(name: str, value: object) -> int | str:
 def silence(name: str, value: object) -> float:
     """Seconds without a heartbeat: at least 5, as SQLite's clock counts whole ones."""
     return real(name, value, least=5)
+
+
+def time_limit(name: str, value: object) -> str:
+    """A limit of time as it is typed, such as 30m, or `auto` or `none`; numbers are seconds."""
+    if not isinstance(value, str):
+        return f"{duration(name, value):g}s"
+    if value not in (AUTO, NO_LIMIT):
+        try:
+            duration(name, float(value[:-1]) * _SECONDS[value[-1:]])
+        except (KeyError, ValueError) as error:
+            raise RequestError(
+                f"{name} must be a time such as 90s, 30m, 2h or 1d, or none, got {value!r}"
+            ) from error
+    return str(value)
 
 
 def check_device_name(name: str) -> None:
@@ -143,7 +161,9 @@ class SearchRequest:
         "where images lie",
         otherwise=f"where the last search of --study read them, or {DATA_DIR}",
     )
-    subset: float = option(1.0, share, "share of the training images to use", otherwise=_OF_STUDY)
+    subset: float | None = option(
+        None, share, "share of the training images to use", otherwise="that of --study, or 1.0"
+    )
     skip_broken: bool = option(
         False,
         flag,
@@ -170,7 +190,7 @@ class SearchRequest:
         metavar="URL",
     )
     epochs: int | None = option(
-        None, whole, "length of a run", otherwise="that of --study, or by dataset size"
+        None, whole, "length of a run", otherwise=_OF_SIZE.format("by dataset size")
     )
     space: Path | SearchSpace | None = option(
         None,
@@ -179,7 +199,7 @@ class SearchRequest:
         otherwise="that of --study, or by image size",
     )
     max_mult_adds: int | None = option(
-        None, amount, "most mult-adds a design may have", otherwise=_OF_STUDY
+        None, amount, "most mult-adds a design may have", otherwise=_OF_SIZE.format("none")
     )
     tune: tuple[str, ...] = option(
         (),
@@ -228,8 +248,20 @@ class SearchRequest:
         "device is faster in it",
         choices=PRECISIONS,
     )
+    time: str = option(
+        AUTO,
+        time_limit,
+        "how long the study is searched, by all workers and over all searches, such as 90s, 30m, "
+        "2h or 1d, or none; what is not given of --epochs, --subset and --max-mult-adds is chosen "
+        "so that --trials designs fit",
+        otherwise="that of --study; in a new one without a GPU 30m, if it would take longer than "
+        "an hour and none of these, --space and --timeout is given; else none",
+    )
     timeout: float | None = option(
-        None, duration, "start no new trial after this time", otherwise="none"
+        None,
+        duration,
+        "of this search alone: start no new trial after this time, and let those that run end",
+        otherwise="none",
     )
     workers: int | str = option(
         1,
@@ -275,6 +307,13 @@ class SearchRequest:
             if name not in PRESETS:
                 raise RequestError(f"--enqueue: expected {choices(name, PRESETS)}")
         check_device_name(self.device)
+
+    @property
+    def search_seconds(self) -> float:
+        """Seconds that the study is searched; infinite without a limit, or where none is chosen."""
+        if self.time in (AUTO, NO_LIMIT):
+            return math.inf
+        return float(self.time[:-1]) * _SECONDS[self.time[-1]]
 
     @property
     def limits(self) -> Limits:

@@ -1,6 +1,7 @@
 """The search: opens the study and the images, and has designs trained until there are enough."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +23,9 @@ from nas.search.candidates import Candidates
 from nas.search.continuing import of_search
 from nas.search.events import OnEvent, Opened, Warned, ignore
 from nas.search.plan import Plan, SearchEnding, SearchFailed
-from nas.search.preparation import Begun, Preparation, prepare
+from nas.search.preparation import Begun, prepare
 from nas.search.pruners import make_pruner
-from nas.search.request import SearchRequest
+from nas.search.request import PRUNERS, SearchRequest
 from nas.search.samplers import make_sampler
 from nas.search.trainer import CandidateTraining
 from nas.search.worker import Worker
@@ -96,15 +97,15 @@ def run_search(
                 share = prepared.share(store, device)
                 if share.workers == 1:
                     open_device(request.device, share.threads)
-                begun = prepared.begin(store, device, share, search)
+                begun = prepared.begin(store, device, share, search, on_event)
                 if share.workers == 1:
-                    _announce(prepared, begun, device, share, on_event)
-                    worker = _make_worker(prepared, begun, device, store, name, on_event)
+                    _announce(begun, device, share, on_event)
+                    worker = _make_worker(begun, device, store, name, on_event)
                     ending = worker.run()
                     study = study_record(store.study, location)
                     return SearchResult(study, location, ending, worker.newly_trained, begun.trials)
                 file = store.file
-            return _search_with_workers(prepared, begun, device, share, file, on_event)
+            return _search_with_workers(begun, device, share, file, on_event)
 
 
 def _warning_of(device: torch.device) -> str | None:
@@ -125,13 +126,12 @@ def _warning_of(device: torch.device) -> str | None:
     return None
 
 
-def _announce(
-    prepared: Preparation, begun: Begun, device: torch.device, share: Share, on_event: OnEvent
-) -> None:
+def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEvent) -> None:
     """Says what is about to be searched, and what must be known before."""
-    study = begun.study
+    prepared, study = begun.prepared, begun.study
     expected = None
-    if device.type == "cpu" and study.trained < begun.trials:
+    limited = begun.seconds_left < math.inf  # then its own trials say how long they take
+    if device.type == "cpu" and study.trained < begun.trials and not limited:
         expected = prepared.trial_seconds(begun.config.precision, share.threads)
     for warning in (_warning_of(device), study.doubts):
         if warning:
@@ -146,12 +146,12 @@ def _announce(
             str(begun.precision),
             expected,
             share.workers,
+            max(0.0, begun.seconds_left),
         )
     )
 
 
 def _make_worker(
-    prepared: Preparation,
     begun: Begun,
     device: torch.device,
     store: Store,
@@ -159,7 +159,8 @@ def _make_worker(
     on_event: OnEvent,
 ) -> Worker:
     """A worker of this process."""
-    request, dataset, config = prepared.request, prepared.dataset, begun.config
+    prepared, config = begun.prepared, begun.config
+    request, dataset = prepared.request, prepared.dataset
 
     def training_attributes(values: Mapping[str, Value]) -> Mapping[str, Value]:
         return real_values(tuned(config, values, task_of(dataset))) if prepared.choices else {}
@@ -180,7 +181,7 @@ def _make_worker(
         epochs=config.epochs,
         seed=request.seed,
         pruner=make_pruner(
-            begun.pruner,
+            request.pruner or PRUNERS[0],
             epochs=config.epochs,
             size=request.objectives[1] if len(request.objectives) > 1 else None,
         ),
@@ -192,6 +193,7 @@ def _make_worker(
         clean_up=lambda: free_memory(device),
         device=device_name(device),
         timeout=request.timeout,
+        time_limit=request.search_seconds,
     )
     sampler = make_sampler(request.sampler, seed=0, domain=candidates.domain)
     return Worker(name, store, plan, sampler, on_event, begun.ended, request.grace)
@@ -212,7 +214,6 @@ def _must_stay(location: StudyLocation) -> Iterator[None]:
 
 
 def _search_with_workers(
-    prepared: Preparation,
     begun: Begun,
     device: torch.device,
     share: Share,
@@ -220,18 +221,13 @@ def _search_with_workers(
     on_event: OnEvent,
 ) -> SearchResult:
     """Searches with several processes, which find the study made and the images read."""
-    location, trials = prepared.location, begun.trials
-    _announce(prepared, begun, device, share, on_event)
+    request, location, trials = begun.prepared.request, begun.prepared.location, begun.trials
+    _announce(begun, device, share, on_event)
     each = dataclasses.replace(
-        prepared.request,
-        trials=trials,
-        additional=False,
-        workers=1,
-        threads=share.threads,
-        pruner=begun.pruner,
+        request, trials=trials, additional=False, workers=1, threads=share.threads
     )
     workers = Workers(_work, each, share.workers, on_event, begun.ended, file)
-    ending = workers.run()
+    ending = SearchEnding.TIME_UP if begun.seconds_left <= 0 else workers.run()
     if file is not None:
         file.check()
     study = read_study(location)
@@ -255,7 +251,7 @@ def _work(task: WorkerTask, report: Report) -> None:
         ):
             report(WorkerNamed(name))
             begun = prepared.joined(store, device)
-            worker = _make_worker(prepared, begun, device, store, name, report)
+            worker = _make_worker(begun, device, store, name, report)
             report(WorkerDone(worker.run()))
     except (RequestError, StudyError, DataError, SearchFailed) as error:
         if not isinstance(error.__cause__, StudyGone):  # the parent reports that once for all

@@ -6,8 +6,10 @@ processes there are.
 """
 
 import dataclasses
+import math
 import random
 import time
+from datetime import datetime
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -15,6 +17,7 @@ from optuna.trial import FrozenTrial
 from nas.runtime import signals
 from nas.search.candidates import Candidate, candidate_of, derived_seed, mark_excess
 from nas.search.counts import Counts
+from nas.search.deadline import in_time, searched_seconds
 from nas.search.domain import Domain
 from nas.search.fronts import proposal_limits
 from nas.search.history import History
@@ -23,6 +26,7 @@ from nas.search.presets import enqueue_presets, preset_outside
 from nas.search.samplers import DomainSampler
 from nas.search.stale import fail_stale, is_stale
 from nas.search.summaries import Summary
+from nas.space import Limits
 from nas.study.designs import design_attributes
 from nas.study.heartbeat import WORKER, Heartbeat
 from nas.study.optuna_private import trial_id_of
@@ -43,6 +47,7 @@ class RunningTrial:
     trial: optuna.Trial  # of the history
     stored: StoredTrial
     candidate: Candidate
+    deadline: float  # by `time.monotonic`, at which no further epoch is begun
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,6 +125,9 @@ class Scheduler:
         signals.check()
         if time.monotonic() >= self._deadline:
             return SearchEnding.TIMEOUT
+        left = self._seconds_left()
+        if left <= 0:
+            return SearchEnding.TIME_UP
         if len(counts.failures) - self._failed_before >= _FAILURES:
             raise SearchFailed(
                 f"{_FAILURES} designs in a row could not be trained; "
@@ -129,7 +137,28 @@ class Scheduler:
             return Wait(counts.running)
         if not counts.waiting and not self._plan.candidates.any_unseen(counts.seen):
             return Wait(counts.running) if counts.running else SearchEnding.EXHAUSTED
-        return self._propose(counts)
+        limits = self._limits(counts, left)
+        return SearchEnding.TIME_UP if limits is None else self._propose(counts, limits, left)
+
+    def _seconds_left(self) -> float:
+        """Of the time that the study is searched."""
+        if self._plan.time_limit == math.inf:
+            return math.inf
+        return self._plan.time_limit - searched_seconds(self._history.trials, datetime.now())
+
+    def _limits(self, counts: Counts, left: float) -> Limits | None:
+        """The limits of the next design; None where nothing new could end in the time left."""
+        plan, limits = self._plan, self._plan.candidates.limits
+        if left == math.inf or counts.waiting:
+            return limits
+        return in_time(
+            self._history.trials,
+            plan.candidates,
+            counts,
+            left=left,
+            epochs=plan.epochs,
+            wanted=plan.trials,
+        )
 
     def _queue_presets(self, counts: Counts) -> Counts:
         plan = self._plan
@@ -143,16 +172,20 @@ class Scheduler:
     def _count(self) -> Counts:
         return self._counted.of(self._history.trials)
 
-    def _propose(self, counts: Counts) -> RunningTrial | TrialRecord:
+    def _propose(self, counts: Counts, limits: Limits, left: float) -> RunningTrial | TrialRecord:
         """The next design, written as a trial that runs, or was refused."""
         study, plan, candidates = self._history.study, self._plan, self._plan.candidates
         if counts.rejected and not counts.waiting:
             rng = random.Random(derived_seed(plan.seed, "draw", counts.proposed))
-            study.enqueue_trial(dict(candidates.draw_unseen(counts.seen, rng)))
+            unseen = candidates.draw_unseen(counts.seen, rng, limits)
+            assert unseen is not None, "see any_unseen"
+            study.enqueue_trial(dict(unseen))
         attributes: dict[str, object] = {WORKER: self._name}
         domain = candidates.domain
+        if limits != candidates.limits:
+            domain = candidates.domain_within(limits)
         if len(plan.objectives) > 1 and not counts.waiting and not counts.rejected:
-            domain, attributes["proposal_budget"] = self._narrowed(counts)
+            domain, attributes["proposal_budget"] = self._narrowed(counts, limits)
         # A seed of its own for every trial: a search that was stopped and continued proposes what
         # one that ran through would have.
         self._sampler.begin(domain, derived_seed(plan.seed, counts.proposed))
@@ -185,7 +218,7 @@ class Scheduler:
         stored = self._write(content)
         if outcome is not None:
             return trial_record(content, stored.number)
-        return RunningTrial(trial, stored, candidate)
+        return RunningTrial(trial, stored, candidate, time.monotonic() + left)
 
     def _refuse(self, trial: optuna.Trial, reason: str) -> TrialRecord:
         """Fails a trial that was queued with values that say no design, or another one."""
@@ -196,15 +229,15 @@ class Scheduler:
         content = self._history.trial(trial)
         return trial_record(content, self._write(content).number)
 
-    def _narrowed(self, counts: Counts) -> tuple[Domain, int]:
+    def _narrowed(self, counts: Counts, within: Limits) -> tuple[Domain, int]:
         """Where the next design of a front comes from, within a budget of its own; and that."""
         plan, candidates = self._plan, self._plan.candidates
         rng = random.Random(derived_seed(plan.seed, "proposal budget", counts.proposed))
-        limits = proposal_limits(plan.objectives, candidates.space, candidates.limits, rng)
+        limits = proposal_limits(plan.objectives, candidates.space, within, rng)
         name = plan.objectives[1]
-        budget, largest = limits[name], candidates.limits[name]
+        budget, largest = limits[name], within[name]
         while True:
-            domain = candidates.domain_within(candidates.limits.with_maximum(name, budget))
+            domain = candidates.domain_within(within.with_maximum(name, budget))
             if budget == largest or any(domain.key(p) not in counts.seen for p in domain.pool):
                 return domain, budget
             budget = min(2 * budget, largest)  # all designs this small have been tried

@@ -4,6 +4,7 @@ The scheduler decides what is next, under the allocation lock; training happens 
 trial's outcome is written.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -33,7 +34,7 @@ from nas.search.scheduler import RunningTrial, Scheduler, Wait
 from nas.study.heartbeat import Heartbeat
 from nas.study.outcomes import STATES
 from nas.study.reader import readable_record, trial_record
-from nas.study.records import INTERRUPTED, Outcome, TrialRecord
+from nas.study.records import INTERRUPTED, TIME_UP, Outcome, TrialRecord
 from nas.study.storage import STORAGE_ERRORS
 from nas.study.store import Store, TrialLost
 from nas.training.checkpoint import Checkpoint
@@ -80,6 +81,7 @@ class Worker:
         self._scheduler = Scheduler(name, store, self._history, plan, sampler, self._heartbeat)
         self._retrying = Retrying(store, on_event)
         self._checkpoint_failed = self._capture_failed = False
+        self._time_up = False  # for the trial in training
         self.newly_trained = 0
 
     def run(self) -> SearchEnding:
@@ -158,15 +160,18 @@ class Worker:
             "images_per_second": result.images_per_second,
             "device": self._plan.device,
         }
-        outcome, pruner = _OUTCOMES[result.ending], self._plan.pruner
-        if outcome is Outcome.STOPPED_EARLY and isinstance(pruner, EvidencePruner):
+        outcome, reason, pruner = _OUTCOMES[result.ending], result.reason, self._plan.pruner
+        if outcome is Outcome.STOPPED_EARLY and self._time_up:
+            reason = TIME_UP
+        elif outcome is Outcome.STOPPED_EARLY and isinstance(pruner, EvidencePruner):
             trial = self._history.trial(running.trial)
             measured["forecast"] = str(pruner.forecast(self._history.study, trial))
         value = result.val_accuracy if outcome is Outcome.TRAINED else None
-        return self._end(running, outcome, value=value, reason=result.reason, measured=measured)
+        return self._end(running, outcome, value=value, reason=reason, measured=measured)
 
     def _train(self, running: RunningTrial) -> TrainingResult:
         trial, number = running.trial, running.stored.number
+        self._time_up = False
         checkpoint = self._plan.checkpoint(running.candidate)
 
         def on_start(done: Sequence[EpochResult]) -> None:
@@ -183,6 +188,9 @@ class Worker:
             self._on_event(EpochEnded(number, result))
             if not stop and result.epoch < self._plan.epochs:
                 signals.check()  # else the run is over, and is recorded first
+                # Most of the next epoch would be after the deadline.
+                left = running.deadline - time.monotonic()
+                stop = self._time_up = left < result.seconds / 2
             return stop
 
         try:

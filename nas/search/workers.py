@@ -97,7 +97,12 @@ class Workers:
         requests = [replace(request, device=slot.device) for slot in slots]
         tasks = [WorkerTask(one, self._file) for one in requests]
         run_workers(self._work, tasks, slots, self._on_report, self._on_end)
-        best = (SearchEnding.DONE, SearchEnding.EXHAUSTED, SearchEnding.TIMEOUT)
+        best = (
+            SearchEnding.DONE,
+            SearchEnding.EXHAUSTED,
+            SearchEnding.TIME_UP,
+            SearchEnding.TIMEOUT,
+        )
         return next((ending for ending in best if ending in self._endings), None)
 
     @property

@@ -27,6 +27,8 @@ from nas.study.storage import STORAGE_ERRORS
 _RUNS = sqlalchemy.cast(TRIALS.c.state, sqlalchemy.String) == TrialState.RUNNING.name
 WORKER = "worker"
 """The user attribute of a trial with the name of its worker."""
+LAST_HEARD = "last_heard"
+"""That of one whose worker died: when that was last heard of, as text, in local time."""
 _BEATS = 6  # in a grace period
 _LONGEST = 10.0  # seconds between two
 
@@ -52,6 +54,16 @@ def silent(connection: sqlalchemy.Connection, study_id: int, grace: float) -> Se
         for trial_id, last, now in rows
         if (_plain(now) - _plain(last)).total_seconds() > grace
     }
+
+
+def silence(connection: sqlalchemy.Connection, trial_id: int) -> float | None:
+    """Seconds since a trial was last touched; None if it never was."""
+    row = connection.execute(
+        sqlalchemy.select(HEARTBEATS.c.heartbeat, func.now()).where(
+            HEARTBEATS.c.trial_id == trial_id
+        )
+    ).first()
+    return None if row is None else (_plain(row[1]) - _plain(row[0])).total_seconds()
 
 
 def begin_missing(connection: sqlalchemy.Connection, study_id: int) -> None:

@@ -19,6 +19,7 @@ from nas.training.config import precision_of
 
 INTERRUPTED = "interrupted"
 DIED = "the process died"
+TIME_UP = "the time was up"
 NOBODY = "nobody trains it, and it names no design"
 CHANGED = "changed in the database"
 DAMAGED = "damaged in the database"

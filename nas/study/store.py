@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Set
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
@@ -276,10 +277,14 @@ class Store:
     def fail(self, trial: FrozenTrial, reason: str) -> bool:
         """Fails a trial of another process; returns whether it still ran."""
         with self.transaction() as connection:
+            silence = heartbeat.silence(connection, trial_id_of(trial))
             if not heartbeat.hold(connection, trial_id_of(trial)):
                 return False
             failed = copy.copy(trial)
             ending = {"reason": reason, "outcome": Outcome.FAILED.value}
+            if silence is not None:
+                heard = datetime.now() - timedelta(seconds=silence)
+                ending[heartbeat.LAST_HEARD] = heard.isoformat()
             failed.user_attrs, failed.state = {**trial.user_attrs, **ending}, TrialState.FAIL
             self.change(trial_id_of(trial), failed)
             return True

@@ -183,6 +183,7 @@ class Task:
     input: ImageInput
     train_images: int
     horizontal_flip: bool  # whether a mirror image shows the same thing
+    gpu: bool = False  # whether it is trained on one, which wants larger batches
 
     @property
     def flip(self) -> tuple[Augment, ...]:

@@ -30,9 +30,10 @@ from nas.training.schedules import rate
 from nas.training.step import TrainingStep, make_optimizer
 
 
-def task_of(dataset: ImageDataset) -> Task:
-    """What a recipe for this dataset is sized to."""
-    return Task(dataset.input, len(dataset.train), dataset.horizontal_flip)
+def task_of(dataset: ImageDataset, device: torch.device | None = None) -> Task:
+    """What a recipe for this dataset is sized to; on a CPU, unless a device is named."""
+    gpu = device is not None and device.type == "cuda"
+    return Task(dataset.input, len(dataset.train), dataset.horizontal_flip, gpu)
 
 
 class Ending(StrEnum):

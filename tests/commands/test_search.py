@@ -152,6 +152,13 @@ def test_a_budget_that_is_no_count_is_refused(
         (["--subset", "1.5"], "above 0 and at most 1"),
         (["--epochs", "0"], "--epochs: expected a positive whole number"),
         (["--timeout", "-3"], "--timeout"),
+        *(
+            (
+                ["--time", time],
+                f"--time: expected a time such as 90s, 30m, 2h or 1d, or none, got {time!r}",
+            )
+            for time in ("20", "0s", "1 h", "nanm", "infd", "5w", "m", "")
+        ),
         (["--seed", "x"], "--seed: expected a whole number"),
         (["--device", "cuda:99"], "--device: expected auto, cpu or a CUDA device"),
         (["--device", "toaster"], "--device: expected auto, cpu or a CUDA device"),
@@ -453,8 +460,8 @@ def test_the_module_and_the_script_are_the_same_command(command: str) -> None:
         (["serch", "--budget", "5M"], "got 'serch'; did you mean search?"),
         (["search", "--budgt", "5M"], "unknown: --budgt 5M; did you mean --budget?"),
         (
-            ["search", "--budget", "5M", "--time", "20"],
-            "unknown: --time 20; did you mean --timeout?",
+            ["search", "--budget", "5M", "--timout", "20"],
+            "unknown: --timout 20; did you mean --timeout?",
         ),
         (["search", "--budget", "5M", "--trial=2"], "unknown: --trial=2; did you mean --trials?"),
         (["search", "--budget", "5M", "--dataset", "cifar"], "'cifar'; did you mean cifar10?"),

@@ -17,7 +17,10 @@ def test_unseen_designs_are_found_to_the_last(tiny_space: Path) -> None:
     candidates = Candidates(space, LIMITS)
     seen: set[str] = set()
     while candidates.any_unseen(seen):
-        key = candidates.candidate(candidates.draw_unseen(seen, random.Random(len(seen)))).key
+        found = candidates.draw_unseen(seen, random.Random(len(seen)), LIMITS)
+        assert found is not None
+        key = candidates.candidate(found).key
         assert key in every - seen
         seen.add(key)
     assert seen == every
+    assert candidates.draw_unseen(seen, random.Random(0), LIMITS) is None

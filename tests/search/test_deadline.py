@@ -1,0 +1,272 @@
+"""Searches with a limit of time: what they choose, where they end, and how they go on."""
+
+import dataclasses
+import math
+import random
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nas.architecture import ImageInput
+from nas.counting import count
+from nas.errors import RequestError
+from nas.search.candidates import Candidates
+from nas.search.continuing import continued
+from nas.search.counts import Counts
+from nas.search.deadline import in_time, searched_seconds, union_seconds
+from nas.search.events import Event, Opened, TimeSized
+from nas.search.plan import SearchEnding
+from nas.search.request import SearchRequest
+from nas.search.run import SearchResult, run_search
+from nas.space import Limits, load_space
+from nas.study.heartbeat import LAST_HEARD
+from nas.study.location import StudyError, StudyLocation
+from nas.study.reader import read_trials
+from nas.study.records import TIME_UP, Outcome
+from tests.kits.events import on
+from tests.kits.studies import RequestOf, start_processes, trials_in
+from tests.kits.waiting import PATIENCE, wait_until
+
+NOON = datetime(2026, 11, 1, 12)
+ENDLESS = {"epochs": 100_000, "pruner": "none", "subset": 0.05}  # no run comes to its end
+
+
+def sized(request: SearchRequest) -> tuple[SearchResult, list[TimeSized]]:
+    events: list[TimeSized] = []
+    return run_search(request, on(TimeSized, events.append)), events
+
+
+# How long a study has been searched
+
+moments = st.integers(0, 100_000).map(lambda seconds: NOON + timedelta(seconds=seconds))
+intervals = st.lists(st.tuples(moments, moments).map(lambda pair: (min(pair), max(pair))))
+
+
+@given(intervals, st.randoms(use_true_random=False))
+def test_what_runs_at_the_same_time_counts_once(
+    ran: list[tuple[datetime, datetime]], rng: random.Random
+) -> None:
+    total = union_seconds(ran)
+    seconds = {
+        second
+        for start, end in ran
+        for second in range(int((start - NOON).total_seconds()), int((end - NOON).total_seconds()))
+    }
+    assert len(seconds) <= total <= len(seconds) + 10 * len(ran)  # gaps of at most ten seconds
+    shuffled = ran.copy()
+    rng.shuffle(shuffled)
+    assert union_seconds([*shuffled, *ran[:1]]) == total
+
+
+def test_a_search_that_went_on_later_does_not_count_the_time_between() -> None:
+    hour = timedelta(hours=1)
+    assert union_seconds([(NOON, NOON + hour), (NOON + 9 * hour, NOON + 10 * hour)]) == 7200
+
+
+def dead(location: StudyLocation, *, began: timedelta, heard: timedelta) -> None:
+    """Moves the running trial of a study, and the last sign of life of its worker, to the past."""
+    assert location.path is not None
+    start = (datetime.now() - began).isoformat(sep=" ")
+    with closing(sqlite3.connect(location.path)) as database, database:
+        database.execute("UPDATE trials SET datetime_start = ? WHERE state = 'RUNNING'", (start,))
+        database.execute(
+            "UPDATE trial_heartbeats SET heartbeat = datetime('now', ?)",
+            (f"-{heard.total_seconds():.0f} seconds",),
+        )
+
+
+@pytest.mark.parametrize(("heard", "left"), [(0, False), (50, True)])
+def test_a_killed_search_has_used_the_time_until_it_was_last_heard_of(
+    request_of: RequestOf, heard: int, left: bool
+) -> None:
+    request = request_of(time="20m", trials=1)
+    process = start_processes(1, request, pause=PATIENCE)
+    location = request.location_for("digits")
+    wait_until(lambda: trials_in(location, "RUNNING"), process)
+    process.kill()
+    process.communicate()
+    dead(location, began=timedelta(hours=1), heard=timedelta(minutes=heard))
+    result = run_search(request)
+    assert result.ending is (SearchEnding.DONE if left else SearchEnding.TIME_UP)
+    assert result.newly_trained == left
+    trials = read_trials(location)
+    assert LAST_HEARD in trials[0].user_attrs
+    much_later = datetime.now() + timedelta(days=2)
+    searched = searched_seconds(trials, much_later)
+    assert searched < 1200 if left else searched > 3500
+    assert run_search(request_of(time="none", trials=1)).study.trained == 1
+
+
+# The end
+
+
+def test_a_trial_at_the_deadline_is_stopped_at_an_epoch_and_nothing_is_lost(
+    request_of: RequestOf,
+) -> None:
+    request = request_of(time="0.5s", trials=3, **ENDLESS)
+    result, events = sized(request)
+    assert events == []  # all was given
+    assert result.ending is SearchEnding.TIME_UP
+    (trial,) = result.study.trials
+    assert (trial.outcome, trial.reason) == (Outcome.STOPPED_EARLY, TIME_UP)
+    assert trial.val_accuracy == trial.curve[-1][1]
+    assert [epoch for epoch, _ in trial.curve] == list(range(1, len(trial.curve) + 1))
+    assert [t.state for t in read_trials(result.location)] == [TrialState.PRUNED]
+
+    again = run_search(request)
+    assert (again.ending, again.newly_trained) == (SearchEnding.TIME_UP, 0)
+    assert again.study.trials == result.study.trials
+    assert run_search(request_of(time="0.5s", trials=1, **ENDLESS)).ending is SearchEnding.DONE
+
+
+def test_workers_have_one_deadline(request_of: RequestOf) -> None:
+    result = run_search(request_of(time="1s", trials=9, workers=2, **ENDLESS))
+    assert result.ending is SearchEnding.TIME_UP
+    assert result.study.trained >= 1
+    assert {(t.outcome, t.reason) for t in result.study.trials} == {
+        (Outcome.STOPPED_EARLY, TIME_UP)
+    }
+
+
+# What is chosen
+
+
+def test_a_study_keeps_what_its_time_made_of_it(request_of: RequestOf) -> None:
+    def asked(**changes: object) -> SearchRequest:
+        return request_of(**{"epochs": None, "subset": None, "trials": 1, "time": "1s", **changes})
+
+    first, (said,) = sized(asked())
+    settings = first.study.settings
+    assert (said.size.epochs, said.size.subset) == (settings.epochs, settings.subset)
+    assert said.size.max_mult_adds is None  # the choices of a space that was given are to stay
+    assert f"--epochs {settings.epochs}" in said.command
+    for time in ("1s", "1h", "none", "auto"):
+        again, events = sized(asked(time=time))
+        assert events == []
+        assert again.study.settings == settings
+    more, events = sized(asked(time="1h", trials=2))
+    assert (more.ending, more.study.trained, events) == (SearchEnding.DONE, 2, [])
+    assert continued(more.study, {}).time == "1h"
+    with pytest.raises(StudyError) as refused:
+        run_search(asked(epochs=settings.epochs + 1))
+    assert "epochs (--epochs)" in str(refused.value.__notes__)
+
+
+def test_a_study_made_without_a_limit_goes_on_with_one(request_of: RequestOf) -> None:
+    made = run_search(request_of(trials=1))
+    later = {"epochs": None, "subset": None, "trials": 2, "time": "1h"}
+    result, events = sized(request_of(**later))
+    assert (result.study.trained, events) == (2, [])
+    assert result.study.settings == made.study.settings
+
+
+class Begun(Exception):
+    """The search has said what it is about."""
+
+
+def opening(request: SearchRequest) -> tuple[Opened, list[TimeSized]]:
+    """What a search says before its first trial, which it does not begin."""
+    events: list[Event] = []
+
+    def stop(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Opened):
+            raise Begun
+
+    with pytest.raises(Begun):
+        run_search(request, stop)
+    (opened,) = (event for event in events if isinstance(event, Opened))
+    return opened, [event for event in events if isinstance(event, TimeSized)]
+
+
+def test_a_search_of_hours_on_a_cpu_is_given_half_an_hour(request_of: RequestOf) -> None:
+    plain = {"epochs": None, "subset": None, "space": None, "trials": 10**6, "device": "cpu"}
+    opened, (said,) = opening(request_of(**plain))
+    assert (said.time, opened.study.searches[-1]["time"]) == ("30m", "30m")
+    assert (said.otherwise or 0) > 3600
+    assert opened.seconds_left <= 1800
+    assert said.trials < said.asked
+    for name, value in {
+        "time": "none",
+        "timeout": 9.0,
+        "epochs": 3,
+        "max_mult_adds": 10**6,
+    }.items():
+        opened, events = opening(request_of(**{**plain, name: value, "study": name}))
+        assert (events, opened.seconds_left) == ([], math.inf)
+
+
+def test_a_short_search_has_no_limit(request_of: RequestOf) -> None:
+    opened, events = opening(request_of(epochs=None, subset=None, space=None, trials=2))
+    assert (events, opened.seconds_left) == ([], math.inf)
+
+
+def test_the_first_trial_is_a_small_design(request_of: RequestOf) -> None:
+    result = run_search(request_of(time="1h", trials=1))
+    space = load_space(Path(str(request_of().space)), result.study.settings.input)
+    smallest = space.smallest(result.study.settings.limits, by="mult_adds")
+    assert (result.study.trials[0].mult_adds or 0) <= 4 * count(smallest, space.input).mult_adds
+
+
+# What can still end in time
+
+
+def trained(mult_adds: int, seconds: float, epochs: int) -> FrozenTrial:
+    attributes = {"mult_adds": mult_adds, "seconds": seconds, "epochs": epochs}
+    return create_trial(value=0.5, user_attrs=attributes)
+
+
+@pytest.fixture
+def limits_in(tiny_space: Path) -> Callable[..., Limits | None]:
+    """What may be proposed after trials of 100,000 mult-adds that took 10 s an epoch."""
+    image = ImageInput(channels=1, height=8, width=8, classes=10)
+    candidates = Candidates(load_space(tiny_space, image), Limits(max_parameters=10**6))
+
+    def limits(left: float, done: int = 20, wanted: int = 21) -> Limits | None:
+        counts = Counts(trained=done, proposed=done)
+        trials = [trained(100_000, 20.0, 2)] * done
+        return in_time(trials, candidates, counts, left=left, epochs=3, wanted=wanted)
+
+    return limits
+
+
+def test_what_cannot_end_in_time_is_not_begun(limits_in: Callable[..., Limits | None]) -> None:
+    narrow = limits_in(left=15.0)
+    assert narrow is not None
+    assert narrow["mult_adds"] == 50_000  # three epochs of 5 s
+    assert limits_in(left=1.0) is None
+    few = limits_in(left=3.0, done=3)
+    assert few is not None
+    assert few["mult_adds"] < 30_000  # the smallest design, since so few are trained
+    assert limits_in(left=3.0) is None
+    assert limits_in(left=0.1, done=3) is None  # not even an epoch
+
+
+def test_a_slow_machine_is_left_smaller_designs(limits_in: Callable[..., Limits | None]) -> None:
+    many, few = limits_in(left=300.0, wanted=50), limits_in(left=300.0, wanted=21)
+    assert many is not None
+    assert few is not None
+    assert many["mult_adds"] < few["mult_adds"]
+
+
+# Values
+
+
+def test_times_of_requests(request_of: RequestOf) -> None:
+    known = {"90s": 90, "1.5m": 90, "2h": 7200, "1d": 86_400, 90: 90, 0.5: 0.5, 2e6: 2e6}
+    for time, seconds in known.items():
+        request = request_of(time=time)
+        assert request.search_seconds == seconds
+        assert dataclasses.replace(request) == request
+    for time in ("none", "auto"):
+        assert request_of(time=time).search_seconds == math.inf
+    for wrong in (0, -1, True, math.inf, "soon", "3", "h", "-2h", "infs"):
+        with pytest.raises(RequestError, match="time must be"):
+            request_of(time=wrong)

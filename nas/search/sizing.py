@@ -45,7 +45,9 @@ class Speed:
         Neither part is negative. One design alone says nothing of the fixed part: a larger one is
         then taken to be slower in proportion.
         """
-        pairs = [(1 / seconds, cost / seconds) for cost, seconds in measured if seconds > 0 < cost]
+        pairs = [
+            (1 / seconds, cost / seconds) for cost, seconds in measured if min(cost, seconds) > 0
+        ]
         if not pairs:
             return None
         aa, ab, bb = (

@@ -16,7 +16,7 @@ class OptimizerInfo:
     """What is known of an optimizer."""
 
     name: str  # in recipes
-    torch: str  # class of torch.optim
+    torch: str  # class of torch.optim, or of nas.training.muon
     lr: float  # usual learning rate
     family: str  # a rate found for one suits all of its family
     batch_size: int = 128  # that the usual rate is for
@@ -63,6 +63,9 @@ class Optimizer(StrEnum):
     )
     ADAGRAD = OptimizerInfo(  # torch's default rate
         "adagrad", "Adagrad", lr=0.01, family="adagrad", fused={"cpu": (2, 11), "cuda": (2, 12)}
+    )
+    MUON = OptimizerInfo(  # Jordan et al. 2024; see nas.training.muon, and docs/log.md for the rate
+        "muon", "Muon", lr=0.1, family="muon", momentum=True
     )
 
 

@@ -11,6 +11,8 @@ from nas.training.backend import Backend
 from nas.training.batches import Batch
 from nas.training.config import TrainingConfig
 from nas.training.graphs import CaptureError, Graphs
+from nas.training.muon import Muon
+from nas.training.optimizers import Optimizer
 
 _WARMUP_STEPS = 3  # before a capture: cuDNN chooses its kernels, the optimizer makes its state
 
@@ -24,6 +26,7 @@ def make_optimizer(
     torch has for the device is taken. Where steps are captured as graphs the learning rate is a
     tensor, so that a graph follows it, if the optimizer keeps all it counts on the device, too.
     """
+    device = next(model.parameters()).device
     if config.decay_all:
         groups = [{"params": list(model.parameters()), "weight_decay": config.weight_decay}]
     else:
@@ -33,10 +36,12 @@ def make_optimizer(
             {"params": matrices, "weight_decay": config.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
+    if config.optimizer is Optimizer.MUON:
+        lr = torch.tensor(config.lr, device=device) if backend.graphs is not None else config.lr
+        return Muon(groups, lr, config.momentum)
     info = config.optimizer.info
     fused = config.optimizer in backend.fused
     captured = backend.graphs is not None and (fused or info.capturable)
-    device = next(model.parameters()).device
     # Uncaptured with a number: foreach would read a tensor on the device 200 times a step.
     lr = torch.tensor(config.lr, device=device) if captured else config.lr
     arguments = {**info.arguments, "fused" if fused else "foreach": True}

@@ -411,7 +411,7 @@ def descend(model: Quadratic, *optimizers: torch.optim.Optimizer) -> None:
 
 
 @pytest.mark.parametrize("decay_all", [False, True])
-@pytest.mark.parametrize("name", Optimizer)
+@pytest.mark.parametrize("name", PLAIN_TORCH)
 def test_an_optimizer_steps_as_plain_torch_does(name: Optimizer, decay_all: bool) -> None:
     kind, arguments = PLAIN_TORCH[name]
     config = make_config(

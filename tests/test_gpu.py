@@ -42,7 +42,7 @@ def images(count: int = 2048) -> ImageDataset:
 
 def new_run(dataset: ImageDataset, optimizer: Optimizer, precision: str = "bfloat16") -> Run:
     config = dataclasses.replace(
-        fast(task_of(dataset, device)),
+        fast(task_of(dataset, CUDA)),
         optimizer=optimizer,
         lr=0.01,
         epochs=4,

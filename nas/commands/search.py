@@ -153,8 +153,8 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
 
 
 def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
-    from nas.search.expected import expected_best
     from nas.report.health import health, to_heed
+    from nas.search.expected import expected_best
 
     study = result.study
     lines = []

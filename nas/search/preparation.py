@@ -260,7 +260,7 @@ class Preparation:
         choices = training_choices(config, task_of(dataset), request.tune)
         if kept and settings:  # where this version would offer others
             choices = tuple(
-                dataclasses.replace(choice, values=tuple(settings.tuning[choice.name]))
+                dataclasses.replace(choice, values=tuple(settings.tuning[choice.name]))  # type: ignore[arg-type]  # as they were written
                 if choice.name in settings.tuning
                 else choice
                 for choice in choices
@@ -333,7 +333,7 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
     request.check()
     device = find_device(request.device)
     like = request.location_like()
-    earlier = like and read_study(like)
+    earlier = None if like is None else read_study(like)
     if request.precision != AUTO:
         choose(request.precision, device)  # or refuse, before anything is read
     on_event(Loading())

@@ -240,7 +240,7 @@ class Checkup:
 
     def _config(self, dataset: ImageDataset, precision: Precision) -> TrainingConfig:
         return dataclasses.replace(
-            fast(task_of(dataset, self.device)),
+            fast(task_of(dataset, self._device)),
             epochs=4,
             batch_size=self._batch_size,
             lr=0.05,

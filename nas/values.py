@@ -85,6 +85,26 @@ duration = partial(real, above=0)
 """Seconds, above 0."""
 
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def span(name: str, value: object) -> str:
+    """A time span above 0 as it is typed, such as 90s, 30m, 2h or 1d; a number is seconds."""
+    typed = value if isinstance(value, str) else f"{duration(name, value):g}s"
+    try:
+        duration(name, seconds_of(typed))
+    except (KeyError, ValueError) as error:
+        raise RequestError(
+            f"{name} must be a time such as 90s, 30m, 2h or 1d, got {value!r}"
+        ) from error
+    return typed
+
+
+def seconds_of(span: str) -> float:
+    """Seconds of a time span as it is typed."""
+    return float(span[:-1]) * _SECONDS[span[-1:]]
+
+
 def flag(name: str, value: object) -> bool:
     """True or False."""
     if not _is_flag(value):

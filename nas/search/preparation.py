@@ -153,7 +153,7 @@ class Preparation:
             raise
         signals.check()
         if decided.sized:
-            on_event(self._announcement(decided, share, search.get("command")))
+            on_event(self._announcement(decided, search.get("command")))
         with storage_errors(self.location):
             study = study_record(store.study, self.location)
         left = request.search_seconds - searched_seconds(trials_now, datetime.now())
@@ -266,19 +266,29 @@ class Preparation:
                 for choice in choices
             )
         return dataclasses.replace(
-            self, request=request, dataset=dataset, config=config, choices=choices
+            self,
+            request=request,
+            dataset=dataset,
+            presets={
+                name: design
+                for name, design in self.presets.items()
+                if request.limits.allow(count(design, dataset.input))
+            },
+            config=config,
+            choices=choices,
         )
 
     @functools.cached_property
     def _work(self) -> Work:
         space, limits, dataset = self.space, self.request.limits, self.dataset
         smallest = space.smallest(limits, by="mult_adds")
+        named = self.request.presets_for(space.input)
         return Work(
             train_images=round(len(dataset.train) / dataset.subset),
             validation_images=len(dataset.validation),
             smallest=count(smallest, space.input).mult_adds,
             typical=typical_mult_adds(space, limits),
-            named=max((count(p, space.input).mult_adds for p in self.presets.values()), default=0),
+            named=max((count(d, space.input).mult_adds for d in named.values()), default=0),
             stops_early=self.request.pruner != "none",
         )
 
@@ -287,11 +297,9 @@ class Preparation:
         speed = self.speed(precision, threads)
         return self._work.run_seconds(speed, self._as_given) if speed else None
 
-    def _announcement(self, decided: "_Decided", share: Share, command: object) -> TimeSized:
+    def _announcement(self, decided: "_Decided", command: object) -> TimeSized:
         sized, request = decided.sized, decided.prepared.request
-        speed = self.speed(decided.precision.precision, share.threads)
         assert sized is not None
-        assert speed is not None
         options = self._left_open(sized.size)
         if self.request.time == AUTO:
             options["time"] = request.time
@@ -303,7 +311,7 @@ class Preparation:
         return TimeSized(
             request.time,
             sized.size,
-            self._work.trial_seconds(speed, sized.size),
+            sized.trial_seconds,
             sized.trials,
             request.trials,
             decided.otherwise,

@@ -28,8 +28,10 @@ from nas.values import (
     option,
     path,
     real,
+    seconds_of,
     seed,
     share,
+    span,
     text,
     whole,
 )
@@ -41,7 +43,6 @@ OWN_FOLDER = "folder"  # the dataset of a person's own images
 DATA_DIR = Path("data")
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 NO_LIMIT = "none"  # of time
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 GRACE = 60.0  # seconds without a heartbeat after which a worker counts as dead
 _PRUNERS_OF_FRONTS = ("evidence", "rungs", "none")
 
@@ -72,17 +73,8 @@ def silence(name: str, value: object) -> float:
 
 
 def time_limit(name: str, value: object) -> str:
-    """A limit of time as it is typed, such as 30m, or `auto` or `none`; numbers are seconds."""
-    if not isinstance(value, str):
-        return f"{duration(name, value):g}s"
-    if value not in (AUTO, NO_LIMIT):
-        try:
-            duration(name, float(value[:-1]) * _SECONDS[value[-1:]])
-        except (KeyError, ValueError) as error:
-            raise RequestError(
-                f"{name} must be a time such as 90s, 30m, 2h or 1d, or none, got {value!r}"
-            ) from error
-    return str(value)
+    """How long, as `span` has it, or `auto` or `none`."""
+    return value if value in (AUTO, NO_LIMIT) else span(name, value)
 
 
 def check_device_name(name: str) -> None:
@@ -251,17 +243,11 @@ class SearchRequest:
     time: str = option(
         AUTO,
         time_limit,
-        "how long the study is searched, by all workers and over all searches, such as 90s, 30m, "
-        "2h or 1d, or none; what is not given of --epochs, --subset and --max-mult-adds is chosen "
-        "so that --trials designs fit",
-        otherwise="that of --study; in a new one without a GPU 30m, if it would take longer than "
-        "an hour and none of these, --space and --timeout is given; else none",
+        "for all searches of the study, such as 90s, 30m, 2h, 1d or none; sizes a new one to it",
+        otherwise="that of --study, or none; in a new one of over an hour without a GPU 30m",
     )
     timeout: float | None = option(
-        None,
-        duration,
-        "of this search alone: start no new trial after this time, and let those that run end",
-        otherwise="none",
+        None, duration, "begin no trial of this search after this time", otherwise="none"
     )
     workers: int | str = option(
         1,
@@ -311,9 +297,7 @@ class SearchRequest:
     @property
     def search_seconds(self) -> float:
         """Seconds that the study is searched; infinite without a limit, or where none is chosen."""
-        if self.time in (AUTO, NO_LIMIT):
-            return math.inf
-        return float(self.time[:-1]) * _SECONDS[self.time[-1]]
+        return math.inf if self.time in (AUTO, NO_LIMIT) else seconds_of(self.time)
 
     @property
     def limits(self) -> Limits:

@@ -120,6 +120,7 @@ class Sized:
 
     size: Size
     trials: int  # of those that are asked for
+    trial_seconds: float  # on average
 
 
 def size(
@@ -149,8 +150,8 @@ def size(
     for chosen in _smaller_and_smaller(start, given, work, dear):
         each = work.trial_seconds(speed, chosen)
         if each * trials <= available:
-            return Sized(chosen, trials)
-    return Sized(chosen, max(1, int(available / each)))
+            return Sized(chosen, trials, each)
+    return Sized(chosen, max(1, int(available / each)), each)
 
 
 def _smaller_and_smaller(start: Size, given: Set[str], work: Work, dear: float) -> Iterator[Size]:

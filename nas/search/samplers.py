@@ -186,7 +186,7 @@ class GP(DomainSampler):
 
     The process is asked about random designs, about neighbours of the best ones, and then about
     neighbours of the most promising ones; all feasible and new. Every second time it is asked about
-    the neighbours of the best one alone, since what it says of designs far away may be little.
+    the neighbours of the best mean alone, since what it says of designs far away may be little.
     Expected improvement after Jones et al. 1998, over the best mean instead of the best score:
     scores are noisy. Only the order of scores counts, so that a few very low ones do not hide the
     differences that matter. A run that was stopped counts by the score to expect of it, the less
@@ -225,8 +225,8 @@ class GP(DomainSampler):
         def best() -> Params:
             return candidates[max(promise, key=lambda key: (promise[key], str(key)))]
 
-        if len(history.scores) % 2:
-            ask_around(history.best(1, domain.is_feasible))
+        if len(history.scores) % 2 and model.incumbent is not None:
+            ask_around([model.incumbent])
         if promise:
             return best()
         ask(domain.pool)
@@ -265,8 +265,12 @@ class _Model:
         kernel = Kernel.fit(columns, scores, groups, doubts)
         process = GaussianProcess(kernel, columns, scores, doubts)
         means = process.predict(columns)[0]
-        feasible = [domain.is_feasible(design) for design in designs]
-        self._best = float(means[feasible].max() if any(feasible) else means.min())
+        feasible = [i for i, design in enumerate(designs) if domain.is_feasible(design)]
+        self.incumbent: Params | None = None  # of the best mean, since the best score was luck too
+        self._best = float(means.min())
+        if feasible:
+            at = max(feasible, key=lambda i: means[i])
+            self.incumbent, self._best = designs[at], float(means[at])
         if history.running:
             running = self._columns(history.running)
             expected = process.predict(running)[0]

@@ -31,7 +31,7 @@ import torch
 from nas.data.loading import load_dataset
 from nas.runtime.devices import find_device
 from nas.search.candidates import candidate_of
-from nas.search.preparation import search_recipe
+from nas.search.recipe import search_recipe
 from nas.search.request import SPLIT_SEED, SearchRequest
 from nas.search.run import run_search
 from nas.search.trainer import CandidateTraining

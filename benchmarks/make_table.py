@@ -41,7 +41,7 @@ from nas.model import build
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
 from nas.runtime.precision import AUTO
-from nas.search.preparation import search_recipe
+from nas.search.recipe import search_recipe
 from nas.search.request import SPLIT_SEED
 from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.training.config import DEFAULTS, TrainingConfig

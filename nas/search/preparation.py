@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import torch
 
-from nas.architecture import Architecture, ImageInput
+from nas.architecture import Architecture
 from nas.counting import count
 from nas.data.loading import load_dataset, reduced
 from nas.data.types import ImageDataset
@@ -19,14 +19,16 @@ from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose, supports
 from nas.runtime.devices import device_name, find_device
 from nas.runtime.disks import warning_for
-from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
+from nas.runtime.machine import Share
 from nas.runtime.precision import AUTO, Precision
 from nas.search.deadline import searched_seconds
 from nas.search.estimate import measure, typical_mult_adds
 from nas.search.events import Loading, OnEvent, TimeSized, Warned
 from nas.search.presets import designs_like
+from nas.search.recipe import search_choices, search_recipe
 from nas.search.request import NO_LIMIT, OWN_FOLDER, PRUNERS, SPLIT_SEED, SearchRequest
 from nas.search.sizing import Size, Sized, Speed, Work, size
+from nas.search.workers import share_for
 from nas.space import SearchSpace
 from nas.study.creation import begin_search, kept_settings
 from nas.study.location import StudyError, StudyLocation
@@ -34,11 +36,9 @@ from nas.study.reader import read_study, study_record, trained_in
 from nas.study.records import StudyRecord, StudySettings
 from nas.study.storage import storage_errors
 from nas.study.store import Store
-from nas.training.config import TrainingConfig, fast
-from nas.training.loop import task_of
-from nas.training.tuning import Choice, training_choices
+from nas.training.config import TrainingConfig
+from nas.training.tuning import Choice
 
-_IN_TURN = 5  # designs for each worker, by default, so that what is proposed is learnt from others
 _TOO_LONG = 3600.0  # seconds of a search that nobody waits for
 _TIME = "30m"  # that such a search has instead
 
@@ -253,18 +253,9 @@ class Preparation:
         dataset = self.dataset
         if dataset.subset == 1:
             dataset = reduced(dataset, request.subset or 1.0)
-        kept = recipe_of(settings) if settings else None
-        config = kept or search_recipe(dataset, find_device(request.device), request.epochs)
-        if kept and request.epochs:
-            config = dataclasses.replace(config, epochs=request.epochs)
-        choices = training_choices(config, task_of(dataset), request.tune)
-        if kept and settings:  # where this version would offer others
-            choices = tuple(
-                dataclasses.replace(choice, values=tuple(settings.tuning[choice.name]))  # type: ignore[arg-type]  # as they were written
-                if choice.name in settings.tuning
-                else choice
-                for choice in choices
-            )
+        device = find_device(request.device)
+        config = search_recipe(dataset, device, request.epochs, settings)
+        choices = search_choices(config, dataset, request.tune, settings)
         return dataclasses.replace(
             self,
             request=request,
@@ -376,7 +367,7 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
         space,
         presets,
         config,
-        training_choices(config, task_of(dataset), request.tune),
+        search_choices(config, dataset, request.tune),
         _location(request, dataset),
         speed,
     )
@@ -393,39 +384,6 @@ def _location(request: SearchRequest, dataset: ImageDataset) -> StudyLocation:
             if read_study(before).settings.dataset_digest == dataset.digest:
                 return before
     return request.location_for(dataset.name)
-
-
-def share_for(
-    request: SearchRequest, input: ImageInput, images: int, device: torch.device, designs: int
-) -> Share:
-    """How many workers a search on so many images has for so many designs, and their threads."""
-    asked = request.workers
-    return workers_for(
-        asked if isinstance(asked, str) else min(asked, max(1, designs)),  # more would only wait
-        request.threads,
-        device=device,
-        input=input,
-        images=images,
-        useful=designs // _IN_TURN,
-        cores=usable_cores(),
-        free=free_bytes(),
-    )
-
-
-def search_recipe(
-    dataset: ImageDataset, device: torch.device, epochs: int | None = None
-) -> TrainingConfig:
-    """The recipe of a search on this dataset: `fast`, of its own length or another."""
-    config = fast(task_of(dataset, device))
-    return dataclasses.replace(config, epochs=epochs) if epochs else config
-
-
-def recipe_of(settings: StudySettings) -> TrainingConfig | None:
-    """The recipe of a study; None where this version does not know it."""
-    try:
-        return TrainingConfig(**settings.recipe)  # type: ignore[arg-type]  # it checks them
-    except (TypeError, ValueError):
-        return None
 
 
 def study_settings(prepared: Preparation, config: TrainingConfig) -> StudySettings:

@@ -8,6 +8,10 @@ share anything out, and a worker that dies is like any process that does.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
+
+from nas.architecture import ImageInput
+from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
 from nas.runtime.pool import Report, WorkerError, run_workers, slots_for
 from nas.search.events import (
     CaptureFailed,
@@ -24,6 +28,8 @@ from nas.search.plan import SearchEnding
 from nas.search.request import SearchRequest
 from nas.study.location import OpenFile
 from nas.study.records import DIED
+
+_IN_TURN = 5  # designs for each worker, by default, so that what is proposed is learnt from others
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +165,20 @@ class Workers:
         reason = f"worker {number + 1} {reason}"
         self._failures.append(reason)
         self._on_event(WorkerFailed(reason))
+
+
+def share_for(
+    request: SearchRequest, input: ImageInput, images: int, device: torch.device, designs: int
+) -> Share:
+    """How many workers a search on so many images has for so many designs, and their threads."""
+    asked = request.workers
+    return workers_for(
+        asked if isinstance(asked, str) else min(asked, max(1, designs)),  # more would only wait
+        request.threads,
+        device=device,
+        input=input,
+        images=images,
+        useful=designs // _IN_TURN,
+        cores=usable_cores(),
+        free=free_bytes(),
+    )

@@ -65,7 +65,7 @@ class Optimizer(StrEnum):
         "adagrad", "Adagrad", lr=0.01, family="adagrad", fused={"cpu": (2, 11), "cuda": (2, 12)}
     )
     MUON = OptimizerInfo(  # Jordan et al. 2024; see nas.training.muon, and docs/log.md for the rate
-        "muon", "Muon", lr=0.1, family="muon", momentum=True
+        "muon", "Muon", lr=0.2, family="muon", momentum=True
     )
 
 

@@ -291,7 +291,7 @@ def test_training_that_always_diverges_ends_the_search(
     request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wild = TrainingConfig(epochs=2, batch_size=64, lr=1e30)
-    monkeypatch.setattr(subject_module, "search_recipe", lambda dataset, device, epochs: wild)
+    monkeypatch.setattr(subject_module, "search_recipe", lambda *of: wild)
     with pytest.raises(SearchFailed, match="diverged"):
         run_search(request_of(trials=9))
     study = read_study(request_of().location_for("digits"))

@@ -20,6 +20,7 @@ from nas.training.config import RECIPES, Augment, Border, Schedule, Task, Traini
 from nas.training.optimizers import Optimizer
 from nas.training.schedules import rate
 from nas.training.step import make_optimizer
+from nas.training.tuning import usual_rate
 from tests.kits.training import make_config, make_dataset
 
 
@@ -95,9 +96,10 @@ PUBLISHED: dict[str, dict[str, object]] = {
     },
     "fast": {
         "epochs": 10,
-        "batch_size": 512,
-        "lr": 0.4,
-        "optimizer": "nesterov",
+        "batch_size": 128,
+        "lr": 0.2,
+        "optimizer": "muon",
+        "momentum": 0.85,
         "schedule": "triangle",
         "augment": ["crop", "flip"],
         "crop_padding": 2,
@@ -164,9 +166,15 @@ def test_lengths_in_pixels_follow_the_image_size() -> None:
 
 def test_the_fast_recipe_takes_small_batches_of_few_images() -> None:
     few, many = (RECIPES["fast"](make_task(train_images=n)) for n in (9_999, 10_000))
-    assert (few.batch_size, many.batch_size) == (64, 512)
+    assert (few.batch_size, many.batch_size) == (64, 128)
     assert few.epochs * 9_999 // few.batch_size > 1_500
     assert many.epochs * 10_000 // many.batch_size > 150
+
+
+def test_the_fast_recipe_takes_larger_batches_on_a_gpu() -> None:
+    cpu, gpu = (RECIPES["fast"](dataclasses.replace(CIFAR, gpu=gpu)) for gpu in (False, True))
+    assert (cpu.batch_size, gpu.batch_size) == (128, 512)
+    assert gpu.lr == pytest.approx(usual_rate(cpu, cpu.optimizer, gpu.batch_size))
 
 
 # What a recipe refuses

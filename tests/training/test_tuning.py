@@ -73,18 +73,21 @@ def test_names_are_known_and_in_one_order() -> None:
 
 
 def test_the_rate_is_a_factor_of_the_usual_one_at_that_batch() -> None:
-    config = fast(CIFAR)  # nesterov 0.4 in batches of 512
+    config = fast(CIFAR)  # muon 0.2 in batches of 128
     assert choice("lr").values == (0.25, 0.5, 1.0, 2.0, 4.0)
-    assert tuned(config, {"lr_factor": 0.5}, CIFAR).lr == 0.2
-    assert tuned(config, {"batch_size": 128}, CIFAR).lr == pytest.approx(0.1)
-    assert tuned(config, {"batch_size": 128, "lr_factor": 4.0}, CIFAR).lr == pytest.approx(0.4)
-    assert usual_rate(config, Optimizer.SGD, 512) == config.lr  # they share a rate
-    assert tuned(config, {"optimizer": "adam"}, CIFAR).lr == pytest.approx(0.002)  # 0.001 at 128
+    assert tuned(config, {"lr_factor": 0.5}, CIFAR).lr == 0.1
+    assert tuned(config, {"batch_size": 32}, CIFAR).lr == pytest.approx(0.1)
+    assert tuned(config, {"batch_size": 32, "lr_factor": 4.0}, CIFAR).lr == pytest.approx(0.4)
+    nesterov = dataclasses.replace(config, optimizer=Optimizer.NESTEROV, lr=0.4)
+    assert tuned(nesterov, {"batch_size": 32}, CIFAR).lr == pytest.approx(0.1)  # in proportion
+    assert usual_rate(nesterov, Optimizer.SGD, 128) == nesterov.lr  # they share a rate
+    assert tuned(config, {"optimizer": "sgd", "batch_size": 512}, CIFAR).lr == pytest.approx(0.4)
+    assert tuned(config, {"optimizer": "adam", "batch_size": 512}, CIFAR).lr == pytest.approx(0.002)
     assert tuned(config, {"optimizer": "adadelta", "batch_size": 32}, CIFAR).lr == 0.1
 
 
 def test_batches_fit_the_images_and_a_batch_norm() -> None:
-    assert choice("batch-size").values == (128, 256, 512, 1024)
+    assert choice("batch-size").values == (32, 64, 128, 256)
     few = dataclasses.replace(DIGITS, train_images=70)
     assert choice("batch-size", few).values == (16, 32, 64)
     small = dataclasses.replace(fast(CIFAR), batch_size=16)

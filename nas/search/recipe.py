@@ -1,0 +1,55 @@
+"""The recipe that all trials of a study are trained with: `fast`, or what an older study has."""
+
+import dataclasses
+
+import torch
+
+from nas.data.types import ImageDataset
+from nas.study.records import StudySettings
+from nas.training.config import TrainingConfig, fast
+from nas.training.loop import task_of
+from nas.training.tuning import Choice, training_choices
+
+
+def search_recipe(
+    dataset: ImageDataset,
+    device: torch.device,
+    epochs: int | None = None,
+    settings: StudySettings | None = None,
+) -> TrainingConfig:
+    """The recipe of a search, of its own length or another.
+
+    Args:
+        dataset: what it is sized to.
+        device: what it is sized to, too.
+        epochs: its length, if it is given.
+        settings: of a study that is continued, which keeps its recipe if this version knows it.
+    """
+    config = recipe_of(settings) if settings else None
+    config = config or fast(task_of(dataset, device))
+    return dataclasses.replace(config, epochs=epochs) if epochs else config
+
+
+def recipe_of(settings: StudySettings) -> TrainingConfig | None:
+    """The recipe of a study; None where this version does not know it."""
+    try:
+        return TrainingConfig(**settings.recipe)  # type: ignore[arg-type]  # it checks them
+    except (TypeError, ValueError):
+        return None
+
+
+def search_choices(
+    config: TrainingConfig,
+    dataset: ImageDataset,
+    names: tuple[str, ...],
+    settings: StudySettings | None = None,
+) -> tuple[Choice, ...]:
+    """The training choices of a search around its recipe; a study keeps those it has."""
+    choices = training_choices(config, task_of(dataset), names)
+    kept = settings.tuning if settings else {}
+    return tuple(
+        dataclasses.replace(choice, values=tuple(kept[choice.name]))  # type: ignore[arg-type]
+        if choice.name in kept
+        else choice
+        for choice in choices
+    )

@@ -19,10 +19,9 @@ from nas.runtime.pool import Report, Slot, slots_for
 from nas.search.estimate import Pace
 from nas.search.events import EndedElsewhere, Event, Opened, TrialEnded, Waiting
 from nas.search.plan import SearchEnding
-from nas.search.preparation import share_for
 from nas.search.request import SearchRequest
 from nas.search.run import run_search
-from nas.search.workers import WorkerDone, WorkerNamed, Workers, WorkerTask
+from nas.search.workers import WorkerDone, WorkerNamed, Workers, WorkerTask, share_for
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import DIED, Outcome, TrialRecord

@@ -202,7 +202,7 @@ def main() -> int:
         max_parameters=int(options.budget),
         max_mult_adds=int(options.max_mult_adds) if options.max_mult_adds else None,
     )
-    recipe = search_recipe(dataset, torch.device("cpu"), options.epochs)
+    recipe = search_recipe(dataset, device, options.epochs)
     config = dataclasses.replace(
         recipe,
         lr=options.lr or recipe.lr,

@@ -37,6 +37,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {
     "epochs": {**_WHOLE, "help": "length of the run"},
     "optimizer": {"choices": tuple(Optimizer), "help": "what makes the steps"},
     "lr": {**_REAL, "help": "peak learning rate"},
+    "momentum": {**_REAL, "help": "of optimizers that have one"},
     "batch_size": {**_WHOLE, "help": "images per step"},
     "schedule": {"choices": tuple(Schedule), "help": "of the learning rate"},
     "weight_decay": {**_REAL, "help": "of weights"},

@@ -4,6 +4,7 @@ Computed from what the study keeps alone, so it is the same on any machine and f
 """
 
 import functools
+import math
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ from nas.report.overview import epochs_saved
 from nas.report.tested import last_final
 from nas.search.candidates import Candidates
 from nas.search.gp import Encoder, GaussianProcess, Kernel
-from nas.search.scores import normal_scores
+from nas.search.pruners import make_pruner
+from nas.search.replay import replay
+from nas.search.request import PRUNERS
+from nas.search.scores import normal_scores, predicted_ends
 from nas.space import Choices, Limits, SearchSpace, space_from_table
 from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord
@@ -31,6 +35,7 @@ _DRAWS = 250  # designs of the space, to see what is usual in it
 _FEWEST = 20  # designs, below which most of it is luck
 _BEST = 0.1  # share of the trained designs that count as the best
 _CHANCE = 0.01  # of what would be reported of a search in which nothing is the matter
+_CURVES = 10  # complete runs, below which a replay says nothing
 _FAILED = 0.1  # share of trials
 
 
@@ -180,23 +185,46 @@ def _noise(study: StudyRecord) -> Iterator[Finding]:
 
 
 def _stopping(study: StudyRecord) -> Iterator[Finding]:
-    """What early stopping saved."""
+    """What early stopping saved, and what each rule would have among the runs that finished."""
     stopped, trained = study.outcomes[Outcome.STOPPED_EARLY], study.trained
     if trained < _FEWEST:
         return
     full = trained * study.settings.epochs
-    saved = epochs_saved(study) / full
+    others = _replayed(study)
     if stopped:
-        yield Finding(
-            Level.PASS, "early stopping", f"It saved {share(saved)} of {plural(full, 'epoch')}."
-        )
+        saved = share(epochs_saved(study) / full)
+        sentence = f"It saved {saved} of {plural(full, 'epoch')}.{others}"
+        yield Finding(Level.PASS, "early stopping", sentence)
     else:
-        yield Finding(
-            Level.NOTE,
-            "early stopping",
-            "No run was stopped early; --pruner evidence saves time where designs differ by more "
-            "than noise, --pruner rungs half of it, at the risk to stop the best design.",
-        )
+        sentence = f"No run was stopped early; --pruner chooses what stops some.{others}"
+        yield Finding(Level.NOTE, "early stopping", sentence)
+
+
+def _replayed(study: StudyRecord) -> str:
+    """What each pruner would have saved among the complete curves, as a sentence."""
+    epochs = study.settings.epochs
+    curves = [
+        [dict(t.curve).get(epoch, math.nan) for epoch in range(1, epochs + 1)]
+        for t in sorted(study.ranking, key=lambda t: t.number)
+    ]
+    curves_TE = np.array(curves, dtype=np.float64).reshape(-1, epochs)
+    curves_TE = curves_TE[np.isfinite(curves_TE).all(axis=1)]
+    if len(curves_TE) < _CURVES:
+        return ""
+    found = {
+        name: replay(curves_TE, make_pruner(name, epochs=epochs))
+        for name in PRUNERS
+        if name != "none"
+    }
+    phrases = [
+        f"{name} {share(one.saved)}"
+        + ("" if one.kept else f", without the best ({points(-one.lost)} points)")
+        for name, one in found.items()
+    ]
+    return (
+        f" Of its {len(curves_TE)} complete runs the pruners would have saved, alone: "
+        f"{'; '.join(phrases)}."
+    )
 
 
 def _rejected(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
@@ -318,17 +346,18 @@ def _surrogate(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
 
 
 def _at_full_length(study: StudyRecord) -> Iterator[tuple[TrialRecord, float]]:
-    """Each run with its accuracy; one that was stopped gains what the others gained from there."""
+    """Each run with its accuracy; of one that was stopped that which it would have come to."""
     for trial in study.trials:
         if trial.outcome is None or not trial.outcome.counts or trial.val_accuracy is None:
             continue
-        gain = 0.0
+        accuracy = trial.val_accuracy
         if trial.outcome is Outcome.STOPPED_EARLY and trial.curve:
             epoch = trial.curve[-1][0]
-            gains = [
-                t.val_accuracy - dict(t.curve)[epoch]
+            pairs = [
+                (dict(t.curve)[epoch], t.val_accuracy)
                 for t in study.ranking
                 if t.val_accuracy is not None and epoch in dict(t.curve)
             ]
-            gain = sum(gains) / len(gains) if gains else 0.0
-        yield trial, trial.val_accuracy + gain
+            early, ends = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+            accuracy = float(predicted_ends(early, ends, np.array([accuracy]))[0][0])
+        yield trial, accuracy

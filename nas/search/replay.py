@@ -9,6 +9,8 @@ from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from nas.search.importances import silence
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -28,6 +30,11 @@ def replay(curves_TE: NDArray[np.float64], pruner: BasePruner, name: str = "repl
         pruner: new, such as `nas.search.pruners.make_pruner` makes.
         name: of the study that is imitated; decides which run Hyperband puts into which bracket.
     """
+    with silence():
+        return _replay(curves_TE, pruner, name)
+
+
+def _replay(curves_TE: NDArray[np.float64], pruner: BasePruner, name: str) -> Replay:
     epochs = curves_TE.shape[1]
     study = optuna.create_study(
         study_name=name, direction="maximize", sampler=RandomSampler(seed=0), pruner=pruner

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,12 +118,20 @@ class TestFindings:
 
     def test_a_search_without_early_stopping(self) -> None:
         record = searched(width)
-        assert about(record, "early stopping").level is Level.NOTE
-        stopped = replace(
-            record.trials[0], outcome=Outcome.STOPPED_EARLY, curve=((1, 0.2), (2, 0.3))
-        )
+        finding = about(record, "early stopping")
+        assert finding.level is Level.NOTE
+        assert "--pruner" in finding.sentence
+        curve = ((1, 0.2), (2, 0.3))
+        stopped = replace(record.trials[0], outcome=Outcome.STOPPED_EARLY, curve=curve)
         record = replace(record, trials=(stopped, *record.trials[1:]))
         assert about(record, "early stopping").level is Level.PASS
+
+    def test_what_other_pruners_would_have_saved(self) -> None:
+        """The better a design the better its curve from the start, so all keep the best."""
+        sentence = about(searched(width), "early stopping").sentence
+        assert "Of its 40 complete runs" in sentence
+        for name in ("evidence", "rungs", "median", "halving"):
+            assert re.search(rf"{name} \d+\.\d%[;.]", sentence), sentence
 
 
 @given(studies())

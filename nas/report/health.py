@@ -35,6 +35,7 @@ _DRAWS = 250  # designs of the space, to see what is usual in it
 _FEWEST = 20  # designs, below which most of it is luck
 _BEST = 0.1  # share of the trained designs that count as the best
 _CHANCE = 0.01  # of what would be reported of a search in which nothing is the matter
+_MOST = 150  # of the newest designs or curves, which take a second to look at
 _CURVES = 10  # complete runs, below which a replay says nothing
 _FAILED = 0.1  # share of trials
 
@@ -187,7 +188,7 @@ def _noise(study: StudyRecord) -> Iterator[Finding]:
 def _stopping(study: StudyRecord) -> Iterator[Finding]:
     """What early stopping saved, and what each rule would have among the runs that finished."""
     stopped, trained = study.outcomes[Outcome.STOPPED_EARLY], study.trained
-    if trained < _FEWEST:
+    if trained < _FEWEST or study.settings.epochs < 2:
         return
     full = trained * study.settings.epochs
     others = _replayed(study)
@@ -205,7 +206,7 @@ def _replayed(study: StudyRecord) -> str:
     epochs = study.settings.epochs
     curves = [
         [dict(t.curve).get(epoch, math.nan) for epoch in range(1, epochs + 1)]
-        for t in sorted(study.ranking, key=lambda t: t.number)
+        for t in sorted(study.ranking, key=lambda t: t.number)[-_MOST:]
     ]
     curves_TE = np.array(curves, dtype=np.float64).reshape(-1, epochs)
     curves_TE = curves_TE[np.isfinite(curves_TE).all(axis=1)]
@@ -255,11 +256,12 @@ def _drawn(space: SearchSpace, limits: Limits) -> tuple[Architecture, ...]:
 
 def _bounds(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
     """Choices that the best designs, or most proposals, have at the end of their list."""
-    designs = [t.architecture for t in study.ranking if t.architecture is not None]
+    ranked = sorted(_at_full_length(study), key=lambda found: -found[1])
+    designs = [t.architecture for t, _ in ranked if t.architecture is not None]
     designs = [d for d in designs if space.values_of(d) is not None]
-    best = designs[: max(5, round(_BEST * len(designs)))]
     if len(designs) < _FEWEST:
         return
+    best = designs[: max(5, round(_BEST * len(designs)))]
     usual = list(_drawn(space, study.settings.limits))
     proposed = [t.architecture for t in study.trials if t.architecture is not None]
     found = False
@@ -303,9 +305,9 @@ def _at_bound(
 
 
 def _bound_finding(name: str, stage: int, choices: Choices, bound: int, whose: str) -> Finding:
-    step = choices[1] - choices[0]
     upper = bound == choices[-1]
     low, high = (choices[0], 2 * bound) if upper else (max(1, bound // 2), choices[-1])
+    step = math.gcd(choices[1] - choices[0], choices[0] - low)
     return Finding(
         Level.WARNING if whose == "the best designs" else Level.NOTE,
         "bounds",
@@ -317,9 +319,10 @@ def _bound_finding(name: str, stage: int, choices: Choices, bound: int, whose: s
 
 def _surrogate(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
     """Whether accuracy can be predicted from the designs, which is what proposals live on."""
+    found = sorted(_at_full_length(study), key=lambda found: -found[0].number)[:_MOST]
     known = [
         (values, accuracy)
-        for t, accuracy in _at_full_length(study)
+        for t, accuracy in found
         if t.architecture is not None
         if (values := space.values_of(t.architecture)) is not None
     ]

@@ -244,7 +244,8 @@ def test_a_trial_that_was_failed_by_another_can_no_longer_be_written(store: Stor
         store.end(trial_id, ended)
     (trial,) = store.study.trials
     assert (trial.state, trial.intermediate_values) == (TrialState.FAIL, {1: 0.1})
-    assert trial.user_attrs == {"worker": "first", "outcome": "failed", "reason": "gone"}
+    said = {"worker": "first", "outcome": "failed", "reason": "gone"}
+    assert trial.user_attrs == {**said, "last_heard": trial.user_attrs["last_heard"]}
 
 
 def test_a_trial_that_was_ended_by_its_worker_is_not_failed(store: Store) -> None:

@@ -36,6 +36,7 @@ LEARNING_RATES = {
     Optimizer.ADAM: 0.01,
     Optimizer.ADAMW: 0.01,
     Optimizer.ADADELTA: 3.0,
+    Optimizer.MUON: 0.05,
     Optimizer.ADAGRAD: 0.05,
 }
 

@@ -234,7 +234,7 @@ def test_the_option(
     assert main([*fast_one, "--tune", "augment,lr"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("val. accuracy  training")
-    assert "nesterov" in lines[1]
+    assert "muon" in lines[1]
     assert main([*fast_one, "--tune", "lr,augment", "--json"]) == 0
     best = json.loads(capsys.readouterr().out)["incumbent"]
     assert set(REAL_VALUES) <= set(best)

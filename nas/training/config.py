@@ -99,7 +99,7 @@ class TrainingConfig:
     batch_size: int
     lr: float  # at the peak; for the mean loss of a batch
     optimizer: Optimizer = Optimizer.NESTEROV
-    momentum: float = 0.9  # of SGD
+    momentum: float = 0.9  # of optimizers that have one
     weight_decay: float = 5e-4
     decay_all: bool = False  # norms and biases too, as most published recipes do
     schedule: Schedule = Schedule.TRIANGLE
@@ -127,8 +127,8 @@ class TrainingConfig:
             ),
             (
                 "momentum",
-                self.momentum > 0 or self.optimizer is not Optimizer.NESTEROV,
-                "above 0 for nesterov",
+                self.momentum > 0 or self.optimizer not in (Optimizer.NESTEROV, Optimizer.MUON),
+                "above 0 for nesterov and muon",
             ),
             (
                 "augment",

@@ -18,10 +18,10 @@ class OptimizerInfo:
     name: str  # in recipes
     torch: str  # class of torch.optim, or of nas.training.muon
     lr: float  # usual learning rate
-    family: str  # a rate found for one suits all of its family
+    family: str  # a rate and a momentum found for one suit all of its family
     batch_size: int = 128  # that the usual rate is for
     proportional: bool = False  # whether the rate grows as the batch does, else as its root
-    momentum: bool = False  # whether it takes the recipe's
+    momentum: float | None = None  # usual one; None where it takes none
     arguments: Mapping[str, object] = field(default_factory=dict)  # others of the class
     fused: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # device -> torch from which
     capturable: bool = False  # in a CUDA graph where it isn't fused, too: torch's argument
@@ -40,7 +40,7 @@ class Optimizer(StrEnum):
         return member
 
     SGD = OptimizerInfo(  # He et al. 2016, arXiv:1512.03385
-        "sgd", "SGD", lr=0.1, family="sgd", proportional=True, momentum=True, fused=_FUSED
+        "sgd", "SGD", lr=0.1, family="sgd", proportional=True, momentum=0.9, fused=_FUSED
     )
     NESTEROV = OptimizerInfo(  # Zagoruyko and Komodakis 2016, arXiv:1605.07146
         "nesterov",
@@ -48,7 +48,7 @@ class Optimizer(StrEnum):
         lr=0.1,
         family="sgd",
         proportional=True,
-        momentum=True,
+        momentum=0.9,
         arguments={"nesterov": True},
         fused=_FUSED,
     )
@@ -64,8 +64,8 @@ class Optimizer(StrEnum):
     ADAGRAD = OptimizerInfo(  # torch's default rate
         "adagrad", "Adagrad", lr=0.01, family="adagrad", fused={"cpu": (2, 11), "cuda": (2, 12)}
     )
-    MUON = OptimizerInfo(  # Jordan et al. 2024; see nas.training.muon, and docs/log.md for the rate
-        "muon", "Muon", lr=0.2, family="muon", momentum=True
+    MUON = OptimizerInfo(  # Jordan et al. 2024; see nas.training.muon, and docs/training.md
+        "muon", "Muon", lr=0.2, family="muon", momentum=0.85
     )
 
 

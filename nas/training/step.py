@@ -45,7 +45,7 @@ def make_optimizer(
     # Uncaptured with a number: foreach would read a tensor on the device 200 times a step.
     lr = torch.tensor(config.lr, device=device) if captured else config.lr
     arguments = {**info.arguments, "fused" if fused else "foreach": True}
-    if info.momentum:
+    if info.momentum is not None:
         arguments["momentum"] = config.momentum
     if info.capturable:
         arguments["capturable"] = captured

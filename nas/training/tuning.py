@@ -3,9 +3,9 @@
 Every choice is a short list around a recipe, and the recipe's own value is always one of them, so a
 study with such choices can only lose trials, never the recipe it starts from.
 
-* `optimizer`: those of `nas.training.optimizers`, each at its usual rate (`usual_rate`). FlexRes
-  compared SGD with and without Nesterov momentum, Adam, Adadelta and Adagrad, and found its best
-  network with Adadelta.
+* `optimizer`: those of `nas.training.optimizers`, each at its usual rate (`usual_rate`) and
+  momentum. FlexRes compared SGD with and without Nesterov momentum, Adam, Adadelta and Adagrad, and
+  found its best network with Adadelta.
 * `lr_factor`: of the usual rate; 1/4 to 4 in steps of 2, since rates are felt by their ratio
   (Bengio 2012, arXiv:1206.5533).
 * `batch_size`: 1/4, 1/2, 1 and 2 times the recipe's; twice as many leave a run of 10 epochs with
@@ -105,7 +105,12 @@ def tuned(config: TrainingConfig, values: Mapping[str, Value], task: Task) -> Tr
     if lr != config.lr:
         lr = float(f"{lr:.4g}")  # what is shown is what is used
     ema = config.ema and 1 - min(0.5, (1 - config.ema) * batch_size / config.batch_size)
-    config = dataclasses.replace(config, optimizer=optimizer, batch_size=batch_size, lr=lr, ema=ema)
+    momentum = config.momentum
+    if optimizer.info.family != config.optimizer.info.family:
+        momentum = optimizer.info.momentum or momentum
+    config = dataclasses.replace(
+        config, optimizer=optimizer, batch_size=batch_size, lr=lr, momentum=momentum, ema=ema
+    )
     if "augment" not in values or values["augment"] == policy(config.augment):
         return config
     return with_augment(config, _policy_parts(str(values["augment"])), task)

@@ -212,6 +212,12 @@ def test_a_value_out_of_range_is_refused_by_name(field: str, value: object) -> N
         make_config(**{field: value})
 
 
+@pytest.mark.parametrize("optimizer", ["nesterov", "muon"])
+def test_a_look_ahead_needs_a_momentum(optimizer: str) -> None:
+    with pytest.raises(ValueError, match=r"^momentum must be above 0 for .*, got 0.0$"):
+        make_config(optimizer=optimizer, momentum=0.0)
+
+
 @pytest.mark.parametrize(
     ("field", "values"), [(field, values) for field, lists in LISTS.items() for values in lists]
 )

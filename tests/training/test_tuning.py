@@ -86,6 +86,15 @@ def test_the_rate_is_a_factor_of_the_usual_one_at_that_batch() -> None:
     assert tuned(config, {"optimizer": "adadelta", "batch_size": 32}, CIFAR).lr == 0.1
 
 
+def test_an_optimizer_of_another_family_has_its_usual_momentum() -> None:
+    muon = dataclasses.replace(fast(CIFAR), momentum=0.7)
+    momenta = {o: tuned(muon, {"optimizer": o.value}, CIFAR).momentum for o in Optimizer}
+    assert momenta[Optimizer.MUON] == 0.7  # the recipe's own
+    assert momenta[Optimizer.SGD] == momenta[Optimizer.NESTEROV] == 0.9
+    long = RECIPES["long"](CIFAR)
+    assert tuned(long, {"optimizer": "muon"}, CIFAR).momentum == fast(CIFAR).momentum == 0.85
+
+
 def test_batches_fit_the_images_and_a_batch_norm() -> None:
     assert choice("batch-size").values == (32, 64, 128, 256)
     few = dataclasses.replace(DIGITS, train_images=70)
@@ -123,8 +132,8 @@ def test_a_trial_is_a_design_and_how_it_is_trained() -> None:
 
 
 def test_docs_name_every_optimizer() -> None:
-    docs = ROOT / "docs/search.md"
-    assert f"| {', '.join(Optimizer)}, each at its usual rate |" in docs.read_text(encoding="utf-8")
+    docs = (ROOT / "docs/search.md").read_text(encoding="utf-8")
+    assert f"| {', '.join(Optimizer)}, each at its usual rate and momentum |" in docs
 
 
 def test_it_needs_no_torch() -> None:

@@ -55,7 +55,7 @@ def run_of(design: Architecture, device: torch.device, batch_size: int, steps: i
     dataset = cached_images()
     few = dataclasses.replace(dataset, train=first(dataset.train, steps * batch_size)).to(device)
     config = dataclasses.replace(
-        fast(task_of(few)), batch_size=batch_size, precision=choose(AUTO, device).precision
+        fast(task_of(few, device)), batch_size=batch_size, precision=choose(AUTO, device).precision
     )
     model = build(design, CIFAR10, generator=torch.Generator().manual_seed(0))
     return Run(model, few, config, seed=0, device=device)

@@ -194,7 +194,7 @@ def our_slice(
     device = dataset.train.pixels_NHWC.device
     few = dataclasses.replace(dataset, train=first(dataset.train, steps * batch_size))
     config = dataclasses.replace(
-        pytorch_cifar(task_of(few)),
+        pytorch_cifar(task_of(few, device)),
         batch_size=batch_size,
         precision=choose(precision, device).precision,
     )
@@ -210,7 +210,7 @@ def batches_slice(dataset: ImageDataset, batch_size: int, steps: int) -> Slice:
     """Our batches, not trained on."""
     device = dataset.train.pixels_NHWC.device
     few = dataclasses.replace(dataset, train=first(dataset.train, steps * batch_size))
-    config = dataclasses.replace(pytorch_cifar(task_of(few)), batch_size=batch_size)
+    config = dataclasses.replace(pytorch_cifar(task_of(few, device)), batch_size=batch_size)
     batches = TrainBatches(few, config, seed=0)
     epochs = itertools.count(1)
 

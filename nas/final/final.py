@@ -41,9 +41,8 @@ from nas.final.workers import FinalFailed, FinalRuns
 from nas.model import ResNet
 from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose
-from nas.runtime.devices import find_device, open_device
+from nas.runtime.devices import find_device, in_words, open_device
 from nas.runtime.liveness import worker_name
-from nas.runtime.machine import free_bytes, in_words, usable_cores, workers_for
 from nas.runtime.pool import check_is_no_import, slots_for
 from nas.runtime.precision import Precision
 from nas.search.continuing import DataOptions, data_options
@@ -233,16 +232,6 @@ class _Final:
             data=self.data,
             folder=self.folder / _RUNS,
             precision=precision,
-            share=workers_for(
-                self.request.workers,
-                self.request.threads,
-                device=self._device,
-                input=settings.input,
-                images=settings.train_images + settings.validation_images,
-                useful=len(self._entries) * len(self._seeds),
-                cores=usable_cores(),
-                free=free_bytes(),
-            ),
         )
         found = self._runs.dataset
         if found.digest != settings.dataset_digest:
@@ -268,7 +257,7 @@ class _Final:
                 self.study,
                 runs,
                 self._runs.config(TRAIN).epochs,
-                in_words(self._device, self._runs.share),
+                in_words(self._device, self._runs.share(self._runs.left(runs))),
                 str(self.precision),
             )
         )

@@ -15,8 +15,8 @@ from nas.final.events import OnEvent
 from nas.final.request import ALL, FinalRequest
 from nas.final.runs import OnRunEvent, Run, RunEvent, RunFolder, RunResult, train_runs
 from nas.runtime.arithmetic import choose
-from nas.runtime.devices import open_device
-from nas.runtime.machine import Share
+from nas.runtime.devices import find_device, open_device
+from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
 from nas.runtime.pool import Report, WorkerError, run_workers, slots_for
 from nas.runtime.precision import Precision
 from nas.runtime.sharing import lock_of
@@ -39,7 +39,6 @@ class FinalRuns:
     data: DataOptions
     folder: Path  # where those of the runs lie
     precision: Precision
-    share: Share  # of the machine, the same for all runs
 
     @cached_property
     def dataset(self) -> ImageDataset:
@@ -75,8 +74,9 @@ class FinalRuns:
         return self._joined if on == ALL else self.dataset
 
     def config(self, on: str) -> TrainingConfig:
-        """The recipe of runs on this part."""
-        config = RECIPES[self.request.recipe](task_of(self.part(on)))
+        """The recipe of runs on this part, sized to the device, too."""
+        task = task_of(self.part(on), find_device(self.request.device))
+        config = RECIPES[self.request.recipe](task)
         epochs = self.request.epochs or config.epochs
         return replace(config, precision=self.precision, epochs=epochs)
 
@@ -84,7 +84,27 @@ class FinalRuns:
         """The folder of a run."""
         return RunFolder(self.folder, run, self.part(run.on), self.config(run.on))
 
-    def train(self, runs: Sequence[Run], on_event: OnRunEvent) -> None:
+    def left(self, runs: Sequence[Run]) -> list[Run]:
+        """Those of the runs that are not done, or had too little memory."""
+        results = [(run, self.run_folder(run).result()) for run in runs]
+        return [run for run, result in results if result is None or result.out_of_memory]
+
+    def share(self, runs: Sequence[Run]) -> Share:
+        """How many processes train so many runs, and on how many threads each."""
+        request, parts = self.request, (self.dataset.train, self.dataset.validation)
+        asked, useful = request.workers, max(1, len(runs))
+        return workers_for(
+            asked if isinstance(asked, str) else min(asked, useful),
+            request.threads,
+            device=find_device(request.device),
+            input=self.dataset.input,
+            images=sum(map(len, parts)),
+            useful=useful,
+            cores=usable_cores(),
+            free=free_bytes(),
+        )
+
+    def train(self, runs: Sequence[Run], threads: int, on_event: OnRunEvent) -> None:
         """Trains the runs that are not done, in this process; returns when all are.
 
         Raises:
@@ -92,7 +112,7 @@ class FinalRuns:
             OSError: a folder cannot be written.
             KeyboardInterrupt: on a signal.
         """
-        device = open_device(self.request.device, self.share.threads)
+        device = open_device(self.request.device, threads)
         choose(self.precision, device)  # or refuse
         folders = []
         for on in dict.fromkeys(run.on for run in runs):
@@ -105,20 +125,21 @@ class FinalRuns:
     def train_all(self, runs: Sequence[Run], on_event: OnEvent) -> list[RunResult]:
         """Trains the runs that are not done, with as many workers as are asked for.
 
+        Those share the machine out, each with as many threads as the others.
+
         Raises:
             FinalFailed: all workers died.
             OSError: a folder cannot be written.
             KeyboardInterrupt: on Ctrl-C or SIGTERM.
         """
-        for run in runs:
+        left, request = self.left(runs), self.request
+        for run in left:
             self.run_folder(run).forget_lack_of_memory()
-        left = [run for run in runs if self.run_folder(run).result() is None]
-        request = self.request
-        workers = min(self.share.workers, len(left))
+        share = self.share(left)
         failures: list[str] = []
-        if workers == 1:
-            self.train(left, on_event)
-        elif workers > 1:
+        if left and share.workers == 1:
+            self.train(left, share.threads, on_event)
+        elif left:
 
             def on_end(number: int, reason: str | None) -> None:
                 if reason is not None:
@@ -131,11 +152,12 @@ class FinalRuns:
                 else:
                     on_event(event)
 
-            slots = slots_for(request.device, workers, request.per_gpu, self.share.threads)
+            slots = slots_for(request.device, share.workers, request.per_gpu, share.threads)
             tasks = [
                 _Task(
                     replace(self, request=replace(request, device=slot.device)),
                     tuple(left),
+                    share.threads,
                 )
                 for slot in slots
             ]
@@ -153,11 +175,12 @@ class FinalRuns:
 class _Task:
     final: FinalRuns
     runs: tuple[Run, ...]
+    threads: int
 
 
 def _work(task: _Task, report: Report) -> None:
     """What a worker's process does."""
     try:
-        task.final.train(task.runs, report)
+        task.final.train(task.runs, task.threads, report)
     except (RequestError, DataError, FinalFailed, OSError) as error:
         report(WorkerError(f"failed: {error}"))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from nas.errors import RequestError
+from nas.runtime.machine import Share, usable_cores
 from nas.text import plural
 
 # How a lack of memory is worded where torch has no exception of its own for it. Of the last one
@@ -23,6 +24,14 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({plural(torch.get_num_threads(), 'thread')})"
+
+
+def in_words(device: torch.device, share: Share) -> str:
+    """What so many workers train on, in words."""
+    workers, threads = plural(share.workers, "worker"), plural(share.threads, "thread")
+    if device.type == "cpu":
+        return f"cpu ({threads})" if share.workers == 1 else f"cpu, {workers} of {threads}"
+    return device_name(device) if share.workers == 1 else f"{device_name(device)}, {workers}"
 
 
 def find_device(name: str) -> torch.device:
@@ -51,12 +60,15 @@ def open_device(name: str, threads: int | None = None) -> torch.device:
 
     Args:
         name: as of `find_device`.
-        threads: of the CPU, if not those that torch takes by itself.
+        threads: of the CPU; None leaves as many as torch has, without more than there are cores to
+            use.
 
     Raises:
         RequestError: this machine has no such device.
     """
     device = find_device(name)
+    if threads is None and device.type == "cpu":
+        threads = min(torch.get_num_threads(), usable_cores())  # torch knows no container's limit
     if threads is not None:
         torch.set_num_threads(threads)
     if device.type == "cuda":

@@ -1,5 +1,7 @@
 """What this machine has for us: cores and memory."""
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,9 +9,7 @@ import psutil
 import torch
 
 from nas.architecture import ImageInput
-from nas.runtime.devices import device_name
 from nas.runtime.precision import AUTO
-from nas.text import plural
 
 _SMALL = 64  # pixels of a side up to which one thread per process is the fastest use of cores
 _MEMORY = 10**9  # bytes that a worker may take beside its images: half is torch, half the training
@@ -61,32 +61,32 @@ def workers_for(
     return Share(workers, threads or max(1, cores // workers))
 
 
-def in_words(device: torch.device, share: Share) -> str:
-    """What so many workers train on, in words."""
-    if share.workers == 1:
-        return device_name(device)
-    workers = plural(share.workers, "worker")
-    if device.type == "cpu":
-        return f"cpu, {workers} of {plural(share.threads, 'thread')}"
-    return f"{device_name(device)}, {workers}"
-
-
 def usable_cores() -> int:
-    """Cores that torch takes, by `OMP_NUM_THREADS` and the process's affinity; or its container's.
+    """Cores that this process may use: those of the machine, its affinity and its container.
 
-    A container's limit counts time on the cores, not the cores themselves, so torch cannot know it.
+    Two hardware threads of a core count once, as in torch, and `OMP_NUM_THREADS` is a limit, too.
+    Torch's own number changes with what was set for a training.
     """
-    cores = torch.get_num_threads()
     quota, _, period = _limit("cpu.max").partition(" ")
-    if quota.isdigit() and period.isdigit():
-        cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    most = [
+        psutil.cpu_count(logical=False),
+        len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        int(asked) if asked.isdecimal() else None,
+        max(1, int(quota) // int(period)) if quota.isdecimal() and period.isdecimal() else None,
+    ]
+    return min(filter(None, most), default=1)
 
 
 def free_bytes() -> int:
     """Memory that processes can still have, on this machine and in its container."""
     free, most = int(psutil.virtual_memory().available), _limit("memory.max")
-    return min(free, int(most)) if most.isdigit() else free
+    if not most.isdecimal():
+        return free
+    stat = dict(line.split() for line in _limit("memory.stat").splitlines())
+    cache = int(stat.get("inactive_file", 0))  # of files that were read; given up when needed
+    taken = int(_limit("memory.current") or 0) - cache
+    return min(free, max(0, int(most) - taken))
 
 
 def _limit(name: str) -> str:

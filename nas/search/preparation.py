@@ -255,7 +255,7 @@ class Preparation:
             dataset = reduced(dataset, request.subset or 1.0)
         device = find_device(request.device)
         config = search_recipe(dataset, device, request.epochs, settings)
-        choices = search_choices(config, dataset, request.tune, settings)
+        choices = search_choices(config, dataset, device, request.tune, settings)
         return dataclasses.replace(
             self,
             request=request,
@@ -367,7 +367,7 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
         space,
         presets,
         config,
-        search_choices(config, dataset, request.tune),
+        search_choices(config, dataset, device, request.tune),
         _location(request, dataset),
         speed,
     )

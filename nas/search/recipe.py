@@ -1,14 +1,15 @@
 """The recipe that all trials of a study are trained with: `fast`, or what an older study has."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import torch
 
 from nas.data.types import ImageDataset
 from nas.study.records import StudySettings
-from nas.training.config import TrainingConfig, fast
+from nas.training.config import Task, TrainingConfig, fast
 from nas.training.loop import task_of
-from nas.training.tuning import Choice, training_choices
+from nas.training.tuning import Choice, training_choices, tuned
 
 
 def search_recipe(
@@ -38,14 +39,31 @@ def recipe_of(settings: StudySettings) -> TrainingConfig | None:
         return None
 
 
+def trial_recipe(settings: StudySettings, training: Mapping[str, object]) -> TrainingConfig | None:
+    """The recipe that a trial was trained with; None where this version does not know it.
+
+    Args:
+        settings: of its study.
+        training: what was tuned, as the trial has it.
+    """
+    config = recipe_of(settings)
+    if config is None or not training:
+        return config
+    task = Task(settings.input, settings.train_images, horizontal_flip=False)  # flips are named
+    values = {name: training[name] for name in ("optimizer", "batch_size", "augment")}
+    config = tuned(config, values, task)  # type: ignore[arg-type]  # it checks them
+    return dataclasses.replace(config, lr=training["lr"])  # type: ignore[arg-type]
+
+
 def search_choices(
     config: TrainingConfig,
     dataset: ImageDataset,
+    device: torch.device,
     names: tuple[str, ...],
     settings: StudySettings | None = None,
 ) -> tuple[Choice, ...]:
     """The training choices of a search around its recipe; a study keeps those it has."""
-    choices = training_choices(config, task_of(dataset), names)
+    choices = training_choices(config, task_of(dataset, device), names)
     kept = settings.tuning if settings else {}
     return tuple(
         dataclasses.replace(choice, values=tuple(kept[choice.name]))  # type: ignore[arg-type]

@@ -13,9 +13,9 @@ from nas.data.catalogue import DataError
 from nas.errors import RequestError
 from nas.files import remove_unfinished
 from nas.runtime import signals
-from nas.runtime.devices import device_name, find_device, free_memory, open_device
+from nas.runtime.devices import device_name, find_device, free_memory, in_words, open_device
 from nas.runtime.liveness import worker_name
-from nas.runtime.machine import Share, in_words
+from nas.runtime.machine import Share
 from nas.runtime.pool import Report, WorkerError, check_is_no_import, slots_for
 from nas.runtime.sharing import lock_of
 from nas.runtime.verdicts import read_verdict
@@ -163,7 +163,9 @@ def _make_worker(
     request, dataset = prepared.request, prepared.dataset
 
     def training_attributes(values: Mapping[str, Value]) -> Mapping[str, Value]:
-        return real_values(tuned(config, values, task_of(dataset))) if prepared.choices else {}
+        if not prepared.choices:
+            return {}
+        return real_values(tuned(config, values, task_of(dataset, device)))
 
     training = CandidateTraining(
         dataset=dataset.to(device),

@@ -61,7 +61,7 @@ class CandidateTraining:
         return RunPlan(
             architecture=candidate.architecture,
             dataset=self.dataset,
-            config=tuned(self.config, candidate.training, task_of(self.dataset)),
+            config=tuned(self.config, candidate.training, task_of(self.dataset, self.device)),
             seed=self.seed,
         )
 

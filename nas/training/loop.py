@@ -30,9 +30,9 @@ from nas.training.schedules import rate
 from nas.training.step import TrainingStep, make_optimizer
 
 
-def task_of(dataset: ImageDataset, device: torch.device | None = None) -> Task:
-    """What a recipe for this dataset is sized to; on a CPU, unless a device is named."""
-    gpu = device is not None and device.type == "cuda"
+def task_of(dataset: ImageDataset, device: torch.device) -> Task:
+    """What a recipe for this dataset on this device is sized to."""
+    gpu = device.type == "cuda"
     return Task(dataset.input, len(dataset.train), dataset.horizontal_flip, gpu)
 
 

@@ -23,7 +23,7 @@ from nas.data.loading import load_dataset, load_test
 from nas.data.sources import Part, Source, open_source
 from nas.errors import RequestError
 from nas.final.choosing import designs_of, entries_of, ranked, seeds_of
-from nas.final.events import DesignChosen, Event, ReadingTestImages
+from nas.final.events import DesignChosen, Event, Opened, ReadingTestImages
 from nas.final.final import FinalFailed, FinalResult, run_final
 from nas.final.records import FinalRecord
 from nas.final.request import ALL, TRAIN, FinalRequest
@@ -37,7 +37,7 @@ from nas.training.loop import Run as TrainingRun
 from nas.training.plan import RunPlan
 from tests.kits import warm
 from tests.kits.commands import error_line
-from tests.kits.events import on
+from tests.kits.events import each, on
 from tests.kits.records import final_record
 from tests.kits.studies import TINY_SPACE, RequestOf
 from tests.kits.training import channels_first
@@ -419,6 +419,27 @@ def test_killed_and_run_again_gives_the_uninterrupted_result(folder: Path) -> No
     assert fresh.record.chosen == continued.record.chosen
     assert fresh.record.exported == continued.record.exported
     assert weights(fresh) == weights(continued)
+
+
+def test_the_runs_that_are_left_share_the_cores_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.final.workers.usable_cores", lambda: 3)
+    devices: list[str] = []
+    opened = on(Opened, lambda event: devices.append(event.device))
+    threads = torch.get_num_threads()
+    for seeds, workers in ((1, "auto"), (2, 3)):  # the second time one of two is done
+        request = request_of(top=1, seeds=seeds, workers=workers)
+        with pytest.raises(KeyboardInterrupt):
+            run_final(request, each(opened, before_the_test))
+        devices.append(f"cpu ({torch.get_num_threads()} threads)")
+        torch.set_num_threads(threads)
+    assert devices == ["cpu (3 threads)"] * 4
+
+
+def before_the_test(event: object) -> None:
+    if isinstance(event, DesignChosen):
+        raise KeyboardInterrupt
 
 
 def test_what_killed_writers_left_in_its_folders_goes(folder: Path) -> None:

@@ -18,10 +18,12 @@ from nas.commands import main
 from nas.errors import RequestError
 from nas.final.events import ReadingTestImages
 from nas.final.final import FinalFailed, run_final
-from nas.final.request import FinalRequest
-from nas.final.workers import _Task
+from nas.final.request import ALL, TRAIN, FinalRequest
+from nas.final.workers import FinalRuns, _Task
 from nas.runtime.devices import find_device, is_out_of_memory, open_device
 from nas.runtime.pool import Report, WorkerError
+from nas.runtime.precision import Precision
+from nas.search.continuing import DataOptions
 from nas.search.events import WorkerFailed
 from nas.search.plan import SearchFailed
 from nas.search.request import SearchRequest
@@ -29,9 +31,12 @@ from nas.search.run import run_search
 from nas.search.workers import WorkerTask
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
+from nas.training.config import fast
+from nas.training.loop import task_of
 from tests.kits.commands import error_line
 from tests.kits.events import on
 from tests.kits.studies import RequestOf
+from tests.kits.training import make_dataset
 
 STUDY = "digits-5M"
 NAMES = {"auto": 0, "cuda": 0, "cuda:0": 0, "cuda:1": 1}
@@ -108,6 +113,23 @@ def test_without_a_gpu_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_device("auto") == open_device("cpu") == torch.device("cpu")
 
 
+@pytest.mark.usefixtures("two_gpus")
+def test_a_final_training_has_the_recipe_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make_dataset(train_images=10_000, height=1, width=1)
+    monkeypatch.setattr("nas.final.workers.load_dataset", lambda *of, **settings: dataset)
+    for name in ("cpu", "cuda:1"):
+        request = FinalRequest(study="x", recipe="fast", device=name)
+        runs = FinalRuns(
+            request=request,
+            data=DataOptions(),
+            folder=Path("runs"),
+            precision=Precision.FLOAT32,
+        )
+        for part in (TRAIN, ALL):
+            task = task_of(runs.part(part), torch.device(name))
+            assert runs.config(part) == fast(task)
+
+
 @pytest.mark.parametrize(("name", "index"), NAMES.items())
 @pytest.mark.usefixtures("two_gpus")
 def test_commands_tell_torch_the_index(
@@ -156,7 +178,7 @@ def search_on_one_gpu(task: WorkerTask, report: Report) -> None:
 def train_on_one_gpu(task: _Task, report: Report) -> None:
     """The same of a worker of a final training."""
 
-    doing = partial(task.final.train, task.runs, lambda event: None)
+    doing = partial(task.final.train, task.runs, task.threads, lambda event: None)
     report(WorkerError(index_of_worker(doing)))
 
 

@@ -1,13 +1,24 @@
 """How a machine is shared out, and what is known of it."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from nas.architecture import ImageInput
+from nas.runtime.devices import open_device
 from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
 from nas.runtime.waiting import passive_waiting
+
+
+@pytest.fixture
+def threads_back() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 PLENTY = 10**12  # bytes
@@ -63,20 +74,53 @@ def test_what_is_asked_for_holds() -> None:
 
 
 def test_this_machine_has_a_core_and_memory() -> None:
-    assert 1 <= usable_cores() <= torch.get_num_threads()
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
     assert free_bytes() > 0
 
 
-@pytest.mark.parametrize(("quota", "cores"), [("150000 100000", 1), ("max 100000", 4), ("", 4)])
+def test_threads_that_were_set_for_a_training_leave_the_cores_what_they_are(
+    monkeypatch: pytest.MonkeyPatch, threads_back: None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    before = usable_cores()
+    for threads in (1, 64):
+        open_device("cpu", threads)
+        assert (torch.get_num_threads(), usable_cores()) == (threads, before)
+
+
+def test_torch_takes_no_more_threads_than_there_are_cores_to_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads_back: None
+) -> None:
+    monkeypatch.setattr("nas.runtime.machine.CGROUP", tmp_path)
+    (tmp_path / "cpu.max").write_text("100000 100000")
+    torch.set_num_threads(3)
+    open_device("cpu")
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("150000 100000", 1), ("50000 100000", 1), ("max 100000", 4), ("", 4)]
+)
 def test_a_container_s_limits_count(
     quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nas.runtime.machine.CGROUP", tmp_path)
     (tmp_path / "cpu.max").write_text(quota)
     (tmp_path / "memory.max").write_text("1234\n")
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
     assert usable_cores() == cores
     assert free_bytes() == 1234
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert free_bytes() == 234
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 600\n")
+    assert free_bytes() == 834  # what was read from files is given up when needed
+    (tmp_path / "memory.current").write_text("2000\n")
+    assert free_bytes() == 0
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert usable_cores() == 1
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])

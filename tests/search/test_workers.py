@@ -190,8 +190,7 @@ def test_workers_need_enough_designs(
     request_of: RequestOf,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr("nas.runtime.machine.CGROUP", Path("nowhere"))
+    monkeypatch.setattr("nas.search.workers.usable_cores", lambda: 4)
     input = ImageInput(channels=1, height=8, width=8, classes=10)
     request, cpu = request_of(workers=workers), torch.device("cpu")
     assert share_for(request, input, 1_000, cpu, designs) == expected

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-import torch
 from sqlalchemy.engine import make_url
 
 from nas.commands import main
@@ -135,7 +134,9 @@ def count(path: str) -> int:
 def test_every_worker_ends_when_the_file_is_gone_and_one_line_says_so(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # by default a worker for each
+    monkeypatch.setattr(
+        "nas.search.workers.usable_cores", lambda: 2
+    )  # by default a worker for each
 
     def in_between() -> None:
         wait_until(lambda: count("studies/v.db") > 5)

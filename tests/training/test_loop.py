@@ -191,7 +191,7 @@ def test_weight_decay_leaves_norms_and_biases_alone() -> None:
 def test_the_default_recipe_trains_any_image_size(side: int) -> None:
     dataset = make_dataset(height=side, width=side)
     design = Architecture(blocks=(1,), channels=(4,), kernels=(3,), shortcut_kernels=(1,), pool=1)
-    config = dataclasses.replace(fast(task_of(dataset)), epochs=1)
+    config = dataclasses.replace(fast(task_of(dataset, CPU)), epochs=1)
     model = build(design, dataset.input, generator=torch.Generator().manual_seed(0))
     result = train(model, dataset, config, seed=0, device=CPU)
     assert result.ending is Ending.FINISHED

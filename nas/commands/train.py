@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from nas.study.location import StudyLocation
 from nas.text import in_one_line, percent, plural
 from nas.training.config import RECIPES, Augment, Schedule, Task, TrainingConfig
 from nas.training.optimizers import Optimizer
-from nas.training.tuning import REAL_VALUES, tuned, with_augment
+from nas.training.tuning import REAL_VALUES, with_augment
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.study.records import StudyRecord, TrialRecord
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
 SUMMARY = "train one design with one recipe"
 
 _PAGE = "curves.html"
-_RECIPE = "fast"  # that of a search
+_RECIPE = "fast"  # that of a new search
 _AUGMENTS = ("none", "standard", *Augment)
 _WHOLE: Mapping[str, Any] = {"type": arguments.whole_number, "metavar": "N"}
 _REAL: Mapping[str, Any] = {"type": arguments.real, "metavar": "X"}
@@ -61,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     recipe = parser.add_argument_group("recipe, and what to change in it")
     recipe.add_argument(
-        "--recipe", choices=tuple(RECIPES), default=_RECIPE, help="named recipe to start from"
+        "--recipe",
+        choices=tuple(RECIPES),
+        help=f"named recipe to start from (default: that of the trial or of the run that --resume "
+        f"continues, else {_RECIPE})",
     )
     for name, settings in _CHANGES.items():
         recipe.add_argument(f"--{name.replace('_', '-')}", **settings)
@@ -114,11 +117,15 @@ def run(options: argparse.Namespace) -> int:
         subject = _from_study(options)
         architecture, name = subject.architecture, subject.name
     changes = _changes(options)
+    folder = options.out or Path("runs") / _run_name(name, options, changes)
+    recipe, before, made = subject.recipe, subject.precision, "as the study was made"
+    if options.resume and options.recipe is None and (kept := _kept_recipe(folder)):
+        recipe, before, made = kept, kept.precision, "as the run began"
     try:  # with stand-in sizes: bad values are known before images are read
-        _recipe(options, Task(arguments.image_input((3, 32, 32), 10), 50_000, True), changes, {})
+        task = Task(arguments.image_input((3, 32, 32), 10), 50_000, True)
+        _recipe(options, recipe, task, changes)
     except ValueError as error:
         raise RequestError(str(error)) from error
-    folder = options.out or Path("runs") / _run_name(name, options, changes)
 
     from nas.data.loading import load_dataset
     from nas.report.run import write_run_page
@@ -133,9 +140,8 @@ def run(options: argparse.Namespace) -> int:
     device = open_device(options.device, options.threads)
     where = device_name(device)
     precision = choose(options.precision, device)
-    of_study = subject.precision
-    if options.precision == AUTO and of_study is not None and supports(device, of_study):
-        precision = Chosen(of_study, "as the study was made")
+    if options.precision == AUTO and before is not None and supports(device, before):
+        precision = Chosen(before, made)
     data = subject.data
     dataset = load_dataset(
         data.dataset,
@@ -155,7 +161,7 @@ def run(options: argparse.Namespace) -> int:
             "another design or --dataset"
         ) from error
     try:
-        config = _recipe(options, task_of(dataset, device), changes, subject.training)
+        config = _recipe(options, recipe, task_of(dataset, device), changes)
         config = dataclasses.replace(config, precision=precision.precision)
     except ValueError as error:
         raise RequestError(str(error)) from error
@@ -221,7 +227,7 @@ def run(options: argparse.Namespace) -> int:
         "design": str(architecture),
         **{c.units: f"{getattr(cost, name):,}" for name, c in COSTS.items()},
         "dataset": dataset.name,
-        "recipe": options.recipe,
+        "recipe": options.recipe or ("that of the study" if options.study else _RECIPE),
         **{n.replace("_", " "): str(v) for n, v in config.to_dict().items()},
         "seed": str(options.seed),
         "device": str(device),
@@ -245,7 +251,7 @@ class _Subject:
     architecture: Architecture
     name: str
     data: DataOptions
-    training: Mapping[str, Any] = field(default_factory=dict)  # where that was tuned
+    recipe: TrainingConfig | None = None
     precision: Precision | None = None
 
 
@@ -275,6 +281,7 @@ def _from_study(options: argparse.Namespace) -> _Subject:
     location = StudyLocation.at(
         options.study, studies_dir=options.studies_dir, storage=options.storage
     )
+    from nas.search.recipe import trial_recipe
     from nas.study.reader import read_study
 
     study = read_study(location)
@@ -284,15 +291,20 @@ def _from_study(options: argparse.Namespace) -> _Subject:
     assert trial.architecture is not None
     if options.subset is None:
         options.subset = study.settings.subset
-    given = any(getattr(options, name) is not None for name in REAL_VALUES)
-    training: Mapping[str, Any] = {}
-    if trial.training and options.recipe == _RECIPE and not given:
-        training = {**trial.training, "epochs": study.settings.epochs}
+    recipe: TrainingConfig | None = None
+    if options.recipe is None:
+        given = any(getattr(options, name) is not None for name in REAL_VALUES)
+        recipe = trial_recipe(study.settings, {} if given else trial.training)
+        if recipe is None:
+            raise RequestError(
+                f"--study: expected one whose recipe this version of nas knows, got {study.name}; "
+                "name another with --recipe"
+            )
     return _Subject(
         trial.architecture,
         f"{study.name}-trial-{options.trial or 'best'}",
         _data_options(options, study),
-        training,
+        recipe,
         study.settings.precision,
     )
 
@@ -328,18 +340,24 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     return changes if options.precision == AUTO else {**changes, "precision": options.precision}
 
 
+def _kept_recipe(folder: Path) -> TrainingConfig | None:
+    """The recipe of the run in a folder; None where none can be read, which is told later."""
+    from nas.training.checkpoint import load_checkpoint
+    from nas.training.folder import LAST
+
+    try:
+        return TrainingConfig(**load_checkpoint(folder / LAST)["identity"]["recipe"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def _recipe(
     options: argparse.Namespace,
+    start: TrainingConfig | None,  # of a trial, or of a run that goes on
     task: Task,
     changes: dict[str, Any],
-    training: Mapping[str, Any],  # of a tuned trial
 ) -> TrainingConfig:
-    config = RECIPES[options.recipe](task)
-    if training:
-        choices = {n: training[n] for n in ("optimizer", "batch_size", "augment")}
-        config = dataclasses.replace(
-            tuned(config, choices, task), lr=training["lr"], epochs=training["epochs"]
-        )
+    config = start or RECIPES[options.recipe or _RECIPE](task)
     if options.augment is not None:
         augment: list[str] = []
         for name in options.augment.split(","):
@@ -347,13 +365,14 @@ def _recipe(
                 augment += [Augment.CROP, *task.flip]
             elif name != "none":
                 augment.append(name)
-        config = with_augment(config, augment, task)
+        if tuple(augment) != config.augment:
+            config = with_augment(config, augment, task)
     return dataclasses.replace(config, **changes)
 
 
 def _run_name(name: str, options: argparse.Namespace, changes: dict[str, Any]) -> str:
     """A folder of its own for every experiment."""
-    parts = [name, options.recipe]
+    parts = [name, options.recipe or _RECIPE]  # also of a trial, as before studies kept theirs
     parts += [f"{option.replace('_', '-')}-{value}" for option, value in changes.items()]
     if options.augment is not None:
         parts.append(options.augment.replace(",", "+"))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +18,15 @@ from nas.architecture import Architecture, ImageInput
 from nas.commands import main
 from nas.data.loading import load_dataset
 from nas.model import build
+from nas.study.location import StudyLocation
+from nas.study.reader import read_study
 from nas.training.checkpoint import load_checkpoint
-from nas.training.config import Augment
+from nas.training.config import DEFAULTS, Augment
 from nas.training.evaluation import evaluate
 from nas.training.optimizers import Optimizer
 from tests.kits import warm
 from tests.kits.commands import error_of
+from tests.kits.places import ROOT
 from tests.kits.studies import TINY_SPACE
 from tests.kits.waiting import PATIENCE, wait_until
 
@@ -105,10 +109,11 @@ def test_trains_a_design_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
     fast = ["--space", "tiny.toml", "--epochs", "1", "--subset", "0.1"]
     assert main(["search", "--budget", "5M", "--trials", "2", "--dataset", "digits", *fast]) == 0
     capsys.readouterr()
-    plain = ["train", "--study", "digits-5M", "--epochs", "1", "--subset", "0.1"]
+    plain = ["train", "--study", "digits-5M"]
     assert main([*plain, "--json"]) == 0
     best = json.loads(capsys.readouterr().out)
     assert best["dataset"] == "digits"
+    assert (best["recipe"]["epochs"], best["subset"]) == (1, 0.1)  # as the study was searched
     assert (
         main(["search", "--budget", "5M", "--trials", "2", "--dataset", "digits", *fast, "--json"])
         == 0
@@ -120,6 +125,31 @@ def test_trains_a_design_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--trial: expected best or the number" in error_of(
         capsys, main([*plain, "--trial", "99"])
     )
+
+
+def test_a_trial_of_an_older_study_has_the_recipe_of_that(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(ROOT / "studies", "studies")
+    settings = read_study(StudyLocation.at("digits-example", studies_dir=Path("studies"))).settings
+    short = ["train", "--study", "digits-example", "--epochs", "1", "--subset", "0.2", "--json"]
+    for named in ([], ["--recipe", "fast", "--out", "named"]):
+        assert main([*short, *named]) == 0
+        found = json.loads(capsys.readouterr().out)["recipe"]
+        as_before = found == {**DEFAULTS, **settings.recipe, "epochs": 1}
+        assert as_before == (not named), found
+        assert found["optimizer"] == ("muon" if named else "nesterov")
+
+
+def test_a_run_goes_on_with_the_recipe_it_began_with(capsys: pytest.CaptureFixture[str]) -> None:
+    before = ["--epochs", "2", "--optimizer", "nesterov", "--momentum", "0.9", "--augment", "none"]
+    assert train(*before) == 0
+    metrics = Path("run/metrics.json").read_text()
+    for same in (before, ["--augment", "none"], []):
+        assert train(*same, "--resume") == 0
+        assert Path("run/metrics.json").read_text() == metrics
+    capsys.readouterr()
+    assert "epochs 2 before, 10 now" in error_of(capsys, train("--recipe", "fast", "--resume"))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,10 @@ from nas.values import LARGEST
 
 _DRAWS = 64
 _MULT_ADDS = {"cpu": 4e9, "cuda": 4e11}  # of the forward passes of an epoch that is timed
-_FEWEST_IMAGES = 8  # in it
+# Images in it, at least: a step costs something in itself (Muon's Newton-Schulz iteration does), so
+# that steps must be as large as those of a trial. On a CPU a large design would take many seconds
+# for more than 64; of its steps that cost is a small part.
+_FEWEST_IMAGES = {"cpu": 64, "cuda": 512}
 _EPOCHS = 3  # the first one warms up
 _LONGEST = 1.5  # seconds after which no other one is begun
 _SMALL = 8  # times the mult-adds of the smallest design
@@ -92,7 +95,8 @@ def _image_seconds(
 ) -> float:
     """Seconds per image of a few epochs on the first images."""
     images = int(_MULT_ADDS[device.type] / count(design, dataset.input).mult_adds)
-    images = min(max(images, _FEWEST_IMAGES), len(dataset.train))
+    images = max(images, min(config.batch_size, _FEWEST_IMAGES[device.type]))
+    images = min(images, len(dataset.train))
     part = dataclasses.replace(
         dataset, train=_first(dataset.train, images), validation=_first(dataset.validation, 1)
     )

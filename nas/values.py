@@ -7,6 +7,7 @@ with the name.
 
 import operator
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import Field, dataclass, field, fields
 from functools import partial
@@ -90,13 +91,13 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 def span(name: str, value: object) -> str:
     """A time span above 0 as it is typed, such as 90s, 30m, 2h or 1d; a number is seconds."""
-    typed = value if isinstance(value, str) else f"{duration(name, value):g}s"
-    try:
-        duration(name, seconds_of(typed))
-    except (KeyError, ValueError) as error:
-        raise RequestError(
-            f"{name} must be a time such as 90s, 30m, 2h or 1d, got {value!r}"
-        ) from error
+    if isinstance(value, str):
+        typed = value
+    else:
+        typed = f"{duration(name, value):f}".rstrip("0").rstrip(".") + "s"
+    if not re.fullmatch(r"\d+(\.\d+)?[smhd]", typed, re.ASCII):
+        raise RequestError(f"{name} must be a time such as 90s, 30m, 2h or 1d, got {value!r}")
+    duration(name, seconds_of(typed))
     return typed
 
 

@@ -157,7 +157,7 @@ def test_a_budget_that_is_no_count_is_refused(
                 ["--time", time],
                 f"--time: expected a time such as 90s, 30m, 2h or 1d, or none, got {time!r}",
             )
-            for time in ("20", "0s", "1hour", "nanm", "infd", "5w", "m", "")
+            for time in ("20", "0s", "1hour", "nanm", "infd", "5w", "1_0m", " 2h", "m", "")
         ),
         (["--seed", "x"], "--seed: expected a whole number"),
         (["--device", "cuda:99"], "--device: expected auto, cpu or a CUDA device"),

@@ -260,13 +260,15 @@ def test_a_slow_machine_is_left_smaller_designs(limits_in: Callable[..., Limits 
 
 
 def test_times_of_requests(request_of: RequestOf) -> None:
-    known = {"90s": 90, "1.5m": 90, "2h": 7200, "1d": 86_400, 90: 90, 0.5: 0.5, 2e6: 2e6}
+    known = {"90s": 90, "1.5m": 90, "2h": 7200, "1d": 86_400, 90: 90, 0.5: 0.5, 1234567: 1234567}
     for time, seconds in known.items():
         request = request_of(time=time)
         assert request.search_seconds == seconds
         assert dataclasses.replace(request) == request
+    assert request_of(time=1234567).time == "1234567s"
     for time in ("none", "auto"):
         assert request_of(time=time).search_seconds == math.inf
-    for wrong in (0, -1, True, math.inf, "soon", "3", "h", "-2h", "infs"):
+    texts = ("soon", "3", "h", "-2h", "infs", "1_0m", " 2h", "2 h", "1e3s", ".5h")
+    for wrong in (0, -1, True, math.inf, *texts):
         with pytest.raises(RequestError, match="time must be"):
             request_of(time=wrong)

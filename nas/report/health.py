@@ -17,7 +17,7 @@ from nas.architecture import Architecture
 from nas.counting import COSTS, count
 from nas.report.document import Section
 from nas.report.html import html
-from nas.report.overview import epochs_saved
+from nas.report.overview import epochs_saved, stopped_by_pruner
 from nas.report.tested import last_final
 from nas.search.candidates import Candidates
 from nas.search.gp import Encoder, GaussianProcess, Kernel
@@ -187,12 +187,12 @@ def _noise(study: StudyRecord) -> Iterator[Finding]:
 
 def _stopping(study: StudyRecord) -> Iterator[Finding]:
     """What early stopping saved, and what each rule would have among the runs that finished."""
-    stopped, trained = study.outcomes[Outcome.STOPPED_EARLY], study.trained
+    trained = study.trained
     if trained < _FEWEST or study.settings.epochs < 2:
         return
     full = trained * study.settings.epochs
     others = _replayed(study)
-    if stopped:
+    if stopped_by_pruner(study):
         saved = share(epochs_saved(study) / full)
         sentence = f"It saved {saved} of {plural(full, 'epoch')}.{others}"
         yield Finding(Level.PASS, "early stopping", sentence)

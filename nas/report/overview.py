@@ -16,7 +16,7 @@ from nas.report.words import (
     subset_in_words,
 )
 from nas.search.expected import expected_best
-from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
+from nas.study.records import TIME_UP, Outcome, StudyRecord, TrialRecord, training_in_words
 from nas.text import duration, percent, percent_range, plural, share, whole
 
 
@@ -41,11 +41,11 @@ def cards(study: StudyRecord) -> list[Card]:
         detail = f"{share(value / most)} of {cost.rounded(most)}" if most else cost.per
         label = f"{cost.units.capitalize()} of trial {best and best.number}"
         found.append(Card(label, cost.rounded(value), detail))
-    stopped = study.outcomes[Outcome.STOPPED_EARLY]
-    detail = f"{whole(study.trained - stopped)} to the end, {whole(stopped)} stopped early"
+    cut = study.outcomes[Outcome.STOPPED_EARLY]
+    detail = f"{whole(study.trained - cut)} to the end, {whole(cut)} stopped early"
     found.append(Card("Designs trained", whole(study.trained), detail))
-    if stopped:
-        detail = f"by {plural(stopped, 'early stop')}"
+    if stopped := stopped_by_pruner(study):
+        detail = f"by {plural(len(stopped), 'early stop')}"
         found.append(Card("Epochs saved", whole(epochs_saved(study)), detail))
     seconds = training_seconds(study)
     if seconds is not None:
@@ -195,8 +195,7 @@ def caution(study: StudyRecord) -> str | None:
 def cost(study: StudyRecord) -> list[str]:
     """What the study spent, one sentence each."""
     sentences = [_sentence_of_outcomes(study)] if study.trials else []
-    stopped = [t for t in study.trials if t.outcome is Outcome.STOPPED_EARLY]
-    if stopped:
+    if stopped_by_pruner(study):
         full = study.trained * study.settings.epochs
         saved = epochs_saved(study)
         sentences.append(
@@ -216,9 +215,15 @@ def cost(study: StudyRecord) -> list[str]:
 
 
 def epochs_saved(study: StudyRecord) -> int:
-    """Epochs that were not trained because a run was stopped early."""
-    stopped = [t for t in study.trials if t.outcome is Outcome.STOPPED_EARLY]
+    """Epochs that were not trained because a run was stopped early by the pruner."""
+    stopped = stopped_by_pruner(study)
     return sum(max(0, study.settings.epochs - last_epoch(trial)) for trial in stopped)
+
+
+def stopped_by_pruner(study: StudyRecord) -> list[TrialRecord]:
+    """The trials that were stopped early, but not since the time of the search was up."""
+    stopped = (t for t in study.trials if t.outcome is Outcome.STOPPED_EARLY)
+    return [trial for trial in stopped if trial.reason != TIME_UP]
 
 
 def training_seconds(study: StudyRecord) -> float | None:
@@ -255,9 +260,11 @@ def devices(study: StudyRecord) -> list[str]:
 def _sentence_of_outcomes(study: StudyRecord) -> str:
     outcomes = study.outcomes
     unfinished = len(study.trials) - outcomes.total()
+    stopped = len(stopped_by_pruner(study))
     phrases = {
         "trained to the last epoch": outcomes[Outcome.TRAINED],
-        "stopped early": outcomes[Outcome.STOPPED_EARLY],
+        "stopped early": stopped,
+        "stopped as the time was up": outcomes[Outcome.STOPPED_EARLY] - stopped,
         "over the budget": outcomes[Outcome.OVER_BUDGET],
         "that repeated an earlier design": outcomes[Outcome.DUPLICATE],
         "diverged": outcomes[Outcome.DIVERGED],

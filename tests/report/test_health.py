@@ -19,7 +19,7 @@ from nas.report.page import render
 from nas.space import Limits, default_space
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import Outcome, StudyRecord
+from nas.study.records import TIME_UP, Outcome, StudyRecord
 from tests.kits.records import IMAGE, SETTINGS, studies, study, trial
 
 SPACE = default_space(IMAGE)
@@ -125,6 +125,9 @@ class TestFindings:
         stopped = replace(record.trials[0], outcome=Outcome.STOPPED_EARLY, curve=curve)
         record = replace(record, trials=(stopped, *record.trials[1:]))
         assert about(record, "early stopping").level is Level.PASS
+        late = replace(stopped, reason=TIME_UP)
+        record = replace(record, trials=(late, *record.trials[1:]))
+        assert about(record, "early stopping").level is Level.NOTE
 
     def test_what_other_pruners_would_have_saved(self) -> None:
         """The better a design the better its curve from the start, so all keep the best."""

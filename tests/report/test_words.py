@@ -9,7 +9,7 @@ from nas.report import overview, tables, trials, words
 from nas.report import settings as page_settings
 from nas.report.settings import choices_in_words
 from nas.space import Limits
-from nas.study.records import Outcome
+from nas.study.records import TIME_UP, Outcome
 from nas.study.settings import differences, settings_to_json
 from nas.text import duration, millions
 from tests.kits.records import EPOCHS, SETTINGS, design, mixed, study, trial
@@ -102,6 +102,17 @@ class TestWords:
     def test_epochs_saved(self) -> None:
         assert overview.epochs_saved(mixed()) == EPOCHS - 2
         assert "Stopping early saved 4 of 24 epochs (17%)." in overview.cost(mixed())
+
+    def test_the_end_of_the_time_saves_no_epochs(self) -> None:
+        early = trial(1, Outcome.STOPPED_EARLY, 0.4, epochs=2)
+        late = trial(2, Outcome.STOPPED_EARLY, 0.4, epochs=1, reason=TIME_UP)
+        record = study(trial(0, accuracy=0.5), early, late)
+        assert overview.epochs_saved(record) == EPOCHS - 2
+        assert (
+            "3 trials: 1 trained to the last epoch, 1 stopped early and 1 stopped"
+            in (overview.cost(record)[0])
+        )
+        assert not any("saved" in line for line in overview.cost(study(late)))
 
     def test_its_tables_hold_nothing_that_utf8_cannot(self) -> None:
         made = tables.frame_of([{"text": "a \udcff", "number": 1}, {"text": None, "number": None}])

@@ -19,6 +19,8 @@ from nas.search.counts import Counts
 from nas.search.sizing import Speed
 from nas.space import Limits
 from nas.study.heartbeat import LAST_HEARD, WORKER
+from nas.study.outcomes import reason_of
+from nas.study.records import DIED, NOBODY
 from nas.values import LARGEST
 
 _GAP = timedelta(seconds=10)  # at most this long a search decides what comes next
@@ -48,12 +50,16 @@ def union_seconds(intervals: Iterable[tuple[datetime, datetime]]) -> float:
 def _interval(trial: FrozenTrial, now: datetime) -> tuple[datetime, datetime] | None:
     """From when to when a trial ran; of a worker that is gone, as long as it was heard of."""
     start = trial.datetime_start
+    if start is None:
+        return None
     end: datetime | None = trial.datetime_complete
     if heard := trial.user_attrs.get(LAST_HEARD):
         end = datetime.fromisoformat(heard)
     elif not trial.state.is_finished():
         end = now if is_alive(trial.user_attrs.get(WORKER)) else None
-    return None if start is None or end is None else (min(start, now), min(end, now))
+    elif (reason_of(trial) or "").startswith((DIED, NOBODY)):
+        end = None  # of an earlier version: it ended when the next search found it, days later
+    return None if end is None else (min(start, now), min(end, now))
 
 
 def in_time(
@@ -87,19 +93,18 @@ def in_time(
         most = min(mult_adds, limits.get("mult_adds", LARGEST))
         return limits.with_maximum("mult_adds", max(least, int(most)))
 
-    if not counts.proposed:
-        return within(_FIRST * least)
     speed = epoch_speed(trials)
-    if speed is None:
-        return limits
-    epoch = speed.seconds(least)
-    few = counts.trained < _FEWEST and epoch < left  # one that is stopped is more than none
-    if counts.trained and epochs * epoch > left and not few:
-        return None
-    begun_together = counts.running + 1
-    share = _SHARE * left * begun_together / (wanted - counts.trained)
-    for seconds in (min(share, left), left):
-        narrowed = within(speed.mult_adds(seconds / epochs))
+    if speed is None:  # the first trials, of several workers, or none has come to an epoch's end
+        to_try = [within(_FIRST * least), limits]
+    else:
+        epoch = speed.seconds(least)
+        few = counts.trained < _FEWEST and epoch < left  # one that is stopped is more than none
+        if counts.trained and epochs * epoch > left and not few:
+            return None
+        begun_together = counts.running + 1
+        share = _SHARE * left * begun_together / (wanted - counts.trained)
+        to_try = [within(speed.mult_adds(s / epochs)) for s in (min(share, left), left)]
+    for narrowed in to_try:
         if candidates.draw_unseen(counts.seen, random.Random(0), narrowed) is not None:
             return narrowed
     return None

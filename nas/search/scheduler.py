@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from nas.runtime import signals
 from nas.search.candidates import Candidate, candidate_of, derived_seed, mark_excess
 from nas.search.counts import Counts
-from nas.search.deadline import in_time, searched_seconds
+from nas.search.deadline import epoch_speed, in_time, searched_seconds
 from nas.search.domain import Domain
 from nas.search.fronts import proposal_limits
 from nas.search.history import History
@@ -140,6 +140,11 @@ class Scheduler:
         limits = self._limits(counts, left)
         return SearchEnding.TIME_UP if limits is None else self._propose(counts, limits, left)
 
+    def _fits(self, candidate: Candidate, left: float) -> bool:
+        """Whether an epoch of it can end in the time left, as far as is known."""
+        speed = epoch_speed(self._history.trials)
+        return speed is None or speed.seconds(candidate.cost.mult_adds) <= left
+
     def _seconds_left(self) -> float:
         """Of the time that the study is searched."""
         if self._plan.time_limit == math.inf:
@@ -172,8 +177,11 @@ class Scheduler:
     def _count(self) -> Counts:
         return self._counted.of(self._history.trials)
 
-    def _propose(self, counts: Counts, limits: Limits, left: float) -> RunningTrial | TrialRecord:
-        """The next design, written as a trial that runs, or was refused."""
+    def _propose(self, counts: Counts, limits: Limits, left: float) -> Step:
+        """The next design, written as a trial that runs, or was refused.
+
+        One that is queued and too slow for the time left stays so, for a search with more time.
+        """
         study, plan, candidates = self._history.study, self._plan, self._plan.candidates
         if counts.rejected and not counts.waiting:
             rng = random.Random(derived_seed(plan.seed, "draw", counts.proposed))
@@ -211,6 +219,9 @@ class Scheduler:
             outcome = Outcome.OVER_BUDGET
         elif candidate.key in counts.seen:
             outcome = Outcome.DUPLICATE
+        elif counts.waiting and not self._fits(candidate, left):
+            self._history.renew()  # there it is no longer queued
+            return SearchEnding.TIME_UP
         if outcome is not None:
             trial.set_user_attr("outcome", outcome.value)
             study.tell(trial, state=STATES[outcome])

@@ -29,9 +29,9 @@ from nas.space import Limits, load_space
 from nas.study.heartbeat import LAST_HEARD
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_trials
-from nas.study.records import TIME_UP, Outcome
+from nas.study.records import DIED, INTERRUPTED, NOBODY, TIME_UP, Outcome
 from tests.kits.events import on
-from tests.kits.studies import RequestOf, start_processes, trials_in
+from tests.kits.studies import RequestOf, queue_design, start_processes, trials_in
 from tests.kits.waiting import PATIENCE, wait_until
 
 NOON = datetime(2026, 11, 1, 12)
@@ -68,6 +68,18 @@ def test_what_runs_at_the_same_time_counts_once(
 def test_a_search_that_went_on_later_does_not_count_the_time_between() -> None:
     hour = timedelta(hours=1)
     assert union_seconds([(NOON, NOON + hour), (NOON + 9 * hour, NOON + 10 * hour)]) == 7200
+
+
+def test_workers_of_earlier_versions_that_died_count_for_nothing() -> None:
+    week = {"datetime_start": NOON, "datetime_complete": NOON + timedelta(days=7)}
+    for reason, seconds in ((DIED, 0), (f"{DIED} 3 times", 0), (NOBODY, 0), (INTERRUPTED, 604_800)):
+        trial = create_trial(
+            state=TrialState.FAIL,
+            user_attrs={"outcome": Outcome.FAILED.value, "reason": reason, "worker": "gone:1"},
+        )
+        for name, moment in week.items():
+            setattr(trial, name, moment)
+        assert searched_seconds([trial], NOON + timedelta(days=30)) == seconds
 
 
 def dead(location: StudyLocation, *, began: timedelta, heard: timedelta) -> None:
@@ -124,6 +136,24 @@ def test_a_trial_at_the_deadline_is_stopped_at_an_epoch_and_nothing_is_lost(
     assert (again.ending, again.newly_trained) == (SearchEnding.TIME_UP, 0)
     assert again.study.trials == result.study.trials
     assert run_search(request_of(time="0.5s", trials=1, **ENDLESS)).ending is SearchEnding.DONE
+
+
+def test_a_queued_design_that_is_too_slow_waits_for_more_time(request_of: RequestOf) -> None:
+    location = run_search(request_of(trials=2)).location
+    queue_design(location, blocks_1=2, channels_1=8)
+    assert location.path is not None
+    with closing(sqlite3.connect(location.path)) as database, database:  # as on a slow machine
+        database.execute(
+            "UPDATE trial_user_attributes SET value_json = '1e6' WHERE key = 'seconds'"
+        )
+    late = run_search(request_of(trials=4, time="1h"))
+    assert (late.ending, late.newly_trained) == (SearchEnding.TIME_UP, 0)
+    assert trials_in(location, "WAITING") == 1
+    result = run_search(request_of(trials=3, time="none"))
+    assert result.ending is SearchEnding.DONE
+    design = result.study.trials[2].architecture
+    assert design is not None
+    assert (design.blocks, design.channels) == ((2,), (8,))
 
 
 def test_workers_have_one_deadline(request_of: RequestOf) -> None:
@@ -229,8 +259,8 @@ def limits_in(tiny_space: Path) -> Callable[..., Limits | None]:
     image = ImageInput(channels=1, height=8, width=8, classes=10)
     candidates = Candidates(load_space(tiny_space, image), Limits(max_parameters=10**6))
 
-    def limits(left: float, done: int = 20, wanted: int = 21) -> Limits | None:
-        counts = Counts(trained=done, proposed=done)
+    def limits(left: float, done: int = 20, wanted: int = 21, running: int = 0) -> Limits | None:
+        counts = Counts(trained=done, proposed=done + running, running=running)
         trials = [trained(100_000, 20.0, 2)] * done
         return in_time(trials, candidates, counts, left=left, epochs=3, wanted=wanted)
 
@@ -247,6 +277,15 @@ def test_what_cannot_end_in_time_is_not_begun(limits_in: Callable[..., Limits | 
     assert few["mult_adds"] < 30_000  # the smallest design, since so few are trained
     assert limits_in(left=3.0) is None
     assert limits_in(left=0.1, done=3) is None  # not even an epoch
+
+
+def test_until_the_speed_is_known_every_worker_begins_with_a_small_design(
+    limits_in: Callable[..., Limits | None],
+) -> None:
+    first, second = (limits_in(left=300.0, done=0, running=running) for running in (0, 1))
+    assert first is not None
+    assert first == second
+    assert first["mult_adds"] < 100_000
 
 
 def test_a_slow_machine_is_left_smaller_designs(limits_in: Callable[..., Limits | None]) -> None:

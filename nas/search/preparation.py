@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from nas.architecture import Architecture
-from nas.counting import count
+from nas.counting import COSTS, count
 from nas.data.loading import load_dataset, reduced
 from nas.data.types import ImageDataset
 from nas.runtime import signals
@@ -28,6 +28,7 @@ from nas.search.presets import designs_like
 from nas.search.recipe import search_choices, search_recipe
 from nas.search.request import NO_LIMIT, OWN_FOLDER, PRUNERS, SPLIT_SEED, SearchRequest
 from nas.search.sizing import Size, Sized, Speed, Work, size
+from nas.search.stale import fail_all_stale
 from nas.search.workers import share_for
 from nas.space import SearchSpace
 from nas.study.creation import begin_search, kept_settings
@@ -146,6 +147,8 @@ class Preparation:
                     },
                     notes=dataset.notes,
                 )
+                study = study_record(store.study, self.location)
+                fail_all_stale(store, request.grace)
                 trials_now = store.study.get_trials(deepcopy=False)
         except StudyError as error:
             if self.request.dataset == "auto" and self.dataset.notes:
@@ -154,8 +157,14 @@ class Preparation:
         signals.check()
         if decided.sized:
             on_event(self._announcement(decided, search.get("command")))
-        with storage_errors(self.location):
-            study = study_record(store.study, self.location)
+        if left_out := [name for name in self.presets if name not in prepared.presets]:
+            most = COSTS["mult_adds"].exactly(prepared.request.limits["mult_adds"])
+            on_event(
+                Warned(
+                    f"at most {most}, as the study's --time has it, leaves out "
+                    f"{', '.join(left_out)}; --max-mult-adds of a new study lets them in"
+                )
+            )
         left = request.search_seconds - searched_seconds(trials_now, datetime.now())
         return Begun(prepared, study, trials, precision, config, left)
 

@@ -226,10 +226,17 @@ def _search_with_workers(
     request, location, trials = begun.prepared.request, begun.prepared.location, begun.trials
     _announce(begun, device, share, on_event)
     each = dataclasses.replace(
-        request, trials=trials, additional=False, workers=1, threads=share.threads
+        request,
+        trials=trials,
+        additional=False,
+        enqueue=(),
+        like=None,
+        workers=1,
+        threads=share.threads,
     )
-    workers = Workers(_work, each, share.workers, on_event, begun.ended, file)
-    ending = SearchEnding.TIME_UP if begun.seconds_left <= 0 else workers.run()
+    presets = begun.prepared.presets
+    workers = Workers(_work, each, presets, share.workers, on_event, begun.ended, file)
+    ending = workers.run()
     if file is not None:
         file.check()
     study = read_study(location)
@@ -245,6 +252,7 @@ def _work(task: WorkerTask, report: Report) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         prepared = prepare(task.request, ignore)  # the parent has shown it
+        prepared = dataclasses.replace(prepared, presets=task.presets)
         device = open_device(task.request.device, task.request.threads)
         with (
             _must_stay(prepared.location),

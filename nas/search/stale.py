@@ -2,7 +2,7 @@
 
 from collections.abc import Set
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.runtime.liveness import is_alive
 from nas.search.presets import queue_again
@@ -24,6 +24,20 @@ def is_stale(trial: FrozenTrial, silent: Set[int]) -> bool:
         silent: ids of the trials whose workers were not heard of for too long.
     """
     return not is_alive(trial.user_attrs.get(WORKER)) or trial_id_of(trial) in silent
+
+
+def fail_all_stale(store: Store, grace: float) -> None:
+    """Fails the trials whose workers are gone, as `fail_stale`, as a search begins.
+
+    Args:
+        store: of the study.
+        grace: seconds without a heartbeat after which a worker counts as dead.
+    """
+    running = store.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    silent = store.silent(grace) if running else set()
+    for trial in running:
+        if is_stale(trial, silent):
+            fail_stale(store, trial)
 
 
 def fail_stale(store: Store, trial: FrozenTrial) -> str | None:

@@ -5,12 +5,12 @@ worker is a search like any other: the scheduler decides what it trains, so the 
 share anything out, and a worker that dies is like any process that does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
-from nas.architecture import ImageInput
+from nas.architecture import Architecture, ImageInput
 from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
 from nas.runtime.pool import Report, WorkerError, run_workers, slots_for
 from nas.search.events import (
@@ -37,6 +37,7 @@ class WorkerTask:
     """What one worker is to do."""
 
     request: SearchRequest
+    presets: Mapping[str, Architecture]  # as the parent found them; the request names none
     file: OpenFile | None
 
 
@@ -60,6 +61,7 @@ class Workers:
     Args:
         work: what each does in its process.
         request: of each.
+        presets: designs to train first, by name.
         number: of workers.
         on_event: gets the events of all of them as if they were one.
         known: numbers of ended trials that it knows.
@@ -70,6 +72,7 @@ class Workers:
         self,
         work: Callable[[WorkerTask, Report], None],
         request: SearchRequest,
+        presets: Mapping[str, Architecture],
         number: int,
         on_event: OnEvent,
         known: frozenset[int],
@@ -78,6 +81,7 @@ class Workers:
         self.newly_trained = 0
         self._work = work
         self._request = request
+        self._presets = presets
         self._file = file
         self._on_event = on_event
         self._known = set(known)
@@ -101,7 +105,7 @@ class Workers:
         request = self._request
         slots = slots_for(request.device, len(self._active), request.per_gpu, request.threads or 1)
         requests = [replace(request, device=slot.device) for slot in slots]
-        tasks = [WorkerTask(one, self._file) for one in requests]
+        tasks = [WorkerTask(one, self._presets, self._file) for one in requests]
         run_workers(self._work, tasks, slots, self._on_report, self._on_end)
         best = (
             SearchEnding.DONE,

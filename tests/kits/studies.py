@@ -9,9 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import optuna
+from optuna.pruners import NopPruner
 
+from nas.search.history import History
 from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
+from nas.study.store import Store
 from tests.kits import warm
 
 TINY_SPACE = """
@@ -46,6 +49,15 @@ def queue_design(location: StudyLocation, *, blocks_1: int, channels_1: int) -> 
     study = optuna.load_study(study_name=location.name, storage=location.url)
     fixed = {"stages": 1, "kernels_1": 3, "pool": 4}
     study.enqueue_trial({**fixed, "blocks_1": blocks_1, "channels_1": channels_1})
+
+
+def running_trial(store: Store, worker: str) -> int:
+    """Writes a trial of a worker, without a design, and returns its id."""
+    history = History(store, NopPruner())
+    history.refresh()
+    trial = history.study.ask()
+    trial.set_user_attr("worker", worker)
+    return store.add(history.trial(trial)).id
 
 
 _SEARCHES = """

@@ -21,7 +21,7 @@ from nas.search.candidates import Candidates
 from nas.search.continuing import continued
 from nas.search.counts import Counts
 from nas.search.deadline import in_time, searched_seconds, union_seconds
-from nas.search.events import Event, Opened, TimeSized
+from nas.search.events import Event, Opened, TimeSized, Warned
 from nas.search.plan import SearchEnding
 from nas.search.request import SearchRequest
 from nas.search.run import SearchResult, run_search
@@ -30,8 +30,9 @@ from nas.study.heartbeat import LAST_HEARD
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_trials
 from nas.study.records import DIED, INTERRUPTED, NOBODY, TIME_UP, Outcome
+from nas.study.store import open_store
 from tests.kits.events import on
-from tests.kits.studies import RequestOf, queue_design, start_processes, trials_in
+from tests.kits.studies import RequestOf, queue_design, running_trial, start_processes, trials_in
 from tests.kits.waiting import PATIENCE, wait_until
 
 NOON = datetime(2026, 11, 1, 12)
@@ -114,6 +115,21 @@ def test_a_killed_search_has_used_the_time_until_it_was_last_heard_of(
     searched = searched_seconds(trials, much_later)
     assert searched < 1200 if left else searched > 3500
     assert run_search(request_of(time="none", trials=1)).study.trained == 1
+
+
+def test_a_worker_of_another_machine_counts_until_it_was_last_heard_of(
+    request_of: RequestOf,
+) -> None:
+    location = run_search(request_of(trials=1)).location
+    with open_store(location) as store:
+        running_trial(store, "elsewhere:1:1-0")
+        dead(location, began=timedelta(hours=5, minutes=1), heard=timedelta(hours=5))
+    opened: list[Opened] = []
+    request = request_of(trials=3, time="1h", workers=2)
+    result = run_search(request, on(Opened, opened.append))
+    assert result.ending is SearchEnding.DONE
+    assert 3000 < opened[0].seconds_left < 3600
+    assert result.study.trials[1].reason == NOBODY
 
 
 # The end
@@ -243,6 +259,21 @@ def test_the_first_trial_is_a_small_design(request_of: RequestOf) -> None:
     space = load_space(Path(str(request_of().space)), result.study.settings.input)
     smallest = space.smallest(result.study.settings.limits, by="mult_adds")
     assert (result.study.trials[0].mult_adds or 0) <= 4 * count(smallest, space.input).mult_adds
+
+
+def test_designs_above_the_limit_that_fits_the_time_are_left_out_and_told(
+    request_of: RequestOf,
+) -> None:
+    plain = {"space": None, "time": "1h"}
+    earlier = run_search(request_of(**plain, study="earlier", trials=2)).study
+    least = min(t.mult_adds or 0 for t in earlier.trials)
+    run_search(request_of(**plain, study="later", trials=1, max_mult_adds=least - 1))
+    warnings: list[Warned] = []
+    again = request_of(**plain, study="later", trials=3, workers=2, like="earlier")
+    result = run_search(again, on(Warned, warnings.append))
+    assert result.ending is SearchEnding.DONE
+    assert {t.preset for t in result.study.trials} == {None}
+    assert all(f"trial {t.number} of earlier" in warnings[0].warning for t in earlier.trials)
 
 
 # What can still end in time

@@ -18,7 +18,6 @@ import optuna
 import pytest
 import torch
 from filelock import FileLock
-from optuna.pruners import NopPruner
 from optuna.storages import RDBStorage, get_storage
 from optuna.trial import TrialState
 
@@ -38,12 +37,11 @@ from nas.search.events import (
     TrialStarted,
     Waiting,
 )
-from nas.search.history import History
 from nas.search.request import SearchRequest
 from nas.search.run import SearchFailed, run_search
 from nas.search.stale import fail_stale
 from nas.search.trainer import checkpoint_name
-from nas.study.heartbeat import Heartbeat
+from nas.study.heartbeat import LAST_HEARD, Heartbeat
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import DIED, INTERRUPTED, NOBODY, Outcome, StudyRecord
@@ -54,7 +52,7 @@ from nas.training.loop import Ending, EpochResult, Run, TrainingResult, finish
 from tests.kits import warm
 from tests.kits.disks import small_disk
 from tests.kits.events import each, on
-from tests.kits.studies import RequestOf, start_processes, trials_in
+from tests.kits.studies import RequestOf, running_trial, start_processes, trials_in
 from tests.kits.waiting import PATIENCE, wait_until
 
 CPU = torch.device("cpu")
@@ -222,14 +220,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def running_trial(store: Store, worker: str) -> int:
-    history = History(store, NopPruner())
-    history.refresh()
-    trial = history.study.ask()
-    trial.set_user_attr("worker", worker)
-    return store.add(history.trial(trial)).id
-
-
 def test_a_trial_that_was_failed_by_another_can_no_longer_be_written(store: Store) -> None:
     trial_id = running_trial(store, "first")
     store.report(trial_id, {1: 0.1})
@@ -244,8 +234,8 @@ def test_a_trial_that_was_failed_by_another_can_no_longer_be_written(store: Stor
         store.end(trial_id, ended)
     (trial,) = store.study.trials
     assert (trial.state, trial.intermediate_values) == (TrialState.FAIL, {1: 0.1})
-    said = {"worker": "first", "outcome": "failed", "reason": "gone"}
-    assert trial.user_attrs == {**said, "last_heard": trial.user_attrs["last_heard"]}
+    why = {"worker": "first", "outcome": "failed", "reason": "gone"}
+    assert trial.user_attrs == {**why, LAST_HEARD: trial.user_attrs[LAST_HEARD]}
 
 
 def test_a_trial_that_was_ended_by_its_worker_is_not_failed(store: Store) -> None:

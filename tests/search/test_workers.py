@@ -226,7 +226,9 @@ def test_that_all_workers_wait_for_other_machines_is_shown_once(tmp_path: Path) 
         (tmp_path / "shown").touch()
 
     request = SearchRequest(max_parameters=1_000, studies_dir=tmp_path)
-    assert Workers(wait_for_others, request, 2, show, frozenset(), None).run() is SearchEnding.DONE
+    assert (
+        Workers(wait_for_others, request, {}, 2, show, frozenset(), None).run() is SearchEnding.DONE
+    )
     assert shown == [Waiting(3)]
 
 
@@ -254,7 +256,9 @@ def test_the_end_of_a_dead_worker_s_trial_is_shown_before_the_worker_s_own(tmp_p
         (tmp_path / "shown").touch()
 
     request = SearchRequest(max_parameters=1_000, studies_dir=tmp_path)
-    assert Workers(report_a_death, request, 2, show, frozenset(), None).run() is SearchEnding.DONE
+    assert (
+        Workers(report_a_death, request, {}, 2, show, frozenset(), None).run() is SearchEnding.DONE
+    )
     assert shown == [EndedElsewhere(DEAD)]
 
 

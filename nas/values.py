@@ -20,6 +20,7 @@ T = TypeVar("T")
 Check = Callable[[str, Any], object]
 """From a name and a value to the plain value."""
 
+NO_LIMIT = "none"  # of time or of mult-adds, as it is typed
 LARGEST = 10**18  # of a whole number: beyond it is a slip of the finger
 
 
@@ -44,6 +45,11 @@ def whole(name: str, value: object, least: int = 1, most: int = LARGEST) -> int:
 def amount(name: str, value: object) -> int:
     """A whole number from 1 on, of things that are counted in millions. Raises as `whole`."""
     return whole(name, value)
+
+
+def amount_or_none(name: str, value: object) -> int | str:
+    """A limit as `amount` has it, or `none`. Raises as `amount`."""
+    return NO_LIMIT if isinstance(value, str) and value == NO_LIMIT else amount(name, value)
 
 
 def real(

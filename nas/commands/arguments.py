@@ -35,6 +35,13 @@ def large_number(text: str) -> int:
     return _count(text, "5000000, 5e6 or 5M")
 
 
+def large_number_or_none(text: str) -> int | str:
+    """A positive count such as 5000000, 5e6 or 5M, or none."""
+    if text.strip() == values.NO_LIMIT:
+        return values.NO_LIMIT
+    return _count(text, "5000000, 5e6 or 5M, or none")
+
+
 def whole_number(text: str) -> int:
     """A positive count such as 50."""
     return _count(text, "10")
@@ -156,6 +163,7 @@ def path(text: str) -> Path:
 
 _READ: Mapping[values.Check, tuple[Callable[[str], Any], str]] = {
     values.amount: (large_number, "N"),
+    values.amount_or_none: (large_number_or_none, "N"),
     values.whole: (whole_number, "N"),
     values.seed: (seed, "N"),
     values.share: (share, "SHARE"),

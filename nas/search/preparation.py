@@ -26,7 +26,7 @@ from nas.search.estimate import measure, typical_mult_adds
 from nas.search.events import Loading, OnEvent, TimeSized, Warned
 from nas.search.presets import designs_like
 from nas.search.recipe import search_choices, search_recipe
-from nas.search.request import NO_LIMIT, OWN_FOLDER, PRUNERS, SPLIT_SEED, SearchRequest
+from nas.search.request import OWN_FOLDER, PRUNERS, SPLIT_SEED, SearchRequest
 from nas.search.sizing import Size, Sized, Speed, Work, size
 from nas.search.stale import fail_all_stale
 from nas.search.workers import share_for
@@ -39,6 +39,7 @@ from nas.study.storage import storage_errors
 from nas.study.store import Store
 from nas.training.config import TrainingConfig
 from nas.training.tuning import Choice
+from nas.values import NO_LIMIT
 
 _TOO_LONG = 3600.0  # seconds of a search that nobody waits for
 _TIME = "30m"  # that such a search has instead
@@ -247,7 +248,8 @@ class Preparation:
     @property
     def _as_given(self) -> Size:
         """What holds without a limit of time."""
-        return Size(self.config.epochs, self.dataset.subset, self.request.max_mult_adds)
+        most = self.request.limits.get("mult_adds")
+        return Size(self.config.epochs, self.dataset.subset, most)
 
     def _left_open(self, size: Size) -> dict[str, Any]:
         """The parts of a size that were not given."""
@@ -304,9 +306,8 @@ class Preparation:
         if self.request.time == AUTO:
             options["time"] = request.time
         words = [
-            f"--{name.replace('_', '-')} {value}"
+            f"--{name.replace('_', '-')} {NO_LIMIT if value is None else value}"
             for name, value in options.items()
-            if value is not None
         ]
         return TimeSized(
             request.time,

@@ -17,8 +17,10 @@ from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.study.location import StudyError, StudyLocation, default_study_name
 from nas.training.tuning import TUNABLE, check_names
 from nas.values import (
+    NO_LIMIT,
     Option,
     amount,
+    amount_or_none,
     choices,
     duration,
     flag,
@@ -42,13 +44,11 @@ PRUNERS = ("evidence", "rungs", "median", "halving", "none")
 OWN_FOLDER = "folder"  # the dataset of a person's own images
 DATA_DIR = Path("data")
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
-NO_LIMIT = "none"  # of time
 GRACE = 60.0  # seconds without a heartbeat after which a worker counts as dead
 _PRUNERS_OF_FRONTS = ("evidence", "rungs", "none")
 
-
 _OF_STUDY = "that of --study, or {default}"
-_OF_SIZE = "that of --study, or what fits --time, or {}"
+_SIZED = "that of --study, or what fits --time, or {}"
 _OF_SEARCH = "as the last search of --study"
 
 
@@ -124,8 +124,7 @@ class SearchRequest:
         metadata={
             "option": Option(
                 amount,
-                "most parameters a design may have, such as 5e6, 5M or 5000000; a new study needs "
-                "it",
+                "most parameters of a design, such as 5e6, 5M or 5000000; a new study needs it",
                 otherwise="that of --study",
                 name=COSTS["parameters"].option,
             )
@@ -182,7 +181,7 @@ class SearchRequest:
         metavar="URL",
     )
     epochs: int | None = option(
-        None, whole, "length of a run", otherwise=_OF_SIZE.format("by dataset size")
+        None, whole, "length of a run", otherwise=_SIZED.format("by dataset size")
     )
     space: Path | SearchSpace | None = option(
         None,
@@ -190,8 +189,8 @@ class SearchRequest:
         "TOML file with choices for N, B, C, F, K and P",
         otherwise="that of --study, or by image size",
     )
-    max_mult_adds: int | None = option(
-        None, amount, "most mult-adds a design may have", otherwise=_OF_SIZE.format("none")
+    max_mult_adds: int | str | None = option(
+        None, amount_or_none, "most mult-adds of a design, or none", otherwise=_SIZED.format("none")
     )
     tune: tuple[str, ...] = option(
         (),
@@ -302,7 +301,8 @@ class SearchRequest:
     @property
     def limits(self) -> Limits:
         """What a design may cost."""
-        return Limits(**{cost.maximum: getattr(self, cost.maximum) for cost in COSTS.values()})
+        given = {cost.maximum: getattr(self, cost.maximum) for cost in COSTS.values()}
+        return Limits(**{name: most for name, most in given.items() if most != NO_LIMIT})
 
     def space_for(self, input: ImageInput) -> SearchSpace:
         """The space for these images.

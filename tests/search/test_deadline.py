@@ -254,6 +254,17 @@ def test_a_short_search_has_no_limit(request_of: RequestOf) -> None:
     assert (events, opened.seconds_left) == ([], math.inf)
 
 
+def test_the_command_that_is_told_repeats_without_measuring(request_of: RequestOf) -> None:
+    plain = {"epochs": None, "subset": None, "space": None, "trials": 1, "time": "1d"}
+    first, (said,) = opening(request_of(**plain))
+    assert said.size.max_mult_adds is None
+    assert said.command.endswith("--max-mult-adds none")
+    told = {**dataclasses.asdict(said.size), "max_mult_adds": "none", "study": "again"}
+    again, events = opening(request_of(**{**plain, **told}))
+    assert events == []
+    assert again.study.settings == first.study.settings
+
+
 def test_the_first_trial_is_a_small_design(request_of: RequestOf) -> None:
     result = run_search(request_of(time="1h", trials=1))
     space = load_space(Path(str(request_of().space)), result.study.settings.input)

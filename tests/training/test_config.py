@@ -165,7 +165,8 @@ def test_lengths_in_pixels_follow_the_image_size() -> None:
 
 def test_the_fast_recipe_takes_small_batches_of_few_images() -> None:
     few, many = (RECIPES["fast"](make_task(train_images=n)) for n in (9_999, 10_000))
-    assert (few.batch_size, many.batch_size) == (64, 128)
+    assert (few.batch_size, few.optimizer) == (64, Optimizer.NESTEROV)
+    assert (many.batch_size, many.optimizer) == (128, Optimizer.MUON)
     assert few.epochs * 9_999 // few.batch_size > 1_500
     assert many.epochs * 10_000 // many.batch_size > 150
 

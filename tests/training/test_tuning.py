@@ -243,7 +243,7 @@ def test_the_option(
     assert main([*fast_one, "--tune", "augment,lr"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("val. accuracy  training")
-    assert "muon" in lines[1]
+    assert "nesterov" in lines[1]
     assert main([*fast_one, "--tune", "lr,augment", "--json"]) == 0
     best = json.loads(capsys.readouterr().out)["incumbent"]
     assert set(REAL_VALUES) <= set(best)

@@ -6,7 +6,7 @@ Computed from what the study keeps alone, so it is the same on any machine and f
 import functools
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,7 +20,7 @@ from nas.report.html import html
 from nas.report.overview import epochs_saved, stopped_by_pruner
 from nas.report.tested import last_final
 from nas.search.candidates import Candidates
-from nas.search.gp import Encoder, GaussianProcess, Kernel
+from nas.search.gp import Encoder, Floats, GaussianProcess, Kernel
 from nas.search.pruners import make_pruner
 from nas.search.replay import replay
 from nas.search.request import PRUNERS
@@ -64,7 +64,8 @@ def health(study: StudyRecord) -> tuple[Finding, ...]:
     space = _space(study)
     found = [*_learning(study), *_progress(study), *_noise(study), *_stopping(study)]
     if space is not None:
-        found += [*_rejected(study, space), *_bounds(study, space), *_surrogate(study, space)]
+        runs = _at_full_length(study)
+        found += [*_rejected(study, space), *_bounds(study, space, runs), *_surrogate(space, runs)]
     order = list(Level)[::-1]
     return tuple(sorted(found, key=lambda finding: order.index(finding.level)))
 
@@ -254,9 +255,11 @@ def _drawn(space: SearchSpace, limits: Limits) -> tuple[Architecture, ...]:
     return tuple(space.architecture(*space.draw(limits, rng)) for _ in range(_DRAWS))
 
 
-def _bounds(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
+def _bounds(
+    study: StudyRecord, space: SearchSpace, runs: Sequence[tuple[TrialRecord, float]]
+) -> Iterator[Finding]:
     """Choices that the best designs, or most proposals, have at the end of their list."""
-    ranked = sorted(_at_full_length(study), key=lambda found: -found[1])
+    ranked = sorted(runs, key=lambda run: -run[1])
     designs = [t.architecture for t, _ in ranked if t.architecture is not None]
     designs = [d for d in designs if space.values_of(d) is not None]
     if len(designs) < _FEWEST:
@@ -317,18 +320,18 @@ def _bound_finding(name: str, stage: int, choices: Choices, bound: int, whose: s
     )
 
 
-def _surrogate(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
+def _surrogate(space: SearchSpace, runs: Sequence[tuple[TrialRecord, float]]) -> Iterator[Finding]:
     """Whether accuracy can be predicted from the designs, which is what proposals live on."""
-    found = sorted(_at_full_length(study), key=lambda found: -found[0].number)[:_MOST]
+    newest = sorted(runs, key=lambda run: -run[0].number)[:_MOST]
     known = [
         (values, accuracy)
-        for t, accuracy in found
+        for t, accuracy in newest
         if t.architecture is not None
         if (values := space.values_of(t.architecture)) is not None
     ]
     if len(known) < _FEWEST or len({accuracy for _, accuracy in known}) == 1:
         return
-    encoder = Encoder(Candidates(space, study.settings.limits).search_space)
+    encoder = Encoder(Candidates(space, _UNLIMITED).search_space)
     columns = encoder.encode({"stages": stages, **values} for (stages, values), _ in known)
     scores = normal_scores(np.array([accuracy for _, accuracy in known]))
     process = GaussianProcess(Kernel.fit(columns, scores, encoder.groups), columns, scores)
@@ -348,19 +351,24 @@ def _surrogate(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
         )
 
 
-def _at_full_length(study: StudyRecord) -> Iterator[tuple[TrialRecord, float]]:
+def _at_full_length(study: StudyRecord) -> list[tuple[TrialRecord, float]]:
     """Each run with its accuracy; of one that was stopped that which it would have come to."""
+    finished = [(dict(t.curve), t.val_accuracy) for t in study.ranking]
+
+    @functools.cache
+    def pairs_at(epoch: int) -> Floats:
+        pairs = [
+            (curve[epoch], end) for curve, end in finished if end is not None and epoch in curve
+        ]
+        return np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+
+    found = []
     for trial in study.trials:
         if trial.outcome is None or not trial.outcome.counts or trial.val_accuracy is None:
             continue
         accuracy = trial.val_accuracy
         if trial.outcome is Outcome.STOPPED_EARLY and trial.curve:
-            epoch = trial.curve[-1][0]
-            pairs = [
-                (dict(t.curve)[epoch], t.val_accuracy)
-                for t in study.ranking
-                if t.val_accuracy is not None and epoch in dict(t.curve)
-            ]
-            early, ends = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+            early, ends = pairs_at(trial.curve[-1][0])
             accuracy = float(predicted_ends(early, ends, np.array([accuracy]))[0][0])
-        yield trial, accuracy
+        found.append((trial, accuracy))
+    return found

@@ -25,7 +25,7 @@ from nas.search.events import OnEvent, Opened, Warned, ignore
 from nas.search.plan import Plan, SearchEnding, SearchFailed
 from nas.search.preparation import Begun, prepare
 from nas.search.pruners import make_pruner
-from nas.search.request import PRUNERS, SearchRequest
+from nas.search.request import SearchRequest
 from nas.search.samplers import make_sampler
 from nas.search.trainer import CandidateTraining
 from nas.search.worker import Worker
@@ -161,6 +161,7 @@ def _make_worker(
     """A worker of this process."""
     prepared, config = begun.prepared, begun.config
     request, dataset = prepared.request, prepared.dataset
+    assert request.pruner is not None, "chosen as the study was begun"
 
     def training_attributes(values: Mapping[str, Value]) -> Mapping[str, Value]:
         if not prepared.choices:
@@ -183,7 +184,7 @@ def _make_worker(
         epochs=config.epochs,
         seed=request.seed,
         pruner=make_pruner(
-            request.pruner or PRUNERS[0],
+            request.pruner,
             epochs=config.epochs,
             size=request.objectives[1] if len(request.objectives) > 1 else None,
         ),

@@ -7,6 +7,8 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from nas.search.pruners import make_pruner
+
 Direction = Literal["maximize", "minimize"]
 
 
@@ -56,4 +58,15 @@ def replay(pruner: BasePruner, curves: Sequence[Sequence[float]], study: optuna.
         state = TrialState.COMPLETE if step == len(curve) else TrialState.PRUNED
         study.tell(trial, curve[-1] if step == len(curve) else None, state=state)
         done.append(step)
+    return done
+
+
+def replay_in_parts(name: str, parts: Sequence[Sequence[Sequence[float]]], url: str) -> list[int]:
+    """The same by a named pruner for runs of 10 steps, each part by a search of its own."""
+    done: list[int] = []
+    for part in parts:
+        study = optuna.create_study(
+            storage=url, study_name="s", direction="maximize", load_if_exists=True
+        )
+        done += replay(make_pruner(name, epochs=10), part, study)
     return done

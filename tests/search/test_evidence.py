@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nas.search.evidence import EvidencePruner
 from nas.search.pruners import make_pruner
 from nas.search.replay import replay as imitated
-from tests.kits.pruning import make_study, make_trial, replay, running, stops
+from tests.kits.pruning import make_study, make_trial, replay, replay_in_parts, running, stops
 
 CHECK = 3
 quick = settings(max_examples=50)
@@ -186,13 +186,8 @@ def noisy_curves(runs: int, seed: int = 0) -> list[list[float]]:
 def test_a_continued_search_decides_as_one_that_ran_through(tmp_path: Path) -> None:
     curves = noisy_curves(20)
     through = replay(make_pruner("evidence", epochs=10), curves, make_study([]))
-    storage = f"sqlite:///{tmp_path / 'study.db'}"
-    continued = []
-    for part in (curves[:9], curves[9:]):
-        study = optuna.create_study(
-            storage=storage, study_name="s", direction="maximize", load_if_exists=True
-        )
-        continued += replay(make_pruner("evidence", epochs=10), part, study)
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    continued = replay_in_parts("evidence", (curves[:9], curves[9:]), url)
     assert continued == through
     assert min(through) < 10
 

@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from nas.search.pruners import RungPruner, make_pruner
 from nas.search.request import PRUNERS
-from tests.kits.pruning import make_study, make_trial, replay, running, stops
+from tests.kits.pruning import make_study, make_trial, replay, replay_in_parts, running, stops
 
 RUNG = 3
 SCORES = st.floats(0, 1)
@@ -134,13 +134,8 @@ def test_a_continued_search_decides_as_one_that_ran_through(tmp_path: Path) -> N
     rng = random.Random(0)
     curves = [sorted(rng.random() for _ in range(10)) for _ in range(20)]
     through = replay(make_pruner("rungs", epochs=10), curves, make_study([]))
-    storage = f"sqlite:///{tmp_path / 'study.db'}"
-    continued = []
-    for part in (curves[:7], curves[7:]):
-        study = optuna.create_study(
-            storage=storage, study_name="s", direction="maximize", load_if_exists=True
-        )
-        continued += replay(make_pruner("rungs", epochs=10), part, study)
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    continued = replay_in_parts("rungs", (curves[:7], curves[7:]), url)
     assert continued == through
     assert len(set(through)) > 2  # something stopped at each rung
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,20 @@ def test_each_worker_has_its_threads(request_of: RequestOf) -> None:
         assert slot.environment["OMP_NUM_THREADS"] == "3"
 
 
+def shown_of(work: Callable[[WorkerTask, Report], None], folder: Path) -> list[Event]:
+    """What two workers show; the file `shown` says to them that something was."""
+    shown: list[Event] = []
+
+    def show(event: Event) -> None:
+        shown.append(event)
+        (folder / "shown").touch()
+
+    request = SearchRequest(max_parameters=1_000, studies_dir=folder)
+    workers = Workers(work, request, {}, 2, show, frozenset(), None)
+    assert workers.run() is SearchEnding.DONE
+    return shown
+
+
 def wait_for_others(task: WorkerTask, report: Report) -> None:
     """A worker that waits, until the parent has shown that all do."""
     report(WorkerNamed(str(os.getpid())))
@@ -219,17 +234,7 @@ def wait_for_others(task: WorkerTask, report: Report) -> None:
 
 
 def test_that_all_workers_wait_for_other_machines_is_shown_once(tmp_path: Path) -> None:
-    shown: list[Event] = []
-
-    def show(event: Event) -> None:
-        shown.append(event)
-        (tmp_path / "shown").touch()
-
-    request = SearchRequest(max_parameters=1_000, studies_dir=tmp_path)
-    assert (
-        Workers(wait_for_others, request, {}, 2, show, frozenset(), None).run() is SearchEnding.DONE
-    )
-    assert shown == [Waiting(3)]
+    assert shown_of(wait_for_others, tmp_path) == [Waiting(3)]
 
 
 DEAD = TrialRecord(number=0, outcome=Outcome.FAILED, worker="first", reason=DIED)
@@ -249,17 +254,7 @@ def report_a_death(task: WorkerTask, report: Report) -> None:
 
 
 def test_the_end_of_a_dead_worker_s_trial_is_shown_before_the_worker_s_own(tmp_path: Path) -> None:
-    shown: list[Event] = []
-
-    def show(event: Event) -> None:
-        shown.append(event)
-        (tmp_path / "shown").touch()
-
-    request = SearchRequest(max_parameters=1_000, studies_dir=tmp_path)
-    assert (
-        Workers(report_a_death, request, {}, 2, show, frozenset(), None).run() is SearchEnding.DONE
-    )
-    assert shown == [EndedElsewhere(DEAD)]
+    assert shown_of(report_a_death, tmp_path) == [EndedElsewhere(DEAD)]
 
 
 @pytest.mark.parametrize(

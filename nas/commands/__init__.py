@@ -5,18 +5,20 @@ Nothing heavy is imported before a command needs it, so that help and `count` an
 
 import argparse
 import itertools
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from nas.commands import count, dashboard, doctor, final, predict, report, search, studies, train
+from nas.commands.arguments import as_typed, without_password
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
 from nas.export.spec import ModelError
 from nas.packages import PackageError, importing, version
 from nas.runtime import signals
-from nas.study.location import StudyError, StudyGone, without_secrets
+from nas.study.location import StudyError, StudyGone
 from nas.text import in_one_line
 from nas.values import choices, did_you_mean
 
@@ -33,6 +35,18 @@ _COMMANDS = {
 }
 
 
+_OUR_WORDS = {
+    r"argument (.*)": r"\1",
+    r"the following arguments are required: (.*)": r"expected \1, got none",
+    r"one of the arguments (\S+) (\S+) is required": r"expected \1 or \2, got neither",
+    r"(\S+): not allowed with argument (\S+)": r"expected \2 or \1, got both",
+    r"(\S+): expected (?:at least )?one argument": r"\1: expected a value, got none",
+    r"(\S+): expected (\d+) arguments": r"\1: expected \2 values, got fewer",
+    r"(\S+): ignored explicit argument (.*)": r"\1: expected no value, got \2",
+}
+"""What argparse says of bad usage, and how other errors would say it: expected, came."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Takes options by their whole names, and reports bad usage in one line."""
 
@@ -44,6 +58,8 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"expected {choices(value, action.choices)}")
 
     def error(self, message: str) -> NoReturn:
+        for pattern, words in _OUR_WORDS.items():
+            message = re.sub(rf"^{pattern}$", words, message, flags=re.DOTALL)
         self.exit(2, f"error: {in_one_line(message)}; see {self.prog} --help\n")
 
 
@@ -136,12 +152,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     parser, commands = make_parser()
-    known = commands.get(arguments[0]) if arguments else None
+    if not arguments:
+        parser.print_help()
+        return 0
+    known = commands.get(arguments[0])
     if known is not None:  # before what is required is asked for, which may be misspelled
         _check_options(known, arguments[1:])
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         commands[options.command].error(f"unknown: {shlex.join(unknown)}")
+    options.typed = as_typed(arguments)
     signals.check()  # commands load for seconds
     status: int = _COMMANDS[options.command].run(options)
     return status
@@ -156,13 +176,5 @@ def _check_options(command: argparse.ArgumentParser, arguments: Sequence[str]) -
         if name.startswith("--") and name not in options:
             values = itertools.takewhile(lambda word: word[:1] != "-", arguments[i + 1 :])
             words = [argument, *values]  # no more: others may hold a password
-            unknown = shlex.join(map(_without_secrets, words))
+            unknown = shlex.join(map(without_password, words))
             command.error(f"unknown: {unknown}{did_you_mean(name, options)}")
-
-
-def _without_secrets(word: str) -> str:
-    """A word of a command line, of which a URL may hold a password."""
-    if "://" not in word:
-        return word
-    option, equals, url = word.partition("=") if word.startswith("--") else ("", "", word)
-    return f"{option}{equals}{without_secrets(url)}"

@@ -3,7 +3,7 @@
 import argparse
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -245,23 +245,17 @@ def add_json_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
-def command_line(command: str, options: argparse.Namespace) -> str:
-    """The command as a person would type it again, without the password of a URL."""
-    words = ["nas", command]
-    for name, value in vars(options).items():
-        if name in ("command", "json") or value is None or value is False or value in ((), []):
-            continue
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif isinstance(value, list):
-            words += [option, *value]
-        elif isinstance(value, tuple):
-            words += [option, ",".join(value)]
-        else:
-            shown = without_secrets(value) if name == "storage" else value
-            words += [option, str(shown)]
-    return shlex.join(words)
+def as_typed(words: Sequence[str]) -> str:
+    """A command as it was typed, to be typed again; without --json and the password of a URL."""
+    return shlex.join(["nas", *(without_password(word) for word in words if word != "--json")])
+
+
+def without_password(word: str) -> str:
+    """A word of a command line, of which a URL may hold a password."""
+    if "://" not in word:
+        return word
+    option, equals, url = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{without_secrets(url)}"
 
 
 def _checked(check: Callable[[str, object], T], value: object, expected: str, text: str) -> T:

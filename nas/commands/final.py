@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     progress = make_final_progress()
     try:
-        result = run_final(request, progress, command=arguments.command_line("final", options))
+        result = run_final(request, progress, command=options.typed)
     except FinalFailed as error:
         progress.close()
         print("error:", error, file=sys.stderr)

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the progress says it all
     progress = make_progress(request)
     try:
-        result = run_search(request, progress, command=arguments.command_line("search", options))
+        result = run_search(request, progress, command=options.typed)
     except SearchFailed as error:
         progress.close()
         print("error:", error, file=sys.stderr)

@@ -37,6 +37,7 @@ from nas.study.reader import read_study, study_record, trained_in
 from nas.study.records import StudyRecord, StudySettings
 from nas.study.storage import storage_errors
 from nas.study.store import Store
+from nas.text import short_count
 from nas.training.config import TrainingConfig
 from nas.training.tuning import Choice
 from nas.values import NO_LIMIT
@@ -305,10 +306,7 @@ class Preparation:
         options = self._left_open(sized.size)
         if self.request.time == AUTO:
             options["time"] = request.time
-        words = [
-            f"--{name.replace('_', '-')} {NO_LIMIT if value is None else value}"
-            for name, value in options.items()
-        ]
+        words = [f"--{n.replace('_', '-')} {_typed(value)}" for n, value in options.items()]
         return TimeSized(
             request.time,
             sized.size,
@@ -318,6 +316,15 @@ class Preparation:
             decided.otherwise,
             " ".join([str(command or "nas search"), *words]),
         )
+
+
+def _typed(value: float | str | None) -> str:
+    """The value of an option as a person would type it: 22M, 0.1, 30m, none."""
+    if value is None:
+        return NO_LIMIT
+    if isinstance(value, str):
+        return value
+    return short_count(value) if isinstance(value, int) else f"{value:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +349,10 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
     request.check()
     device = find_device(request.device)
     like = request.location_like()
-    earlier = None if like is None else read_study(like)
+    try:
+        earlier = None if like is None else read_study(like)
+    except StudyError as error:
+        raise StudyError(f"--like: {error}") from error
     if request.precision != AUTO:
         choose(request.precision, device)  # or refuse, before anything is read
     on_event(Loading())

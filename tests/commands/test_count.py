@@ -235,7 +235,7 @@ def test_bad_list_is_refused(capsys: Capture, numbers: str) -> None:
         (RESNET12[2:], "got no --blocks"),
         ((*RESNET12, "--depth", "3"), "--depth"),
         ((*RESNET12, "two\nlines"), "two lines"),
-        ((*RESNET12, "--kernels"), "--kernels: expected one argument"),
+        ((*RESNET12, "--kernels"), "--kernels: expected a value, got none"),
     ],
 )
 def test_bad_design_is_refused(capsys: Capture, words: tuple[str, ...], message: str) -> None:

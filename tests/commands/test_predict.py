@@ -133,7 +133,7 @@ def test_a_bad_name_of_bytes_is_shown(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model"], "the following arguments are required: IMAGE"),
+        (["model"], "error: expected IMAGE, got none; see nas predict --help"),
         (["model", "photos", "--top", "0"], "--top: expected a positive whole number"),
         (["model", "photos", "--device", "tpu"], "--device: expected auto, cpu or"),
         (["photos", "photos"], "photos/architecture.json: expected a file of an exported model"),

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -18,8 +19,10 @@ import optuna
 import pytest
 from PIL import Image
 
-from nas.commands import main
+from nas.commands import main, make_parser
 from nas.counting import COSTS
+from nas.study.location import StudyLocation
+from nas.study.reader import read_study
 from tests.kits import warm
 from tests.kits.commands import error_of
 from tests.kits.waiting import PATIENCE, wait_until
@@ -57,6 +60,28 @@ def test_prints_a_ranking_where_things_are_and_what_to_do_next(
     assert sum(line.startswith("trial ") for line in progress) == 2
     assert "best so far" in captured.err
     assert "test images (unread)" in captured.err
+
+
+def test_the_command_that_is_told_is_what_was_typed_and_what_was_chosen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    typed = shlex.split(
+        "search --budget 50k --trials 1 --dataset digits --subset 0.1 --time 1m "
+        "--studies-dir 'my studies'"
+    )
+    assert main(typed) == 0
+    (told,) = re.findall(r"\bnas search .*", capsys.readouterr().err)
+    words = shlex.split(told)
+    assert words[1 : len(typed) + 1] == typed
+    assert words[len(typed) + 1 :: 2] == ["--epochs", "--max-mult-adds"]
+    assert main([*words[1:], "--study", "again"]) == 0
+    assert "nas search" not in capsys.readouterr().err  # nothing was measured
+    first, again = (
+        read_study(StudyLocation.at(name, studies_dir="my studies"))
+        for name in ("digits-50k", "again")
+    )
+    assert first.settings == again.settings
+    assert first.command == shlex.join(["nas", *typed])
 
 
 def test_a_trial_that_lost_its_costs_is_still_in_the_ranking(
@@ -489,6 +514,47 @@ def test_a_slip_of_the_finger_is_answered_with_what_was_meant(
     capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     assert said in error_of(capsys, main(arguments))
+
+
+def test_options_are_not_known_by_their_beginnings(capsys: pytest.CaptureFixture[str]) -> None:
+    _, commands = make_parser()
+    for name, command in commands.items():
+        options = {o for action in command._actions for o in action.option_strings}
+        for option in options:
+            if option[:-1] not in options and len(option) > 3:
+                said = error_of(capsys, main([name, option[:-1]]))
+                assert said.startswith(f"error: unknown: {option[:-1]}"), (name, option)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["final"], "expected --study, got none; see nas final --help"),
+        (["predict"], "expected MODEL_DIR, IMAGE, got none; see nas predict --help"),
+        (["report", "--compare", "a"], "--compare: expected 2 values, got fewer; see nas report"),
+        (
+            ["report", "--study", "a", "--compare", "b", "c"],
+            "expected --study or --compare, got bo",
+        ),
+        (["report"], "expected --study or --compare, got neither; see nas report --help"),
+        (["search", "--budget"], "--budget: expected a value, got none; see nas search --help"),
+        (["search", "--enqueue"], "--enqueue: expected a value, got none; see nas search --help"),
+        (["search", "--json=3"], "--json: expected no value, got '3'; see nas search --help"),
+        (["search", "--budget", "x"], "--budget: expected a positive whole number such as 5000000"),
+        (["search", "--like", "other", "--budget", "5M"], "--like: studies/other.db: expected a"),
+    ],
+)
+def test_bad_usage_says_what_was_expected_and_what_came(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert error_of(capsys, main(arguments)).startswith(f"error: {said}")
+
+
+def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("usage: nas ")
+    assert captured.err == ""
 
 
 def test_a_study_that_is_called_otherwise_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,7 +158,7 @@ def _line(requirement: Requirement, came: str) -> str:
     name = requirement.name
     remedy = f"pip install --force-reinstall '{name}{requirement.bounds}'"
     if name in sys.stdlib_module_names:
-        remedy = "take a Python that has it, since it is part of Python"
+        remedy = "use a Python that includes it, since it is part of the standard library"
     return f"{name}: expected a package that can be imported, {came}; {remedy}"
 
 

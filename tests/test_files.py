@@ -168,7 +168,7 @@ def test_the_doctor_counts_and_removes_unfinished_checkpoints(
     with living_writer(folder):
         left = killed_writer(folder)
         assert main(doctor) == 1
-        assert "2 of no use" in capsys.readouterr().out
+        assert "2 not needed" in capsys.readouterr().out
         assert left <= unfinished(folder)
         assert main([*doctor, "--repair"]) == 0
         assert left.isdisjoint(unfinished(folder))

@@ -113,7 +113,7 @@ def test_errors_of_other_kinds_are_no_broken_packages() -> None:
     assert said is not None
     assert said.startswith("_lzma_of_nowhere: ")
     without = ModuleNotFoundError("No module named '_lzma'", name="_lzma")
-    assert "it is part of Python" in (packages.broken_package(without) or "")
+    assert "it is part of the standard library" in (packages.broken_package(without) or "")
 
 
 def test_a_version_that_is_too_low_or_too_high_is_a_flaw(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_workers_of_a_program_without_the_guard_are_refused(
     assert done.stdout.count("begun") <= 3  # the program, and each worker once
     assert done.stderr.count("Traceback") == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("nas.errors.RequestError: expected a program that begins its work under")
+    assert last.startswith("nas.errors.RequestError: expected a program that starts its work under")
     assert 'if __name__ == "__main__"' in last
 
 

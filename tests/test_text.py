@@ -58,9 +58,9 @@ def test_commands_on_a_study_of_one_design(
 
 def test_files_that_are_no_images() -> None:
     one = broken_in_words(["a.png"], {0: "empty"})
-    assert one == "1 of 1 file that is no readable image: a.png (empty)"
+    assert one == "1 of 1 file that is not a readable image: a.png (empty)"
     two = broken_in_words(["a.png", "b.png"], {1: "empty"})
-    assert two == "1 of 2 files that are no readable images: b.png (empty)"
+    assert two == "1 of 2 files that are not readable images: b.png (empty)"
 
 
 def test_no_duration_is_negative() -> None:

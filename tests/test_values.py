@@ -249,7 +249,7 @@ def test_an_option_that_is_not_given_is_the_default_of_the_request(
     given = arguments.given(options, type(expected))
     assert type(expected)(**given) == expected
     of_study = {
-        f.name for f, option in values.options_of(expected) if "of --study" in option.otherwise
+        f.name for f, option in values.options_of(expected) if "--study" in option.otherwise
     }
     assert of_study
     assert not of_study & set(given) - {"max_parameters"}

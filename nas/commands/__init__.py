@@ -91,7 +91,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.Argume
         prog="nas",
         description="Finds the most accurate residual network that fits a parameter budget.",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and end")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in _COMMANDS.items():
         summary = module.SUMMARY
@@ -143,8 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         print(
-            f"error: out of memory: {in_one_line(str(error) or type(error).__name__)}; end other "
-            "programs that need much, or take another --device",
+            f"error: out of memory: {in_one_line(str(error) or type(error).__name__)}; close "
+            "other programs that use much memory, or choose another --device",
             file=sys.stderr,
         )
         return 1

@@ -115,7 +115,7 @@ def whole_numbers(text: str) -> tuple[int, ...]:
     """Whole numbers with commas between, such as 2,1,1,1."""
     if not re.fullmatch(r"\s*\d{1,18}\s*(,\s*\d{1,18}\s*)*", text):
         raise argparse.ArgumentTypeError(
-            f"expected whole numbers with commas between, such as 2,1,1,1, got {text!r}"
+            f"expected comma-separated whole numbers, such as 2,1,1,1, got {text!r}"
         )
     return tuple(int(part) for part in text.split(","))
 
@@ -125,7 +125,7 @@ def names(text: str) -> tuple[str, ...]:
     found = tuple(name.strip() for name in text.split(","))
     if not all(found):
         raise argparse.ArgumentTypeError(
-            f"expected names with commas between, such as lr,optimizer, got {text!r}"
+            f"expected comma-separated names, such as lr,optimizer, got {text!r}"
         )
     return found
 
@@ -157,7 +157,8 @@ def path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(
-            f"expected a path, got {text!r}, but no home folder is known for its ~: write it out"
+            f"expected a path, got {text!r}, whose ~ has no home folder here: write the path in "
+            "full"
         ) from error
 
 

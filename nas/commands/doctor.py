@@ -27,13 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="end trials of --study without a worker, and remove checkpoints of no use",
+        help="end trials of --study whose worker is gone, and remove checkpoints that are no "
+        "longer needed",
     )
     parser.add_argument(
         "--device",
         metavar="NAME",
-        help="train a little on auto, cpu, cuda or cuda:N, and say whether that goes right and how "
-        "fast: half a minute on a GPU, whose verdict is kept for searches",
+        help="train briefly on auto, cpu, cuda or cuda:N, and report whether the results are "
+        "right and how fast it is; takes half a minute on a GPU, and searches use the verdict",
     )
     arguments.add_options(parser, SearchRequest, "grace")
     arguments.add_json_option(parser)

@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     check_directory("--reports-dir", options.reports_dir)
     if request.recipe == "long" and request.epochs is not None and request.epochs < _SHORT:
         print(
-            f"NOTE: the recipe long is made for 200 epochs, and does badly in {request.epochs}: "
-            "--recipe fast is better in few",
+            "NOTE: the recipe long is designed for 200 epochs and does poorly in "
+            f"{request.epochs}; --recipe fast is better for short runs",
             file=sys.stderr,
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -58,8 +58,8 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         progress.close()
         print(
-            f"error: the runs or the model could not be written: {error}; make room or put back "
-            "what was moved, and the same command continues",
+            f"error: the runs or the model could not be written: {error}; free some space or "
+            "restore what was moved, and run the same command again",
             file=sys.stderr,
         )
         return 1
@@ -76,15 +76,15 @@ def run(options: argparse.Namespace) -> int:
         report = write_report(read_study(location), options.reports_dir, final_folder=result.folder)
     except OSError as error:
         print(
-            f"error: {result.folder} is whole, but the report could not be written: {error}; "
-            "make room and run nas report",
+            f"error: {result.folder} is complete, but the report could not be written: {error}; "
+            "free some space and run nas report",
             file=sys.stderr,
         )
         return 1
     if not result.tested_now:
         print(
             f"Nothing left to do: the test images were read on {result.record.read[:10]} for this "
-            "very choice, and are not read again (--again would).",
+            "same choice, and are not read again (--again would do that).",
             file=sys.stderr,
         )
     if options.json:

@@ -22,7 +22,7 @@ from nas.text import in_one_line, percent, printable
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.export.loading import Classifier, Prediction
 
-SUMMARY = "name what is on images, with an exported model"
+SUMMARY = "classify images with an exported model"
 
 _TOGETHER = 256  # files that are read before their rows are printed
 
@@ -38,8 +38,8 @@ class _Failure:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas predict`."""
     parser.epilog = (
-        "Exit status 0: all images are predicted; 1: some are, and the others are named on stderr; "
-        "2: none is."
+        "Exit status: 0 all images were classified; 1 some were, and the others are named on "
+        "stderr; 2 none was."
     )
     parser.add_argument(
         "model",
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=os.path.expanduser,
         metavar="IMAGE",
-        help="an image file, or a folder: all images in it and below",
+        help="an image file, or a folder that is searched with all its subfolders",
     )
     parser.add_argument(
         "--top",
@@ -112,8 +112,8 @@ def _model_folder(given: Path) -> Path:
         if str(given.parent) != "studies":
             command += ["--studies-dir", str(given.parent)]
         raise RequestError(
-            f"{given}: expected a study with a final training, got one without: "
-            f"{shlex.join(command)} makes it"
+            f"{given}: expected a study with a final training, got one without; to make it, run "
+            f"{shlex.join(command)}"
         )
     return final
 

@@ -23,9 +23,9 @@ Made from the commands' own options by `python -m nas.commands.reference`;
 `nas COMMAND` and `python -m nas.COMMAND` are the same. Results go to stdout, progress and notes to
 stderr. Exit status: 0 done; 1 the run failed, the answer is no, or a package that nas needs cannot
 be imported (`nas doctor` finds which); 2 bad usage or bad input, reported in one line; 130 after
-Ctrl-C. What cannot be shown, since nobody reads on or a disk is full, ends no command; where a full
-disk has cost results on stdout the exit status is 1.
-Options are typed with their whole names. `nas --version` prints the version.
+Ctrl-C. Output that cannot be written (a closed pipe, a full disk) does not stop a command; if a
+full disk has cost results on stdout, the exit status is 1.
+Option names cannot be abbreviated. `nas --version` prints the version.
 """
 _DEFAULT = re.compile(r" \(default: (.*)\)$")  # in a help text
 

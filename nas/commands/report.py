@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     studies = parser.add_mutually_exclusive_group(required=True)
     studies.add_argument("--study", metavar="NAME", help="name of the study")
     studies.add_argument(
-        "--compare", nargs=2, metavar=("A", "B"), help="two studies, to be set side by side instead"
+        "--compare", nargs=2, metavar=("A", "B"), help="compare two studies instead"
     )
     arguments.add_options(parser, SearchRequest, "studies_dir", "storage", reports_after="storage")
     parser.add_argument(
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"error: {in_one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        room = "; make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        room = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         reason = in_one_line(f"the report could not be written: {error}{room}")
         print(f"error: {reason}", file=sys.stderr)
         return 1

@@ -76,8 +76,8 @@ def run(options: argparse.Namespace) -> int:
         report = write_report(result.study, options.reports_dir, final_folder=folder)
     except OSError as error:
         print(
-            f"error: {result.location} is whole, but its report could not be written: {error}; "
-            "make room and run nas report",
+            f"error: {result.location} is complete, but its report could not be written: {error}; "
+            "free some space and run nas report",
             file=sys.stderr,
         )
         return 1
@@ -177,11 +177,11 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         )
         seconds = [trial.seconds for trial in study.trials if trial.seconds]
         if study.trained < _FEW and seconds:
-            lines.append(f"They are few: one took {duration(sum(seconds) / len(seconds))} here.")
+            lines.append(f"These are few: one took {duration(sum(seconds) / len(seconds))} here.")
     elif not result.newly_trained:
         lines.append(
-            f"Nothing left to do: the study holds {plural(study.trained, 'trained design')}, "
-            f"{result.trials} asked for. More: --trials +20, or another number."
+            f"Nothing left to do: the study has {plural(study.trained, 'trained design')}, and "
+            f"{result.trials} were asked for. To add trials: --trials +20"
         )
     lines += [*_ranking(study), ""]
     if len(request.objectives) > 1 and study.ranking:
@@ -192,6 +192,8 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         lines.append(f"best by all designs together: {expected}")
     for finding in to_heed(health(study)):
         lines.append(f"{finding.level.lower():<7} {finding.about}: {finding.sentence}")
+    if request.dataset == AUTO and study.settings.dataset == "digits":
+        lines.append(f"data    {study.notes[0]}")
     lines.append(f"trials  {outcome_counts(study.outcomes, study.interrupted)}")
     lines.append(f"study   {result.location}")
     lines.append(f"report  {report}")

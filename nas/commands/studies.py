@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         print(_table(studies))
     elif not others:
         where = shlex.quote(str(options.studies_dir))
-        print(printable(f"no studies in {where}; nas search begins one"))
+        print(printable(f"no studies in {where}; nas search starts one"))
     return 0
 
 
@@ -75,7 +75,7 @@ def _document(
 
 def _table(studies: "Sequence[ListedStudy]") -> str:
     limits = [cost.limit.removeprefix("limit of ") for cost in COSTS.values()]
-    rows = [("study", "dataset", *limits, "designs", "best", "state", "changed")]
+    rows = [("study", "dataset", *limits, "time", "designs", "best", "state", "changed")]
     for study in studies:
         of = "" if study.asked is None else f" of {study.asked}"
         rows.append(
@@ -83,6 +83,7 @@ def _table(studies: "Sequence[ListedStudy]") -> str:
                 printable(study.name),
                 printable(study.dataset),
                 *(short_count(study.limits[n]) if n in study.limits else "-" for n in COSTS),
+                str(study.time or "-"),
                 f"{study.trained}{of}",
                 percent(study.best_val_accuracy),
                 _STATES[study.finished],

@@ -34,15 +34,15 @@ _AUGMENTS = ("none", "standard", *Augment)
 _WHOLE: Mapping[str, Any] = {"type": arguments.whole_number, "metavar": "N"}
 _REAL: Mapping[str, Any] = {"type": arguments.real, "metavar": "X"}
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
-    "epochs": {**_WHOLE, "help": "length of the run"},
-    "optimizer": {"choices": tuple(Optimizer), "help": "what makes the steps"},
+    "epochs": {**_WHOLE, "help": "number of epochs"},
+    "optimizer": {"choices": tuple(Optimizer), "help": "optimizer"},
     "lr": {**_REAL, "help": "peak learning rate"},
-    "momentum": {**_REAL, "help": "of optimizers that have one"},
+    "momentum": {**_REAL, "help": "momentum, for optimizers that have one"},
     "batch_size": {**_WHOLE, "help": "images per step"},
-    "schedule": {"choices": tuple(Schedule), "help": "of the learning rate"},
-    "weight_decay": {**_REAL, "help": "of weights"},
-    "label_smoothing": {**_REAL, "help": "share spread over classes"},
-    "ema": {**_REAL, "help": "decay per step of averaged weights"},
+    "schedule": {"choices": tuple(Schedule), "help": "schedule of the learning rate"},
+    "weight_decay": {**_REAL, "help": "weight decay"},
+    "label_smoothing": {**_REAL, "help": "share of the target spread over all classes"},
+    "ema": {**_REAL, "help": "decay per step of the averaged weights"},
 }
 """The fields of a recipe that options change, and how these are read."""
 
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_options(
         data, SearchRequest, "dataset", "data_dir", "subset", "skip_broken", "drop_duplicates"
     )
-    recipe = parser.add_argument_group("recipe, and what to change in it")
+    recipe = parser.add_argument_group("recipe and changes to it")
     recipe.add_argument(
         "--recipe",
         choices=tuple(RECIPES),
@@ -71,16 +71,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument(
         "--augment",
         metavar="LIST",
-        help=f"with commas between: {', '.join(_AUGMENTS)}; standard is crop and flip",
+        help=f"comma-separated: {', '.join(_AUGMENTS)}; standard is crop and flip",
     )
     run = parser.add_argument_group("run")
-    run.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="of everything")
+    run.add_argument(
+        "--seed", type=arguments.seed, default=0, metavar="N", help="seed of everything random"
+    )
     arguments.add_options(run, SearchRequest, "device", "threads")
     run.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=AUTO,
-        help="arithmetic of training; auto: that of --study, else bfloat16 on a GPU that has it, "
+        help="arithmetic of training; auto: as in --study, else bfloat16 on a GPU that has it, "
         "else float32",
     )
     run.add_argument(
@@ -93,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in --out; the other options as before",
+        help="continue the run in --out, with the other options unchanged",
     )
     arguments.add_json_option(run)
 
@@ -157,8 +159,8 @@ def run(options: argparse.Namespace) -> int:
         cost = count(architecture, dataset.input)
     except ValueError as error:
         raise RequestError(
-            f"expected a design that can read {dataset.input}, got {architecture}: {error}; take "
-            "another design or --dataset"
+            f"expected a design that can read {dataset.input}, got {architecture}: {error}; "
+            "choose another design or --dataset"
         ) from error
     try:
         config = _recipe(options, recipe, task_of(dataset, device), changes)
@@ -323,8 +325,8 @@ def _trial(study: "StudyRecord", wanted: str) -> "TrialRecord":
     if wanted == "best":
         if study.incumbent is None:
             raise RequestError(
-                f"--trial: expected a study with a design trained to the end, got none in "
-                f"{study.name}; search on, or name a trial"
+                "--trial: expected a study with a design trained to the end, got none in "
+                f"{study.name}; continue the search, or name a trial"
             )
         return study.incumbent
     found = [t for t in study.trials if str(t.number) == wanted and t.architecture]

@@ -62,8 +62,8 @@ def cached(data_dir: Path, stem: str, key: str, decode: Callable[[], Decoded]) -
                     old.unlink(missing_ok=True)
             return decoded
     note = (
-        f"neither {data_dir / FOLDER} nor a cache folder of the user can be written: the images "
-        "are decoded anew at every start"
+        f"neither {data_dir / FOLDER} nor the user's cache folder can be written: images are "
+        "decoded again at every start"
     )
     return replace(decoded, notes=(*decoded.notes, note))
 

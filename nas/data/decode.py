@@ -68,8 +68,8 @@ def decode(paths: Sequence[str | os.PathLike[str]], shape: Shape) -> NDArray[np.
     decoded = decode_readable(paths, shape)
     if len(paths) == len(decoded.broken) == 1:
         raise DataError(
-            f"{printable(paths[0])}: expected a readable image, got: {decoded.broken[0]}: repair "
-            "it, or save it as JPEG or PNG"
+            f"{printable(paths[0])}: expected a readable image, got a broken file "
+            f"({decoded.broken[0]}): repair it, or save it as JPEG or PNG"
         )
     if decoded.broken:
         raise DataError(
@@ -142,12 +142,12 @@ def decode_suited(paths: Sequence[str]) -> Decoded:
 def broken_in_words(
     paths: Sequence[str | os.PathLike[str]], broken: Mapping[int, str], of: str | None = None
 ) -> str:
-    """``2 of 90 files that are no readable images: a.jpg (truncated), b.png (empty)``.
+    """``2 of 90 files that are not readable images: a.jpg (truncated), b.png (empty)``.
 
     `of` is what takes the place of `90 files`.
     """
     of = of or plural(len(paths), "file")
-    what = "that are no readable images" if len(paths) > 1 else "that is no readable image"
+    what = "that are not readable images" if len(paths) > 1 else "that is not a readable image"
     named = [f"{printable(paths[i])} ({reason})" for i, reason in list(broken.items())[:_NAMED]]
     more = len(broken) - len(named)
     return (

@@ -45,7 +45,7 @@ class DownloadError(DataError):
             self.reason = f"{', '.join(flaws)}; {self.reason}"
         super().__init__(
             f"expected {DATASETS[name].title} in {data_dir} or on the network, got {got} "
-            f"({self.reason}): put whole files into {data_dir}, or go online"
+            f"({self.reason}): put complete files into {data_dir}, or connect to the network"
         )
 
 

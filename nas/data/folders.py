@@ -123,11 +123,13 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
         train = train.where(~drawn, stem=f"train-split{split_seed}")
         notes.append(
             f"{data_dir} has no test part: {len(test)} of its {plural(len(drawn), 'image')} "
-            f"{are(len(test))} held back"
+            f"{are(len(test))} held back for testing"
         )
     unused = sorted({"val", "valid", "validation"} & set(class_folders(data_dir)))
     if has_parts and unused:
-        notes.append(f"{data_dir / unused[0]} is left alone: a part of train/ is validated on")
+        notes.append(
+            f"{data_dir / unused[0]} is not used: part of train/ serves as the validation images"
+        )
     notes += _notes_on_files(data_dir, listed)
     return ClassFolders(
         data_dir=data_dir, classes=classes, train=train, test=test, notes=tuple(notes)
@@ -173,9 +175,9 @@ def _list_part(
         counts.append(len(paths) - before)
         if not counts[-1]:
             raise DataError(
-                f"{data_dir / relative}: expected images in this class folder, got none: "
-                f"add some ({', '.join(sorted(EXTENSIONS))}), or give --data-dir the folder whose "
-                "own folders are the classes"
+                f"{data_dir / relative}: expected images in this class folder, got none: add some "
+                f"({', '.join(sorted(EXTENSIONS))}), or set --data-dir to the folder that holds "
+                "the class folders"
             )
     labels_N = np.repeat(np.arange(len(folders)), counts)
     return Files(root, part or "train", tuple(paths), labels_N, tuple(others))
@@ -192,21 +194,21 @@ def _notes_on_files(data_dir: Path, parts: Sequence[Files]) -> list[str]:
     direct = 2 if parts[0].root != data_dir else 1  # slashes in the path of an image of a class
     if nested := [path for path in paths if path.count("/") > direct]:
         notes.append(
-            f"{len(nested):,} of {plural(len(paths), 'image')} in {data_dir} lie in folders inside "
-            f"a class folder, such as {printable(os.path.dirname(nested[0]))}: they count to that "
+            f"{len(nested):,} of {plural(len(paths), 'image')} in {data_dir} are in subfolders of "
+            f"a class folder, such as {printable(os.path.dirname(nested[0]))}, and belong to that "
             "class"
         )
     others = [path for part in parts for path in part.others]
     if loose := [path for path in others if is_image_name(path)]:
         notes.append(
-            f"{plural(len(loose), 'image')} in {data_dir} {are(len(loose))} ignored, in no class "
-            f"folder, such as {printable(loose[0])}"
+            f"{plural(len(loose), 'image')} in {data_dir} {are(len(loose))} ignored: not in a "
+            f"class folder, such as {printable(loose[0])}"
         )
     if unknown := [path for path in others if not is_image_name(path)]:
         endings = sorted({os.path.splitext(path)[1].lower() or "none" for path in unknown})
         notes.append(
-            f"{plural(len(unknown), 'file')} in {data_dir} {are(len(unknown))} ignored, whose "
-            "names do not end as those of images "
+            f"{plural(len(unknown), 'file')} in {data_dir} {are(len(unknown))} ignored: unknown "
+            "file endings "
             f"({printable(', '.join(endings[:5]))}{', ...' if len(endings) > 5 else ''})"
         )
     return notes

@@ -29,8 +29,8 @@ def check_links(data_dir: Path, train_root: Path, test_root: Path) -> None:
     dead += [root / name for root in (train_root, test_root) for name in dead_links(root)]
     if dead:
         raise DataError(
-            f"{printable(dead[0])}: expected a folder of images, got a link that leads nowhere: "
-            "mend or remove it"
+            f"{printable(dead[0])}: expected a folder of images, got a broken link: repair or "
+            "remove it"
         )
 
 
@@ -61,8 +61,8 @@ def check_no_parts(data_dir: Path, names: Sequence[str]) -> None:
     if not all(map(_NAME_OF_PART.search, names)):
         return
     came = (
-        f"expected one folder of images per class in {data_dir}, got folders that are called like "
-        f"parts ({', '.join(names)})"
+        f"expected one folder of images per class in {data_dir}, got folders named like parts of "
+        f"a dataset ({', '.join(names)})"
     )
     if any(loose_images(data_dir / name) for name in names):
         if all(map(_NAME_OF_PART.fullmatch, names)):
@@ -72,8 +72,8 @@ def check_no_parts(data_dir: Path, names: Sequence[str]) -> None:
             )
     elif any(class_folders(data_dir / name) for name in names):
         raise DataError(
-            f"{came}: call them train and test, or give --data-dir the folder whose own folders "
-            "are the classes"
+            f"{came}: name them train and test, or set --data-dir to the folder that holds the "
+            "class folders"
         )
 
 
@@ -82,13 +82,13 @@ def check_test_classes(data_dir: Path, train: Sequence[str], test: Sequence[str]
     if train == test:
         return
     expected = f"expected the classes of {data_dir}/train in {data_dir}/test, got"
-    instead = f"move {data_dir}/test out of {data_dir}, and a part of train/ is held back instead"
+    instead = f"move {data_dir}/test out of {data_dir}, and part of train/ is held back instead"
     loose = len(loose_images(data_dir / "test"))
     if not test and not loose:
         if any(map(is_entered, os.listdir(data_dir / "test"))):
             raise DataError(f"{expected} no images: {instead}")
         raise DataError(
-            f"{expected} an empty folder: remove it, and a part of train/ is held back instead"
+            f"{expected} an empty folder: remove it, and part of train/ is held back instead"
         )
     if not set(train) & set(test):
         came = f"{plural(loose, 'image')} in no class folder" if loose else "none of them"
@@ -117,7 +117,7 @@ def identities(folders: Sequence[Path], *, above: Sequence[Path]) -> frozenset[t
             other = known.setdefault(identity(folder), folder)
         if other is not folder:
             raise DataError(
-                f"expected a folder for each class, got one that is called both {printable(other)} "
+                f"expected a folder for each class, got one that is named both {printable(other)} "
                 f"and {printable(folder)}: remove the link"
             )
     for folder in above:

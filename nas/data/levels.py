@@ -55,9 +55,10 @@ def bits_in_use(gray: Sequence[str], colour: Sequence[str]) -> tuple[int, tuple[
     bits = _bits(level)
     if bits < DEEPEST:
         raise DataError(
-            f"expected 16-bit images in colour that use 16 bits, got {len(colour):,} with no level "
-            f"above {level:,}, which {bits} bits hold, such as {printable(colour[0])}: multiply "
-            f"their pixels by {1 << (DEEPEST - bits)}, or save them with 8 bits"
+            f"expected 16-bit images in colour that use 16 bits, got {len(colour):,} with no "
+            f"level above {level:,}, for which {bits} bits are enough, such as "
+            f"{printable(colour[0])}: multiply their pixels by {1 << (DEEPEST - bits)}, or save "
+            "them with 8 bits"
         )
     level = _highest_level(gray)
     bits = _bits(level)
@@ -65,8 +66,8 @@ def bits_in_use(gray: Sequence[str], colour: Sequence[str]) -> tuple[int, tuple[
         return bits, ()
     done = f"divided by {1 << (bits - 8)}" if bits > 8 else "taken as they are"
     note = (
-        f"{plural(len(gray), 'image')} of 16 bits with no level above {level:,}, which {bits} bits "
-        f"hold: their pixels are {done} to make 8-bit ones"
+        f"{plural(len(gray), 'image')} of 16 bits with no level above {level:,}, so that {bits} "
+        f"bits are enough: the pixels are {done} to get 8 bits"
     )
     return bits, (note,)
 

@@ -57,7 +57,7 @@ def list_images(
 ) -> Listing:
     """The files in a folder and in the folders below; links are followed, each folder read once.
 
-    Whatever bears the name of an image is listed, and be it a pipe or a link that leads nowhere:
+    Everything with the name of an image is listed, even a pipe or a broken link:
     who opens it says what is wrong. So is any link that leads nowhere, which may have been a folder
     of images. Folders with the identities in `elsewhere` are not entered, and those that cannot be
     read are handed to `on_error`, which may raise.

@@ -54,7 +54,7 @@ def load_dataset(
         split_seed: which images are validated on, at least 0.
         subset: share of each class of the training part to keep, above 0 up to 1; at least one
             image of each class stays.
-        skip_broken: whether files of a folder that are no readable images are left out, with a
+        skip_broken: whether files of a folder that are not readable images are left out, with a
             note, instead of refused.
         drop_duplicates: whether of images with equal pixels only the first is kept, before the
             validation part is drawn, and none of those that are of two classes.
@@ -76,8 +76,8 @@ def load_dataset(
         if name != "auto":
             raise
         note = (
-            f"CIFAR-10 is not in {data_dir} and could not be downloaded ({error.reason}): "
-            "taking the bundled handwritten digits instead"
+            f"CIFAR-10 is not in {data_dir} and could not be downloaded ({error.reason}): using "
+            "the bundled handwritten digits instead"
         )
     digits = open_source("digits", data_dir, split_seed=split_seed)
     digits = replace(digits, notes=(note, *source.notes))
@@ -172,12 +172,12 @@ def _without_twins(part: Part, first_N: NDArray[np.int64], classes: Sequence[str
             f"expected at least 2 different training images of {name}, got {counts.min()} without "
             "the duplicates: add images, or leave out --drop-duplicates"
         )
-    dropped = plural(int((~kept_N).sum()), "training image")
+    dropped = plural(int((~kept_N).sum()), "duplicate training image")
     return replace(
         part,
         pixels_NHWC=part.pixels_NHWC[kept_N],
         labels_N=part.labels_N[kept_N],
-        notes=(*part.notes, f"left out: {dropped} with the pixels of another"),
+        notes=(*part.notes, f"left out: {dropped}"),
     )
 
 

@@ -44,7 +44,7 @@ def note_on_subset(subset: float, images: int, classes: int) -> list[str]:
         return []
     return [
         f"a subset of {subset:g} leaves {plural(images, 'training image')} for "
-        f"{plural(classes, 'class', 'classes')}, fewer than {FEW} for each: accuracies will say "
+        f"{plural(classes, 'class', 'classes')}, fewer than {FEW} per class: accuracies will mean "
         "little"
     ]
 
@@ -58,7 +58,7 @@ def note_on_contrast(pixels_NHWC: NDArray[np.uint8]) -> list[str]:
         return []
     return [
         f"{flat:,} of {plural(len(contrast_N), 'training image')} {are(flat)} of one colour, or "
-        f"within {FLAT} of 256 levels of it: look whether they were saved as they should be"
+        f"within {FLAT} of 256 levels of it: check that they were saved correctly"
     ]
 
 
@@ -71,9 +71,8 @@ def note_on_levels(counts_CL: NDArray[np.int64]) -> list[str]:
         return []
     return [
         f"the training images are nearly constant: {percent(within[low] / up_to_L[-1])} of their "
-        f"pixels lie within {NARROW} of 256 levels ({low} to {low + NARROW - 1}): look whether "
-        "they were saved as they should be, and whether a few odd pixels of 16-bit images keep the "
-        "others dark"
+        f"pixels lie within {NARROW} of 256 levels ({low} to {low + NARROW - 1}): check that they "
+        "were saved correctly, and that no few odd pixels of 16-bit images keep the others dark"
     ]
 
 
@@ -86,13 +85,12 @@ def note_on_twins(
         return []
     known = int(np.isin(first_N[validating_N], first_N[~validating_N]).sum())
     doubtful = int(of_two_classes(first_N, labels_N).sum())
-    have = "has" if repeated == 1 else "have"
     images = plural(len(first_N), "training image")
-    parts = [f"{repeated:,} of {images} {have} the pixels of another"]
+    parts = [f"{repeated:,} of {images} {'duplicates' if repeated == 1 else 'duplicate'} another"]
     if known:
         parts.append(
-            f"{known:,} of {plural(int(validating_N.sum()), 'validation image')} "
-            f"{are(known)} trained on too, so that the validation accuracy is partly memory"
+            f"{known:,} of {plural(int(validating_N.sum()), 'validation image')} {are(known)} "
+            "also used for training, so the validation accuracy is partly memorization"
         )
     if doubtful:
         parts.append(f"{whole(doubtful)} {are(doubtful)} in two classes at once")

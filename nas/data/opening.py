@@ -44,7 +44,7 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         raise
     except UnidentifiedImageError as error:
         empty = os.path.getsize(path) == 0
-        raise Unreadable("empty" if empty else "of no known image format") from error
+        raise Unreadable("empty" if empty else "unknown image format") from error
     except Exception as error:  # PIL raises errors of a dozen kinds for broken files
         number = getattr(error, "errno", None)  # of the system; a broken file's offsets are EINVAL
         if isinstance(error, MemoryError) or number not in (None, errno.EINVAL):
@@ -59,8 +59,8 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
 def unreadable(path: str | os.PathLike[str], reason: str) -> DataError:
     """The error that the system does not let us read a file or folder."""
     return DataError(
-        f"{printable(path)}: expected to be able to read it, got: {reason}: "
-        "check the path and its permissions"
+        f"{printable(path)}: expected a file or folder that can be read, got: {reason}; check the "
+        "path and its permissions"
     )
 
 
@@ -70,7 +70,7 @@ def _check_is_file(path: str | os.PathLike[str]) -> None:
         mode = os.stat(path).st_mode
     except OSError as error:
         if leads_nowhere(path):
-            raise Unreadable("a link that leads nowhere") from error
+            raise Unreadable("a broken link") from error
         raise
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}

@@ -44,7 +44,7 @@ def entries_of(study: StudyRecord, request: FinalRequest) -> list[Entry]:
     if not finalists:
         raise RequestError(
             f"--study: expected a study with a design trained to the end, got {study.name} with "
-            f"none in {plural(len(study.trials), 'trial')}; search on"
+            f"none in {plural(len(study.trials), 'trial')}; continue the search"
         )
     for name in request.baselines:
         try:
@@ -141,7 +141,7 @@ def differences(results: Sequence[RunResult]) -> list[str]:
     devices = sorted({result.device for result in results})
     versions = sorted({result.torch for result in results})
     return [
-        f"the runs were not all made alike: {what}"
+        f"the runs were not all made under the same conditions: {what}"
         for what, found in (
             ("on " + " and ".join(devices), devices),
             ("with torch " + " and ".join(versions), versions),

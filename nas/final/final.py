@@ -140,7 +140,7 @@ def _must_stay(file: OpenFile | None) -> Iterator[None]:
             if file is not None:
                 file.check()
         except StudyGone as gone:
-            raise FinalFailed(f"{gone}; the runs that are done are kept") from gone
+            raise FinalFailed(f"{gone}; finished runs are kept") from gone
         raise
 
 
@@ -180,8 +180,8 @@ class _Final:
             return FinalRecord.from_dict(reading.result)
         except ValueError as error:
             raise StudyError(
-                f"expected a result that this version of nas can read, got {error}; take the "
-                "version that tested, or --again to test once more"
+                f"expected a result that this version of nas can read, got {error}; use the "
+                "version that ran the test, or test once more with --again"
             ) from error
 
     def with_model(self, record: FinalRecord) -> FinalResult:
@@ -212,7 +212,7 @@ class _Final:
                 before = replace(self.location, name=record.study)
                 raise RequestError(
                     f"{self.folder}: expected the files of the final training, got none, since "
-                    f"the study was called {record.study!r} then; copy there what is in "
+                    f"the study was named {record.study!r} at the time; copy them from "
                     f"{final_folder(self.request.studies_dir, before)}"
                 ) from error
             self._export(network, record)

@@ -39,14 +39,14 @@ class FinalRequest:
     study: str = field(metadata={"option": Option(text, "name of the study")})
     studies_dir: Path = field(default=Path("studies"), metadata=_AS_SEARCH["studies_dir"])
     storage: str | None = field(default=None, metadata=_AS_SEARCH["storage"])
-    top: int = option(3, whole, "designs to train, the study's best")
-    seeds: int = option(3, whole, "runs of each design, a seed each")
+    top: int = option(3, whole, "how many of the study's best designs to train")
+    seeds: int = option(3, whole, "runs per design, each with its own seed")
     recipe: str = option("long", text, "how every run is trained", choices=tuple(RECIPES))
-    epochs: int | None = option(None, whole, "length of a run", otherwise="the recipe's")
+    epochs: int | None = option(None, whole, "epochs per run", otherwise="the recipe's")
     baselines: tuple[str, ...] = option(
         (),
         names,
-        f"known designs to train and test in the same way, to compare with: {', '.join(PRESETS)}",
+        f"known designs to train and test in the same way for comparison: {', '.join(PRESETS)}",
         name="--baseline",
         metavar="PRESET",
         nargs="+",
@@ -55,8 +55,8 @@ class FinalRequest:
     again: bool = option(
         False,
         flag,
-        "read the test images once more, which the report will tell; the exported model is "
-        "replaced",
+        "read the test images once more, which the report will state, and replace the exported "
+        "model",
     )
     data_dir: Path | None = field(default=None, metadata=_AS_SEARCH["data_dir"])
     skip_broken: bool | None = field(default=None, metadata=_AS_SEARCH["skip_broken"])
@@ -64,8 +64,8 @@ class FinalRequest:
         None,
         flag,
         "leave out training images as the search did, and do not test on images that a network "
-        "has seen or that are equal to another test image",
-        otherwise="as the last search of --study",
+        "has seen or on duplicates of another test image",
+        otherwise="as in the last search of --study",
     )
     subset: float = option(1.0, share, "share of the training images to use")
     device: str = field(default="auto", metadata=_AS_SEARCH["device"])

@@ -114,8 +114,8 @@ def _without(
         )
     note = (
         f"left out: {(~kept_N).sum():,} of {plural(len(kept_N), 'test image')}, of which "
-        f"{seen_N.sum():,} have the pixels of a training or validation image and the others those "
-        "of another test image"
+        f"{seen_N.sum():,} duplicate a training or validation image and the others another test "
+        "image"
     )
     kept = torch.from_numpy(kept_N)
     return Images(images.pixels_NHWC[kept], images.labels_N[kept]), (note,)
@@ -138,15 +138,15 @@ def _notes_on_twins(
         if not seen_N.all():
             share = percent(float(right_N[~seen_N].mean()))
             without = (
-                f"of the other {(~seen_N).sum():,} the exported network has {share} right "
-                "(--drop-duplicates leaves them out)"
+                f"on the other {(~seen_N).sum():,} the accuracy of the exported network is "
+                f"{share} (--drop-duplicates leaves the duplicates out)"
             )
         notes.append(
-            f"{seen_N.sum():,} of {tested} have the pixels of a training or validation image, so "
-            f"that the test accuracy is partly memory: {without}"
+            f"{seen_N.sum():,} of {tested} duplicate a training or validation image, so the test "
+            f"accuracy is partly memorization: {without}"
         )
     if repeated_N.any():
-        notes.append(f"{repeated_N.sum():,} of {tested} have the pixels of another test image")
+        notes.append(f"{repeated_N.sum():,} of {tested} duplicate another test image")
     return tuple(notes)
 
 

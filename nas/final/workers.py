@@ -165,9 +165,9 @@ class FinalRuns:
         found = [self.run_folder(run).result() for run in runs]
         results = [result for result in found if result is not None]
         if len(results) < len(runs):
-            why = "; ".join(failures) or "their files were removed meanwhile"
+            why = "; ".join(failures) or "their files have been removed"
             missing = len(runs) - len(results)
-            raise FinalFailed(f"{plural(missing, 'run')} {are(missing)} not done: {why}")
+            raise FinalFailed(f"{plural(missing, 'run')} {are(missing)} unfinished: {why}")
         return results
 
 

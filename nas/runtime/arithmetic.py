@@ -69,7 +69,7 @@ def choose(
     if device.type == "cuda":
         return Chosen(Precision.BFLOAT16, f"this {here} has instructions for it")
     if seconds is None:
-        return Chosen(Precision.FLOAT32, "more accurate; on a CPU only a search takes bfloat16")
+        return Chosen(Precision.FLOAT32, "more accurate; on a CPU only searches use bfloat16")
     slow, fast = seconds(Precision.FLOAT32), seconds(Precision.BFLOAT16)
     if slow is None or fast is None:
         return Chosen(Precision.FLOAT32, "too little memory to time bfloat16")

@@ -35,6 +35,6 @@ def warning_for(path: Path | None) -> str | None:
         return None
     return (
         f"{path} lies on a network file system ({kind}), where SQLite may lose or damage a study "
-        "that several machines write; give --storage the URL of a database server, or "
-        "--studies-dir a folder on a disk of this machine"
+        "that several machines write to; set --storage to the URL of a database server, or "
+        "--studies-dir to a folder on a local disk"
     )

@@ -173,9 +173,9 @@ def _follow(
                 signals.check()  # the worker may have had the same
                 if code == _UNGUARDED:
                     raise RequestError(
-                        "expected a program that begins its work under "
+                        "expected a program that starts its work under "
                         '`if __name__ == "__main__":`, which workers need, since each imports the '
-                        "program; got one that begins it on import; add that line, or take "
+                        "program; got one that starts it on import; add that line, or use "
                         "workers=1"
                     ) from None
                 on_end(number, None if code in expected else _end_in_words(code))

@@ -98,8 +98,8 @@ def _of_captured(found: Compared) -> _Result:
     if not found.agree:
         return _Result(
             False,
-            f"8 captured steps end {found.difference:.0%} away from plain ones: steps are not "
-            "captured here any more",
+            f"8 captured steps end {found.difference:.0%} away from plain ones: steps are no "
+            "longer captured here",
         )
     return _Result(
         True,
@@ -129,16 +129,20 @@ def _norms(checkup: Checkup) -> _Result:
 def _continued(checkup: Checkup) -> _Result:
     difference = checkup.continued()
     good = difference < _SAME_RUN
-    verdict = f"a run that was stored and continued ends {difference:.1e} away from one that ran on"
+    verdict = (
+        f"a run that was saved and resumed ends {difference:.1e} away from an uninterrupted one"
+    )
     return _Result(good, verdict + ("" if good else "; do not train on this device"))
 
 
 def _memory(checkup: Checkup) -> _Result:
     recognised, left = checkup.memory()
     if not recognised:
-        return _Result(False, "an allocation that is too large was not known as such")
+        return _Result(False, "an allocation that is too large was not recognized as such")
     good = left < _NO_MEMORY_LEFT
-    return _Result(good, f"too large an allocation is recognised; {left / 1e6:.0f} MB stay in use")
+    return _Result(
+        good, f"an allocation that is too large is recognized; {left / 1e6:.0f} MB stay in use"
+    )
 
 
 def _new_design(checkup: Checkup) -> _Result:

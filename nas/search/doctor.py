@@ -45,7 +45,7 @@ def look_at_storage(location: StudyLocation) -> Finding:
         folder.rmdir()
     verdict = f"{folder} can be written, {free / 1e9:.1f} GB free"
     if free < _ROOM:
-        return Finding("storage", False, f"{verdict}; make room")
+        return Finding("storage", False, f"{verdict}; free some space")
     return Finding("storage", True, verdict)
 
 
@@ -117,9 +117,9 @@ def _whole(location: StudyLocation) -> Finding:
             answer = str(error)
     if answer != "ok":
         return Finding(
-            "study", False, f"{location.path} is damaged ({answer}); go back to a copy of it"
+            "study", False, f"{location.path} is damaged ({answer}); restore a copy of it"
         )
-    return Finding("study", True, f"{location.path} is whole")
+    return Finding("study", True, f"{location.path} is intact")
 
 
 def _orphans(
@@ -165,9 +165,9 @@ def _look_at_checkpoints(trials: Sequence[FrozenTrial], folder: Path, *, repair:
         for path in useless:
             path.unlink(missing_ok=True)
         remove_unfinished(folder)
-        return Finding("checkpoints", True, f"{len(left)} of no use removed, {size}")
+        return Finding("checkpoints", True, f"{len(left)} unneeded removed, {size}")
     if left:
         return Finding(
-            "checkpoints", False, f"{len(left)} of no use, {size}; --repair removes them"
+            "checkpoints", False, f"{len(left)} not needed, {size}; --repair removes them"
         )
-    return Finding("checkpoints", True, f"{len(files)}, each to go on from")
+    return Finding("checkpoints", True, f"{len(files)}, each of a trial that will resume from it")

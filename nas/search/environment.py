@@ -49,7 +49,7 @@ def look_at_packages() -> Iterator[Finding]:
         yield Finding("packages", True, verdict)
     found = [(r.name, packages.installed(r.name)) for r in packages.requirements() if r.optional]
     there = ", ".join(f"{name} {version}" for name, version in found if version is not None)
-    yield Finding("extras", True, there or "none of the optional packages is there")
+    yield Finding("extras", True, there or "none of the optional packages is installed")
 
 
 def look_at_load() -> Iterator[Finding]:
@@ -57,7 +57,7 @@ def look_at_load() -> Iterator[Finding]:
     wanted, cores = os.getloadavg()[0], os.cpu_count() or 1
     verdict = f"{wanted:.1f} processes on {plural(cores, 'core')}, on average over the last minute"
     if wanted > _BUSY * cores:
-        verdict += "; NOTE: other programs compute here, beside which training is slow"
+        verdict += "; NOTE: other programs keep the CPU busy, which slows training down"
     yield Finding("load", True, verdict)
 
 
@@ -67,7 +67,7 @@ def looked_at(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Find
         with packages.importing():
             yield from look()
     except packages.PackageError as error:
-        yield Finding(name, False, f"cannot be looked at: {error}")
+        yield Finding(name, False, f"cannot be checked: {error}")
 
 
 def look_at_devices() -> Iterator[Finding]:
@@ -84,7 +84,7 @@ def _devices() -> Finding:
         cpu = device_name(find_device("cpu"))
         if "CUDA_VISIBLE_DEVICES" in os.environ:  # by which a person hides them
             return Finding(
-                "device", True, f"no GPU that CUDA_VISIBLE_DEVICES lets be seen; trains on {cpu}"
+                "device", True, f"no GPU is visible (CUDA_VISIBLE_DEVICES); trains on {cpu}"
             )
         if shutil.which("nvidia-smi"):
             return Finding(
@@ -119,8 +119,10 @@ def look_at_data(dataset: str, data_dir: Path) -> Finding:
     if name == "digits":
         return Finding("data", True, "the digits come with scikit-learn")
     if name in DATASETS and not lies_in(name, data_dir):
-        otherwise = ", or takes the digits if that fails" if dataset == "auto" else ""
-        return Finding("data", True, f"{name} is not in {data_dir}; a search loads it{otherwise}")
+        otherwise = ", or uses the digits if that fails" if dataset == "auto" else ""
+        return Finding(
+            "data", True, f"{name} is not in {data_dir}; a search downloads it{otherwise}"
+        )
     try:
         source = open_source(name, data_dir, split_seed=0)
     except DataError as error:

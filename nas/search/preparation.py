@@ -163,8 +163,8 @@ class Preparation:
             most = COSTS["mult_adds"].exactly(prepared.request.limits["mult_adds"])
             on_event(
                 Warned(
-                    f"at most {most}, as the study's --time has it, leaves out "
-                    f"{', '.join(left_out)}; --max-mult-adds of a new study lets them in"
+                    f"the study's limit of {most}, chosen for its --time, excludes "
+                    f"{', '.join(left_out)}; a new study with a higher --max-mult-adds admits them"
                 )
             )
         left = request.search_seconds - searched_seconds(trials_now, datetime.now())
@@ -187,9 +187,9 @@ class Preparation:
         """The precision of a study that is there."""
         if not supports(device, settings.precision):
             raise StudyError(
-                f"{self.location}: expected a device with {settings.precision} instructions, since "
-                f"the study is trained in {settings.precision}, got {device_name(device)}; "
-                "continue it on one that has them, or take another name with --study"
+                f"{self.location}: expected a device with {settings.precision} instructions, "
+                f"since the study is trained in {settings.precision}, got {device_name(device)}; "
+                "continue it on one that has them, or choose another name with --study"
             )
         return Chosen(settings.precision, "as the study was made")
 

@@ -82,9 +82,9 @@ def designs_like(
             designs[f"trial {trial.number} of {earlier.name}"] = design
     if not designs:
         raise RequestError(
-            f"--like: expected a study with a design that is in this search's space and within its "
-            f"limits, got {earlier.name}, whose {plural(len(earlier.ranking), 'trained design')} "
-            "are not; leave --like out"
+            "--like: expected a study with a design that is in this search's space and within "
+            f"its limits, got {earlier.name}, whose "
+            f"{plural(len(earlier.ranking), 'trained design')} are not; omit --like"
         )
     return designs
 

@@ -47,9 +47,9 @@ SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a 
 GRACE = 60.0  # seconds without a heartbeat after which a worker counts as dead
 _PRUNERS_OF_FRONTS = ("evidence", "rungs", "none")
 
-_OF_STUDY = "that of --study, or {default}"
-_SIZED = "that of --study, or what fits --time, or {}"
-_OF_SEARCH = "as the last search of --study"
+_OF_STUDY = "as in --study, or {default}"
+_SIZED = "as in --study, or what fits --time, or {}"
+_OF_SEARCH = "as in the last search of --study"
 
 
 def designs(name: str, value: object) -> int:
@@ -124,8 +124,9 @@ class SearchRequest:
         metadata={
             "option": Option(
                 amount,
-                "most parameters of a design, such as 5e6, 5M or 5000000; a new study needs it",
-                otherwise="that of --study",
+                "maximum number of parameters, such as 5M, 5e6 or 5000000; required for a new "
+                "study",
+                otherwise="as in --study",
                 name=COSTS["parameters"].option,
             )
         }
@@ -133,15 +134,15 @@ class SearchRequest:
     trials: int = option(
         50,
         designs,
-        "designs to train in the study, over all its searches; +N: beyond those that it holds "
-        "as this one begins, trained to the end or stopped early",
+        "designs to train in the study, over all its searches; +N adds N to those already "
+        "trained to the end or stopped early",
         otherwise=_OF_STUDY,
     )
     additional: bool = False  # whether `trials` are beyond those that it holds as this one begins
     dataset: str = option(
         "auto",
         text,
-        f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if it cannot be had",
+        f"one of {', '.join(DATASET_NAMES)}; auto: cifar10, or digits if the download fails",
         otherwise=_OF_STUDY,
         choices=DATASET_NAMES,
         metavar="NAME",
@@ -149,53 +150,56 @@ class SearchRequest:
     data_dir: Path = option(
         DATA_DIR,
         path,
-        "where images lie",
+        "folder of the images",
         otherwise=f"where the last search of --study read them, or {DATA_DIR}",
     )
     subset: float | None = option(
-        None, share, "share of the training images to use", otherwise="that of --study, or 1.0"
+        None, share, "share of the training images to use", otherwise="as in --study, or 1.0"
     )
     skip_broken: bool = option(
         False,
         flag,
-        "leave out files of a folder that are no readable images, instead of refusing them",
+        "skip image files that cannot be read, instead of stopping at them",
         otherwise=_OF_SEARCH,
     )
     drop_duplicates: bool = option(
         False,
         flag,
-        "of training images with equal pixels keep the first, and none of those in two classes",
+        "keep only the first of identical training images, and none of those found in two classes",
         otherwise=_OF_SEARCH,
     )
     study: str | None = option(
         None,
         text,
         "name of the study",
-        otherwise="dataset, or name of an own folder, and budget, such as cifar10-5M",
+        otherwise="name of the dataset or folder, and budget, such as cifar10-5M",
     )
-    studies_dir: Path = option(Path("studies"), path, "where studies lie")
+    studies_dir: Path = option(Path("studies"), path, "folder of the studies")
     storage: str | None = option(
         None,
         text,
-        "database of the study, as an SQLAlchemy URL, instead of a file in --studies-dir",
+        "SQLAlchemy URL of the database that holds the study, instead of a file in --studies-dir",
         metavar="URL",
     )
     epochs: int | None = option(
-        None, whole, "length of a run", otherwise=_SIZED.format("by dataset size")
+        None, whole, "epochs per run", otherwise=_SIZED.format("by dataset size")
     )
     space: Path | SearchSpace | None = option(
         None,
         space_of,
         "TOML file with choices for N, B, C, F, K and P",
-        otherwise="that of --study, or by image size",
+        otherwise="as in --study, or by image size",
     )
     max_mult_adds: int | str | None = option(
-        None, amount_or_none, "most mult-adds of a design, or none", otherwise=_SIZED.format("none")
+        None,
+        amount_or_none,
+        "maximum number of mult-adds per image, or none",
+        otherwise=_SIZED.format("none"),
     )
     tune: tuple[str, ...] = option(
         (),
         names,
-        f"choose the training too; with commas between: {', '.join(TUNABLE)}",
+        f"also choose how each design is trained; comma-separated: {', '.join(TUNABLE)}",
         otherwise=_OF_STUDY,
     )
     enqueue: tuple[str, ...] = option(
@@ -209,61 +213,62 @@ class SearchRequest:
     like: str | None = option(
         None,
         text,
-        "an earlier study, of any limits or images, whose best designs that this search may "
-        "propose are trained first",
+        "an earlier study, of any limits or images; its best designs that fit this search are "
+        "trained first",
         otherwise="none",
         metavar="STUDY",
     )
     objectives: tuple[str, ...] = option(
         (ACCURACY,),
         names,
-        f"{ACCURACY}, or {ACCURACY},parameters for the best of all sizes",
+        f"{ACCURACY}, or {ACCURACY},parameters for the best design of every size",
         otherwise=_OF_STUDY,
     )
     sampler: str = option(
-        "gp", text, "what proposes designs", otherwise=_OF_STUDY, choices=SAMPLERS
+        "gp", text, "method that proposes designs", otherwise=_OF_STUDY, choices=SAMPLERS
     )
     pruner: str | None = option(
         None,
         text,
-        "what stops designs early",
-        otherwise=f"that of the study, or {PRUNERS[0]} in a new one",
+        "rule that stops runs early",
+        otherwise=f"as in the study, or {PRUNERS[0]} in a new one",
         choices=PRUNERS,
     )
-    seed: int = option(0, seed, "of proposals and training", otherwise=_OF_STUDY)
+    seed: int = option(0, seed, "seed of proposals and training", otherwise=_OF_STUDY)
     device: str = option("auto", text, "auto, cpu, cuda or cuda:N")
     precision: str = option(
         AUTO,
         text,
-        "arithmetic of training; auto: that of the study, or in a new one bfloat16 where the "
-        "device is faster in it",
+        "arithmetic of training; auto: as in the study, or in a new one bfloat16 if the device "
+        "is faster with it",
         choices=PRECISIONS,
     )
     time: str = option(
         AUTO,
         time_limit,
-        "for all searches of the study, such as 90s, 30m, 2h, 1d or none; sizes a new one to it",
-        otherwise="that of --study, or none; in a new one of over an hour without a GPU 30m",
+        "time limit over all searches of the study, such as 90s, 30m, 2h, 1d or none; a new "
+        "study is sized to fit it",
+        otherwise="as in --study, or none; 30m in a new one of over an hour without a GPU",
     )
     timeout: float | None = option(
-        None, duration, "begin no trial of this search after this time", otherwise="none"
+        None, duration, "start no trial of this search after this time", otherwise="none"
     )
     workers: int | str = option(
         1,
         worker_count,
-        "processes on this machine, each on a GPU of its own or with its share of the threads; "
-        "auto: on a CPU one per core, for small images and where so many have enough to do, else "
-        "one",
+        "processes on this machine, each with its own GPU or its share of the threads; auto: one "
+        "per core on a CPU with small images and enough work, else one",
         otherwise=AUTO,
     )
     threads: int | None = option(
-        None, whole, "of the CPU, for each process", otherwise="its share of the cores"
+        None, whole, "CPU threads of each process", otherwise="its share of the cores"
     )
     per_gpu: int = option(1, whole, "workers that may share a GPU")
     grace: float = option(
         GRACE,
         silence,
-        "without a heartbeat after which a worker counts as dead and its design is queued again",
+        "seconds without a heartbeat after which a worker counts as dead and its design is "
+        "queued again",
     )
 
     def __post_init__(self) -> None:

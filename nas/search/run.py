@@ -115,12 +115,12 @@ def _warning_of(device: torch.device) -> str | None:
     verdict = read_verdict(device)
     if verdict is None:
         return (
-            f"{device_name(device)} was not tried with this driver and torch: nas doctor "
-            f"--device {device} shows in half a minute whether it trains right, and how fast"
+            f"{device_name(device)} was not checked with this driver and torch: nas doctor "
+            f"--device {device} shows in half a minute whether it trains correctly, and how fast"
         )
     if not verdict.good:
         return (
-            f"{device_name(device)} did not do well on {verdict.checked}: nas doctor --device "
+            f"{device_name(device)} failed its check on {verdict.checked}: nas doctor --device "
             f"{device} says why"
         )
     return None

@@ -117,8 +117,8 @@ class DomainSampler(BaseSampler):
             return {}
         if len(study.directions) > 1:
             raise ValueError(
-                f"expected a study of one objective, got {len(study.directions)}; "
-                "take one of Optuna's samplers"
+                f"expected a study of one objective, got {len(study.directions)}; use one of "
+                "Optuna's samplers"
             )
         domain = self.domain or Domain(search_space=search_space, **self._rules)
         with self._lock:

@@ -118,7 +118,7 @@ class Workers:
     @property
     def failure(self) -> str:
         """Why the workers that reached no end did not."""
-        return "; ".join(dict.fromkeys(self._failures)) or "no worker ended well"
+        return "; ".join(dict.fromkeys(self._failures)) or "no worker finished without an error"
 
     def _on_report(
         self, number: int, event: Event | WorkerNamed | WorkerDone | WorkerError

@@ -58,8 +58,8 @@ def begin_search(
         changed = differences(kept, settings)
         if changed:
             error = StudyError(
-                f"{location}: expected the settings the study was made with, got others; take "
-                "those, or another name with --study"
+                f"{location}: expected the settings the study was made with, got others; use "
+                "those, or choose another name with --study"
             )
             for difference in changed:
                 error.add_note(difference)

@@ -5,8 +5,9 @@ of each file, which SQLite's own library reads. A test holds it to `nas.study.re
 """
 
 import json
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +41,7 @@ class ListedStudy:
     limits: Limits
     trained: int  # designs
     asked: int | None  # designs, the most that a search asked for; None where none has noted it
+    time: str | None  # that its last search had over all searches, such as 30m, or none
     best_val_accuracy: float | None  # of the incumbent, 0..1
 
     @property
@@ -111,11 +113,8 @@ def _study(
         (ended_as(state, _loaded(outcome), value), value)
         for state, outcome, value in database.execute(_TRIALS, (study_id,))
     ]
-    asked = [
-        whole("trials", search["trials"])
-        for search in attributes.get("searches", ())
-        if isinstance(search, dict) and "trials" in search
-    ]
+    searches = [s for s in attributes.get("searches", ()) if isinstance(s, dict)]
+    asked = [trials for trials in map(_asked, searches) if trials is not None]
     return ListedStudy(
         name=name,
         path=path,
@@ -124,8 +123,17 @@ def _study(
         limits=settings.limits,
         trained=sum(outcome.counts for outcome, _ in ended if outcome is not None),
         asked=max(asked, default=None),
+        time=searches[-1].get("time") if searches else None,
         best_val_accuracy=max((v for o, v in ended if o is Outcome.TRAINED), default=None),
     )
+
+
+def _asked(search: Mapping[str, Any]) -> int | None:
+    """How many designs a search asked for; version 0.1.0 kept that in its command alone."""
+    if "trials" in search:
+        return whole("trials", search["trials"])
+    typed = re.search(r" --trials (\d+)", str(search.get("command")))
+    return int(typed[1]) if typed else None
 
 
 def _changed(path: Path) -> float:

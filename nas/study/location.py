@@ -46,7 +46,7 @@ class StudyLocation:
         if len(name) > _LONGEST_NAME:
             raise StudyError(
                 f"--study: expected a name of at most {_LONGEST_NAME} characters, got one of "
-                f"{len(name)}, {name[:20]!r}...; take a shorter one"
+                f"{len(name)}, {name[:20]!r}...; choose a shorter one"
             )
         if storage is not None:
             if not name.isprintable() or not name.strip():
@@ -169,13 +169,14 @@ class OpenFile:
             now = OpenFile.at(self.path)
         except OSError as error:
             raise StudyGone(
-                f"{self.path}: expected the study's file where it was, got none ({error.strerror})"
-                "; put it back and the same command continues, or begins a new study without it"
+                f"{self.path}: expected the study's file where it was, got none "
+                f"({error.strerror}); put it back to continue with the same command, which "
+                "otherwise starts a new study"
             ) from error
         if now != self:
             raise StudyGone(
                 f"{self.path}: expected the study's file as it was opened, got another one in its "
-                "place; the same command goes on with that one"
+                "place; the same command continues with that one"
             )
 
 

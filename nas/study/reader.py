@@ -254,7 +254,7 @@ def attributes_of(study: optuna.Study, location: StudyLocation) -> Mapping[str, 
         if isinstance(value, Damaged):
             raise StudyError(
                 f"{location}: expected a study that can be read, got one whose attribute {name!r} "
-                f"is damaged ({value.text[-40:]!r} at its end); go back to a copy of it"
+                f"is damaged ({value.text[-40:]!r} at its end); restore a copy of it"
             )
     return attributes
 

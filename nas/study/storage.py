@@ -40,8 +40,8 @@ def complete_storage(location: StudyLocation) -> StudyStorage:
 def no_study_yet(location: StudyLocation) -> NoStudy:
     """The error of a study whose search has only just begun."""
     return NoStudy(
-        f"{location}: expected a study, got a database in which it is not made yet; run a search, "
-        "or try again in a moment if one has just begun"
+        f"{location}: expected a study, got a database where it does not exist yet; run a search, "
+        "or try again in a moment if one has just started"
     )
 
 
@@ -94,13 +94,13 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
     except (LookupError, ValueError) as error:  # of SQLAlchemy, Optuna or JSON at damaged rows
         raise StudyError(
             f"{location}: expected a study that can be read, got a damaged one "
-            f"({first_line(error)}); go back to a copy of it"
+            f"({first_line(error)}); restore a copy of it"
         ) from error
     except (*STORAGE_ERRORS, RuntimeError, OSError) as error:
         raise StudyError(
             f"{location}: expected a database that can be opened, got {first_line(error)}; "
             + (
-                "go back to a copy of it"
+                "restore a copy of it"
                 if "malformed" in str(error)
                 else "check that it is there and may be written"
             )

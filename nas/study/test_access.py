@@ -94,8 +94,9 @@ def begin_reading(
         last = readings[-1]
         if last.worker != worker and _may_be_read_now(last):
             raise StudyError(
-                f"expected a study whose test set nobody reads at the moment, got one that "
-                f"{last.worker} reads since {last.began}; wait for it, and run the command again"
+                "expected a study whose test images no other process is reading, got one that "
+                f"{last.worker} has been reading since {last.began}; wait for it, and run the "
+                "command again"
             )
         if last.networks == networks:
             readings[-1] = dataclasses.replace(begun, began=last.began)
@@ -116,11 +117,11 @@ def end_reading(study: optuna.Study, number: int, result: Mapping[str, object]) 
 
 def _read_before(readings: Sequence[TestReading], what_for: str = "") -> str:
     last = readings[-1]
-    by = f", by {last.command!r}, which shows its result" if last.command else ""
+    shown = f". To see that result: {last.command}" if last.command else ""
     return (
-        f"expected a study whose test set is unread, got one read {times(len(readings))}, last on "
-        f"{last.began[:10]}{what_for}{by}; --again reads it once more, and the "
-        "report will say so"
+        f"expected a study whose test images are unread, got one that read them "
+        f"{times(len(readings))}, last on {last.began[:10]}{what_for}{shown}. To read them once "
+        "more, which the report will state: --again"
     )
 
 

@@ -136,8 +136,8 @@ class Checkpoint:
             raise CheckpointError(another)
         if changed := _changes(before, self.identity):
             raise CheckpointError(
-                f"{self.path}: expected the same run to continue, got {'; '.join(changed)}; "
-                "take those settings, or another folder with --out"
+                f"{self.path}: expected the same run to continue, got {'; '.join(changed)}; use "
+                "those settings, or another folder with --out"
             )
         fresh = copy.deepcopy(run.state())
         try:

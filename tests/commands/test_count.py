@@ -207,7 +207,7 @@ def test_bad_image_is_refused(capsys: Capture, image: str) -> None:
 def test_bad_list_is_refused(capsys: Capture, numbers: str) -> None:
     words = ("--blocks", numbers) if numbers != "-2" else ("--blocks=-2",)
     line = refused(capsys, *words, "--channels", "8,8", "--pool", "4")
-    assert "--blocks: expected whole numbers with commas between" in line
+    assert "--blocks: expected comma-separated whole numbers" in line
     assert f"got {numbers!r}" in line
 
 

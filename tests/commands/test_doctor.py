@@ -45,7 +45,7 @@ def test_a_place_where_all_is_well(
     assert list(tmp_path.iterdir()) == []
     assert main(["doctor", "--dataset", "digits", "--json"]) == 0
     assert all(finding["good"] for finding in json.loads(capsys.readouterr().out))
-    assert "ok cifar10 is not in data; a search loads it" in doctor(capsys)[1]["data"]
+    assert "ok cifar10 is not in data; a search downloads it" in doctor(capsys)[1]["data"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use a GPU here")
@@ -107,9 +107,9 @@ def test_trials_without_a_worker_are_found_and_ended(
     before = read_study(location)
     status, found = doctor(capsys, *arguments)
     assert status == 1
-    assert found["study"] == f"ok {location.path} is whole"
+    assert found["study"] == f"ok {location.path} is intact"
     assert "0 in training; without a worker: 0, 1;" in found["trials"]
-    assert found["checkpoints"].startswith("BAD 1 of no use")
+    assert found["checkpoints"].startswith("BAD 1 not needed")
     assert read_study(location) == before  # it only looks
     status, found = doctor(capsys, *arguments, "--repair")
     assert status == 0
@@ -136,7 +136,7 @@ def test_a_study_that_is_being_made_is_one_line_and_left_alone(
             captured = capsys.readouterr()
             said = captured.out.splitlines()[-1] if command == "doctor" else captured.err
             assert (status, said.count("\n") <= 1) == (1 if command == "doctor" else 2, True)
-            assert f"{location.path}: expected a study, got a database in which it is not" in said
+            assert f"{location.path}: expected a study, got a database where it does not" in said
         assert schema_of(location.path) == before
 
     of_command = {
@@ -167,7 +167,7 @@ def test_a_disk_without_room(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     with small_disk(disk, "1m"):
         status, found = doctor(capsys, "--dataset", "digits", "--studies-dir", str(disk))
     assert status == 1
-    assert found["storage"].endswith("GB free; make room")
+    assert found["storage"].endswith("GB free; free some space")
 
 
 def test_the_innermost_file_system_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

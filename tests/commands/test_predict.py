@@ -115,7 +115,7 @@ def test_a_terminal_sees_no_control_characters(capsys: Capture) -> None:
     out, err = predict(capsys, odd, "bad\x1b[2J.png", status=1)
     assert out[1].startswith("pho\\x1b[2Jto\\n\\u202e.png  ")
     assert "dog \\x1b[31m" in out[1]
-    assert "bad\\x1b[2J.png: expected to be able to read it" in err[0]
+    assert "bad\\x1b[2J.png: expected a file or folder that can be read" in err[0]
     assert all(line.isprintable() for line in out + err)
     read = document(capsys, odd)
     assert read["images"][0]["file"] == odd

@@ -19,6 +19,6 @@ def test_every_option_of_every_command_is_there() -> None:
         for action in command._actions:
             for option in set(action.option_strings) - {"-h", "--help"}:
                 assert f"| `{option}" in sections[name]
-    assert "| `--budget N` | most parameters of a design" in sections["search"]
+    assert "| `--budget N` | maximum number of parameters" in sections["search"]
     assert sections["final"].count("| required |") == 1  # --study
-    assert "| `--seeds N` | runs of each design, a seed each | `3` |" in PAGE
+    assert "| `--seeds N` | runs per design, each with its own seed | `3` |" in PAGE

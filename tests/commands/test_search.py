@@ -106,7 +106,7 @@ def test_says_when_nothing_is_left_and_goes_on_with_more_trials(
     capsys.readouterr()
     assert search() == 0
     captured = capsys.readouterr()
-    assert captured.out.startswith("Nothing left to do: the study holds 2 trained designs")
+    assert captured.out.startswith("Nothing left to do: the study has 2 trained designs")
     assert "trial 2" not in captured.err
     assert search(trials="3") == 0
     assert "3/3" in capsys.readouterr().err

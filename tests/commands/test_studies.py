@@ -48,13 +48,14 @@ def test_the_list_says_what_the_studies_say(
         "dataset",
         "budget",
         "mult-adds",
+        "time",
         "designs",
         "best",
         "state",
         "changed",
     ]
-    assert first.split()[:5] == ["digits-5M", "digits", "5M", "10M", "2"]
-    assert second.split()[:5] == ["digits-example", "digits", "5M", "-", "50"]
+    assert first.split()[:6] == ["digits-5M", "digits", "5M", "10M", "none", "2"]
+    assert second.split()[-9:-2] == ["-", "-", "50", "of", "50", "100.00%", "finished"]
     document = json.loads(studies(capsys, "--studies-dir", str(folder), "--json")[0])
     assert document["others"] == []
     assert [study["trained"] for study in document["studies"]] == [2, 50]
@@ -138,7 +139,7 @@ def test_a_folder_without_studies_says_so(
 ) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         out, errors = studies(capsys, "--studies-dir", str(folder))
-        assert (out, errors) == (f"no studies in {folder}; nas search begins one\n", "")
+        assert (out, errors) == (f"no studies in {folder}; nas search starts one\n", "")
     empty = json.loads(studies(capsys, "--studies-dir", str(tmp_path), "--json")[0])
     assert (empty["studies"], empty["others"]) == ([], [])
     assert not (tmp_path / "missing").exists()

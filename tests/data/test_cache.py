@@ -57,8 +57,8 @@ def test_a_folder_that_cannot_be_written_is_cached_elsewhere(
     anew = load_dataset("folder", tmp_path)
     assert same(first, anew)
     assert [note for note in anew.notes if note not in first.notes] == [
-        f"neither {tmp_path}/.nas-cache nor a cache folder of the user can be written: the images "
-        "are decoded anew at every start"
+        f"neither {tmp_path}/.nas-cache nor the user's cache folder can be written: images are "
+        "decoded again at every start"
     ]
 
 
@@ -78,5 +78,5 @@ def test_without_a_home_nothing_is_kept(
     write_bitmaps(tmp_path / "data")
     (tmp_path / "data/.nas-cache").write_text("in the way")
     notes = load_dataset("folder", tmp_path / "data").notes
-    assert len([note for note in notes if "decoded anew" in note]) == 1
+    assert len([note for note in notes if "decoded again" in note]) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

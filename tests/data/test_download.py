@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from torchvision import datasets
 
+from nas.commands import main
 from nas.data import download
 from nas.data.catalogue import DATASETS
 from nas.data.loading import load_dataset, load_test
@@ -33,6 +34,18 @@ def test_auto_falls_back_to_digits_and_says_so(tmp_path: Path) -> None:
     assert not data_dir.exists()
     write_ants_and_bees(tmp_path / "own")
     assert "use --dataset folder" in data_error(load_dataset, "auto", tmp_path / "own")
+
+
+@pytest.mark.usefixtures("offline", "own_directory", "tiny_space")
+def test_the_end_of_a_search_says_once_more_that_it_had_other_images(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    search = "search --budget 5M --trials 1 --epochs 1 --subset 0.1 --space tiny.toml"
+    assert main(search.split()) == 0
+    said = capsys.readouterr().out
+    assert "\ndata    CIFAR-10 is not in data and could not be downloaded (" in said
+    assert main([*search.split(), "--dataset", "digits"]) == 0
+    assert "CIFAR-10" not in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("offline")

@@ -60,7 +60,9 @@ def test_as_many_bits_count_as_are_in_use(bits: int, depth: int, ending: str) ->
     assert data.bits == depth
     said = [note for note in data.notes if "of 16 bits" in note]
     assert len(said) == (depth < 16)
-    assert all(f"no level above {(1 << bits) - 1:,}, which {depth} bits hold" in n for n in said)
+    assert all(
+        f"no level above {(1 << bits) - 1:,}, so that {depth} bits are enough" in n for n in said
+    )
     scaled = {path: (pixels >> (depth - 8)).astype(np.uint8) for path, pixels in written.items()}
     known = {
         bytes(image.numpy().tobytes())
@@ -107,7 +109,9 @@ def test_colour_that_uses_some_of_its_16_bits_is_refused(channels: int) -> None:
             path = root / f"train/{'ab'[i % 2]}/{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(deep_png(pixels.astype(np.uint16)))
-    with pytest.raises(DataError, match=r"which 12 bits hold, such as dark/.*: multiply.* by 16"):
+    with pytest.raises(
+        DataError, match=r"for which 12 bits are enough, such as dark/.*: multiply.* by 16"
+    ):
         load_dataset("folder", Path("dark"))
     assert not any("bits" in note for note in load_dataset("folder", Path("whole")).notes)
 
@@ -143,7 +147,9 @@ def test_colour_of_a_ppm_file_must_reach_the_level_that_it_names(
         data = load_dataset("folder", Path("photos"))
         assert data.train.pixels_NHWC.max() == 255
     else:
-        with pytest.raises(DataError, match=rf"which {bits} bits hold.*by {1 << (16 - bits)},"):
+        with pytest.raises(
+            DataError, match=rf"for which {bits} bits are enough.*by {1 << (16 - bits)},"
+        ):
             load_dataset("folder", Path("photos"))
 
 

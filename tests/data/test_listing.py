@@ -47,7 +47,7 @@ def test_links_that_lead_nowhere_are_broken_files(capsys: Capture) -> None:
     (root / "train/dog/00.png").symlink_to("00.png")  # to itself
     line = error_line(capsys, main(SEARCH))
     assert "11 of 40 training files in photos" in line
-    assert "train/cat/00.png (a link that leads nowhere)" in line
+    assert "train/cat/00.png (a broken link)" in line
     data = load_dataset("folder", root, skip_broken=True)
     assert len(data.train) + len(data.validation) == 29
     assert any(note.startswith("left out: 11 of 40 training files") for note in data.notes)
@@ -75,7 +75,7 @@ def test_links_in_a_class_that_lead_nowhere_are_named_whatever_they_are_called(
     (root / "train/cat/more").symlink_to("/nowhere/more")
     line = error_line(capsys, main(SEARCH))
     assert "1 of 21 training files in photos" in line
-    assert "train/cat/more (a link that leads nowhere)" in line
+    assert "train/cat/more (a broken link)" in line
     (note,) = load_dataset("folder", root, skip_broken=True).notes
     assert note.startswith("left out: 1 of 21 training files")
     write_model()
@@ -148,8 +148,8 @@ def test_training_and_prediction_find_the_same_images(capsys: Capture) -> None:
         photo(70).save(root / "cat" / name)
     data = load_dataset("folder", root)
     assert len(data.train) + len(data.validation) + data.test_images == len(found) == 11
-    (note,) = [note for note in data.notes if "inside a class folder" in note]
-    assert note.startswith("5 of 11 images in photos lie in folders inside a class folder, such as")
+    (note,) = [note for note in data.notes if "of a class folder" in note]
+    assert note.startswith("5 of 11 images in photos are in subfolders of a class folder, such as")
     write_model()
     files, errors = predicted(capsys, root)
     assert errors == []
@@ -174,7 +174,7 @@ def test_nested_images_belong_to_their_class() -> None:
 def test_parts_of_other_names_are_not_taken_for_classes(capsys: Capture) -> None:
     write("seg_train", {"cat": 5, "dog": 5})
     write("seg_test", {"cat": 2, "dog": 2})
-    assert "called like parts (seg_test, seg_train)" in error_line(capsys, main(SEARCH))
+    assert "named like parts of a dataset (seg_test, seg_train)" in error_line(capsys, main(SEARCH))
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("Training", "validation", "TEST")])
@@ -183,7 +183,10 @@ def test_parts_without_class_folders_are_not_taken_for_classes(
 ) -> None:
     write("", dict.fromkeys(names, 5))
     line = error_line(capsys, main(SEARCH))
-    assert f"called like parts ({', '.join(sorted(names))}) with images in no class folder" in line
+    assert (
+        f"named like parts of a dataset ({', '.join(sorted(names))}) with images in no class folder"
+        in line
+    )
     assert "photos/train/cat" in line
 
 
@@ -234,7 +237,7 @@ def test_images_in_no_class_folder_are_counted() -> None:
     root = write_parts()
     photo(1).save(root / "train/lonely.png")
     (note,) = load_dataset("folder", root).notes
-    assert "1 image in photos is ignored, in no class folder, such as" in note
+    assert "1 image in photos is ignored: not in a class folder, such as" in note
     assert "train/lonely.png" in note
 
 
@@ -256,7 +259,7 @@ def test_an_empty_test_part_is_called_empty(capsys: Capture, name: str | None) -
     root = write("train", {"cat": 5, "dog": 5})
     (root / "test" / (name or "")).mkdir(parents=True)
     line = error_line(capsys, main(SEARCH))
-    assert "in photos/test, got an empty folder: remove it, and a part of train/ is held" in line
+    assert "in photos/test, got an empty folder: remove it, and part of train/ is held" in line
 
 
 def test_a_test_part_of_other_files_is_not_to_be_removed(capsys: Capture) -> None:
@@ -286,7 +289,7 @@ def test_both_forms_of_an_accent_are_one_class() -> None:
 @pytest.mark.parametrize("form", ["EPS", "PCX", "TGA", "ICO", "SGI", "JPEG2000", "DDS"])
 def test_other_formats_are_not_decoded_whatever_a_file_is_called(form: str) -> None:
     Image.new("RGB", (16, 16), "red").save("photo.jpg", form)
-    with pytest.raises(DataError, match="of no known image format"):
+    with pytest.raises(DataError, match="unknown image format"):
         decode(["photo.jpg"], Shape(3, 16, 16))
 
 

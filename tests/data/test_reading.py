@@ -137,7 +137,7 @@ def test_search_and_train_say_what_was_left_out(capsys: pytest.CaptureFixture[st
     search = ["search", "--budget", "5M", "--trials", "1", "--space", "tiny.toml", *of]
     assert main(search) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "training files in photos that are no readable images: cat/0" in line
+    assert "training files in photos that are not readable images: cat/0" in line
     assert not Path("studies").exists()
     assert main([*search, "--skip-broken", "--json"]) == 0
     captured = capsys.readouterr()

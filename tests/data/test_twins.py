@@ -47,18 +47,18 @@ def test_twins_in_the_training_part_are_said_and_dropped() -> None:
             image.save(path.with_suffix(".bmp"))  # another file of the same pixels
     data = load_dataset("folder", root)
     (note,) = data.notes
-    assert note.startswith("10 of 30 training images have the pixels of another; ")
+    assert note.startswith("10 of 30 training images duplicate another; ")
     validated = {bytes(image.numpy().tobytes()) for image in data.validation.pixels_NHWC}
     trained = {bytes(image.numpy().tobytes()) for image in data.train.pixels_NHWC}
     known = sum(bytes(image.numpy().tobytes()) in trained for image in data.validation.pixels_NHWC)
     assert known > 0
-    assert f"; {known} of 6 validation images are trained on too" in note
+    assert f"; {known} of 6 validation images are also used for training" in note
     assert note.endswith("--drop-duplicates keeps one of each")
     assert len(validated) <= 6
     dropped = load_dataset("folder", root, drop_duplicates=True)
     assert different(data) == (30, 20)
     assert different(dropped) == (20, 20)
-    assert dropped.notes == ("left out: 10 training images with the pixels of another",)
+    assert dropped.notes == ("left out: 10 duplicate training images",)
     assert dropped.digest != data.digest
 
 
@@ -95,16 +95,16 @@ def test_twins_of_test_images_are_said_wherever_the_accuracy_is(
         shutil.copy(root / f"train/cat/{i:02}.png", root / f"test/cat/twin-{i}.png")
     shutil.copy(root / "test/dog/00.png", root / "test/dog/again.png")
     assert search() == 0
-    assert "pixels of" not in "".join(capsys.readouterr())  # it has not read a test image
+    assert "duplicate" not in "".join(capsys.readouterr())  # it has not read a test image
     assert main([*FINAL, *OF]) == 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note ")]
-    seen = "2 of 9 test images have the pixels of a training or validation image"
+    seen = "2 of 9 test images duplicate a training or validation image"
     assert seen in said[0]
-    assert "1 of 9 test images have the pixels of another test image" in said[1]
+    assert "1 of 9 test images duplicate another test image" in said[1]
     others = sorted(set(root.glob("test/*/*.png")) - set(root.glob("test/cat/twin-*.png")))
     predictions = nas.load("studies/s/final").predict(others, top=1)
     right = sum(Path(found.path).parent.name == found.classes[0] for found in predictions)
-    assert f"of the other 7 the exported network has {right / 7:.2%} right" in said[0]
+    assert f"on the other 7 the accuracy of the exported network is {right / 7:.2%}" in said[0]
     for page in (Path("studies/s/final/README.md"), Path("reports/s.html")):
         assert seen in page.read_text()
     assert main([*FINAL, *OF, "--drop-duplicates"]) == 2
@@ -124,9 +124,9 @@ def test_a_study_without_duplicates_is_gone_on_with_alike(
     out = capsys.readouterr().out
     assert "nas.final --study s\n" in out
     study = read_study(StudyLocation.at("s", studies_dir=Path("studies"), storage=None))
-    assert study.notes == ("left out: 1 training image with the pixels of another",)
+    assert study.notes == ("left out: 1 duplicate training image",)
     assert search() == 0  # without the option
     assert main(FINAL) == 0
     capsys.readouterr()
     assert main(["train", "--study", "s", "--epochs", "1"]) == 0
-    assert "left out: 1 training image" in capsys.readouterr().err
+    assert "left out: 1 duplicate training image" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_the_name_alone_goes_on_with_every_setting(capsys: Capture) -> None:
     Path("tiny.toml").unlink()
     capsys.readouterr()
     assert main(["search", "--study", "s"]) == 0
-    assert "the study holds 2 trained designs, 2 asked for" in capsys.readouterr().out
+    assert "the study has 2 trained designs, and 2 were asked for" in capsys.readouterr().out
     again = study()
     assert again.trials == first.trials
     of_each = ("command", "worker", "started")
@@ -221,7 +221,7 @@ def test_more_trials_are_added_to_those_that_are_trained(capsys: Capture) -> Non
     assert [search["trials"] for search in study().searches] == [2, 3]
     assert "--trials +1" in str(study().searches[1]["command"])
     assert main(["search", "--study", "s"]) == 0
-    assert "the study holds 3 trained designs, 3 asked for" in capsys.readouterr().out
+    assert "the study has 3 trained designs, and 3 were asked for" in capsys.readouterr().out
 
 
 def test_several_workers_add_trials_once() -> None:
@@ -255,14 +255,14 @@ def test_own_images_are_found_from_another_folder(
     assert main(["train", *where, "--epochs", "1"]) == 0
     said = capsys.readouterr().err
     assert "left out: 1 of " in said
-    assert "left out: 1 training image with the pixels of another" in said
+    assert "left out: 1 duplicate training image" in said
     assert f" {study('s', str(tmp_path / 'studies')).settings.train_images:,} training" in said
     assert main(["doctor", *where]) in (0, 1)
     assert f"folder in {tmp_path / 'photos'}, 2 classes" in capsys.readouterr().out
     short = ["--top", "1", "--seeds", "1", "--recipe", "fast", "--epochs", "1"]
     assert main(["final", *where, *short]) == 0
     record = json.loads((tmp_path / "studies/s/final/metrics.json").read_text())
-    assert any(note.startswith("left out: 1 training image") for note in record["notes"])
+    assert any(note.startswith("left out: 1 duplicate training image") for note in record["notes"])
 
 
 def test_images_that_have_moved_are_asked_for_and_then_known(capsys: Capture) -> None:
@@ -356,10 +356,12 @@ def test_a_study_folder_stands_for_its_final_model(capsys: Capture) -> None:
     photo(1).save("photo.png")
     (line,) = lines_of_error(capsys, ["predict", "studies/s", "photo.png"])
     assert line.startswith("error: studies/s: expected a study with a final training, got one ")
-    assert line.endswith("python -m nas.final --study s makes it")
+    assert line.endswith("got one without; to make it, run python -m nas.final --study s")
     shutil.copytree("studies", "else/where")
     (line,) = lines_of_error(capsys, ["predict", "else/where/s/", "photo.png"])
-    assert line.endswith("python -m nas.final --study s --studies-dir else/where makes it")
+    assert line.endswith(
+        "got one without; to make it, run python -m nas.final --study s --studies-dir else/where"
+    )
     spec = make_spec(classes=("cat", "dog"))
     write_network(Path("studies/s/final"), spec)
     assert main(["predict", "studies/s/", "photo.png", "--json"]) == 0

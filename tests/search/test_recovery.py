@@ -325,7 +325,7 @@ def test_a_design_whose_workers_die_is_given_up_the_third_time(request_of: Reque
     checkpoints.mkdir(parents=True, exist_ok=True)
     (checkpoints / f"{checkpoint_name(trial.user_attrs['key'])}.pt").touch()
     *_, found = look_at_study(location, checkpoints, grace=60, repair=False)
-    assert "1 of no use" in found.verdict
+    assert "1 not needed" in found.verdict
     study = run_search(request_of(trials=1)).study
     *died, other = study.trials
     assert [t.reason for t in died] == [DIED, DIED, f"{DIED} 3 times"]

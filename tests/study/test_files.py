@@ -441,7 +441,7 @@ def test_a_row_that_was_changed_takes_nothing_but_its_trial(
     assert main(["doctor", "--dataset", "digits", "--study", "v"]) == (kind in DAMAGES)
     said = capsys.readouterr().out
     assert "trial 1: " in said
-    assert "studies/v.db is whole" in said
+    assert "studies/v.db is intact" in said
     with served(StudyLocation.at("v", studies_dir=Path("studies")), tmp_path) as dashboard:
         notes = {t["number"]: t["note"]["body"] for t in dashboard.detail()["trials"]}
     assert len(notes) == 4

@@ -238,7 +238,7 @@ def test_the_option(
         request_of(tune=("batch_size",))
     plain = ["search", "--budget", "5M", "--dataset", "digits"]
     assert main([*plain, "--tune", "lr,,augment"]) == 2
-    assert "error: --tune: expected names with commas" in capsys.readouterr().err
+    assert "error: --tune: expected comma-separated names" in capsys.readouterr().err
     fast_one = [*plain, "--epochs", "1", "--subset", "0.1", "--space", "tiny.toml", "--trials", "2"]
     assert main([*fast_one, "--tune", "augment,lr"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""The README's commands and files do what it says, on the bundled digits."""
+"""README and docs: their commands and files do what they say, on the bundled digits."""
 
 import json
 import re
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
@@ -25,12 +26,56 @@ from tests.kits.places import ROOT, STUDIES
 from tests.kits.waiting import PATIENCE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+PAGES = {"README.md": README, **{f"docs/{name}": page for name, page in DOCS.items()}}
 
 
-def commands() -> list[str]:
-    """Every ``python -m nas.…`` of the README, in order."""
-    lines = "\n".join(blocks_of("sh", README)).replace("&&", "\n").splitlines()
+def commands(page: str) -> list[str]:
+    """Every ``python -m nas.…`` that a page shows to be run, in order."""
+    lines = "\n".join(blocks_of("sh", page)).replace("&&", "\n").splitlines()
     return [line.strip() for line in lines if line.strip().startswith("python -m nas.")]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 120
+    prose = re.sub(r"^```.*?^```$|^\|.*?$", "", README, flags=re.MULTILINE | re.DOTALL)
+    for paragraph in re.split(r"\n\s*\n|\n[-*] ", prose):
+        assert len(paragraph.split()) <= 60, paragraph
+
+
+def anchor(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    page = ROOT / name
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, part = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        if part:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert part in map(anchor, headings), target
+
+
+def test_make_has_the_checks_of_ci_and_the_commands_that_there_are() -> None:
+    targets: dict[str, list[str]] = {}
+    for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines():
+        if line.startswith("\t"):
+            targets[next(reversed(targets))].append(line.strip())
+        elif re.match(r"\w+:", line):
+            targets[line.partition(":")[0]] = []
+    ci = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+    assert set(targets["check"]) <= set(ci)
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert all(f"| `make {target}` |" in contributing for target in targets)
+    for command in (command for recipe in targets.values() for command in recipe):
+        program, *words = command.split()
+        assert program in ("ruff", "mypy", "pytest", "python"), command
+        if program == "python":
+            assert find_spec(words[1]) is not None, command
 
 
 def test_the_example_is_what_the_readme_shows() -> None:
@@ -44,6 +89,16 @@ def test_the_example_is_what_the_readme_shows() -> None:
     ]
     (reading,) = study.readings
     final = FinalRecord.from_dict(reading.result)
+    tested = final.exported.accuracy
+    for shown in (
+        f"{study.outcomes[Outcome.TRAINED]} trained to the end, "
+        f"{study.outcomes[Outcome.STOPPED_EARLY]} stopped early; 44 s",
+        f"**{tested.value:.2%}** of {final.test_images:,} test images",
+        f"(95% interval {tested.low:.2%} to {tested.high:.2%})",
+        f"| {final.chosen.parameters:,} |",
+        f"({final.chosen.name}, best of 3 seeds, 50 epochs)",
+    ):
+        assert shown in README
     model = nas.load(STUDIES / "digits-example" / "final")
     assert model.architecture == final.chosen.architecture
     page = (ROOT / "reports" / "digits-example.html").read_text(encoding="utf-8")
@@ -60,13 +115,15 @@ def test_the_search_on_a_gpu_is_what_the_readme_says() -> None:
     assert baseline.name == "flexres22-2"
     assert baseline.test is not None
     for shown in (
-        f"{study.outcomes[Outcome.TRAINED]} designs trained to the end",
-        f"**{tested.value:.2%}**",
+        f"{study.outcomes[Outcome.TRAINED]} trained to the end, "
+        f"{study.outcomes[Outcome.STOPPED_EARLY]} stopped early; 6 min 48 s",
+        f"**{tested.value:.2%}** of {final.test_images:,} test images",
         f"(95% interval {tested.low:.2%} to {tested.high:.2%})",
-        f"{final.chosen.name} with {final.chosen.parameters:,} parameters",
-        f"{baseline.test.mean.value:.2%} in the same training",
+        f"| {final.chosen.parameters:,} |",
+        f"{baseline.test.mean.value:.2%} with {baseline.parameters:,} parameters",
+        f"({final.chosen.name}, one seed, 45 epochs)",
     ):
-        assert shown in README.replace("\n", " ")
+        assert shown in README
 
 
 def run(command: str, directory: Path) -> "subprocess.CompletedProcess[str]":
@@ -80,8 +137,13 @@ def test_the_two_commands_are_there() -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
-    search, count, count_fields, more, report, dashboard, train, final = commands()
+def test_the_commands_do_what_readme_and_docs_say(tmp_path: Path) -> None:
+    (search,) = commands(README)
+    count, count_fields = commands(DOCS["counting.md"])
+    (more,) = commands(DOCS["search.md"])
+    report, dashboard = commands(DOCS["report.md"])
+    (train,) = commands(DOCS["training.md"])
+    (final,) = commands(DOCS["final.md"])
     # Two epochs of a quarter of the images instead of 18 of all: the example is tested above.
     on_digits = f"{search} --dataset digits --epochs 2 --subset 0.25"
     first = run(on_digits, tmp_path)
@@ -102,7 +164,8 @@ def test_the_commands_do_what_the_readme_says(tmp_path: Path) -> None:
 
     counted = run(count, tmp_path)
     assert counted.returncode == 0
-    assert any(block.strip() in counted.stdout for block in blocks_of("text", README))
+    shown = blocks_of("text", DOCS["counting.md"])
+    assert any(block.strip() in counted.stdout for block in shown)
     assert "parameters  4,977,226" in run(count_fields, tmp_path).stdout
     assert run(report, tmp_path).stdout == "reports/digits-5M.html\n"
     check_dashboard(dashboard, tmp_path)
@@ -131,7 +194,7 @@ def check_dashboard(command: str, directory: Path) -> None:
 
 
 def test_the_example_space_can_be_used(tmp_path: Path) -> None:
-    (example,) = blocks_of("toml", README)
+    (example,) = blocks_of("toml", DOCS["search.md"])
     path = tmp_path / "space.toml"
     path.write_text(example)
     space = load_space(path, ImageInput(channels=3, height=32, width=32, classes=10))
@@ -141,7 +204,7 @@ def test_the_example_space_can_be_used(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_example_program_runs(tmp_path: Path) -> None:
-    (example,) = blocks_of("python", README)
+    (example,) = blocks_of("python", DOCS["python.md"])
     done = warm.run([sys.executable, "-c", example], cwd=tmp_path, text=True)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(

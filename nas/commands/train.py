@@ -120,9 +120,9 @@ def run(options: argparse.Namespace) -> int:
         architecture, name = subject.architecture, subject.name
     changes = _changes(options)
     folder = options.out or Path("runs") / _run_name(name, options, changes)
-    recipe, before, made = subject.recipe, subject.precision, "as the study was made"
+    recipe, before, made = subject.recipe, subject.precision, "as in the study"
     if options.resume and options.recipe is None and (kept := _kept_recipe(folder)):
-        recipe, before, made = kept, kept.precision, "as the run began"
+        recipe, before, made = kept, kept.precision, "as in the run"
     try:  # with stand-in sizes: bad values are known before images are read
         task = Task(arguments.image_input((3, 32, 32), 10), 50_000, True)
         _recipe(options, recipe, task, changes)

@@ -64,7 +64,7 @@ def bits_in_use(gray: Sequence[str], colour: Sequence[str]) -> tuple[int, tuple[
     bits = _bits(level)
     if bits == DEEPEST:
         return bits, ()
-    done = f"divided by {1 << (bits - 8)}" if bits > 8 else "taken as they are"
+    done = f"divided by {1 << (bits - 8)}" if bits > 8 else "used unchanged"
     note = (
         f"{plural(len(gray), 'image')} of 16 bits with no level above {level:,}, so that {bits} "
         f"bits are enough: the pixels are {done} to get 8 bits"

@@ -28,7 +28,7 @@ def choice(record: FinalRecord) -> str:
     if len([design for design in record.finalists if design.validation]) == 1:
         return "There was no other finalist to compare it with."
     if len(record.seeds) == 1:
-        return "With one seed each nothing tells which design is better."
+        return "With one seed each, nothing shows which design is better."
     if not others:
         return "The other finalists are worse with 95% confidence."
     return f"It cannot be told apart from {', '.join(others)} with 95% confidence."

@@ -191,7 +191,7 @@ class Preparation:
                 f"since the study is trained in {settings.precision}, got {device_name(device)}; "
                 "continue it on one that has them, or choose another name with --study"
             )
-        return Chosen(settings.precision, "as the study was made")
+        return Chosen(settings.precision, "as in the study")
 
     def _like(self, settings: StudySettings, searches: Sequence[Mapping[str, object]]) -> Self:
         """For a study that is there: what was not asked for is as in the study.

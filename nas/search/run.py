@@ -161,7 +161,7 @@ def _make_worker(
     """A worker of this process."""
     prepared, config = begun.prepared, begun.config
     request, dataset = prepared.request, prepared.dataset
-    assert request.pruner is not None, "chosen as the study was begun"
+    assert request.pruner is not None, "chosen when the study was started"
 
     def training_attributes(values: Mapping[str, Value]) -> Mapping[str, Value]:
         if not prepared.choices:

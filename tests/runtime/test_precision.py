@@ -187,7 +187,7 @@ def test_a_study_keeps_its_precision(request_of: RequestOf, able: None) -> None:
     assert study.settings.precision is BFLOAT16
     assert '<th scope="row">precision</th><td>bfloat16</td>' in render(study)
     opening = opening_of(request_of, trials=2)
-    assert opening.precision == "bfloat16 (as the study was made)"
+    assert opening.precision == "bfloat16 (as in the study)"
     assert opening.trial_seconds
     after = read_study(opening.location)
     assert (after.settings, after.trained) == (study.settings, 2)
@@ -221,7 +221,7 @@ def test_whoever_makes_a_study_decides_for_those_who_began_at_the_same_time(
 
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", is_supported)
     opening = opening_of(request_of, trials=2)
-    assert opening.precision == "bfloat16 (as the study was made)"
+    assert opening.precision == "bfloat16 (as in the study)"
     assert (opening.study.settings.precision, opening.study.trained) == (BFLOAT16, 1)
     assert read_study(opening.location).trained == 2
 
@@ -253,7 +253,7 @@ def test_a_study_written_before_is_float32_and_goes_on(
     assert '<th scope="row">precision</th><td>float32</td>' in render(before)
     search = ["search", "--budget", "5M", "--dataset", "digits", "--study", "digits-example"]
     assert main([*search, "--trials", "51"]) == 0
-    assert "in float32 (as the study was made) on cpu" in capsys.readouterr().err
+    assert "in float32 (as in the study) on cpu" in capsys.readouterr().err
     after = read_study(location)
     assert (after.trained, after.settings) == (51, before.settings)
 

@@ -65,6 +65,25 @@ def difference_interval(share: float, images: int, than: float, than_images: int
     return Estimate(share - than, max(-1.0, gap - half), min(1.0, gap + half))
 
 
+def visible_difference(share: float, images: int) -> float:
+    """The smallest fall from a share that so many other images can show, by `difference_interval`.
+
+    1 where they can show none. Of two designs on the same images it is rather too large than too
+    small, as the interval is.
+
+    Raises:
+        ValueError: the share is outside 0..1, or there are no images.
+    """
+    _check_share(share, images)
+    falls = (fewer / images for fewer in range(1, math.floor(share * images) + 1))
+    shown = (
+        fall
+        for fall in falls
+        if difference_interval(share, images, max(0.0, share - fall), images).low > 0
+    )
+    return next(shown, 1.0)
+
+
 def standard_deviation(correct_SI: Correct) -> float | None:
     """Of the accuracy from seed to seed, 0..1; None with one seed."""
     accuracies_S = correct_SI.mean(axis=1)

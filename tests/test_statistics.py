@@ -15,6 +15,7 @@ from nas.statistics import (
     dunnett_bound,
     mean_accuracy,
     standard_deviation,
+    visible_difference,
     wilson_interval,
 )
 
@@ -32,6 +33,22 @@ def test_difference_of_shares_of_a_textbook_example() -> None:
     assert difference_interval(1.0, 5, 1.0, 5).low < 0 < difference_interval(1.0, 5, 1.0, 5).high
     with pytest.raises(ValueError, match="share"):
         difference_interval(1.1, 5, 0.5, 5)
+
+
+@pytest.mark.parametrize("images", [30, 287, 5_000])
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_the_visible_difference_is_the_smallest_that_an_interval_shows(
+    share: float, images: int
+) -> None:
+    share = round(share * images) / images
+    seen = visible_difference(share, images)
+    assert difference_interval(share, images, share - seen, images).low > 0
+    assert difference_interval(share, images, share - seen + 1 / images, images).low <= 0
+
+
+def test_too_few_images_show_no_difference() -> None:
+    assert visible_difference(1.0, 2) == 1.0
+    assert visible_difference(0.1, 10) == 1.0
 
 
 def test_difference_of_shares_covers() -> None:

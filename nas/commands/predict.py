@@ -1,6 +1,7 @@
 """`nas predict`: what an exported model sees on images."""
 
 import argparse
+import dataclasses
 import json
 import os
 import shlex
@@ -17,10 +18,11 @@ from nas.export.spec import DESCRIPTION
 from nas.final.request import FINAL
 from nas.runtime import signals, streams
 from nas.search.request import check_device_name
-from nas.text import in_one_line, percent, printable
+from nas.text import in_one_line, percent, percent_range, printable
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.export.loading import Classifier, Prediction
+    from nas.statistics import Estimate
 
 SUMMARY = "classify images with an exported model"
 
@@ -76,6 +78,13 @@ def run(options: argparse.Namespace) -> int:
     signals.check()  # one that came while these were loaded
     folder = _model_folder(options.model)
     model = load(folder, device=open_device(options.device))
+    tested = _tested(model)
+    if tested is not None:
+        interval = percent_range(tested.low, tested.high)
+        print(
+            f"test accuracy of this model {percent(tested.value)} (95% interval {interval})",
+            file=sys.stderr,
+        )
     files, failures = _files(options.images)
     for failure in failures:
         _name(failure)
@@ -94,8 +103,18 @@ def run(options: argparse.Namespace) -> int:
     if not predictions:
         return 2
     if options.json:
-        print(_document(folder, model, predictions, failures))
+        print(_document(folder, model, tested, predictions, failures))
     return 1 if failures else 0
+
+
+def _tested(model: "Classifier") -> "Estimate | None":
+    """The accuracy of the model on the test images of its study; None where nothing says."""
+    from nas.final.records import FinalRecord
+
+    try:
+        return FinalRecord.from_dict(model.metrics).exported.accuracy
+    except ValueError:  # of another version, or of a model that another program exported
+        return None
 
 
 def _model_folder(given: Path) -> Path:
@@ -188,12 +207,17 @@ class _Table:
 
 
 def _document(
-    folder: Path, model: "Classifier", predictions: "list[Prediction]", failures: list[_Failure]
+    folder: Path,
+    model: "Classifier",
+    tested: "Estimate | None",
+    predictions: "list[Prediction]",
+    failures: list[_Failure],
 ) -> str:
     return json.dumps(
         {
             "model": str(folder),
             "design": str(model.architecture),
+            "test_accuracy": None if tested is None else dataclasses.asdict(tested),
             "images": [
                 {
                     "file": prediction.path,

@@ -41,6 +41,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels_N)
 
+    @property
+    def largest_share(self) -> float:
+        """The share of the class that most images are of: what guessing gets right."""
+        return int(self.labels_N.bincount().max()) / len(self)
+
     def to(self, device: torch.device | str) -> "Images":
         """The same images on that device.
 

@@ -67,7 +67,9 @@ class FinalRequest:
         "has seen or on duplicates of another test image",
         otherwise="as in the last search of --study",
     )
-    subset: float = option(1.0, share, "share of the training images to use")
+    subset: float = option(
+        1.0, share, "share of the training images to use; the validation images stay whole"
+    )
     device: str = field(default="auto", metadata=_AS_SEARCH["device"])
     precision: str = option(
         AUTO,

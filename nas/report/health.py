@@ -27,6 +27,7 @@ from nas.search.request import PRUNERS
 from nas.search.scores import normal_scores, predicted_ends
 from nas.space import Choices, Limits, SearchSpace, space_from_table
 from nas.statistics import wilson_interval
+from nas.study.chance import at_chance, chance_of
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import percent, plural, points, share
 from nas.values import LARGEST
@@ -103,22 +104,18 @@ def _learning(study: StudyRecord) -> Iterator[Finding]:
             f"{plural(failed, 'trial')} failed or ran out of memory; the report's table of "
             "trials says why, and smaller limits or --workers 1 may help.",
         )
-    classes, images = study.settings.input.classes, study.settings.validation_images
-    if images < 1:
-        return
-    most = 1 / classes + 3 * (1 / classes * (1 - 1 / classes) / images) ** 0.5
-    accuracies = [t.val_accuracy for t in ran if t.val_accuracy is not None]
-    stuck = sum(accuracy <= most for accuracy in accuracies) + broken
-    runs = len(accuracies) + broken
+    measured = [t for t in ran if t.val_accuracy is not None]
+    stuck = sum(at_chance(study, t) for t in measured) + broken
+    runs = len(measured) + broken
     if not runs:
         return
     if stuck > _FAILED * runs:
         yield Finding(
             Level.WARNING,
             "learning",
-            f"{plural(stuck, 'run')} of {runs} diverged or ended where guessing would (up to "
-            f"{percent(most)}): the learning rate is too high for them, or the runs are too short; "
-            "--tune lr or more --epochs helps.",
+            f"{plural(stuck, 'run')} of {runs} diverged or ended no better than guessing "
+            f"({percent(chance_of(study))}) by their 95% intervals: the learning rate is too high "
+            "for them, or the runs are too short; --tune lr or more --epochs helps.",
         )
     else:
         sentence = f"{runs - stuck} of {plural(runs, 'run')} got going."

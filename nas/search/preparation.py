@@ -146,6 +146,7 @@ class Preparation:
                         "pruner": request.pruner,
                         "trials": trials,
                         "workers": share.workers,
+                        "chance": dataset.validation.largest_share,
                     },
                     notes=dataset.notes,
                 )

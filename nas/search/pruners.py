@@ -11,10 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.search.evidence import EvidencePruner
 from nas.search.summaries import Summary
+from nas.training.config import Schedule, TrainingConfig
 
 CHECKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # shares of a run, in `evidence`; later saves little
 _RUNGS = (0.3, 0.7)  # shares of a run, in `rungs`
 _KEEP = 1 / 3  # of the runs there
+_USUAL = 10  # epochs of a run, from which on `evidence` was measured
 
 
 class RungPruner(BasePruner):
@@ -101,6 +103,24 @@ def make_pruner(name: str, *, epochs: int, size: str | None = None) -> BasePrune
         return SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=2)
     assert name == "median", name
     return MedianPruner(n_startup_trials=5, n_warmup_steps=warmup)
+
+
+def warning_of_warmup(name: str, config: TrainingConfig) -> str | None:
+    """Why a pruner may stop runs too soon that are shorter than usual; None where it does not.
+
+    Those of the other pruners but `evidence` begin to look after the warm-up of any recipe here.
+    """
+    warmup = config.warmup * config.epochs
+    checks = epochs_at(CHECKS, config.epochs)
+    rises = config.schedule in (Schedule.COSINE, Schedule.TRIANGLE)
+    if name != "evidence" or config.epochs >= _USUAL or not rises or not checks:
+        return None
+    if checks[0] > warmup:
+        return None
+    return (
+        f"runs of {config.epochs} epochs are short: --pruner {name} may stop a design after epoch "
+        f"{checks[0]}, until which its learning rate only rises; --pruner none trains all in full"
+    )
 
 
 def epochs_at(shares: Iterable[float], epochs: int) -> list[int]:

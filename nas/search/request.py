@@ -154,7 +154,10 @@ class SearchRequest:
         otherwise=f"where the last search of --study read them, or {DATA_DIR}",
     )
     subset: float | None = option(
-        None, share, "share of the training images to use", otherwise="as in --study, or 1.0"
+        None,
+        share,
+        "share of the training images to use; the validation images stay whole",
+        otherwise="as in --study, or 1.0",
     )
     skip_broken: bool = option(
         False,

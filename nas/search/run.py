@@ -24,12 +24,13 @@ from nas.search.continuing import of_search
 from nas.search.events import OnEvent, Opened, Warned, ignore
 from nas.search.plan import Plan, SearchEnding, SearchFailed
 from nas.search.preparation import Begun, prepare
-from nas.search.pruners import make_pruner
+from nas.search.pruners import make_pruner, warning_of_warmup
 from nas.search.request import SearchRequest
 from nas.search.samplers import make_sampler
 from nas.search.trainer import CandidateTraining
 from nas.search.worker import Worker
 from nas.search.workers import WorkerDone, WorkerNamed, Workers, WorkerTask
+from nas.study.chance import noise_in_words
 from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation
 from nas.study.reader import read_study, study_record
 from nas.study.records import StudyRecord
@@ -130,12 +131,16 @@ def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEven
     """Says what is about to be searched, and what must be known before."""
     prepared, study = begun.prepared, begun.study
     expected = None
-    limited = begun.seconds_left < math.inf  # then its own trials say how long they take
-    if device.type == "cpu" and study.trained < begun.trials and not limited:
-        expected = prepared.trial_seconds(begun.config.precision, share.threads)
-    for warning in (_warning_of(device), study.doubts):
-        if warning:
-            on_event(Warned(warning))
+    warnings = [_warning_of(device), study.doubts]
+    if study.trained < begun.trials:
+        limited = begun.seconds_left < math.inf  # then its own trials say how long they take
+        if device.type == "cpu" and not limited:
+            expected = prepared.trial_seconds(begun.config.precision, share.threads)
+        assert prepared.request.pruner is not None, "chosen as the study was begun"
+        of_pruner = warning_of_warmup(prepared.request.pruner, begun.config)
+        warnings += [noise_in_words(study), of_pruner]
+    for warning in filter(None, warnings):
+        on_event(Warned(warning))
     on_event(
         Opened(
             study,

@@ -10,6 +10,7 @@ import nas
 from nas.commands import main
 from tests.kits.commands import Capture, error_of
 from tests.kits.exports import make_spec, write_network, write_photos
+from tests.kits.records import final_record
 
 
 @pytest.fixture(autouse=True)
@@ -144,3 +145,13 @@ def test_a_bad_name_of_bytes_is_shown(capsys: Capture) -> None:
 )
 def test_bad_usage_is_one_line(capsys: Capture, words: list[str], message: str) -> None:
     assert message in error_of(capsys, main(["predict", *words]))
+
+
+def test_the_test_accuracy_of_the_model_comes_first(capsys: Capture) -> None:
+    record = final_record()
+    write_network(Path("model"), make_spec(), record.to_dict())
+    out, err = predict(capsys, "photos/plain.png")
+    assert err == ["test accuracy of this model 80.00% (95% interval 70.00% to 90.00%)"]
+    assert len(out) == 2
+    read = document(capsys, "photos/plain.png")
+    assert read["test_accuracy"] == {"value": 0.8, "low": 0.7, "high": 0.9}

@@ -1,6 +1,8 @@
 """What tests of exported models share: a network that is not trained, and photos of all kinds."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,9 +50,11 @@ def make_network(spec: ModelSpec, seed: int = 0) -> ResNet:
     return network.eval()
 
 
-def write_network(folder: Path, spec: ModelSpec) -> None:
+def write_network(
+    folder: Path, spec: ModelSpec, metrics: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """The files of an exported network that was not trained."""
-    write_model(folder, make_network(spec), spec, metrics={}, card="")
+    write_model(folder, make_network(spec), spec, metrics=metrics, card="")
 
 
 def write_photos(folder: Path) -> list[str]:

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
-from nas.search.pruners import RungPruner, make_pruner
+from nas.search.pruners import RungPruner, make_pruner, warning_of_warmup
 from nas.search.request import PRUNERS
+from nas.training.config import Schedule, TrainingConfig
 from tests.kits.pruning import make_study, make_trial, replay, replay_in_parts, running, stops
 
 RUNG = 3
@@ -167,3 +168,28 @@ def test_a_short_run_has_rungs_before_its_end() -> None:
         done = replay(make_pruner("rungs", epochs=epochs), curves, make_study([]))
         assert done[0] == epochs
         assert done[1] < epochs
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "warned"),
+    [
+        ("evidence", 5, True),
+        ("evidence", 9, True),
+        ("evidence", 10, False),  # long enough
+        ("evidence", 4, False),  # looks after the warm-up
+        ("evidence", 1, False),  # never looks
+        ("rungs", 5, False),
+        ("none", 5, False),
+    ],
+)
+def test_short_runs_that_may_be_stopped_in_their_warm_up_are_warned_of(
+    name: str, epochs: int, warned: bool
+) -> None:
+    config = TrainingConfig(epochs=epochs, batch_size=64, lr=0.1)
+    warning = warning_of_warmup(name, config)
+    assert (warning is not None) is warned
+    if warning:
+        assert "after epoch 1," in warning
+        assert "--pruner none" in warning
+    steady = TrainingConfig(epochs=epochs, batch_size=64, lr=0.1, schedule=Schedule.CONSTANT)
+    assert warning_of_warmup(name, steady) is None

@@ -32,6 +32,7 @@ from nas.search.events import (
     TrialEnded,
     TrialStarted,
     Waiting,
+    Warned,
 )
 from nas.search.run import (
     SearchEnding,
@@ -554,3 +555,20 @@ def test_a_study_that_nas_did_not_make_is_refused(request_of: RequestOf) -> None
         run_search(request_of())
     with pytest.raises(StudyError, match="expected a study made by this version of nas"):
         read_study(location)
+
+
+def test_a_search_says_first_what_its_images_cannot_show(request_of: RequestOf) -> None:
+    events: list[Event] = []
+    study = run_search(request_of(trials=1, epochs=5, pruner="evidence"), events.append).study
+    first = [type(event) for event in events].index(Opened)
+    said = " ".join(event.warning for event in events[:first] if isinstance(event, Warned))
+    assert f"{study.settings.validation_images} validation images: differences under" in said
+    assert "runs of 5 epochs are short" in said
+    chance = study.searches[-1]["chance"]
+    assert isinstance(chance, float)
+    assert f"chance is {chance:.0%}" in said
+    assert 0.1 <= chance <= 0.12  # ten classes, as good as equal
+
+    events.clear()
+    run_search(request_of(trials=1, epochs=5), events.append)  # there is nothing left to do
+    assert not [event for event in events if isinstance(event, Warned)]

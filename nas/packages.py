@@ -20,6 +20,7 @@ _PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"  # of a checkout
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^]]*\])?\s*\(?([^;)]*)\)?(?:.*\bextra\b.*)?")
 _BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
 _MODULES = {  # what is imported of them, where it is not the whole package under its name
+    "mlflow-skinny": "mlflow",
     "pillow": "PIL.Image",
     "plotly": "plotly.graph_objects",
     "scikit-learn": "sklearn.datasets",
@@ -67,7 +68,7 @@ def versions() -> dict[str, str]:
 
 
 def requirements() -> list[Requirement]:
-    """What nas needs, as it is declared; the packages of its extras last."""
+    """What nas needs, as it is declared; the packages of its extras last, each once."""
     from importlib import metadata  # slow to load, and not needed where all is well
 
     project = _project()
@@ -78,7 +79,8 @@ def requirements() -> list[Requirement]:
         declared = (metadata.requires("nas") if installed("nas") else None) or []
         optional = [r for r in declared if "extra ==" in r]
         needed = [r for r in declared if r not in optional]
-    return [*_parsed(needed, optional=False), *_parsed(optional, optional=True)]
+    found = [*_parsed(needed, optional=False), *_parsed(optional, optional=True)]
+    return list(dict.fromkeys(found))
 
 
 def installed(name: str) -> str | None:

@@ -37,11 +37,12 @@ ORDER = (
     "search",
     "final",
     "report",
+    "trackers",
     "dashboard",
     "commands",
 )
 OWNERS = {
-    "torch": {"model", "runtime", "data", "training", "export", "search", "final"},
+    "torch": {"model", "runtime", "data", "training", "export", "search", "final", "trackers"},
     "onnx": {"export"},
     "safetensors": {"export"},
     "optuna": {"study", "search", "dashboard", "commands"},  # commands: its log level only
@@ -52,10 +53,12 @@ OWNERS = {
     "jinja2": {"templates"},
     "psutil": {"runtime"},
     "argparse": {"commands"},
+    "mlflow": {"trackers"},
+    "wandb": {"trackers"},
 }
 HEAVY = (
     *("torch", "torchvision", "sklearn", "optuna", "sqlalchemy", "pandas", "plotly", "jinja2"),
-    "psutil",
+    *("psutil", "mlflow", "tensorboard", "wandb"),
 )
 
 FILES = sorted(
@@ -197,7 +200,12 @@ def test_a_model_is_loaded_without_what_searches_need() -> None:
     assert loaded & {"optuna", "sqlalchemy", "pandas", "plotly"} == set()
 
 
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "optuna_dashboard": "optuna-dashboard"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "mlflow": "mlflow-skinny",
+    "optuna_dashboard": "optuna-dashboard",
+    "sklearn": "scikit-learn",
+}
 # Tools without an import, and what SQLAlchemy and pandas load or are checked with.
 NOT_IMPORTED = {"mypy", "pandas-stubs", "psycopg", "pytest-xdist", "ruff"}
 
@@ -222,14 +230,20 @@ def imported(*folders: str) -> set[str]:
 def test_what_is_imported_is_declared_and_nothing_else() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
     needed = declared(project["dependencies"])
-    for_tests = declared(project["optional-dependencies"]["test"])
-    assert imported("nas") - {"triton"} == needed  # which comes with torch, where it is needed
-    assert imported("tests", "benchmarks") - needed == for_tests - NOT_IMPORTED
+    extras = {name: declared(those) for name, those in project["optional-dependencies"].items()}
+    for_tests = extras.pop("test")
+    trackers = set().union(*extras.values())
+    # Triton comes with torch where it is needed, and torch imports TensorBoard for us.
+    assert imported("nas") - {"triton"} == needed | trackers - {"tensorboard"}
+    assert trackers <= for_tests
+    others = imported("tests", "benchmarks") - needed - trackers
+    assert others == for_tests - trackers - NOT_IMPORTED
 
 
 def test_every_requirement_has_a_lowest_version() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
-    for requirement in (*project["dependencies"], *project["optional-dependencies"]["test"]):
+    extras = project["optional-dependencies"].values()
+    for requirement in (*project["dependencies"], *(r for those in extras for r in those)):
         assert ">=" in requirement
 
 

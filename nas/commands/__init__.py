@@ -11,7 +11,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from nas.commands import count, dashboard, doctor, final, predict, report, search, studies, train
+from nas.commands import (
+    count,
+    dashboard,
+    doctor,
+    final,
+    log,
+    predict,
+    report,
+    search,
+    studies,
+    train,
+)
 from nas.commands.arguments import as_typed, without_password
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
@@ -30,6 +41,7 @@ _COMMANDS = {
     "predict": predict,
     "report": report,
     "dashboard": dashboard,
+    "log": log,
     "studies": studies,
     "doctor": doctor,
 }

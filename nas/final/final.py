@@ -34,7 +34,7 @@ from nas.final.events import (
     ReadingTestImages,
 )
 from nas.final.records import FinalDesign, FinalRecord, Measured
-from nas.final.request import ALL, TRAIN, FinalRequest, final_folder
+from nas.final.request import ALL, RUNS, TRAIN, FinalRequest, final_folder
 from nas.final.runs import Run, RunResult, networks_digest
 from nas.final.testing import MISTAKES, Tested, exported_record, test_once, write_pictures
 from nas.final.workers import FinalFailed, FinalRuns
@@ -56,8 +56,6 @@ from nas.study.store import held, open_store
 from nas.study.test_access import begin_reading, check_unread, end_reading
 
 __all__ = ["FinalFailed", "FinalResult", "run_final"]
-
-_RUNS = "runs"  # the folder of the runs, beside the exported model
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +228,7 @@ class _Final:
         self._runs = FinalRuns(
             request=self.request,
             data=self.data,
-            folder=self.folder / _RUNS,
+            folder=self.folder / RUNS,
             precision=precision,
         )
         found = self._runs.dataset

@@ -15,6 +15,8 @@ from nas.training.config import RECIPES
 from nas.values import Option, choices, flag, keep_options, names, option, share, text, whole
 
 FINAL = "final"  # the folder of the exported model, among the files of a study
+RUNS = "runs"  # in it, a folder for each run
+RESULT = "result.json"  # in that, of a run that is done
 TRAIN = "train"
 ALL = "train+validation"
 PARTS = (TRAIN, ALL)

@@ -24,6 +24,7 @@ from nas.architecture import Architecture
 from nas.data.types import ImageDataset
 from nas.errors import RequestError
 from nas.files import remove_unfinished, replacing
+from nas.final.request import RESULT
 from nas.model import ResNet, build
 from nas.runtime import signals
 from nas.runtime.devices import device_name, free_memory, is_out_of_memory
@@ -37,7 +38,6 @@ from nas.training.plan import RunPlan
 
 _CHECKPOINT = "checkpoint.pt"
 _WEIGHTS = "weights.pt"
-_RESULT = "result.json"
 _KEPT = ("failed", "seconds", "device", "torch", "out_of_memory")  # there, beside arrays
 _POLL = 0.5  # seconds between two looks whether other processes have finished a run
 
@@ -127,7 +127,7 @@ class RunFolder:
     def result(self) -> RunResult | None:
         """What came of the run; None until it is done, or if its files are damaged."""
         try:
-            values = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
+            values = json.loads((self.path / RESULT).read_text(encoding="utf-8"))
             predictions_I = np.array(values["predictions"], dtype=np.int64)
             if values["failed"] is None and len(predictions_I) != len(
                 self._plan.dataset.validation
@@ -168,7 +168,7 @@ class RunFolder:
         """Lets a run begin again that had too little memory: another device may have more."""
         result = self.result()
         if result is not None and result.out_of_memory:
-            (self.path / _RESULT).unlink(missing_ok=True)
+            (self.path / RESULT).unlink(missing_ok=True)
 
     def lock(self) -> FileLock:
         """What a process holds while it trains the run.
@@ -240,7 +240,7 @@ class RunFolder:
             "predictions": result.predictions_I.tolist(),
             "epochs": [dataclasses.asdict(epoch) for epoch in result.epochs],
         }
-        with replacing(self.path / _RESULT) as file:
+        with replacing(self.path / RESULT) as file:
             file.write((json.dumps(values) + "\n").encode())
 
 

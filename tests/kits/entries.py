@@ -5,6 +5,7 @@ ENTRIES = {
     "entry.py",
     "count.py",
     "doctor.py",
+    "log.py",
     "predict.py",
     "studies.py",
     "train.py",

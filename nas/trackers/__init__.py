@@ -1,0 +1,1 @@
+"""Studies in experiment trackers: what is kept of one, and an adapter for each tracker."""

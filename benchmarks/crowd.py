@@ -72,9 +72,7 @@ class Watch:
     def _watch(self) -> None:
         while not self._done.wait(0.05):
             try:
-                dashboard = make_dashboard(
-                    self._location, port=0, studies_dir=Path("studies"), reports_dir=Path("reports")
-                )
+                dashboard = make_dashboard(self._location, port=0, studies_dir=Path("studies"))
             except StudyError:  # not made yet
                 continue
             break
@@ -84,7 +82,7 @@ class Watch:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}/api/studies"
-        number = dashboard.path.split("/")[3]
+        number = dashboard.path.rsplit("/", 1)[1]
         while True:
             self._ask(address, lambda said: len(said["study_summaries"]) > 0)
             self._ask(f"{address}/{number}?after=0", lambda said: "trials" in said)

@@ -180,13 +180,13 @@ def test_the_commands_do_what_readme_and_docs_say(tmp_path: Path) -> None:
 
 def check_dashboard(command: str, directory: Path) -> None:
     words = [sys.executable, *shlex.split(command)[1:]]
-    process = warm.Popen[str](words, cwd=directory, text=True, stderr=subprocess.PIPE)
+    process = warm.Popen[str](words, cwd=directory, text=True, stdout=subprocess.PIPE)
     try:
-        assert process.stderr is not None
-        address = process.stderr.readline().split()[0]
-        assert re.match(r"http://127\.0\.0\.1:\d+/dashboard/studies/", address)
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert re.match(r"http://127\.0\.0\.1:\d+/report/", address)
         with urllib.request.urlopen(address, timeout=PATIENCE) as page:
-            assert b"Optuna Dashboard" in page.read()
+            assert b"in Optuna Dashboard</a>" in page.read()
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)

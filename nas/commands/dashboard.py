@@ -1,4 +1,4 @@
-"""`nas dashboard`: Optuna Dashboard on a study, on this machine only."""
+"""`nas dashboard`: reports and Optuna Dashboard on studies, on this machine only."""
 
 import argparse
 import os
@@ -6,7 +6,6 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.commands import arguments
@@ -18,21 +17,19 @@ from nas.study.location import StudyLocation
 if TYPE_CHECKING:
     from nas.dashboard.server import Dashboard
 
-SUMMARY = "open Optuna Dashboard on a study, on 127.0.0.1"
+SUMMARY = "open reports and Optuna Dashboard on 127.0.0.1"
 
 _PORT = 8080
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas dashboard`."""
-    arguments.add_options(parser, FinalRequest, "study", "studies_dir", "storage")
     parser.add_argument(
-        "--reports-dir",
-        type=arguments.path,
-        default=Path("reports"),
-        metavar="DIR",
-        help="folder of the report that the study's note links to",
+        "--study",
+        metavar="NAME",
+        help="name of the study (default: a list of all in --studies-dir)",
     )
+    arguments.add_options(parser, FinalRequest, "studies_dir", "storage")
     parser.add_argument(
         "--port",
         type=arguments.port,
@@ -45,15 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-edits",
         action="store_true",
-        help="let whoever opens the page write notes, and rename and delete studies",
+        help="let whoever opens the page write notes on --study, and rename and delete studies of "
+        "its storage",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Serves until Ctrl-C."""
     dashboard = _dashboard(options)
-    print(f"{dashboard.address}   (Ctrl-C ends it)", file=sys.stderr, flush=True)
-    if not options.no_browser and sys.stderr.isatty() and has_browser(os.environ, sys.platform):
+    print(dashboard.address, flush=True)
+    print("Ctrl-C ends it", file=sys.stderr)
+    if not options.no_browser and sys.stdout.isatty() and has_browser(os.environ, sys.platform):
         # Some browsers keep the caller waiting; the server answers meanwhile.
         threading.Thread(target=webbrowser.open, args=(dashboard.address,), daemon=True).start()
     with dashboard.server as server:
@@ -71,9 +70,7 @@ def has_browser(environment: Mapping[str, str], platform: str) -> bool:
 
 
 def _dashboard(options: argparse.Namespace) -> "Dashboard":
-    location = StudyLocation.at(
-        options.study, studies_dir=options.studies_dir, storage=options.storage
-    )
+    location = _location(options)
     from nas.dashboard.server import make_dashboard
 
     signals.check()  # one that came while that was loaded
@@ -83,7 +80,6 @@ def _dashboard(options: argparse.Namespace) -> "Dashboard":
                 location,
                 port=port,
                 studies_dir=options.studies_dir,
-                reports_dir=options.reports_dir,
                 allow_edits=options.allow_edits,
             )
         except OSError as error:
@@ -92,3 +88,16 @@ def _dashboard(options: argparse.Namespace) -> "Dashboard":
         f"--port: expected a free port, got {options.port or _PORT}: {failed.strerror}; "
         "choose another one"
     ) from failed
+
+
+def _location(options: argparse.Namespace) -> StudyLocation | None:
+    """The place of the study; None for all of the folder."""
+    if options.study is not None:
+        return StudyLocation.at(
+            options.study, studies_dir=options.studies_dir, storage=options.storage
+        )
+    for name in ("storage", "allow_edits"):
+        if getattr(options, name):
+            option = f"--{name.replace('_', '-')}"
+            raise RequestError(f"{option}: expected --study with it, got none; name the study")
+    return None

@@ -208,7 +208,7 @@ def _next_commands(study: "StudyRecord", request: SearchRequest, reports_dir: Pa
         reports = f" --reports-dir {shlex.quote(str(reports_dir))}"
     which = _which(study.name, request)
     lines = [
-        f"next    python -m nas.dashboard{which}{reports}",
+        f"next    python -m nas.dashboard{which}",
         f"        python -m nas.report{which}{reports}",
     ]
     if study.ranking:

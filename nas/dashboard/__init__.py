@@ -1,1 +1,1 @@
-"""Optuna Dashboard on one study: with notes, the incumbent as best trial, report and model."""
+"""Reports, and Optuna Dashboard with notes and the incumbent as best trial, on one study or all."""

@@ -6,9 +6,12 @@ Text from elsewhere (names, errors, commands) is put in code spans, where Markdo
 import math
 from collections.abc import Sequence
 
+from nas.architecture import LETTERS
 from nas.counting import COSTS
 from nas.report import overview
+from nas.report.choices import TOO_FEW, cannot_be_told
 from nas.report.health import health, to_heed
+from nas.report.settings import choices_in_words
 from nas.report.tested import last_final, summary
 from nas.report.words import design_in_words, last_epoch, listed
 from nas.statistics import wilson_interval
@@ -35,9 +38,11 @@ def curve_in_words(curve: Sequence[tuple[int, float]]) -> str:
 
 _render = Templates(
     "nas.dashboard",
+    choices_in_words=choices_in_words,
     costs=COSTS,
     curve_in_words=curve_in_words,
     design_in_words=design_in_words,
+    letters=LETTERS,
     duration=duration,
     plural=plural,
     share=share,
@@ -46,12 +51,13 @@ _render = Templates(
 ).render
 
 
-def study_note(study: StudyRecord, *, report: str | None, model: Sequence[str] = ()) -> str:
-    """What was asked and found, how sure that is, and with which settings.
+def study_note(study: StudyRecord, *, report: str, model: Sequence[str] = ()) -> str:
+    """What was asked and found, how sure that is, with which settings, and what names mean.
 
-    `report` is the address of its report, if any, and `model` are those of its final model's files.
+    `report` is the address of its report, and `model` are those of its final model's files.
     """
     final = last_final(study)
+    trained = len(study.ranking)
     return _render(
         "study.md",
         study=study,
@@ -62,6 +68,7 @@ def study_note(study: StudyRecord, *, report: str | None, model: Sequence[str] =
         final=final and summary(final),
         cost=next(iter(overview.cost(study)), None),
         health=to_heed(health(study)),
+        importances=cannot_be_told(trained) if trained < TOO_FEW else None,
         report=report,
         model=listed([f"[{address.rsplit('/', 1)[-1]}]({address})" for address in model]),
     ).strip()

@@ -1,4 +1,4 @@
-"""What is served beside Optuna Dashboard, and to whom: the report, the model, learning curves.
+"""What is served beside Optuna Dashboard, and to whom: reports, models, learning curves, the list.
 
 The dashboard has no authentication. It listens on this machine only, and a page of another site
 that is open in the same browser is turned away here: by the name it calls this server (a name of
@@ -8,14 +8,16 @@ change the study only where that was allowed.
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.dashboard.live import LiveStudy
-from nas.study.location import StudyGone
+from nas.dashboard.studies import OneStudy, StudiesOfFolder
+from nas.study.location import StudyError, StudyGone
+from nas.templates import Templates
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,11 +32,19 @@ _ALWAYS = (
 )
 # A document in a sandbox belongs to no site: whatever is in it cannot call the dashboard.
 _SANDBOX = "sandbox allow-scripts allow-downloads; connect-src 'none'; form-action 'none'"
+_STATIC = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+_OF_STUDY = re.compile(
+    r"/(report|model|curve|dashboard/studies|api/studies|csv)/(\d{1,18})(?:/(.*))?",
+    re.DOTALL | re.ASCII,
+)
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # names of files that are served
 _TYPES = {
     ".json": "application/json",
     ".md": "text/plain; charset=utf-8",
     ".html": "text/html; charset=utf-8",
 }
+
+_render = Templates("nas.dashboard").render
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,47 +55,16 @@ class _Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The files of a study that are served, whichever of them there are."""
-
-    report: Path
-    model: Path  # folder of the final training
-
-    @property
-    def report_address(self) -> str | None:
-        """Address of the report; None before one is written."""
-        return "/report" if self.report.is_file() else None
-
-    @property
-    def model_addresses(self) -> list[str]:
-        """Addresses of the files of the exported model, which have plain names."""
-        return [f"/model/{name}" for name in sorted(self.model_files())]
-
-    def model_files(self) -> dict[str, Path]:
-        """The files of the exported model by their names; those of its runs are left out."""
-        try:
-            found = list(self.model.iterdir())
-        except OSError:  # there was no final training
-            return {}
-        plain = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-        return {path.name: path for path in found if path.is_file() and plain.fullmatch(path.name)}
-
-
-def guarded(
-    app: "WSGIApplication", live: LiveStudy, files: Files, *, allow_edits: bool
-) -> "WSGIApplication":
+def guarded(studies: OneStudy | StudiesOfFolder, *, allow_edits: bool) -> "WSGIApplication":
     """Optuna Dashboard with the pages beside it, for requests from this machine's own pages.
 
     Only with `allow_edits` may they change its study, and others of its storage.
     """
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        own = _refusal(environ) or _gone(live) or _page(environ, live, files)
-        if own is None and not allow_edits and environ["REQUEST_METHOD"] not in _READING:
-            own = _no_edits()
-        if own is None:
-            return app(environ, _with_headers(start_response))
+        own = _refusal(environ) or _own(environ, studies, allow_edits)
+        if not isinstance(own, _Answer):
+            return own(environ, _with_headers(start_response))
         head = [
             ("Content-Type", own.kind),
             ("Content-Length", str(len(own.content))),
@@ -127,30 +106,72 @@ def _no_edits() -> _Answer:
     return _Answer(HTTPStatus.FORBIDDEN, content.encode(), "application/json")
 
 
-def _gone(live: LiveStudy) -> _Answer | None:
+def _own(
+    environ: "WSGIEnvironment", studies: OneStudy | StudiesOfFolder, allow_edits: bool
+) -> "_Answer | WSGIApplication":
+    """The answer to a request, or the dashboard that has it."""
+    path: str = environ.get("PATH_INFO", "")
+    reads = environ["REQUEST_METHOD"] in _READING
+    of_study = _OF_STUDY.fullmatch(path)
+    kind, number, name = of_study.groups() if of_study else ("", None, None)
+    beside = kind in ("report", "model", "curve")
+    if beside and not reads:
+        return _text(HTTPStatus.METHOD_NOT_ALLOWED, "expected GET", ("Allow", "GET, HEAD"))
+    if not reads and not allow_edits:
+        return _no_edits()
     try:
-        live.check()
+        if not of_study and isinstance(studies, StudiesOfFolder):
+            if path.rstrip("/") in ("", "/dashboard"):
+                return _html(studies.page())
+            if path.rstrip("/") == "/api/studies":
+                content = json.dumps({"study_summaries": studies.summaries()})
+                return _Answer(HTTPStatus.OK, content.encode(), "application/json")
+        found = studies.get(None if number is None else int(number))
+        if not beside:
+            return studies.app if found is None else found.app
+        among_others = isinstance(studies, StudiesOfFolder)
+        page = _beside(kind, name or "", found.live, among_others) if found else None
     except StudyGone as error:
         return _text(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-    return None
+    except StudyError as error:
+        return _text(HTTPStatus.NOT_FOUND, str(error))
+    return page or _text(HTTPStatus.NOT_FOUND, "there is no such page")
 
 
-def _page(environ: "WSGIEnvironment", live: LiveStudy, files: Files) -> _Answer | None:
-    """The answer to a request that is not the dashboard's; None for one that is."""
-    path: str = environ.get("PATH_INFO", "")
-    found = re.fullmatch(r"/(report|model|curve)(?:/(.*))?", path, re.DOTALL)
-    if found is None:
-        return None
-    if environ["REQUEST_METHOD"] not in _READING:
-        return _text(HTTPStatus.METHOD_NOT_ALLOWED, "expected GET", ("Allow", "GET, HEAD"))
-    pages: dict[str, Callable[[str], _Answer | None]] = {
-        "report": lambda name: _file(files.report) if not name else None,
-        "model": lambda name: _file(files.model_files().get(name)),
-        "curve": lambda name: _curve(live, name),
-    }
-    return pages[found[1]](found[2] or "") or _text(
-        HTTPStatus.NOT_FOUND, "there is no such file; nas report writes the report of a study"
-    )
+def _beside(kind: str, name: str, live: LiveStudy, among_others: bool) -> _Answer | None:
+    """A page about a study; None where there is none of that name."""
+    if kind == "model":
+        return _file(_model_files(live.model).get(name))
+    if kind == "curve":
+        return _curve(live, name)
+    return None if name else _report(live, among_others)
+
+
+def _report(live: LiveStudy, among_others: bool) -> _Answer:
+    """The report, and at its head what leads to the other pages."""
+    links = _render("links.html", optuna=live.optuna_address, among_others=among_others).encode()
+    page = re.sub(rb"<main[^>]*>", lambda main: main[0] + links, live.report(), count=1)
+    headers = (("Content-Security-Policy", _SANDBOX),)
+    return _Answer(HTTPStatus.OK, page, _TYPES[".html"], headers)
+
+
+def _model_files(folder: Path) -> dict[str, Path]:
+    """The files of an exported model by their names; those of its runs are left out."""
+    try:
+        found = list(folder.iterdir())
+    except OSError:  # there was no final training
+        return {}
+    return {path.name: path for path in found if path.is_file() and _PLAIN.fullmatch(path.name)}
+
+
+def model_addresses(live: LiveStudy) -> list[str]:
+    """Addresses of the files of the exported model, which have plain names."""
+    return [f"/model/{live.number}/{name}" for name in sorted(_model_files(live.model))]
+
+
+def _html(page: str) -> _Answer:
+    headers = (("Content-Security-Policy", _STATIC),)
+    return _Answer(HTTPStatus.OK, page.encode(errors="xmlcharrefreplace"), _TYPES[".html"], headers)
 
 
 def _file(path: Path | None) -> _Answer | None:

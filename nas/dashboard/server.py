@@ -12,11 +12,10 @@ import optuna_dashboard
 from optuna.trial import FrozenTrial
 
 from nas.dashboard.live import LiveStudy
-from nas.dashboard.notes import study_note
-from nas.dashboard.pages import Files, guarded
-from nas.report.document import page_path
+from nas.dashboard.pages import guarded, model_addresses
+from nas.dashboard.studies import OneStudy, Served, StudiesOfFolder
+from nas.final.request import final_folder
 from nas.runtime import signals
-from nas.search.request import folder_of
 from nas.study.location import StudyError, StudyLocation
 from nas.study.optuna_private import storage_of
 from nas.study.reader import open_existing
@@ -24,7 +23,6 @@ from nas.templates import code
 
 HOST = "127.0.0.1"  # the dashboard has no authentication
 
-_MANY = 1_000  # trials, of which a browser draws the overview's figures in ten seconds or more
 _DETAIL = "/api/studies/<study_id:int>"
 
 
@@ -46,7 +44,7 @@ class Dashboard:
     """A server that is bound, but does not serve yet."""
 
     server: WSGIServer
-    path: str  # of the study in it, and what of it is shown first
+    path: str  # of what is shown first
 
     @property
     def address(self) -> str:
@@ -55,47 +53,47 @@ class Dashboard:
 
 
 def make_dashboard(
-    location: StudyLocation,
-    *,
-    port: int,
-    studies_dir: Path,
-    reports_dir: Path,
-    allow_edits: bool = False,
+    location: StudyLocation | None, *, port: int, studies_dir: Path, allow_edits: bool = False
 ) -> Dashboard:
-    """Optuna Dashboard on a study, on this machine only.
+    """Reports and Optuna Dashboard on a study, or on all of a folder, on this machine only.
 
     Notes are not stored: they are added to the dashboard's answers, unless a person wrote one.
 
     Args:
-        location: of the study.
+        location: of the study; None: all of `studies_dir`, of which none can be changed.
         port: to listen on; 0 takes a free one.
-        studies_dir: with the study's final training.
-        reports_dir: with its report.
+        studies_dir: with the studies and their final trainings.
         allow_edits: lets whoever opens it write notes, and rename and delete studies.
 
     Raises:
         StudyError: there is no such study.
         OSError: the port cannot be had.
     """
-    study = open_existing(location)
-    live = LiveStudy(study, location)
-    live.load()
-    files = Files(
-        report=page_path(reports_dir, location.name),
-        model=folder_of(studies_dir, location) / "final",
-    )
-    _make_incumbent_best(study, live)
-    app = optuna_dashboard.wsgi(storage_of(study))
-    app.install(_Notes(live, files))
+
+    def serve(location: StudyLocation, number: int | None = None) -> Served:
+        study = open_existing(location)
+        live = LiveStudy(study, location, final_folder(studies_dir, location), number)
+        live.load()
+        _make_incumbent_best(study, live)
+        app = optuna_dashboard.wsgi(storage_of(study))
+        app.install(_Notes(live))
+        return Served(live, app)
+
+    studies: OneStudy | StudiesOfFolder
+    if location is None:
+        app = optuna_dashboard.wsgi(optuna.storages.InMemoryStorage())
+        studies, path = StudiesOfFolder(studies_dir, app, serve), "/"
+    else:
+        studies = OneStudy(serve(location))
+        path = studies.study.live.report_address
     server = make_server(
         HOST,
         port,
-        guarded(app, live, files, allow_edits=allow_edits),
+        guarded(studies, allow_edits=allow_edits and location is not None),
         server_class=_Server,
         handler_class=_QuietHandler,
     )
-    many = len(study.get_trials(deepcopy=False)) > _MANY
-    return Dashboard(server, f"/dashboard/studies/{live.id}{'/trials' if many else ''}")
+    return Dashboard(server, path)
 
 
 def _make_incumbent_best(study: optuna.Study, live: LiveStudy) -> None:
@@ -122,38 +120,49 @@ def _make_incumbent_best(study: optuna.Study, live: LiveStudy) -> None:
 
 
 class _Notes:
-    """A plugin of Bottle, on which the dashboard is built: adds notes to the study's detail."""
+    """A plugin of Bottle, on which the dashboard is built.
+
+    It lets a study have another number in addresses than in its storage, and adds notes to its
+    detail.
+    """
 
     name = "nas"
     api = 2
 
-    def __init__(self, live: LiveStudy, files: Files) -> None:
+    def __init__(self, live: LiveStudy) -> None:
         self._live = live
-        self._files = files
 
     def apply(self, callback: Callable[..., Any], route: Any) -> Callable[..., Any]:
-        """The view of a route, with notes where it is that of a study."""
-        if (route.rule, route.method) != (_DETAIL, "GET"):
+        """The view of a route; another one where it is of a study."""
+        if "<study_id:int>" not in route.rule:
             return callback
 
-        def with_notes(study_id: int) -> Any:
-            answer = callback(study_id=study_id)
-            if study_id == self._live.id and isinstance(answer, dict) and "trials" in answer:
+        def view(study_id: int, **others: Any) -> Any:
+            own = study_id == self._live.number
+            answer = callback(study_id=self._live.id if own else study_id, **others)
+            detail = (route.rule, route.method) == (_DETAIL, "GET")
+            if own and detail and isinstance(answer, dict) and "trials" in answer:
                 self._add(answer)
             return answer
 
-        return with_notes
+        return view
 
     def _add(self, answer: dict[str, Any]) -> None:
+        live = self._live
+        shown = [*answer["trials"], *answer["best_trials"]]
+        for trial in shown:
+            trial["study_id"] = live.number
         try:
-            study = self._live.record()
+            study = live.record()
         except StudyError as error:
             _fill(answer, code(error))
             return
-        files = self._files
-        _fill(answer, study_note(study, report=files.report_address, model=files.model_addresses))
-        for trial in (*answer["trials"], *answer["best_trials"]):
-            _fill(trial, self._live.trial_note(trial["number"], study))
+        # What is no text or number is in the note, in words.
+        attributes = answer["user_attrs"]
+        answer["user_attrs"] = [a for a in attributes if not a["value"].startswith(("{", "["))]
+        _fill(answer, live.note(study, model_addresses(live)))
+        for trial in shown:
+            _fill(trial, live.trial_note(trial["number"], study))
 
 
 def _fill(noted: dict[str, Any], body: str) -> None:

@@ -56,12 +56,7 @@ def what_mattered(study: StudyRecord) -> Section:
     found = importances(study) if trained >= TOO_FEW else Importances(trained, (), ())
     designs = plural(found.designs, "design")
     if found.designs < TOO_FEW or not found.letters:
-        why = (
-            f"Which choices mattered cannot be told: {designs} of the space trained to the end, "
-            f"and below {TOO_FEW} luck alone makes any choice look important. Designs that were "
-            "stopped early do not count: their accuracy is that of fewer epochs."
-        )
-        return section(heading, caption=why)
+        return section(heading, caption=cannot_be_told(found.designs))
     mattered = importance_table(found)
     columns = (
         Column("name", "Choice", kind="text"),
@@ -83,6 +78,15 @@ def what_mattered(study: StudyRecord) -> Section:
         "and later stages exist in some designs only: this says where to look, not what causes "
         "what. Designs that were stopped early are left out, since their accuracy is that of fewer "
         "epochs.",
+    )
+
+
+def cannot_be_told(designs: int) -> str:
+    """Why so few designs do not show what mattered."""
+    return (
+        f"Which choices mattered cannot be told: {plural(designs, 'design')} of the space trained "
+        f"to the end, and below {TOO_FEW} luck alone makes any choice look important. Designs that "
+        "were stopped early do not count: their accuracy is that of fewer epochs."
     )
 
 

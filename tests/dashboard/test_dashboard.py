@@ -4,17 +4,21 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import urllib.request
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import optuna
+import optuna_dashboard
 import pytest
 from playwright.sync_api import Dialog, expect
 
@@ -24,15 +28,17 @@ from nas.commands.dashboard import has_browser
 from nas.dashboard.live import LiveStudy
 from nas.dashboard.notes import curve_in_words, curve_svg, study_note, trial_note
 from nas.dashboard.server import HOST
-from nas.report.page import write_report
+from nas.report.page import render
 from nas.search.run import SearchResult, run_search
 from nas.study.location import StudyLocation
 from nas.study.reader import open_existing, read_study
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.templates import code
 from tests.kits import warm
-from tests.kits.chromium import chromium, heard_of, new_page, until
+from tests.kits.chromium import chromium, heard_of, new_page, until, violations
+from tests.kits.commands import Capture, error_of
 from tests.kits.dashboard import Served, served
+from tests.kits.places import EXAMPLE
 from tests.kits.studies import RequestOf, queue_design
 from tests.kits.waiting import PATIENCE, wait_until
 
@@ -78,8 +84,9 @@ def test_the_dashboard_says_what_the_study_says(request_of: RequestOf, tmp_path:
         page = dashboard.ask(dashboard.path)
         trials = {trial["number"]: trial for trial in detail["trials"]}
         study = read_study(location)
-        curve = dashboard.ask(f"/curve/{study.ranking[0].number}.svg?epochs=1")
-        none = dashboard.ask("/curve/999.svg")
+        number = dashboard.first.rsplit("/", 1)[1]
+        curve = dashboard.ask(f"/curve/{number}/{study.ranking[0].number}.svg?epochs=1")
+        none = dashboard.ask(f"/curve/{number}/999.svg")
     assert b"<html" in page.content.lower()  # type: ignore[attr-defined]
     assert location.path.read_bytes() == before  # nothing is stored
     assert study.incumbent is not None
@@ -98,7 +105,8 @@ def test_the_dashboard_says_what_the_study_says(request_of: RequestOf, tmp_path:
             assert f"**{trial.architecture}**" in body
             assert f"{trial.parameters:,} parameters" in body
         if trial.outcome is Outcome.TRAINED and trial.curve:
-            assert f"(/curve/{trial.number}.svg?epochs={len(trial.curve)})" in body
+            address = f"/curve/{number}/{trial.number}.svg?epochs={len(trial.curve)}"
+            assert f"({address})" in body
             assert body.startswith(
                 f"**Trained to the end**, validation accuracy {trial.val_accuracy:.2%}"
             )
@@ -111,7 +119,15 @@ def test_the_dashboard_says_what_the_study_says(request_of: RequestOf, tmp_path:
     assert "**Ended without an outcome**" in said
     assert "**In training**" in said or "**Queued**" in said
     assert f"Trial {study.incumbent.number}: " in detail["note"]["body"]
-    assert "nas report --study" in detail["note"]["body"]
+    note = detail["note"]["body"]
+    assert f"[**Report of this study**](/report/{number})" in note
+    assert "mattered cannot be told" in note  # below 20 designs
+    for name in ("stages", "blocks", "channels", "kernels", "shortcut_kernels", "pool"):
+        assert re.search(rf"`{name}(_\d)?`", note)
+    assert "choices for channels (C): 4, 6 or 8 in every stage" in note
+    shown = {attribute["key"] for attribute in detail["user_attrs"]}
+    assert {"seed", "command"} <= shown
+    assert "settings" not in shown  # JSON, of which the note has it all
     assert curve.headers["Content-Type"] == "image/svg+xml"
     assert none.status == 404
 
@@ -162,6 +178,42 @@ def test_a_study_is_changed_only_where_that_is_allowed(
     assert optuna.get_all_study_names(one_trial.location.url) == ["other"]
 
 
+def test_no_route_of_the_dashboard_changes_anything(
+    one_trial: SearchResult, tmp_path: Path
+) -> None:
+    path = one_trial.location.path
+    assert path is not None
+    app = optuna_dashboard.wsgi(optuna.storages.InMemoryStorage())
+    routes = {(route.method, route.rule) for route in app.routes}
+    assert {method for method, _ in routes} >= {"GET", "POST", "PUT", "DELETE"}
+    kind = {"Content-Type": "application/json"}
+    body = json.dumps(
+        {
+            **{"version": 1, "body": "x", "study_name": "x", "directions": ["maximize"]},
+            **{"state": "fail", "user_attrs": {"x": 1}, "mode": "ChooseWorst"},
+        }
+    )
+    for location in (one_trial.location, None):
+        with served(location, tmp_path) as dashboard:
+            before = path.read_bytes()
+            number = numbers_of(dashboard)[one_trial.study.name] if location is None else "1"
+            trial = dashboard.detail(number)["trials"][0]["trial_id"]
+            for method, rule in routes:
+                address = rule.replace("<study_id:int>", number)
+                address = address.replace("<trial_id:int>", str(trial)).partition("<:re")[0]
+                address = re.sub("<[^>]*>", "1", address)
+                answer = dashboard.ask(address, method, body if method != "GET" else None, **kind)
+                assert (answer.status == 403) == (method != "GET"), (method, address)
+            assert path.read_bytes() == before
+
+
+def numbers_of(dashboard: Served) -> dict[str, str]:
+    """The studies of a list, and their numbers in its addresses."""
+    page = dashboard.ask("/").content.decode()  # type: ignore[attr-defined]
+    found = re.findall(r'href="/report/(\d+)"><strong>([^<]*)</strong>', page)
+    return {name: number for number, name in found}
+
+
 def test_report_and_model_are_served_and_nothing_else(
     one_trial: SearchResult, tmp_path: Path
 ) -> None:
@@ -172,22 +224,81 @@ def test_report_and_model_are_served_and_nothing_else(
     (model / ".lock").touch()
     (tmp_path / "studies" / "secret.txt").write_text("secret")
     with served(one_trial.location, tmp_path) as dashboard:
-        assert dashboard.ask("/report").status == 404
-        report = write_report(one_trial.study, tmp_path / "reports").read_bytes()
         body = dashboard.detail()["note"]["body"]
-        links = re.findall(r"\]\((/[^)]*)\)", body)
-        assert links == ["/report", "/model/metrics.json", "/model/model.onnx"]
-        found = {link: dashboard.ask(link) for link in links}
-        page = found["/report"]
-        assert page.content == report  # type: ignore[attr-defined]
-        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-        assert "sandbox" in page.headers["Content-Security-Policy"]
-        assert "attachment" in found["/model/model.onnx"].headers["Content-Disposition"]
-        assert found["/model/metrics.json"].headers["X-Content-Type-Options"] == "nosniff"
+        report, metrics, onnx = re.findall(r"\]\((/[^)]*)\)", body)
+        assert report == dashboard.first
+        files = report.replace("report", "model")
+        assert (metrics, onnx) == (f"{files}/metrics.json", f"{files}/model.onnx")
+        found = {link: dashboard.ask(link) for link in (report, metrics, onnx)}
+        page = found[report].content.decode()  # type: ignore[attr-defined]
+        link = f'<p><a href="{dashboard.path}">This study in Optuna Dashboard</a></p>\n'
+        assert page.replace(link, "") == render(one_trial.study, model)
+        assert found[report].headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "sandbox" in found[report].headers["Content-Security-Policy"]
+        assert "attachment" in found[onnx].headers["Content-Disposition"]
+        assert found[metrics].headers["X-Content-Type-Options"] == "nosniff"
         hidden = (".lock", "runs", "runs/x", "../../secret.txt", "..%2f..%2fsecret.txt", "", "/etc")
-        assert {dashboard.ask(f"/model/{name}").status for name in hidden} == {404}
-        assert dashboard.ask("/report", "POST", "x").status == 405
-        assert dashboard.ask("/report", "HEAD").content == b""  # type: ignore[attr-defined]
+        assert {dashboard.ask(f"{files}/{name}").status for name in hidden} == {404}
+        assert {dashboard.ask(f"/report/{name}").status for name in ("7", "1/x", "x", "")} == {404}
+        assert dashboard.ask(report, "POST", "x").status == 405
+        assert dashboard.ask(report, "HEAD").content == b""  # type: ignore[attr-defined]
+
+
+def test_the_report_grows_with_the_study(one_trial: SearchResult, request_of: RequestOf) -> None:
+    live = LiveStudy(open_existing(one_trial.location), one_trial.location, Path("nowhere"))
+    before = live.report()
+    assert live.report() is before  # nothing has ended since
+    run_search(request_of(trials=2))
+    assert live.report() != before
+    assert live.report().decode() == render(live.record(), Path("nowhere"))
+
+
+def test_without_a_study_there_is_a_list_of_all(one_trial: SearchResult, tmp_path: Path) -> None:
+    path = one_trial.location.path
+    assert path is not None
+    shutil.copy(EXAMPLE, path.parent)
+    (path.parent / "other.db").write_text(f"no database {EVIL}")
+    with served(None, tmp_path) as dashboard:
+        page = dashboard.ask(dashboard.first).content.decode()  # type: ignore[attr-defined]
+        assert "digits-example" in page
+        assert "1 of 1" in page
+        assert "100.00%" in page
+        assert "other.db" in page
+        numbers = numbers_of(dashboard)
+        assert set(numbers) == {one_trial.study.name, "digits-example"}
+        listed = json.loads(dashboard.ask("/api/studies").content)  # type: ignore[attr-defined]
+        assert {s["study_name"]: str(s["study_id"]) for s in listed["study_summaries"]} == numbers
+        for name, number in numbers.items():
+            location = StudyLocation.at(name, studies_dir=path.parent)
+            study = read_study(location)
+            report = dashboard.ask(f"/report/{number}").content.decode()  # type: ignore[attr-defined]
+            assert f"<title>{name}" in report
+            assert '<a href="/">All studies</a>' in report
+            detail = dashboard.detail(number)
+            assert len(detail["trials"]) == len(study.trials)
+            assert {str(trial["study_id"]) for trial in detail["trials"]} == {number}
+            (best,) = detail["best_trials"]
+            assert study.incumbent is not None
+            assert best["number"] == study.incumbent.number
+            assert f"(/report/{number})" in detail["note"]["body"]
+            assert dashboard.ask(f"/dashboard/studies/{number}").status == 200
+        assert dashboard.ask("/report/1").status == 404
+        number = numbers[one_trial.study.name]
+        path.unlink()
+        assert dashboard.ask(f"/report/{number}").status == 404
+        assert set(numbers_of(dashboard)) == {"digits-example"}
+        shutil.copy(EXAMPLE, path)  # another one of that name
+        assert len(dashboard.detail(number)["trials"]) == 50
+
+
+def test_an_empty_folder_has_an_empty_list(tmp_path: Path) -> None:
+    with served(None, tmp_path) as dashboard:
+        assert b"No studies yet" in dashboard.ask("/").content  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("option", [["--allow-edits"], ["--storage", "sqlite:///x.db"]])
+def test_options_of_one_study_need_its_name(option: list[str], capsys: Capture) -> None:
+    assert "expected --study with it" in error_of(capsys, main(["dashboard", *option]))
 
 
 def test_other_pages_in_the_same_browser_are_turned_away(
@@ -196,7 +307,7 @@ def test_other_pages_in_the_same_browser_are_turned_away(
     with served(one_trial.location, tmp_path, allow_edits=True) as dashboard:
         own = f"{HOST}:{dashboard.port}"
         study = "/api" + dashboard.path.removeprefix("/dashboard")
-        for path in (study, dashboard.path, "/static/bundle.js", "/report", "/"):
+        for path in (study, dashboard.path, "/static/bundle.js", dashboard.first, "/"):
             for host in (
                 "evil.example",
                 f"evil.example:{dashboard.port}",
@@ -228,7 +339,8 @@ def test_a_study_of_another_program_or_version_is_shown_without_notes_of_trials(
 
 
 def test_notes_follow_a_search_that_goes_on(one_trial: SearchResult) -> None:
-    live = LiveStudy(open_existing(one_trial.location), one_trial.location)
+    location = one_trial.location
+    live = LiveStudy(open_existing(location), location, Path("nowhere"))
     study = optuna.load_study(study_name=one_trial.study.name, storage=one_trial.location.url)
     assert live.trial_note(1, live.record()) == ""
     trial = study.ask()
@@ -238,7 +350,7 @@ def test_notes_follow_a_search_that_goes_on(one_trial: SearchResult) -> None:
     after = live.record()
     assert "**In training**" in live.trial_note(1, before)
     assert "**Ended without an outcome**" in live.trial_note(1, after)
-    nothing = study_note(replace(after, trials=()), report=None)
+    nothing = study_note(replace(after, trials=()), report="/report/1")
     assert "**Found:** Nothing yet: the study has no trials." in nothing
 
 
@@ -255,9 +367,9 @@ def test_text_from_elsewhere_means_nothing_in_a_note(one_trial: SearchResult) ->
     trial = replace(record.trials[0], outcome=Outcome.FAILED, reason=evil)
     inside = f"``` x`` ![p](http://a.example) {EVIL} # h ```"
     assert code(evil) == inside
-    note = study_note(study, report=None)
+    note = study_note(study, report="/report/1")
     for text in (note, trial_note(trial, study.settings, curve="/curve/0.svg")):
-        outside = text.replace(inside, "").replace(f"``` nas report --study {inside[4:]}", "")
+        outside = text.replace(inside, "")
         assert "\n# h" not in outside
         assert EVIL not in outside
         assert "![p]" not in outside
@@ -336,20 +448,21 @@ def test_the_command_finds_a_free_port_and_opens_the_browser(
             held = True
         process = warm.Popen[bytes](
             [sys.executable, "-m", "nas.dashboard", *study_options(result.location), *options],
-            stderr=theirs,
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
             env={**os.environ, "BROWSER": f"{browser} %s"},
         )
         os.close(theirs)
         try:
             with os.fdopen(terminal, closefd=False) as lines:
-                address = lines.readline().split()[0]
+                address = lines.readline().strip()
             assert not (held and address.startswith(f"http://{HOST}:8080/"))
             with urllib.request.urlopen(address, timeout=PATIENCE) as page:
-                assert b"Optuna Dashboard" in page.read()
+                assert f"<title>{result.study.name}".encode() in page.read()
             url = urlsplit(address)
             assert url.port is not None
             note = json.dumps({"version": 1, "body": "my own words"})
-            path = url.path.replace("/dashboard", "/api") + "/note"
+            path = url.path.replace("/report", "/api/studies") + "/note"
             kind = {"Content-Type": "application/json"}
             assert Served(url.port, url.path).ask(path, "PUT", note, **kind).status == status
             wait_until(opened.exists)
@@ -377,7 +490,6 @@ def test_a_click_through_in_chromium(request_of: RequestOf, tmp_path: Path) -> N
     first = run_search(request_of(trials=2, **changes))
     queue_design(first.location, blocks_1=2, channels_1=8)
     result = run_search(request_of(trials=3, **changes))
-    write_report(result.study, tmp_path / "reports")
     best = result.study.incumbent
     assert best is not None
     over = [t for t in result.study.trials if t.outcome is Outcome.OVER_BUDGET]
@@ -408,10 +520,47 @@ def test_a_click_through_in_chromium(request_of: RequestOf, tmp_path: Path) -> N
         until(page, "document.querySelector('img[src^=\"/curve/\"]').naturalWidth > 0")
         page.locator(f'a[href="{dashboard.path}/note"]').click()
         shows("Asked: The most accurate")
-        page.locator('a[href="/report"]').click()
+        page.locator(f'a[href="{dashboard.first}"]').click()
         expect(page.locator("h1")).to_contain_text(EVIL)
         expect(page.locator("svg").first).to_be_visible()
         heard = heard_of(page)
         problems += heard.errors
         problems += [message.text for message in heard.messages if message.type == "error"]
         assert problems == []
+
+
+@pytest.mark.browser
+def test_the_list_in_chromium(request_of: RequestOf, tmp_path: Path) -> None:
+    studies = tmp_path / "studies"
+    small_search(request_of)
+    shutil.copy(EXAMPLE, studies)
+    (studies / "other.db").write_text("no database")
+    with served(None, tmp_path) as dashboard, chromium() as browser:
+        for width in (390, 1440):
+            page = new_page(browser, width=width)
+            page.goto(dashboard.address)
+            expect(page.get_by_role("heading", level=1)).to_contain_text("Studies in")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.get_by_role("link", name="digits-example", exact=True).click()
+            expect(page.locator("h1")).to_contain_text("digits-example")
+            page.get_by_role("link", name="This study in Optuna Dashboard").click()
+            page.get_by_text("Best Trial (number=24)").wait_for()
+            page.go_back()
+            page.get_by_role("link", name="All studies").click()
+            expect(page.get_by_role("heading", level=1)).to_contain_text("Studies in")
+            assert heard_of(page).errors == []
+
+
+@pytest.mark.browser
+@pytest.mark.skipif("NAS_AXE" not in os.environ, reason="needs axe-core: NAS_AXE=.../axe.min.js")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_axe_finds_nothing_in_the_list(
+    one_trial: SearchResult, tmp_path: Path, theme: Literal["light", "dark"], width: int
+) -> None:
+    (tmp_path / "studies" / "other.db").write_text("no database")
+    with served(None, tmp_path) as dashboard, chromium() as browser:
+        page = new_page(browser, width=width, bypass_csp=True)
+        page.emulate_media(color_scheme=theme)
+        page.goto(dashboard.address)
+        assert violations(page) == []

@@ -1,5 +1,6 @@
 """The system's Chromium without a window, driven by Playwright."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,3 +64,12 @@ def until(page: Page, condition: str) -> None:
     Playwright's own `wait_for_function` needs `eval`, which the report's policy forbids.
     """
     wait_until(lambda: page.evaluate(condition))
+
+
+def violations(page: Page) -> list[list[str]]:
+    """What axe-core, whose file NAS_AXE names, finds in a page of `new_page(bypass_csp=True)`."""
+    page.add_script_tag(path=os.environ["NAS_AXE"])
+    found: list[list[str]] = page.evaluate(
+        "axe.run().then(said => said.violations.map(v => [v.id, v.impact, v.nodes[0].html]))"
+    )
+    return found

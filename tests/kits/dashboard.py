@@ -20,15 +20,20 @@ class Served:
     """A dashboard that answers."""
 
     port: int
-    path: str  # of the study
+    first: str  # path of the page that is opened first
 
     @property
     def address(self) -> str:
         return f"http://{HOST}:{self.port}"
 
-    def detail(self) -> Any:
-        """What the dashboard's own API says of the study."""
-        number = self.path.rsplit("/", 1)[1]
+    @property
+    def path(self) -> str:
+        """Of Optuna's pages on the study whose report is opened first."""
+        return self.first.replace("/report/", "/dashboard/studies/")
+
+    def detail(self, number: str | None = None) -> Any:
+        """What the dashboard's own API says of that study, or of another one."""
+        number = number or self.first.rsplit("/", 1)[1]
         with urllib.request.urlopen(
             f"{self.address}/api/studies/{number}?after=0", timeout=PATIENCE
         ) as answer:
@@ -47,14 +52,11 @@ class Served:
 
 @contextmanager
 def served(
-    location: StudyLocation, directory: Path, *, allow_edits: bool = False
+    location: StudyLocation | None, directory: Path, *, allow_edits: bool = False
 ) -> Iterator[Served]:
+    """A dashboard on a study, or on all of those in `studies` of a directory."""
     dashboard = make_dashboard(
-        location,
-        port=0,
-        studies_dir=directory / "studies",
-        reports_dir=directory / "reports",
-        allow_edits=allow_edits,
+        location, port=0, studies_dir=directory / "studies", allow_edits=allow_edits
     )
     thread = threading.Thread(target=dashboard.server.serve_forever, args=(0.05,))
     thread.start()

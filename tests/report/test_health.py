@@ -151,7 +151,7 @@ def test_every_finding_is_on_the_page() -> None:
 
 
 def test_what_is_not_well_is_in_the_dashboards_note() -> None:
-    note = study_note(searched(lambda design: 0.1), report=None)
+    note = study_note(searched(lambda design: 0.1), report="/report/1")
     assert "**WARNING** learning" in note
     assert "PASS" not in note
 

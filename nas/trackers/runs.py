@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from nas.architecture import Architecture
+from nas.architecture import FIELDS, Architecture
 from nas.counting import COSTS
 from nas.final.records import FinalRecord
 from nas.final.request import RESULT, RUNS
@@ -167,14 +167,14 @@ def _of_trial(trial: TrialRecord, key: str) -> TrackedRun:
 
 def _of_design(design: Architecture) -> dict[str, Value]:
     """The choices of a design by the names that they have in Optuna."""
-    stages = range(design.stages)
-    per_stage = ("blocks", "channels", "kernels", "shortcut_kernels")
-    return {
-        "design": str(design),
-        "stages": design.stages,
-        **{f"{name}_{i + 1}": getattr(design, name)[i] for name in per_stage for i in stages},
-        "pool": design.pool,
-    }
+    found: dict[str, Value] = {"design": str(design), "stages": design.stages}
+    for choice in FIELDS:
+        value = getattr(design, choice.name)
+        if isinstance(value, tuple):
+            found |= {f"{choice.name}_{i}": one for i, one in enumerate(value, start=1)}
+        else:
+            found[choice.name] = value
+    return found
 
 
 def _final_runs(folder: Path, key: str) -> Iterator[TrackedRun]:

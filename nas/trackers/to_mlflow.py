@@ -123,5 +123,5 @@ def _write(client: MlflowClient, there: Run, run: TrackedRun) -> None:
     client.set_terminated(number, "FAILED" if run.failed else "FINISHED", now)
 
 
-def _milliseconds(time: datetime | None) -> int | None:
-    return None if time is None else round(1000 * time.timestamp())
+def _milliseconds(time: datetime | None) -> int:
+    return 0 if time is None else round(1000 * time.timestamp())

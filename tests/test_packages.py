@@ -144,7 +144,8 @@ def test_versions_are_compared_as_numbers(bounds: str, version: str, allowed: bo
 
 def test_the_requirements_are_those_that_are_declared() -> None:
     declared = packages.requirements()
-    optional = [r for extra in PROJECT["optional-dependencies"].values() for r in extra]
+    extras = PROJECT["optional-dependencies"].values()
+    optional = [*dict.fromkeys(r for extra in extras for r in extra)]
     texts = [f"{r.name}{r.bounds}" for r in declared]
     assert texts == [t.replace("[binary]", "") for t in [*PROJECT["dependencies"], *optional]]
     assert [r.optional for r in declared] == [False] * len(PROJECT["dependencies"]) + [True] * len(

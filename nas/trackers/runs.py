@@ -90,8 +90,8 @@ def tracked(study: StudyRecord, final_folder: Path) -> TrackedStudy:
 def _key(study: StudyRecord) -> str:
     """Equal for a study only, whatever is added to it."""
     first = study.searches[0] if study.searches else {}
-    parts = [study.name, study.settings.dataset_digest, study.seed, study.command]
-    parts += [first.get("started"), first.get("worker")]
+    own = (study.name, study.settings.dataset_digest, study.seed, study.command)
+    parts = [*own, first.get("started"), first.get("worker")]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 

@@ -50,7 +50,7 @@ def _write(parent: Path, run: TrackedRun, texts: dict[str, str]) -> None:
                     writer.add_scalar(name, value, step, time.timestamp() if time else None)
             results = {f"result/{name}": value for name, value in run.last.items()}
             writer.add_hparams(dict(run.parameters), results, run_name=".")
-            for name, text in (run.tags | texts).items():
+            for name, text in {**run.tags, **texts}.items():
                 if text:
                     writer.add_text(name, text)
         if place.exists():  # of the study, which has grown

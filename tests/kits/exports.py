@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,11 +49,9 @@ def make_network(spec: ModelSpec, seed: int = 0) -> ResNet:
     return network.eval()
 
 
-def write_network(
-    folder: Path, spec: ModelSpec, metrics: Mapping[str, Any] = MappingProxyType({})
-) -> None:
+def write_network(folder: Path, spec: ModelSpec, metrics: Mapping[str, Any] | None = None) -> None:
     """The files of an exported network that was not trained."""
-    write_model(folder, make_network(spec), spec, metrics=metrics, card="")
+    write_model(folder, make_network(spec), spec, metrics=metrics or {}, card="")
 
 
 def write_photos(folder: Path) -> list[str]:

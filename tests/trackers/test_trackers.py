@@ -25,7 +25,6 @@ from tests.kits.studies import TINY_SPACE, RequestOf
 from tests.kits.waiting import PATIENCE
 
 STUDY = "digits-5M"
-OF_FINAL = {"recipe": "fast", "epochs": 2, "top": 1, "seeds": 1, "subset": 0.2}
 NONE = Path("nowhere")
 
 
@@ -70,8 +69,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     space = folder / "tiny.toml"
     space.write_text(TINY_SPACE)
     run_search(RequestOf(folder, space)(trials=2, epochs=2, pruner="none"))
-    where: dict[str, Any] = {"studies_dir": folder / "studies", "data_dir": folder / "data"}
-    run_final(FinalRequest(study=STUDY, **where, **OF_FINAL))
+    of_final: dict[str, Any] = {"recipe": "fast", "epochs": 2, "top": 1, "seeds": 1, "subset": 0.2}
+    run_final(FinalRequest(study=STUDY, studies_dir=folder / "studies", **of_final))
     return folder
 
 

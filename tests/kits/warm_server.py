@@ -32,8 +32,9 @@ def import_everything() -> None:
     """All modules of ours but those that are commands, and what they import late."""
     commands = {"nas." + file.removesuffix(".py").replace("/", ".") for file in ENTRIES}
     needs_triton = {"nas.training.fused_norms", "nas.training.norm_kernels"}
+    trackers = {f"nas.trackers.to_{name}" for name in ("mlflow", "tensorboard", "wandb")}
     for module in pkgutil.walk_packages(nas.__path__, "nas."):
-        if module.name not in commands - {"nas.entry"} | needs_triton:
+        if module.name not in commands - {"nas.entry"} | needs_triton | trackers:
             importlib.import_module(module.name)
     for name in LATE:
         importlib.import_module(name)

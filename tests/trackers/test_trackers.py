@@ -54,7 +54,6 @@ class Place:
             [sys.executable, "-m", "nas.log", STUDY, "--to", to, "--dir", "out"],
             cwd=self.folder,
             env={**os.environ, **offline},
-            capture_output=True,
             text=True,
             timeout=PATIENCE,
         )
@@ -152,6 +151,7 @@ of_tensorboard = "needs TensorBoard: pip install tensorboard"
 of_wandb = "needs Weights & Biases: pip install wandb"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_mlflow_has_the_runs_once(place: Place) -> None:
     mlflow = pytest.importorskip("mlflow", reason=of_mlflow)
@@ -202,6 +202,7 @@ def grow(place: Place) -> None:
     run_search(request(trials=3, epochs=2, pruner="none"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # TensorBoard's own
 def test_tensorboard_has_the_runs_once(place: Place) -> None:
     pytest.importorskip("tensorboard", reason=of_tensorboard)
@@ -239,6 +240,7 @@ def test_tensorboard_has_the_runs_once(place: Place) -> None:
     check()
 
 
+@pytest.mark.slow
 def test_wandb_has_the_runs_once_without_a_network(place: Place) -> None:
     pytest.importorskip("wandb", reason=of_wandb)
     assert place.log("wandb").startswith(f"3 new runs of {STUDY} logged, 0 were there")

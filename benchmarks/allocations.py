@@ -46,7 +46,7 @@ from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.store import open_store
 from nas.training.checkpoint import Checkpoint
-from nas.training.loop import Ending, EpochResult, OnEpoch, OnStart, TrainingResult
+from nas.training.loop import Ending, EpochResult, OnBatches, OnEpoch, OnStart, TrainingResult
 from overhead import CANDIDATES, EPOCHS, curve, make_study
 from postgres import MISSING, serving
 
@@ -63,6 +63,7 @@ class Sleeper:
         on_start: OnStart,
         on_epoch: OnEpoch,
         checkpoint: Checkpoint | None,
+        on_batches: OnBatches | None,
     ) -> TrainingResult:
         """As `nas.search.trainer.Trainer`."""
         on_start(())

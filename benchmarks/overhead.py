@@ -55,7 +55,7 @@ from nas.study.location import StudyLocation
 from nas.study.records import Outcome, StudySettings, TrialRecord
 from nas.study.store import Store, open_store
 from nas.training.checkpoint import Checkpoint
-from nas.training.loop import Ending, EpochResult, OnEpoch, OnStart, TrainingResult
+from nas.training.loop import Ending, EpochResult, OnBatches, OnEpoch, OnStart, TrainingResult
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
 SPACE = default_space(CIFAR10)
@@ -144,6 +144,7 @@ class Stopwatch:
         on_start: OnStart,
         on_epoch: OnEpoch,
         checkpoint: Checkpoint | None,
+        on_batches: OnBatches | None,
     ) -> TrainingResult:
         """Recorded epochs in place of training."""
         results: list[EpochResult] = []

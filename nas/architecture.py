@@ -162,7 +162,17 @@ class Architecture:
 
     def __str__(self) -> str:
         """The design in one line, in the field's letters; choices at their default are left out."""
-        parts = [f"{f.letter}{_joined(getattr(self, f.name))}" for f in STAGE_FIELDS]
+        return self._notation(STAGE_FIELDS)
+
+    @property
+    def brief(self) -> str:
+        """The same without the kernels where all of them are at their default: B2,2 C32,64 P4."""
+        return self._notation(
+            [f for f in STAGE_FIELDS if set(getattr(self, f.name)) != {f.default}]
+        )
+
+    def _notation(self, fields: Sequence[Field]) -> str:
+        parts = [f"{f.letter}{_joined(getattr(self, f.name))}" for f in fields]
         parts.append(f"P{self.pool}")
         if self.strides != (1,) + (2,) * (self.stages - 1):
             parts.append(f"strides{_joined(self.strides)}")

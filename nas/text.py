@@ -26,6 +26,21 @@ def millions(value: int | None) -> str:
     return f"{scaled:.2f} M" if scaled >= 1 else f"{scaled:.2g} M"
 
 
+def about(value: int | None) -> str:
+    """A count in three digits: 970, 11.7 k, 4.92 M; a dash for None."""
+    if value is None:
+        return "-"
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * unit:
+            return f"{value / unit:.{3 - len(str(int(value / unit)))}f} {name}"
+    return str(value)
+
+
+def shortened(text: str, width: int) -> str:
+    """A text of at most so many characters, with dots where its end was left out."""
+    return text if len(text) <= width else text[: max(0, width - 3)].rstrip() + "..."[:width]
+
+
 def short_count(count: int) -> str:
     """A count with its unit, exact: 5000000 -> 5M, 1634000 -> 1.634M, 1234567 -> 1234567."""
     for unit, name in ((1_000_000, "M"), (1_000, "k")):
@@ -50,6 +65,19 @@ def duration(seconds: float) -> str:
     else:
         parts = (hours // 24, "days"), (hours % 24, "h")
     return " ".join(f"{number} {unit}" for number, unit in parts if number)
+
+
+def duration_range(low: float, high: float) -> str:
+    """Two time spans, in units of which they have about two: 14 to 22 min, 50 s to 2 min, 3 h."""
+    units = ((86_400, "days"), (3_600, "h"), (60, "min"))
+    size, unit = next((found for found in units if high >= 2 * found[0]), (1, "s"))
+    if unit == "s" and high >= 10:
+        low, high = 5 * round(low / 5), 5 * round(high / 5)
+    last = f"{high / size:.0f} {unit}"
+    first = f"{low / size:.0f}"
+    if low < 1.5 * size and unit != "s":
+        first = duration_range(low, low)
+    return last if last in (first, f"{first} {unit}") else f"{first} to {last}"
 
 
 def percent_range(low: float, high: float) -> str:

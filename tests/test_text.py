@@ -6,12 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import nas
 from nas.commands import main
 from nas.data.decode import broken_in_words
 from nas.report.progress import progress_table
-from nas.text import duration, plural
+from nas.text import about, duration, duration_range, plural, shortened
 from tests.kits.places import STUDIES
 from tests.kits.studies import TINY_SPACE
 
@@ -61,6 +63,39 @@ def test_files_that_are_no_images() -> None:
     assert one == "1 of 1 file that is not a readable image: a.png (empty)"
     two = broken_in_words(["a.png", "b.png"], {1: "empty"})
     assert two == "1 of 2 files that are not readable images: b.png (empty)"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (1, 3, "1 to 3 s"),
+        (12, 33, "10 to 35 s"),
+        (50, 200, "50 s to 3 min"),
+        (95, 170, "2 to 3 min"),
+        (840, 1320, "14 to 22 min"),
+        (3000, 9000, "50 min to 2 h"),
+        (200, 205, "3 min"),
+        (100_000, 400_000, "28 h to 5 days"),
+        (0, 0, "0 s"),
+    ],
+)
+def test_a_range_of_time_has_two_ends_in_round_numbers(low: float, high: float, shown: str) -> None:
+    assert duration_range(low, high) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (970, "970"), (11_698, "11.7 k"), (999_999, "1.00 M"), (4_922_826, "4.92 M")],
+)
+def test_a_count_is_shown_in_three_digits(value: int, shown: str) -> None:
+    assert about(value) == shown
+
+
+@given(st.text(max_size=40), st.integers(0, 30))
+def test_a_text_that_is_too_long_loses_its_end(text: str, width: int) -> None:
+    shown = shortened(text, width)
+    assert len(shown) <= width
+    assert shown == text or shown.endswith("..."[:width])
 
 
 def test_no_duration_is_negative() -> None:

@@ -26,6 +26,7 @@ from nas.study.location import without_secrets
 
 T = TypeVar("T")
 
+_SHOWN_ONLY = ("command", "json", "quiet", "log_file")  # that make no other search
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _COUNT = re.compile(r"(\d[\d_]{0,29}(?:\.\d{1,30})?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
 
@@ -239,6 +240,19 @@ def given(
 
 def _name(field: Field[Any], option: values.Option) -> str:
     return option.name or f"--{field.name.replace('_', '-')}"
+
+
+def add_display_options(parser: argparse._ActionsContainer) -> None:
+    """The options that say what is shown while a command works."""
+    parser.add_argument(
+        "--quiet", action="store_true", help="show only improvements, warnings and the end"
+    )
+    parser.add_argument(
+        "--log-file",
+        type=path,
+        metavar="FILE",
+        help="also add every line to this file, with its time; --quiet leaves out none there",
+    )
 
 
 def add_json_option(parser: argparse._ActionsContainer) -> None:

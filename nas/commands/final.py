@@ -4,9 +4,12 @@ import argparse
 import json
 import shlex
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from nas.commands import arguments
+from nas.commands.loading import loading, open_log
+from nas.commands.words import COLUMNS
 from nas.counting import COSTS
 from nas.final.request import FinalRequest
 from nas.runtime import signals
@@ -25,20 +28,22 @@ SUMMARY = "train a study's best designs in full, choose one, test it once and ex
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas final`."""
     arguments.add_options(parser, FinalRequest, reports_after="subset")
+    arguments.add_display_options(parser)
     arguments.add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Trains, tests, exports, writes the report again and prints what was found."""
     request = FinalRequest(**{"workers": AUTO, **arguments.given(options, FinalRequest)})
-    import optuna
+    log = open_log(options.log_file)
+    with loading("loading PyTorch", quiet=options.quiet):
+        import optuna
 
-    from nas.commands.final_progress import make_final_progress
-    from nas.final.final import FinalFailed, run_final
-    from nas.report.page import write_report
-    from nas.study.location import StudyLocation, check_directory
-    from nas.study.reader import read_study
-
+        from nas.commands.final_progress import make_final_progress
+        from nas.final.final import FinalFailed, run_final
+        from nas.report.page import write_report
+        from nas.study.location import StudyLocation, check_directory
+        from nas.study.reader import read_study
     signals.check()  # one that came while these were loaded
     check_directory("--reports-dir", options.reports_dir)
     if request.recipe == "long" and request.epochs is not None and request.epochs < _SHORT:
@@ -48,27 +53,22 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    progress = make_final_progress()
+    progress = make_final_progress(quiet=options.quiet, log=log)
     try:
-        result = run_final(request, progress, command=options.typed)
+        with progress:
+            result = run_final(request, progress, command=options.typed)
+            if result.tested_now:
+                progress.conclude()
     except FinalFailed as error:
-        progress.close()
-        print("error:", error, file=sys.stderr)
-        return 1
+        return progress.fail(f"error: {error}", 1)
     except OSError as error:
-        progress.close()
-        print(
+        return progress.fail(
             f"error: the runs or the model could not be written: {error}; free some space or "
             "restore what was moved, and run the same command again",
-            file=sys.stderr,
+            1,
         )
-        return 1
     except KeyboardInterrupt:
-        progress.close()
-        print("interrupted; the same command continues", file=sys.stderr)
-        return signals.INTERRUPTED
-    finally:
-        progress.close()
+        return progress.fail("interrupted; the same command continues", signals.INTERRUPTED)
     location = StudyLocation.at(
         request.study, studies_dir=request.studies_dir, storage=request.storage
     )
@@ -125,20 +125,21 @@ def _text(result: "FinalResult", report: str) -> str:
 
 
 def _table(record: "FinalRecord") -> list[str]:
-    designs = [*record.finalists, *record.references]
-    shown = [f"{d.name}: {d.architecture}" if d.trial is not None else d.name for d in designs]
-    width = max(map(len, shown))
-    seeds = len(record.seeds)
-    lines = [
-        f"{'design':<{width}}  {'parameters':>11}  {'validation, mean of ' + str(seeds):>30}  "
-        f"{'test, mean of ' + str(seeds):>30}"
-    ]
-    for design, name in zip(designs, shown, strict=True):
-        lines.append(
-            f"{name:<{width}}  {design.parameters:>11,}  "
-            f"{_measured(design, design.validation):>30}  {_measured(design, design.test):>30}"
-            + ("  chosen" if design is record.chosen else "")
+    """Two lines or more for each design, no wider than a terminal."""
+    seeds = f"{'means of ' if len(record.seeds) > 1 else ''}{plural(len(record.seeds), 'seed')}"
+    lines = [f"accuracies, {seeds}, with 95% intervals"]
+    for design in (*record.finalists, *record.references):
+        chosen = ", chosen" if design is record.chosen else ""
+        what = f"{design.parameters:,} parameters, {design.architecture.brief}"
+        lines += textwrap.wrap(
+            f"{design.name}{chosen}: {what}",
+            COLUMNS,
+            subsequent_indent="  ",
+            break_on_hyphens=False,
         )
+        found = [f"validation {_measured(design, design.validation)}"]
+        found.append(f"test {_measured(design, design.test)}")
+        lines.append("  " + ", ".join(found))
     return lines
 
 

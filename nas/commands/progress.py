@@ -1,302 +1,276 @@
-"""What a person sees while a search runs: a live panel, or a line per trial where none can be."""
+"""What a person sees while a search runs: a line per trial, and on a terminal a live panel."""
 
 import math
-from typing import assert_never
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console, RenderableType
 
-from nas.commands.words import outcome_counts
-from nas.counting import COSTS
-from nas.search.estimate import Pace
+from nas.commands.display import Display, Panel
+from nas.commands.messages import opening_lines, size_lines, warning_line
+from nas.commands.words import COLUMNS, described, finished, trial_line
+from nas.runtime.load import is_busy
 from nas.search.events import (
-    CaptureFailed,
-    CheckpointFailed,
-    DatabaseBack,
-    DatabaseGone,
+    BatchesDone,
     EndedElsewhere,
     EpochEnded,
     Event,
     Loading,
+    Needed,
     Opened,
     TimeSized,
     TrialContinued,
     TrialEnded,
     TrialStarted,
     Waiting,
-    Warned,
-    WorkerFailed,
 )
+from nas.search.remaining import Pace, mean_seconds
 from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
-from nas.study.records import DIED, Outcome, TrialRecord, training_in_words
-from nas.text import duration, percent, plural
+from nas.study.records import DIED, Outcome, TrialRecord
+from nas.text import about, duration, percent, plural, shortened
 from nas.training.loop import EpochResult
 
 _SLOW_EPOCH = 20  # seconds
 _LONG = 15 * 60  # seconds: a search expected to take longer says so before it starts
+_BARS = 4  # of workers
+_PLACES = ("best", "2nd", "3rd")  # of the designs in the panel
 
 
-class Progress:
-    """Follows a search and prints a line per trained design to the console."""
+@dataclass(slots=True)
+class _Running:
+    """A design in training."""
 
-    def __init__(self, console: Console, request: SearchRequest) -> None:
-        self.console = console
-        self.request = request
+    design: str
+    needed: Needed | None
+    epoch: int = 0  # the last that is done
+    val_accuracy: float | None = None
+    done: int = 0  # batches of the next one
+    batches: int = 0  # 0: not known, since its epochs are short
+
+
+class SearchProgress(Display):
+    """Follows a search.
+
+    Args:
+        console: on stderr.
+        request: of the search.
+        quiet: whether only improvements, warnings and the end are shown.
+        log: gets every line with its time.
+        clock: seconds that only ever grow.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        request: SearchRequest,
+        *,
+        quiet: bool = False,
+        log: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(console, quiet=quiet, log=log, clock=clock)
         self.trials = request.trials
         self.location: StudyLocation | None = None
-        self.outcomes: dict[Outcome, int] = {}
-        self.interrupted = 0
-        self.incumbent: TrialRecord | None = None
-        self.pace = Pace(None)
-        self.epochs = 0
+        self._doing = "starting"
+        self._outcomes = Counter[Outcome]()
+        self._interrupted = 0
+        self._best: list[TrialRecord] = []  # the best one first
+        self._since_best: int | None = None  # runs that ended since the best one
+        self._pace = Pace()
+        self._threads = 0  # of ours that compute
+        self._epochs = 0
+        self._running: dict[int, _Running] = {}
 
     @property
-    def trained(self) -> int:
-        """Designs trained in the study so far."""
-        return sum(n for outcome, n in self.outcomes.items() if outcome.counts)
+    def done(self) -> int:
+        """Runs that are finished in the study so far, to their end or stopped early."""
+        return sum(n for outcome, n in self._outcomes.items() if outcome.counts)
 
     def __call__(self, event: Event) -> None:
-        """Prints what a person wants to know of it."""
+        """Takes in what happens, and says what a person wants to know of it."""
         match event:
+            case Loading():
+                self._doing = "reading images"
             case TimeSized():
-                self._say_size(event)
+                for line in size_lines(event):
+                    self.say(line)
             case Opened():
                 self._open(event)
+            case TrialStarted(number, architecture, cost, needed):
+                design = f"{about(cost.parameters)}  {architecture.brief}"
+                self._running[number] = _Running(design, needed)
+                self._pace.begin(number, self.clock())
+                self._doing = "proposing a design"
             case TrialContinued(number, epochs):
-                self._print(f"trial {number}: goes on after epoch {epochs}", "dim")
-            case Warned(warning):
-                self._print(f"NOTE: {warning}", "bold yellow")
-            case CheckpointFailed(reason):
-                self._print(
-                    f"warning: a checkpoint could not be written ({reason}): a trial that is "
-                    "interrupted would begin anew",
-                    "bold yellow",
-                )
-            case CaptureFailed(reason):
-                self._print(
-                    f"steps are not captured as CUDA graphs ({reason}): thin designs train slower",
-                    "yellow",
-                )
-            case DatabaseGone(reason, patience):
-                self._print(
-                    f"the database does not answer ({reason}): trying again for "
-                    f"{duration(patience)}",
-                    "bold yellow",
-                )
-            case DatabaseBack():
-                self._print("the database answers again", "dim")
-            case WorkerFailed(reason):
-                self._print(reason, "bold yellow")
-            case EpochEnded(number, result):
-                if result.seconds >= _SLOW_EPOCH:  # long enough for a person to wonder
-                    self._print(f"trial {number}: epoch {self._progress_of(result)}")
+                if number in self._running:
+                    self._running[number].epoch = epochs
+                self.say(f"trial {number}: resumes after epoch {epochs}", "dim")
+            case BatchesDone(number, done, batches):
+                if number in self._running:
+                    self._running[number].done = done
+                    self._running[number].batches = batches
+            case EpochEnded(number, result, needed):
+                self._end_epoch(number, result, needed)
             case TrialEnded(trial):
+                running = self._running.get(trial.number)
                 better = self._count(trial)
                 if trial.outcome not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
-                    self._print(self._line(trial, better))
+                    self._say_trial(trial, better, running.needed if running else None)
             case EndedElsewhere(trial, own):
-                self._count(trial)
+                if self._count(trial):
+                    self._say_trial(trial, True, None)
                 if (trial.reason or "").startswith(DIED):
                     why = "nothing was heard of this process" if own else "its worker is gone"
                     then = "queued again" if trial.queued_again else "given up"
-                    self._print(f"trial {trial.number}: {why}, and its design {then}", "dim")
+                    self.say(f"trial {trial.number}: {why}, and its design {then}", "dim")
             case Waiting(running):
-                designs = "design" if running == 1 else "designs"
-                self._print(f"waiting for {running} {designs} that other processes train", "dim")
-            case Loading() | TrialStarted():
-                pass
+                self._doing = f"waiting for {plural(running, 'design')} that other processes train"
+                self.say(self._doing, "dim")
             case _:
-                assert_never(event)
+                self._important(warning_line(event))
 
-    def _print(self, text: str, style: str | None = None) -> None:
-        self.console.print(text, style=style, markup=False, highlight=False)
-
-    def _say_size(self, sized: TimeSized) -> None:
-        """Says what was chosen by the time, why, and how to have it again."""
-        size = sized.size
-        why = f"--time {sized.time}: "
-        if sized.otherwise is not None:
-            why += (
-                f"without a GPU and a limit of time (--time none) it would take about "
-                f"{duration(sized.otherwise)}; "
-            )
-        images = "all" if size.subset == 1 else f"{size.subset:.0%} of the"
-        parts = [plural(size.epochs, "epoch"), f"{images} training images"]
-        if size.max_mult_adds is not None:
-            parts.append(f"at most {COSTS['mult_adds'].exactly(size.max_mult_adds)}")
-        fit = f"so that {plural(sized.trials, 'design')} fit"
-        if sized.trials < sized.asked:
-            fit = f"the least there is, of which about {sized.trials} of {sized.asked} designs fit"
-        each = f"about {duration(sized.trial_seconds)} for a design on this machine"
-        self._print(f"{why}{', '.join(parts)}, {fit}, {each}")
-        self._print(f"the same without measuring: {sized.command}", "dim")
+    def _important(self, text: str) -> None:
+        self.say(text, "bold yellow", important=True)
 
     def _open(self, opening: Opened) -> None:
         """Says what is searched, where, and how long it will take."""
-        study, settings = opening.study, opening.study.settings
+        study = opening.study
         for note in study.notes:
-            self._print(f"NOTE: {note}", "bold yellow")
+            self._important(f"NOTE: {note}")
+        self._doing = "proposing a design"
         self.trials, self.location = opening.trials, opening.location
-        self.outcomes = dict(study.outcomes)
-        self.interrupted = study.interrupted
-        self.incumbent = study.incumbent
-        self.epochs = settings.epochs
-        self.console.print(
-            f"{settings.dataset}: {settings.train_images:,} training, "
-            f"{settings.validation_images:,} validation, "
-            f"{plural(opening.test_images, 'test image')} (unread), {settings.input}\n"
-            f"study {study.name} in {opening.location}: {study.trained} of "
-            f"{plural(self.trials, 'design')} trained, {settings.limits}, "
-            f"{plural(self.epochs, 'epoch')} each, in {opening.precision} on {opening.device}",
-            markup=False,
-            highlight=False,
+        self._outcomes = study.outcomes
+        self._interrupted = study.interrupted
+        self._best = list(study.ranking[: len(_PLACES)])
+        if self._best and self._best[0].finished:
+            since = [t.finished > self._best[0].finished for t in study.trials if t.finished]
+            self._since_best = sum(since)
+        self._epochs = study.settings.epochs
+        self._threads = opening.threads
+        for line in opening_lines(opening):
+            self.say(line)
+        now = self.clock()
+        self._pace = Pace(
+            mean_seconds(study) or opening.trial_seconds,
+            workers=opening.workers,
+            pruner=opening.pruner,
+            deadline=now + opening.seconds_left,
         )
-        each = opening.trial_seconds
-        total = (each or 0) * (self.trials - study.trained) / opening.workers
-        if each and total > _LONG:
-            self.console.print(
-                f"NOTE: about {duration(total)} on this machine, {duration(each)} per design "
-                "trained to the end. Shorter: --time 1h, a GPU, --subset 0.1, fewer --epochs, a "
-                "low --max-mult-adds, or a --space of narrower and fewer stages",
-                style="bold yellow",
-                markup=False,
-            )
-        elif each and total:
-            self.console.print(f"about {duration(total)} on this machine", style="dim")
-        elif opening.seconds_left < math.inf:
-            self._print(f"at most {duration(opening.seconds_left)}, as --time says", "dim")
-        self.pace = Pace(each, opening.workers, opening.seconds_left)
+        left = self._pace.left(self.trials - study.trained, now)
+        if left is None:
+            if is_busy():
+                self.say("machine is busy", "dim")
+        elif left.high:
+            self.say(left.text(busy=is_busy()), "dim")
+            if left.middle > _LONG and opening.seconds_left == math.inf:
+                self._important(
+                    "NOTE: shorter with --time 1h, a GPU, --subset 0.1, fewer --epochs, a low "
+                    "--max-mult-adds, or a --space of narrower and fewer stages"
+                )
 
-    def _progress_of(self, result: EpochResult) -> str:
-        return (
-            f"{result.epoch} of {self.epochs}, validation accuracy "
-            f"{percent(result.val_accuracy)}, {result.images_per_second:,.0f} images/s"
-        )
+    def _end_epoch(self, number: int, result: EpochResult, needed: Needed | None) -> None:
+        running = self._running.get(number)
+        if running is not None:
+            running.epoch, running.val_accuracy = result.epoch, result.val_accuracy
+            running.done = 0
+            running.needed = needed or running.needed  # by which it may just have been stopped
+        if result.seconds >= _SLOW_EPOCH:  # long enough for a person to wonder
+            self.mention(
+                f"trial {number}: epoch {result.epoch} of {self._epochs}, validation accuracy "
+                f"{percent(result.val_accuracy)}, {result.images_per_second:,.0f} images/s"
+            )
 
     def _count(self, trial: TrialRecord) -> bool:
         """Counts a trial, and returns whether it is the best so far."""
-        outcome = trial.outcome
-        assert outcome is not None
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-        self.interrupted += trial.queued_again
-        if outcome.counts:
-            self.pace.trial_done()
-        best = self.incumbent.val_accuracy if self.incumbent else None
+        assert trial.outcome is not None
+        self._running.pop(trial.number, None)
+        self._pace.end(trial, self.clock())
+        self._outcomes[trial.outcome] += 1
+        self._interrupted += trial.queued_again
+        if not trial.outcome.counts:
+            return False
         accuracy = trial.val_accuracy or 0.0
-        better = outcome is Outcome.TRAINED and (best is None or accuracy > best)
-        if better:
-            self.incumbent = trial
+        full = trial.outcome is Outcome.TRAINED
+        better = full and (not self._best or accuracy > (self._best[0].val_accuracy or 0.0))
+        if full:
+            ranked = sorted([*self._best, trial], key=lambda t: (-(t.val_accuracy or 0), t.number))
+            self._best = ranked[: len(_PLACES)]
+        self._since_best = 0 if better else (self._since_best or 0) + 1
         return better
 
-    def _line(self, trial: TrialRecord, better: bool) -> str:
-        assert trial.outcome is not None
-        parts = [f"trial {trial.number}: {trial.outcome.replace('_', ' ')}"]
-        if trial.curve:
-            parts.append(f"{percent(trial.curve[-1][1])} after epoch {trial.curve[-1][0]}")
-        if why := trial.reason or trial.forecast:
-            parts.append(why)
-        if trial.architecture and trial.parameters:
-            parts.append(f"{trial.parameters:,} parameters, {trial.design}")
-        if trial.training:
-            parts.append(training_in_words(trial.training))
-        if trial.seconds:
-            parts.append(duration(trial.seconds))
-        parts.append(f"{self.trained}/{self.trials}")
-        left = self.pace.seconds_left(self.trials - self.trained)
-        if left is not None and self.trained < self.trials:
-            parts.append(f"about {duration(left)} left")
-        return " | ".join(parts) + (" | best so far" if better else "")
+    def _say_trial(self, trial: TrialRecord, better: bool, needed: Needed | None) -> None:
+        stopped = trial.outcome is Outcome.STOPPED_EARLY
+        at_check = needed is not None and trial.curve and trial.curve[-1][0] == needed.epoch
+        least = needed.val_accuracy if stopped and needed is not None and at_check else None
+        width = min(COLUMNS, self.width) if self.console.is_terminal else COLUMNS
+        line = trial_line(trial, better=better, needed=least, width=width)
+        style = "bold green" if better else "dim" if stopped else None
+        if trial.outcome is None or not trial.outcome.counts:
+            style = "red"
+        self.say(line, style, important=better)
 
-    def close(self) -> None:
-        """Ends the display."""
+    def _counted(self) -> str:
+        return f"{min(self.done, self.trials)} of {self.trials}"
 
+    def _left(self) -> str:
+        """The time left in words, with what it follows from; empty where nothing is known."""
+        left = self._pace.left(self.trials - self.done, self.clock())
+        return left.text(busy=is_busy(self._threads)) if left is not None and left.high else ""
 
-class LiveProgress(Progress):
-    """The same with a panel that is always up to date, for terminals."""
+    def heartbeat(self) -> str:
+        """Elapsed time, trials and the time left."""
+        if self.location is None:
+            return f"{duration(self.elapsed)}: {self._doing}"
+        parts = [f"{duration(self.elapsed)}: {self._counted()}", self._left()]
+        return shortened(", ".join(filter(None, parts)), COLUMNS)
 
-    def __init__(self, console: Console, request: SearchRequest) -> None:
-        super().__init__(console, request)
-        self._designs: dict[int, str] = {}  # in training, by the number of the trial
-        self._epochs: dict[int, str] = {}
-        self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=4)
-        self._loading = console.status("reading images", spinner="line")  # ASCII, unlike others
+    def summary(self) -> str:
+        """As in ``8 of 8: 4 full, 4 stopped``."""
+        return f"{self._counted()}: {finished(self._outcomes, self._interrupted)}"
 
-    def __call__(self, event: Event) -> None:
-        """Prints what a person wants to know of it, and keeps the panel up to date."""
-        match event:
-            case Loading():
-                self._loading.start()
-            case TimeSized():
-                self._loading.stop()
-                super().__call__(event)
-            case Opened():
-                self._loading.stop()
-                super().__call__(event)
-                self._live.start()
-            case TrialStarted(number, architecture, cost):
-                self._designs[number] = f"{number}: {architecture}, {cost}"
-                self._epochs[number] = f"0 of {self.epochs}"
-            case EpochEnded(number, result):
-                self._epochs[number] = self._progress_of(result)
-            case TrialEnded(trial) | EndedElsewhere(trial):
-                super().__call__(event)
-                self._forget(trial.number)
-            case _:
-                super().__call__(event)
+    def panel(self) -> RenderableType:
+        """Two kinds of bars, the time, and the best designs."""
+        panel = Panel(self.width)
+        if self.location is None:
+            panel.line("", f"{self._doing}, {duration(self.elapsed)}")
+            return panel.drawn()
+        panel.bar("trials", self.done, self.trials, self.summary())
+        panel.line("time", ", ".join(filter(None, [duration(self.elapsed), self._left()])))
+        running = sorted(self._running.items())
+        for number, one in running[:_BARS]:
+            done, of = (one.done, one.batches) if one.batches else (one.epoch, self._epochs)
+            panel.bar(str(number), done, of, self._about(one))
+        if len(running) > _BARS:
+            panel.line("", f"and {len(running) - _BARS} more")
+        if not running:
+            panel.line("", self._doing)
+        for place, trial in zip(_PLACES, self._best, strict=False):
+            panel.line(
+                place,
+                f"{percent(trial.val_accuracy):>7}  {about(trial.parameters):>6}  "
+                f"{described(trial)}  trial {trial.number}",
+                "bold green" if trial is self._best[0] else "",
+            )
+        if self._best and self._since_best:
+            panel.line("", f"last improvement {plural(self._since_best, 'trial')} ago")
+        return panel.drawn()
 
-    def _forget(self, number: int) -> None:
-        self._designs.pop(number, None)
-        self._epochs.pop(number, None)
-
-    def close(self) -> None:
-        """Leaves the terminal as it was."""
-        self._loading.stop()
-        if self._live.is_started:
-            self._live.stop()
-
-    def _panel(self) -> Group:
-        wanted = self.trials
-        trained = min(self.trained, wanted)
-        rows = Table.grid(padding=(0, 2))
-        rows.add_column(style="dim", no_wrap=True)
-        rows.add_column(overflow="fold")
-        left = self.pace.seconds_left(wanted - trained)
-        rows.add_row(
-            "designs",
-            Text(
-                f"{trained} of {wanted} trained"
-                + (f", about {duration(left)} left" if left is not None else "")
-            ),
-        )
-        rows.add_row("", ProgressBar(total=wanted, completed=trained, width=40))
-        rows.add_row("trials", Text(outcome_counts(self.outcomes, self.interrupted)))
-        for number, design in sorted(self._designs.items()):
-            rows.add_row("trial", Text(design))
-            rows.add_row("epoch", Text(self._epochs[number]))
-        if not self._designs:
-            rows.add_row("trial", Text("proposing"))
-        best = self.incumbent
-        rows.add_row(
-            "incumbent",
-            Text("none yet")
-            if best is None
-            else Text(
-                f"{percent(best.val_accuracy)} with {best.parameters:,} parameters: trial "
-                f"{best.number}, {best.design}",
-                style="bold green",
-            ),
-        )
-        return Group(Text(), rows)
+    def _about(self, one: _Running) -> str:
+        """Epoch, accuracy, what it must reach and the design; the most important first."""
+        parts = [f"epoch {min(one.epoch + 1, self._epochs)} of {self._epochs}"]
+        if one.val_accuracy is not None:
+            parts.append(percent(one.val_accuracy))
+        if one.needed is not None and one.needed.epoch > one.epoch and one.needed.val_accuracy > 0:
+            parts.append(f"needs {percent(one.needed.val_accuracy)} at {one.needed.epoch}")
+        return "  ".join([*parts, one.design])
 
 
-def make_progress(request: SearchRequest) -> Progress:
-    """A live panel on stderr when that is a terminal, else a line per trial."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        return LiveProgress(console, request)
-    console.soft_wrap = True  # a line stays a line in a file
-    return Progress(console, request)
+def make_progress(
+    request: SearchRequest, *, quiet: bool = False, log: TextIO | None = None
+) -> SearchProgress:
+    """What follows a search, on stderr."""
+    return SearchProgress(Console(stderr=True), request, quiet=quiet, log=log)

@@ -5,13 +5,15 @@ import dataclasses
 import json
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.architecture import FIELD_NAMES
 from nas.commands import arguments
-from nas.commands.words import outcome_counts
+from nas.commands.loading import loading, open_log
+from nas.commands.words import COLUMNS, described, finished
 from nas.counting import COSTS
 from nas.errors import RequestError
 from nas.runtime import signals
@@ -34,43 +36,39 @@ _FEW = 10  # designs, fewer than which are not much of a search
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas search`."""
     arguments.add_options(parser, SearchRequest, reports_after="storage")
+    arguments.add_display_options(parser)
     arguments.add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Searches, writes the report and prints the ranking."""
-    request = _request(options)
-    request.check()
-    check_directory("--reports-dir", options.reports_dir)
-    import optuna
+    with loading("loading PyTorch", quiet=options.quiet):
+        request = _request(options)
+        log = open_log(options.log_file)
+        request.check()
+        check_directory("--reports-dir", options.reports_dir)
+        import optuna
 
-    from nas.commands.progress import make_progress
-    from nas.final.request import final_folder
-    from nas.report.page import write_report
-    from nas.search.run import SearchFailed, run_search
-
+        from nas.commands.progress import make_progress
+        from nas.final.request import final_folder
+        from nas.report.page import write_report
+        from nas.search.run import SearchFailed, run_search
     signals.check()  # one that came while these were loaded
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the progress says it all
-    progress = make_progress(request)
+    progress = make_progress(request, quiet=options.quiet, log=log)
     try:
-        result = run_search(request, progress, command=options.typed)
+        with progress:
+            result = run_search(request, progress, command=options.typed)
+            if result.newly_trained:
+                progress.conclude()
     except SearchFailed as error:
-        progress.close()
-        print("error:", error, file=sys.stderr)
-        return 1
+        return progress.fail(f"error: {error}", 1)
     except KeyboardInterrupt:
-        progress.close()
         again = "the same command"
         if progress.location is not None:
             again = _continuing(progress.location.name, request)
-        print(
-            f"interrupted: {progress.trained} of {plural(progress.trials, 'design')} trained; "
-            f"{again} continues",
-            file=sys.stderr,
-        )
-        return signals.INTERRUPTED
-    finally:
-        progress.close()
+        so_far = f"{progress.done} of {plural(progress.trials, 'design')} finished"
+        return progress.fail(f"interrupted: {so_far}; {again} continues", signals.INTERRUPTED)
     try:
         folder = final_folder(request.studies_dir, result.location)
         report = write_report(result.study, options.reports_dir, final_folder=folder)
@@ -160,19 +158,19 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
     lines = []
     if result.ending == "exhausted":
         lines.append(
-            f"Every design of the space within the limits has been tried: {study.trained} trained "
-            f"of the {result.trials} asked for."
+            f"Every design of the space within the limits has been tried: {study.trained} of "
+            f"the {result.trials} asked for."
         )
     elif result.ending == "timeout":
         lines.append(
-            f"Time is up: {study.trained} of {plural(result.trials, 'design')} trained; "
+            f"Time is up: {study.trained} of {plural(result.trials, 'design')} finished; "
             f"{_continuing(study.name, request)} continues."
         )
     elif result.ending == "time_up":
         limit = study.searches[-1].get("time")
         lines.append(
             f"The time is up, {limit} over all searches: {study.trained} of "
-            f"{plural(result.trials, 'design')} trained; {_continuing(study.name, request)} "
+            f"{plural(result.trials, 'design')} finished; {_continuing(study.name, request)} "
             "--time none continues without a limit."
         )
         seconds = [trial.seconds for trial in study.trials if trial.seconds]
@@ -180,7 +178,7 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
             lines.append(f"These are few: one took {duration(sum(seconds) / len(seconds))} here.")
     elif not result.newly_trained:
         lines.append(
-            f"Nothing left to do: the study has {plural(study.trained, 'trained design')}, and "
+            f"Nothing left to do: the study has {plural(study.trained, 'finished design')}, and "
             f"{result.trials} were asked for. To add trials: --trials +20"
         )
     lines += [*_ranking(study), ""]
@@ -194,7 +192,8 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         lines.append(f"{finding.level.lower():<7} {finding.about}: {finding.sentence}")
     if request.dataset == AUTO and study.settings.dataset == "digits":
         lines.append(f"data    {study.notes[0]}")
-    lines.append(f"trials  {outcome_counts(study.outcomes, study.interrupted)}")
+    counted = finished(study.outcomes, study.interrupted)
+    lines.append(f"trials  finished {study.trained} of {result.trials}: {counted}")
     lines.append(f"study   {result.location}")
     lines.append(f"report  {report}")
     lines += _next_commands(study, request, report.parent)
@@ -243,22 +242,16 @@ def _size(request: SearchRequest) -> str:
 
 
 def _table(shown: "Sequence[TrialRecord]", first: str) -> list[str]:
-    designs = [str(trial.design) for trial in shown]
-    width = max(map(len, designs))
-    tuned = any(trial.training for trial in shown)
-    head = "".join(f"  {cost.units:>{len(cost.units) + 1}}" for cost in COSTS.values())
-    lines = [
-        f"{first:>4}  {'trial':>5}  {'design':<{width}}{head}  "
-        f"val. accuracy{'  training' if tuned else ''}"
-    ]
-    for rank, (trial, design) in enumerate(zip(shown, designs, strict=True), start=1):
+    """A row for each trial, no wider than a terminal: long designs go on in a line below."""
+    head = "".join(f"  {cost.units:>{len(cost.units)}}" for cost in COSTS.values())
+    lines = [f"{first:>4}  trial  accuracy{head}  design"]
+    for rank, trial in enumerate(shown, start=1):
         costs = "".join(
-            f"  {cost.rounded(getattr(trial, name)):>{len(cost.units) + 1}}"
+            f"  {cost.rounded(getattr(trial, name)):>{len(cost.units)}}"
             for name, cost in COSTS.items()
         )
-        lines.append(
-            f"{rank:>4}  {trial.number:>5}  {design:<{width}}{costs}  "
-            f"{percent(trial.val_accuracy):>13}"
-            + (f"  {training_in_words(trial.training)}" if tuned else "")
-        )
+        row = f"{rank:>4}  {trial.number:>5}  {percent(trial.val_accuracy):>8}{costs}  "
+        design = textwrap.wrap(described(trial), COLUMNS - len(row), break_on_hyphens=False)
+        design += [training_in_words(trial.training)] if trial.training else []
+        lines += [row + design[0], *(" " * len(row) + more for more in design[1:])]
     return lines

@@ -1,27 +1,70 @@
-"""Outcomes and foreign text as the commands show them."""
+"""Outcomes and trials as the commands show them."""
 
 from collections.abc import Mapping
 
-from nas.study.records import Outcome
+from nas.study.records import TIME_UP, Outcome, TrialRecord, training_in_words
+from nas.text import about, percent, shortened
+
+COLUMNS = 80  # of a terminal, and of a line in a file
 
 OUTCOME_WORDS: Mapping[Outcome, str] = {
-    Outcome.TRAINED: "trained to the end",
-    Outcome.STOPPED_EARLY: "stopped early",
+    Outcome.TRAINED: "full",
+    Outcome.STOPPED_EARLY: "stopped",
     Outcome.OVER_BUDGET: "over budget",
     Outcome.DUPLICATE: "duplicate",
     Outcome.DIVERGED: "diverged",
-    Outcome.OUT_OF_MEMORY: "out of memory",
+    Outcome.OUT_OF_MEMORY: "no memory",
     Outcome.FAILED: "failed",
 }
+FULL_AND_STOPPED = "full = trained to the last epoch, stopped = stopped early"
 
 
-def outcome_counts(outcomes: Mapping[Outcome, int], interrupted: int = 0) -> str:
-    """``31 trained to the end, 19 stopped early, 70 over budget``.
+def finished(outcomes: Mapping[Outcome, int], interrupted: int = 0) -> str:
+    """How many runs are finished, and which: ``4 full, 4 stopped; also 2 over budget``.
 
     An interrupted trial has the outcome `failed`, but its design was queued again.
     """
     counted = {**outcomes, Outcome.FAILED: outcomes.get(Outcome.FAILED, 0) - interrupted}
-    counts = [f"{counted[o]:,} {words}" for o, words in OUTCOME_WORDS.items() if counted.get(o)]
+    shown = {o: f"{counted[o]:,} {words}" for o, words in OUTCOME_WORDS.items() if counted.get(o)}
+    runs = [words for outcome, words in shown.items() if outcome.counts]
+    others = [words for outcome, words in shown.items() if not outcome.counts]
     if interrupted:
-        counts.append(f"{interrupted:,} interrupted and queued again")
-    return ", ".join(counts) or "no trials"
+        others.append(f"{interrupted:,} queued again")
+    return "; also ".join(filter(None, [", ".join(runs) or "none", ", ".join(others)]))
+
+
+def trial_line(
+    trial: TrialRecord, *, better: bool = False, needed: float | None = None, width: int = COLUMNS
+) -> str:
+    """A trial that has ended, in one line: what came of it, why, its size and its design.
+
+    Args:
+        trial: with an outcome.
+        better: it is the best so far.
+        needed: the accuracy by which it was stopped, if that is known.
+        width: most characters; what is too long loses its end.
+    """
+    assert trial.outcome is not None
+    epoch = f"ep {trial.curve[-1][0]}" if trial.curve else ""
+    accuracy = percent(trial.curve[-1][1]) if trial.curve else ""
+    why = ""
+    if better:
+        why = "best so far"
+    elif trial.reason == TIME_UP:
+        why = "time is up"
+    elif needed is not None:
+        why = f"needed {percent(needed)}"
+    begin = f"{trial.number:>4}  {OUTCOME_WORDS[trial.outcome]:<9} {accuracy:>7}  {epoch:<5} "
+    if trial.reason and trial.reason != TIME_UP:
+        return shortened(f"{begin} {trial.reason}", width)
+    design = described(trial)
+    if trial.training:
+        design += f", {training_in_words(trial.training)}"
+    return shortened(f"{begin}{why:<13}  {about(trial.parameters):>6}  {design}", width)
+
+
+def described(trial: TrialRecord) -> str:
+    """The design of a trial as short as it can be said, with the name of a preset."""
+    if trial.architecture is None:
+        return "-"
+    return trial.architecture.brief + (f" ({trial.preset})" if trial.preset else "")

@@ -1,7 +1,7 @@
 """What happens in a final training: frozen dataclasses, handed to one callable."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from nas.final.records import FinalDesign
 from nas.final.runs import Run, RunEvent
@@ -18,6 +18,10 @@ class Opened:
     epochs: int
     device: str  # in words
     precision: str  # and why, where it was not asked for
+    left: Sequence[Run] = ()  # of the runs, those that are not done
+    workers: int = 1  # that train at the same time
+    epoch_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Expected of each design, by the name of its runs; empty where nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class MoreRuns:
     """These, on the training and validation images, are what will be tested."""
 
     runs: Sequence[Run]
+    left: Sequence[Run] = ()  # of them, those that are not done
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from nas.final.events import (
     Opened,
     ReadingTestImages,
 )
+from nas.final.expected import epoch_seconds
 from nas.final.records import FinalDesign, FinalRecord, Measured
 from nas.final.request import ALL, RUNS, TRAIN, FinalRequest, final_folder
 from nas.final.runs import Run, RunResult, networks_digest
@@ -250,13 +251,19 @@ class _Final:
         finalists = [entry for entry in self._entries if entry.trial is not None]
         references = [entry for entry in self._entries if entry.trial is None]
         runs = self._runs_of(self._entries if self.request.on == TRAIN else finalists, TRAIN)
+        left = self._runs.left(runs)
+        share = self._runs.share(left)
+        images, kind = len(self._runs.dataset.train), self._device.type
         self.on_event(
             Opened(
                 self.study,
                 runs,
                 self._runs.config(TRAIN).epochs,
-                in_words(self._device, self._runs.share(self._runs.left(runs))),
+                in_words(self._device, share),
                 str(self.precision),
+                left,
+                share.workers,
+                epoch_seconds(self.study, runs, train_images=images, kind=kind),
             )
         )
         results = self._runs.train_all(runs, self.on_event)
@@ -270,7 +277,7 @@ class _Final:
         if self.request.on == ALL:
             tested = [e for e in finalists if e.name == ranking[0].name] + references
             runs = self._runs_of(tested, ALL)
-            self.on_event(MoreRuns(runs))
+            self.on_event(MoreRuns(runs, self._runs.left(runs)))
             results += self._runs.train_all(runs, self.on_event)
         return ranking, results
 

@@ -88,6 +88,15 @@ class RunEpochEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class RunBatchesDone:
+    """A run is in the middle of an epoch. Comes about once a second."""
+
+    run: Run
+    done: int
+    batches: int  # of the epoch
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """A run is done."""
 
@@ -96,7 +105,7 @@ class RunEnded:
     seconds: float
 
 
-RunEvent = RunStarted | RunEpochEnded | RunEnded | CaptureFailed
+RunEvent = RunStarted | RunEpochEnded | RunBatchesDone | RunEnded | CaptureFailed
 OnRunEvent = Callable[[RunEvent], None]
 
 
@@ -206,9 +215,18 @@ class RunFolder:
             on_event(RunEpochEnded(run, result))
             return False
 
+        def on_batches(done: int, batches: int) -> None:
+            on_event(RunBatchesDone(run, done, batches))
+
         def work() -> RunResult:
             training = self._plan.begin(device)
-            result = finish(training, on_start=on_start, on_epoch=on_epoch, checkpoint=checkpoint)
+            result = finish(
+                training,
+                on_start=on_start,
+                on_epoch=on_epoch,
+                on_batches=on_batches,
+                checkpoint=checkpoint,
+            )
             if result.not_captured:
                 on_event(CaptureFailed(result.not_captured))
             failed, predictions_I = result.reason, nothing

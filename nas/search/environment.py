@@ -13,10 +13,10 @@ from pathlib import Path
 
 from nas import packages
 from nas.data.catalogue import DATASETS, DataError
+from nas.runtime.load import is_busy
 from nas.text import plural
 
 OLDEST_PYTHON = (3, 11)
-_BUSY = 0.5  # processes per core, of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def look_at_load() -> Iterator[Finding]:
     """What else computes on the machine; never a fault."""
     wanted, cores = os.getloadavg()[0], os.cpu_count() or 1
     verdict = f"{wanted:.1f} processes on {plural(cores, 'core')}, on average over the last minute"
-    if wanted > _BUSY * cores:
+    if is_busy():
         verdict += "; NOTE: other programs keep the CPU busy, which slows training down"
     yield Finding("load", True, verdict)
 

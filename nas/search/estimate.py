@@ -1,4 +1,4 @@
-"""How fast this machine trains, and how long a search will take."""
+"""How fast this machine trains."""
 
 import dataclasses
 import random
@@ -113,41 +113,3 @@ def _image_seconds(
 
 def _first(images: Images, number: int) -> Images:
     return Images(images.pixels_NHWC[:number], images.labels_N[:number])
-
-
-class Pace:
-    """Time left, from the trials of this search; from an estimate until the first is done.
-
-    Args:
-        estimate: seconds of a trial; None when unknown.
-        workers: how many trials are trained at the same time.
-        limit: seconds after which the search ends in any case.
-    """
-
-    def __init__(
-        self, estimate: float | None, workers: int = 1, limit: float = float("inf")
-    ) -> None:
-        self._estimate = estimate
-        self._workers = workers
-        self._started = time.monotonic()
-        self._deadline = self._started + limit
-        self._last_end = self._started
-        self._done = 0
-
-    def trial_done(self) -> None:
-        """One more design is trained."""
-        self._done += 1
-        self._last_end = time.monotonic()
-
-    def seconds_left(self, trials: int) -> float | None:
-        """Seconds until this many more designs are trained; None when nothing is known yet."""
-        now = time.monotonic()
-        if self._done:
-            begun = (self._workers - 1) / 2  # those of the other workers are half done, on average
-            each = (self._last_end - self._started) / (self._done + begun)
-        elif self._estimate is not None:
-            each = self._estimate / self._workers
-        else:
-            return None if self._deadline == float("inf") else max(0.0, self._deadline - now)
-        left = trials * each - (now - self._last_end)
-        return max(0.0, min(left, self._deadline - now))

@@ -40,9 +40,19 @@ class Opened:
     test_images: int  # none of them is read
     device: str
     precision: str  # of training, and why, where it was not asked for
-    trial_seconds: float | None  # expected of a full run; on a GPU the first trial shows it sooner
+    trial_seconds: float | None  # expected on average; on a GPU the first trial shows it sooner
     workers: int = 1  # of this search, that train at the same time
     seconds_left: float = math.inf  # of the time that the study is searched
+    pruner: str = "none"
+    threads: int = 1  # of the CPU, that the search keeps busy
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What a run must reach so as not to be stopped at its next check."""
+
+    epoch: int  # of the check
+    val_accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,7 @@ class TrialStarted:
     number: int
     architecture: Architecture
     cost: Count
+    needed: Needed | None = None  # where the pruner can say it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,16 @@ class EpochEnded:
 
     number: int
     result: EpochResult
+    needed: Needed | None = None  # from now on, where the pruner can say it
+
+
+@dataclass(frozen=True, slots=True)
+class BatchesDone:
+    """A trial is in the middle of an epoch. Comes about once a second."""
+
+    number: int
+    done: int
+    batches: int  # of the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +161,7 @@ Event = (
     | TrialStarted
     | TrialContinued
     | EpochEnded
+    | BatchesDone
     | TrialEnded
     | EndedElsewhere
     | Waiting

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.special import stdtr
+from scipy.special import stdtr, stdtrit
 
 from nas.search.summaries import Summary
 
@@ -45,6 +45,14 @@ class Forecast:
             f"{self.deviation:.1%} expected, {self.best:.1%} is the best, "
             f"chance {self.chance:.2%}, {self.needed:.2%} needed"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What a run must have reported by a step so as not to be stopped there."""
+
+    step: int
+    score: float
 
 
 class EvidencePruner(BasePruner):
@@ -98,46 +106,91 @@ class EvidencePruner(BasePruner):
         if step not in self._checks:
             return None
         assert step is not None
-        sign = -1 if study.directions[0] is StudyDirection.MINIMIZE else 1
-        ended = self._ended[sign].of(study.get_trials(deepcopy=False), trial.number)
+        past = self._past(study, trial, step)
+        score = _best_until(step, trial, sign_of(study))
+        if past is None or score >= past.top:
+            return None
+        final, deviation, best = past.final(score), past.deviation, past.best
+        chance = float(stdtr(past.degrees, (final - best) / deviation))
+        return Forecast(step, score, final, deviation, best, chance, past.needed)
+
+    def threshold(self, study: optuna.Study, trial: FrozenTrial) -> Threshold | None:
+        """What the run must have reported by its next check; None where nothing can stop it."""
+        step = next((check for check in self._checks if check > (trial.last_step or 0)), None)
+        past = None if step is None else self._past(study, trial, step)
+        if step is None or past is None:
+            return None
+        final = past.best + past.deviation * float(stdtrit(past.degrees, past.needed))
+        return Threshold(step, sign_of(study) * min(past.score(final), past.top))
+
+    def _past(self, study: optuna.Study, trial: FrozenTrial, step: int) -> "_Past | None":
+        """How the runs went on from a check that this one is compared with; None of too few."""
+        ended = self._ended[sign_of(study)].of(study.get_trials(deepcopy=False), trial.number)
         most = math.inf if self._size is None else trial.user_attrs[self._size]
         finished = [run for run in ended.finished if run.size <= most]
         if len(finished) < _FINISHED:
             return None
         at = self._checks.index(step)
-        scores_F = np.array([run.scores[at] for run in finished])
-        finals_F = np.array([run.final for run in finished])
-        score = _best_until(step, trial, sign)
-        if score >= scores_F.max():
-            return None
-        final, deviation = _predict(scores_F, finals_F, score)
-        best = float(finals_F.max())
-        degrees = min(len(finished) - 1, _DEGREES)
-        return Forecast(
-            step,
-            score,
-            final,
-            deviation,
-            best,
-            chance=float(stdtr(degrees, (final - best) / deviation)),
+        return _Past.of(
+            np.array([run.scores[at] for run in finished]),
+            np.array([run.final for run in finished]),
             needed=self._risk / (1 + sum(size <= most for size in ended.sizes)),
         )
 
 
-def _predict(x_F: NDArray[np.float64], y_F: NDArray[np.float64], x: float) -> tuple[float, float]:
-    """The expected y at x, and the deviation of a new y there from it.
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What final scores are expected of scores at a check."""
 
-    Least squares for the slope, with `_PRIOR` points of average leverage on a slope of 1. The
-    deviation is the same at every x: a run worse than all is not less surely worse.
-    """
-    dx_F, dy_F = x_F - x_F.mean(), y_F - y_F.mean()
-    spread = float(dx_F @ dx_F)
-    prior = _PRIOR * spread / len(x_F)
-    slope = max(0.0, float(dx_F @ dy_F + prior) / (spread + prior)) if spread > 0 else 1.0
-    residuals_F = dy_F - slope * dx_F
-    variance = float(residuals_F @ residuals_F) / (len(x_F) - 1) * (1 + 1 / len(x_F))
-    final = float(y_F.mean()) + slope * (x - float(x_F.mean()))
-    return final, max(math.sqrt(variance), _LEAST_DEVIATION)
+    slope: float
+    mean_score: float
+    mean_final: float
+    deviation: float  # of a new final score from the expected one
+    degrees: int  # of freedom
+    top: float  # score at the check, which none exceeds
+    best: float  # final score
+    needed: float  # chance to exceed it, below which a run stops
+
+    @classmethod
+    def of(
+        cls, scores_F: NDArray[np.float64], finals_F: NDArray[np.float64], needed: float
+    ) -> "_Past":
+        """Least squares for the slope, with `_PRIOR` points of average leverage on a slope of 1.
+
+        The deviation is the same at every score: a run worse than all is not less surely worse.
+        """
+        runs = len(scores_F)
+        dx_F, dy_F = scores_F - scores_F.mean(), finals_F - finals_F.mean()
+        spread = float(dx_F @ dx_F)
+        prior = _PRIOR * spread / runs
+        slope = max(0.0, float(dx_F @ dy_F + prior) / (spread + prior)) if spread > 0 else 1.0
+        residuals_F = dy_F - slope * dx_F
+        variance = float(residuals_F @ residuals_F) / (runs - 1) * (1 + 1 / runs)
+        return cls(
+            slope,
+            float(scores_F.mean()),
+            float(finals_F.mean()),
+            max(math.sqrt(variance), _LEAST_DEVIATION),
+            min(runs - 1, _DEGREES),
+            float(scores_F.max()),
+            float(finals_F.max()),
+            needed,
+        )
+
+    def final(self, score: float) -> float:
+        """The final score that is expected of this one."""
+        return self.mean_final + self.slope * (score - self.mean_score)
+
+    def score(self, final: float) -> float:
+        """The score of which this final one is expected; infinite where none decides."""
+        if self.slope > 0:
+            return self.mean_score + (final - self.mean_final) / self.slope
+        return math.inf if final > self.mean_final else -math.inf
+
+
+def sign_of(study: optuna.Study) -> int:
+    """What scores are multiplied with so that larger ones are better."""
+    return -1 if study.directions[0] is StudyDirection.MINIMIZE else 1
 
 
 def _best_until(step: int, trial: FrozenTrial, sign: int) -> float:

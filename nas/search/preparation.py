@@ -218,7 +218,7 @@ class Preparation:
         precision = choose(
             request.precision,
             device,
-            lambda precision: self.trial_seconds(precision, share.threads),
+            lambda precision: self._run_seconds(precision, share.threads),
         )
         time, otherwise = request.time, None
         if time == AUTO:
@@ -297,6 +297,11 @@ class Preparation:
         )
 
     def trial_seconds(self, precision: Precision, threads: int) -> float | None:
+        """Seconds expected of a trial on average; None for designs too large for this machine."""
+        speed = self.speed(precision, threads)
+        return self._work.trial_seconds(speed, self._as_given) if speed else None
+
+    def _run_seconds(self, precision: Precision, threads: int) -> float | None:
         """Seconds of a full run of a typical design; None for one too large for this machine."""
         speed = self.speed(precision, threads)
         return self._work.run_seconds(speed, self._as_given) if speed else None

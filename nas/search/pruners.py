@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.search.evidence import EvidencePruner
+from nas.search.evidence import EvidencePruner, Threshold, sign_of
 from nas.search.summaries import Summary
 from nas.training.config import Schedule, TrainingConfig
 
@@ -51,16 +50,32 @@ class RungPruner(BasePruner):
         if step not in self._rungs:
             return False
         assert step is not None
-        sign = -1 if study.directions[0] is StudyDirection.MINIMIZE else 1
-        own = sign * trial.intermediate_values[step]
+        sign = sign_of(study)
+        least = self._least(study, trial, step)
+        return least is not None and sign * trial.intermediate_values[step] < least
+
+    def threshold(self, study: optuna.Study, trial: FrozenTrial) -> Threshold | None:
+        """What the run must report at its next rung; None where nothing can stop it."""
+        step = min((rung for rung in self._rungs if rung > (trial.last_step or 0)), default=None)
+        least = None if step is None else self._least(study, trial, step)
+        if step is None or least is None:
+            return None
+        return Threshold(step, sign_of(study) * least)
+
+    def _least(self, study: optuna.Study, trial: FrozenTrial, step: int) -> float | None:
+        """The worst score of another run at a rung that is among the better part of all.
+
+        None where even the worst of them all would be. Larger ones are better here.
+        """
+        sign = sign_of(study)
         most = math.inf if self._size is None else trial.user_attrs[self._size]
         others = [
             sign * score
             for number, size, score in self._came.of(study.get_trials(deepcopy=False)).by_rung[step]
             if size <= most and number != trial.number
         ]
-        better = sum(score > own for score in others)
-        return better >= max(1, math.ceil(self._keep * (len(others) + 1)))
+        kept = max(1, math.ceil(self._keep * (len(others) + 1)))
+        return sorted(others, reverse=True)[kept - 1] if len(others) >= kept else None
 
 
 @dataclass(frozen=True, slots=True)

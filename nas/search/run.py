@@ -130,15 +130,14 @@ def _warning_of(device: torch.device) -> str | None:
 def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEvent) -> None:
     """Says what is about to be searched, and what must be known before."""
     prepared, study = begun.prepared, begun.study
-    expected = None
+    request, expected = prepared.request, None
+    assert request.pruner is not None, "chosen as the study was begun"
     warnings = [_warning_of(device), study.doubts]
     if study.trained < begun.trials:
         limited = begun.seconds_left < math.inf  # then its own trials say how long they take
         if device.type == "cpu" and not limited:
             expected = prepared.trial_seconds(begun.config.precision, share.threads)
-        assert prepared.request.pruner is not None, "chosen as the study was begun"
-        of_pruner = warning_of_warmup(prepared.request.pruner, begun.config)
-        warnings += [noise_in_words(study), of_pruner]
+        warnings += [noise_in_words(study), warning_of_warmup(request.pruner, begun.config)]
     for warning in filter(None, warnings):
         on_event(Warned(warning))
     on_event(
@@ -152,6 +151,8 @@ def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEven
             expected,
             share.workers,
             max(0.0, begun.seconds_left),
+            request.pruner,
+            share.workers * (share.threads if device.type == "cpu" else 1),
         )
     )
 

@@ -22,11 +22,12 @@ _FEWEST_IMAGES = 2_000  # to train on: a smaller share of the images is not take
 _STEP = 0.84  # from one limit of mult-adds to the next: a factor of 2 in four steps
 _SHARE = 0.02  # of the images, from one share to the next
 
-_TRAINED_SHARE = 0.75  # of the epochs, where runs are stopped early, which saves more than the rest
+TRAINED_SHARE = 0.75
+"""Of the epochs, expected of a run where runs are stopped early; most searches save more."""
 _PLANNED = 0.9  # of the time: machines are not equally fast all the time
 _BETWEEN = 0.3  # seconds that a trial takes beside its epochs
 
-_EVALUATED = 1 / 3
+EVALUATED = 1 / 3
 """Cost of an evaluated image, in images trained on: a backward pass costs two forward passes
 (Hobbhahn and Sevilla 2021, "What's the backward-forward FLOP ratio")."""
 
@@ -97,7 +98,7 @@ class Work:
 
     def images(self, size: Size) -> float:
         """Images that a full run trains on, and those it evaluates as so many of these."""
-        images = size.subset * self.train_images + _EVALUATED * self.validation_images
+        images = size.subset * self.train_images + EVALUATED * self.validation_images
         return size.epochs * images
 
     def mult_adds(self, size: Size) -> int:
@@ -110,7 +111,7 @@ class Work:
 
     def trial_seconds(self, speed: Speed, size: Size) -> float:
         """Seconds that a trial takes on average, carefully reckoned."""
-        share = _TRAINED_SHARE if self.stops_early and size.epochs > 1 else 1.0
+        share = TRAINED_SHARE if self.stops_early and size.epochs > 1 else 1.0
         return share * self.run_seconds(speed, size) + _BETWEEN
 
 

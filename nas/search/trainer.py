@@ -12,11 +12,13 @@ from nas.runtime.sharing import GpuLock, run_shared
 from nas.search.candidates import Candidate
 from nas.training.checkpoint import Checkpoint
 from nas.training.config import TrainingConfig
-from nas.training.loop import OnEpoch, OnStart, TrainingResult, finish, task_of
+from nas.training.loop import OnBatches, OnEpoch, OnStart, TrainingResult, finish, task_of
 from nas.training.plan import RunPlan
 from nas.training.tuning import tuned
 
-Trainer = Callable[[Candidate, OnStart, OnEpoch, Checkpoint | None], TrainingResult]
+Trainer = Callable[
+    [Candidate, OnStart, OnEpoch, Checkpoint | None, OnBatches | None], TrainingResult
+]
 """Trains a candidate, from its checkpoint where there is one, as `nas.training.loop.finish`."""
 
 
@@ -36,6 +38,7 @@ class CandidateTraining:
         on_start: OnStart,
         on_epoch: OnEpoch,
         checkpoint: Checkpoint | None,
+        on_batches: OnBatches | None = None,
     ) -> TrainingResult:
         """Trains a candidate; where memory lacks beside other workers, once more alone.
 
@@ -45,7 +48,13 @@ class CandidateTraining:
 
         def work() -> TrainingResult:
             run = plan.begin(self.device)
-            return finish(run, on_start=on_start, on_epoch=on_epoch, checkpoint=checkpoint)
+            return finish(
+                run,
+                on_start=on_start,
+                on_epoch=on_epoch,
+                on_batches=on_batches,
+                checkpoint=checkpoint,
+            )
 
         return run_shared(work, self.device, self.lock)
 

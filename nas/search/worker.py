@@ -13,10 +13,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 from nas.runtime import signals
 from nas.runtime.devices import is_out_of_memory
 from nas.search.events import (
+    BatchesDone,
     CaptureFailed,
     CheckpointFailed,
     EndedElsewhere,
     EpochEnded,
+    Needed,
     OnEvent,
     TrialContinued,
     TrialEnded,
@@ -27,6 +29,7 @@ from nas.search.evidence import EvidencePruner
 from nas.search.history import History
 from nas.search.plan import Plan, SearchEnding, SearchFailed
 from nas.search.presets import queue_again
+from nas.search.pruners import RungPruner
 from nas.search.request import GRACE
 from nas.search.retrying import Retrying
 from nas.search.samplers import DomainSampler
@@ -122,7 +125,8 @@ class Worker:
         self._heartbeat.trial_id = running.stored.id
         try:
             number, candidate = running.stored.number, running.candidate
-            self._on_event(TrialStarted(number, candidate.architecture, candidate.cost))
+            needed = self._needed(running)
+            self._on_event(TrialStarted(number, candidate.architecture, candidate.cost, needed))
             return self._trained(running)
         except (TrialLost, SearchFailed):
             raise
@@ -185,7 +189,7 @@ class Worker:
             stop = self._history.report(trial, result.epoch, result.val_accuracy)
             self._report(running, [result])
             self._look_at(checkpoint)
-            self._on_event(EpochEnded(number, result))
+            self._on_event(EpochEnded(number, result, None if stop else self._needed(running)))
             if not stop and result.epoch < self._plan.epochs:
                 signals.check()  # else the run is over, and is recorded first
                 # Most of the next epoch would be after the deadline.
@@ -193,10 +197,21 @@ class Worker:
                 stop = self._time_up = left < result.seconds / 2
             return stop
 
+        def on_batches(done: int, batches: int) -> None:
+            self._on_event(BatchesDone(number, done, batches))
+
         try:
-            return self._plan.train(running.candidate, on_start, on_epoch, checkpoint)
+            return self._plan.train(running.candidate, on_start, on_epoch, checkpoint, on_batches)
         finally:
             self._look_at(checkpoint)
+
+    def _needed(self, running: RunningTrial) -> Needed | None:
+        """What the run must reach at its next check, where the pruner can say it."""
+        pruner = self._plan.pruner
+        if not isinstance(pruner, EvidencePruner | RungPruner):
+            return None
+        threshold = pruner.threshold(self._history.study, self._history.trial(running.trial))
+        return None if threshold is None else Needed(threshold.step, threshold.score)
 
     def _look_at(self, checkpoint: Checkpoint | None) -> None:
         """Reports, the first time, that a checkpoint could not be written."""

@@ -29,6 +29,9 @@ from nas.training.memory import give_back_memory, keep_freed_memory
 from nas.training.schedules import rate
 from nas.training.step import TrainingStep, make_optimizer
 
+OnBatches = Callable[[int, int], None]  # takes how many batches of the epoch are begun, of how many
+TOLD_EVERY = 1.0  # seconds between two calls of it
+
 
 def task_of(dataset: ImageDataset, device: torch.device) -> Task:
     """What a recipe for this dataset on this device is sized to."""
@@ -155,20 +158,24 @@ class Run:
         """Whether every epoch is done."""
         return len(self.history) >= self.config.epochs
 
-    def train_epoch(self) -> EpochResult:
+    def train_epoch(self, on_batches: OnBatches | None = None) -> EpochResult:
         """Trains for one epoch, evaluates the model on the validation part and adds to `history`.
+
+        Args:
+            on_batches: called about once a second with the batches that are begun, and all of them.
 
         Raises:
             Diverged: a loss is not finite.
         """
         graphs = self._backend.graphs
         with graphs.stream() if graphs else nullcontext():
-            result = self._train_epoch(len(self.history) + 1)
+            result = self._train_epoch(len(self.history) + 1, on_batches)
         self.history.append(result)
         return result
 
-    def _train_epoch(self, epoch: int) -> EpochResult:
+    def _train_epoch(self, epoch: int, on_batches: OnBatches | None) -> EpochResult:
         started = time.perf_counter()
+        due = started + TOLD_EVERY if on_batches else math.inf
         per_epoch = self._batches.per_epoch
         steps = self.config.epochs * per_epoch
         self.model.train()
@@ -179,6 +186,9 @@ class Run:
             if self._averaged:
                 self._averaged.update()
             self._backend.step_begun()
+            if time.perf_counter() >= due and on_batches:
+                on_batches(i + 1, per_epoch)
+                due = time.perf_counter() + TOLD_EVERY
         self._count(per_epoch)
         train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
         train_seconds = time.perf_counter() - started
@@ -278,6 +288,7 @@ def finish(
     *,
     on_start: OnStart = lambda done: None,
     on_epoch: OnEpoch = lambda result: False,
+    on_batches: OnBatches | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> TrainingResult:
     """Trains a run to its end, or until `on_epoch` says True or it diverges.
@@ -289,6 +300,7 @@ def finish(
         on_start: called before the first epoch with those that are done already.
         on_epoch: called after every epoch; True stops the run. A KeyboardInterrupt it raises leaves
             a checkpoint of that epoch.
+        on_batches: called about once a second, as in `Run.train_epoch`.
         checkpoint: where the run goes on from, if it is there, and is kept between epochs.
 
     Raises:
@@ -302,7 +314,7 @@ def finish(
     ending, reason = Ending.FINISHED, None
     while not run.finished:
         try:
-            result = run.train_epoch()
+            result = run.train_epoch(on_batches)
         except Diverged as error:
             ending, reason = Ending.DIVERGED, str(error)
             break

@@ -42,11 +42,10 @@ def test_prints_a_ranking_where_things_are_and_what_to_do_next(
     assert search() == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    assert lines[0].split() == [
-        *("rank", "trial", "design", "parameters", "mult-adds", "val.", "accuracy")
-    ]
+    assert lines[0].split() == [*("rank", "trial", "accuracy", "parameters", "mult-adds", "design")]
     assert [line.split()[0] for line in lines[1:3]] == ["1", "2"]
-    assert "trials  2 trained to the end" in lines
+    assert "trials  finished 2 of 2: 2 full" in lines
+    assert max(map(len, lines[: lines.index("")])) <= 80
     assert "study   studies/digits-5M.db" in lines
     assert "report  reports/digits-5M.html" in lines
     assert lines[-3:] == [
@@ -57,8 +56,12 @@ def test_prints_a_ranking_where_things_are_and_what_to_do_next(
     assert Path("studies/digits-5M.db").is_file()
     assert "<html" in Path("reports/digits-5M.html").read_text()
     progress = captured.err.splitlines()
-    assert sum(line.startswith("trial ") for line in progress) == 2
-    assert "best so far" in captured.err
+    ended = [line for line in progress if re.match(r" +\d+  full ", line)]
+    assert [line.split()[0] for line in ended] == ["0", "1"]
+    assert "best so far" in ended[0]
+    assert max(map(len, ended)) <= 80
+    assert progress[-1].startswith("finished 2 of 2: 2 full in ")
+    assert "\x1b" not in captured.err
     assert "test images (unread)" in captured.err
 
 
@@ -96,7 +99,7 @@ def test_a_trial_that_lost_its_costs_is_still_in_the_ranking(
     assert search(trials="1") == 0
     said, _, row, *_ = capsys.readouterr().out.splitlines()
     assert said.startswith("Nothing left to do")
-    assert row.split() == [*ranked[:-4], "-", "-", ranked[-1]]
+    assert row.split() == [*ranked[:3], "-", "-", *ranked[6:]]
 
 
 def test_says_when_nothing_is_left_and_goes_on_with_more_trials(
@@ -106,10 +109,10 @@ def test_says_when_nothing_is_left_and_goes_on_with_more_trials(
     capsys.readouterr()
     assert search() == 0
     captured = capsys.readouterr()
-    assert captured.out.startswith("Nothing left to do: the study has 2 trained designs")
-    assert "trial 2" not in captured.err
+    assert captured.out.startswith("Nothing left to do: the study has 2 finished designs")
+    assert "full " not in captured.err
     assert search(trials="3") == 0
-    assert "3/3" in capsys.readouterr().err
+    assert "finished 3 of 3: 3 full" in capsys.readouterr().err
 
 
 def test_json_is_one_document_that_agrees_with_the_database(
@@ -393,11 +396,11 @@ def test_ctrl_c_leaves_a_study_that_goes_on(
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs trained")
+    assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs finished")
     assert states() == ["FAIL", "WAITING"]
     assert search("--epochs", "200", trials="1") == 0
     output = capsys.readouterr().out
-    assert "trials  1 trained to the end, 1 interrupted and queued again" in output
+    assert "trials  finished 1 of 1: 1 full; also 1 queued again" in output
     assert states() == ["FAIL", "COMPLETE"]
 
 
@@ -437,8 +440,8 @@ def test_in_a_terminal_a_panel_shows_where_the_search_stands(tmp_path: Path) -> 
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert process.returncode == 0, text
     assert "Traceback" not in text
-    assert "3 of 3 trained" in text
-    assert "incumbent" in text
+    assert "3 of 3: 3 full" in text
+    assert "best so far" in text
     assert "\x1b[?25h" in shown.decode(), "the cursor is shown again"
     assert b"rank" in output
 

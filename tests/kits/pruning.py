@@ -7,7 +7,8 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.search.pruners import make_pruner
+from nas.search.evidence import EvidencePruner, Threshold
+from nas.search.pruners import RungPruner, make_pruner
 
 Direction = Literal["maximize", "minimize"]
 
@@ -39,6 +40,17 @@ def stops(
 ) -> bool:
     study = make_study([*earlier, own], direction)
     return pruner.prune(study, study.trials[-1])
+
+
+def threshold(
+    pruner: EvidencePruner | RungPruner,
+    earlier: Iterable[FrozenTrial],
+    direction: Direction = "maximize",
+) -> Threshold | None:
+    """What a run must reach that has reported nothing yet."""
+    begun = create_trial(state=TrialState.RUNNING, user_attrs={"parameters": 1})
+    study = make_study([*earlier, begun], direction)
+    return pruner.threshold(study, study.trials[-1])
 
 
 def running(score: float, **settings: int) -> FrozenTrial:

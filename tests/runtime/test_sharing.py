@@ -25,10 +25,11 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from nas.architecture import Architecture
-from nas.commands.final_progress import LiveFinalProgress
+from nas.commands.final_progress import FinalProgress
 from nas.counting import count
 from nas.data.loading import load_dataset
 from nas.errors import RequestError
+from nas.final.events import Opened
 from nas.final.final import FinalFailed, run_final
 from nas.final.request import TRAIN, FinalRequest
 from nas.final.runs import Run, RunStarted
@@ -36,7 +37,7 @@ from nas.model import ResNet
 from nas.runtime.devices import is_out_of_memory
 from nas.runtime.sharing import GpuLock, lock_of, run_shared
 from nas.search.candidates import Candidate
-from nas.search.events import EpochEnded, Event, TrialEnded, TrialStarted, WorkerFailed
+from nas.search.events import EpochEnded, Event, TrialEnded, TrialStarted
 from nas.search.run import run_search
 from nas.search.trainer import CandidateTraining
 from nas.study.reader import trial_record
@@ -44,6 +45,7 @@ from nas.study.records import Outcome, StudyRecord
 from nas.training.checkpoint import Checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.loop import Ending, EpochResult
+from tests.kits.records import study
 from tests.kits.studies import RequestOf
 from tests.kits.waiting import PATIENCE, wait_until
 
@@ -421,14 +423,12 @@ def test_a_final_run_that_runs_out_of_memory_beside_others_is_tried_again_alone(
 def test_a_run_that_begins_again_keeps_one_bar() -> None:
     def bars(starts: int) -> int:
         screen = StringIO()
-        progress = LiveFinalProgress(Console(file=screen, force_terminal=True, width=100))
+        progress = FinalProgress(Console(file=screen, force_terminal=True, width=100))
         run = Run("trial 1", DESIGN, 1, TRAIN)
-        progress.epochs = 3
-        progress._bars.start()
+        progress(Opened(study(), [run], 3, "cpu", "float32", [run]))
         for _ in range(starts):
             progress(RunStarted(run, 0))
-        progress(WorkerFailed("all are begun"))
-        progress.close()
+        progress.console.print("all are begun", progress.panel())
         return screen.getvalue().rpartition("all are begun")[2].count("trial 1, seed 1")
 
     assert bars(starts=2) == bars(starts=1)

@@ -217,11 +217,11 @@ def test_more_trials_are_added_to_those_that_are_trained(capsys: Capture) -> Non
     assert study().trained == 2
     assert main(["search", "--study", "s", "--trials", "+1"]) == 0
     assert study().trained == 3
-    assert "| 3/3" in capsys.readouterr().err
+    assert "finished 3 of 3: 3 full" in capsys.readouterr().err
     assert [search["trials"] for search in study().searches] == [2, 3]
     assert "--trials +1" in str(study().searches[1]["command"])
     assert main(["search", "--study", "s"]) == 0
-    assert "the study has 3 trained designs, and 3 were asked for" in capsys.readouterr().out
+    assert "the study has 3 finished designs, and 3 were asked for" in capsys.readouterr().out
 
 
 def test_several_workers_add_trials_once() -> None:

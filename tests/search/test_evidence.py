@@ -7,14 +7,23 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.search.evidence import EvidencePruner
 from nas.search.pruners import make_pruner
 from nas.search.replay import replay as imitated
-from tests.kits.pruning import make_study, make_trial, replay, replay_in_parts, running, stops
+from tests.kits.pruning import (
+    Direction,
+    make_study,
+    make_trial,
+    replay,
+    replay_in_parts,
+    running,
+    stops,
+    threshold,
+)
 
 CHECK = 3
 quick = settings(max_examples=50)
@@ -116,6 +125,26 @@ def test_minimizing_is_the_mirror_image(curves: list[tuple[float, float]], own: 
     assert stops(pruner(), made(curves), running(own)) == stops(
         pruner(), made(curves, sign=-1), running(-own), "minimize"
     )
+
+
+@quick
+@given(CURVES, st.floats(0, 1), st.sampled_from([1, -1]))
+def test_a_run_stops_where_it_does_not_reach_the_threshold(
+    curves: list[tuple[float, float]], own: float, sign: int
+) -> None:
+    direction: Direction = "maximize" if sign == 1 else "minimize"
+    earlier = made(curves, sign)
+    least = threshold(pruner(), earlier, direction)
+    assert least is not None
+    assert least.step == CHECK
+    assume(abs(own - sign * least.score) > 1e-9)  # there rounding decides
+    assert stops(pruner(), earlier, running(sign * own), direction) == (own < sign * least.score)
+
+
+def test_there_is_no_threshold_where_nothing_can_stop_a_run() -> None:
+    assert threshold(pruner(), RISING[-4:]) is None
+    study = make_study([*RISING, running(0.3)])  # past the last check
+    assert pruner().threshold(study, study.trials[-1]) is None
 
 
 @pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING])

@@ -10,7 +10,15 @@ from optuna.trial import TrialState, create_trial
 from nas.search.pruners import RungPruner, make_pruner, warning_of_warmup
 from nas.search.request import PRUNERS
 from nas.training.config import Schedule, TrainingConfig
-from tests.kits.pruning import make_study, make_trial, replay, replay_in_parts, running, stops
+from tests.kits.pruning import (
+    make_study,
+    make_trial,
+    replay,
+    replay_in_parts,
+    running,
+    stops,
+    threshold,
+)
 
 RUNG = 3
 SCORES = st.floats(0, 1)
@@ -46,6 +54,18 @@ def test_the_order_of_earlier_runs_does_not_matter(
     assert stops(pruner, map(make_trial, earlier), running(own)) == stops(
         pruner, map(make_trial, shuffled), running(own)
     )
+
+
+@quick
+@given(MANY, SCORES, KEEPS)
+def test_a_run_stops_where_it_does_not_reach_the_threshold(
+    earlier: list[float], own: float, keep: float
+) -> None:
+    pruner = RungPruner([RUNG], keep=keep)
+    for score in (own, *earlier[:2]):  # equals go on
+        least = threshold(pruner, map(make_trial, earlier))
+        below = least is not None and score < least.score
+        assert stops(pruner, map(make_trial, earlier), running(score)) == below
 
 
 @quick

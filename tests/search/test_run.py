@@ -24,10 +24,12 @@ from nas.data import loading, sources
 from nas.errors import RequestError
 from nas.model import ResNet
 from nas.search.events import (
+    BatchesDone,
     EndedElsewhere,
     EpochEnded,
     Event,
     Loading,
+    Needed,
     Opened,
     TrialEnded,
     TrialStarted,
@@ -215,6 +217,28 @@ def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
     assert Outcome.STOPPED_EARLY not in without.study.outcomes
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_stopped_run_lacked_was_said_before(request_of: RequestOf, workers: int) -> None:
+    needed: dict[int, Needed] = {}
+
+    def listen(event: Event) -> None:
+        if isinstance(event, TrialStarted | EpochEnded) and event.needed is not None:
+            needed[event.number] = event.needed
+
+    request = request_of(trials=12, epochs=4, subset=0.1, pruner="rungs", workers=workers)
+    study = run_search(request, listen).study
+    stopped = [t for t in study.trials if t.outcome is Outcome.STOPPED_EARLY]
+    assert stopped
+    for trial in stopped:
+        epoch, accuracy = trial.curve[-1]
+        assert needed[trial.number].epoch == epoch
+        assert accuracy < needed[trial.number].val_accuracy
+    full = [t for t in study.trials if t.outcome is Outcome.TRAINED and t.number in needed]
+    for trial in full:
+        last = needed[trial.number]
+        assert dict(trial.curve)[last.epoch] >= last.val_accuracy
+
+
 def test_a_run_stopped_by_evidence_says_what_was_expected(request_of: RequestOf) -> None:
     asked = {"epochs": 4, "subset": 0.1, "sampler": "random"}
     study = load(run_search(request_of(trials=1, **asked)))
@@ -224,7 +248,12 @@ def test_a_run_stopped_by_evidence_says_what_was_expected(request_of: RequestOf)
         study.add_trial(
             create_trial(value=0.99 + n / 1000, intermediate_values=values, user_attrs=attributes)
         )
-    *_, last = run_search(request_of(trials=7, **asked)).study.trials
+    needed: list[Needed | None] = []
+    listen = on(TrialStarted, lambda event: needed.append(event.needed))
+    *_, last = run_search(request_of(trials=7, **asked), listen).study.trials
+    (least,) = needed
+    assert least is not None
+    assert (least.epoch, last.curve[0][1] < least.val_accuracy) == (1, True)
     assert (last.outcome, len(last.curve)) == (Outcome.STOPPED_EARLY, 1)
     assert last.forecast is not None
     assert f"{last.curve[0][1]:.1%} by epoch 1: " in last.forecast
@@ -531,6 +560,16 @@ def test_an_observer_hears_everything(request_of: RequestOf) -> None:
         "epoch 2 of 0",
         "ended 0 trained",
     ]
+
+
+def test_batches_of_an_epoch_are_heard_of(
+    request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.training.loop.TOLD_EVERY", 0.0)
+    heard: list[BatchesDone] = []
+    run_search(request_of(trials=2), on(BatchesDone, heard.append))
+    assert {event.number for event in heard} == {0, 1}
+    assert all(0 < event.done <= event.batches for event in heard)
 
 
 def test_a_budget_below_the_smallest_design_names_it(request_of: RequestOf) -> None:

@@ -17,7 +17,6 @@ from nas.commands.progress import make_progress
 from nas.errors import RequestError
 from nas.runtime.machine import Share
 from nas.runtime.pool import Report, Slot, slots_for
-from nas.search.estimate import Pace
 from nas.search.events import EndedElsewhere, Event, Opened, TrialEnded, Waiting
 from nas.search.plan import SearchEnding
 from nas.search.request import SearchRequest
@@ -119,7 +118,7 @@ def test_killed_workers_a_killed_parent_and_ctrl_c(tmp_path: Path) -> None:
     _, errors = search.communicate(timeout=PATIENCE)
     assert search.returncode == 130, errors
     assert "Traceback" not in errors
-    assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs trained")
+    assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs finished")
     assert errors.count("interrupted:") == 1
     assert all(map(ended, workers))
     assert (trials_in(location, "RUNNING"), trials_in(location, "WAITING")) == (0, 2)
@@ -149,7 +148,7 @@ def test_sigterm_is_as_ctrl_c(tmp_path: Path, everyone: bool) -> None:
     assert not any(word in errors for word in ("Traceback", "ignored", "worker ", "killed"))
     assert all(map(ended, workers))
     assert trials_in(location, "RUNNING") == 0
-    assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs trained")
+    assert errors.splitlines()[-1].startswith("interrupted: 0 of 50 designs finished")
     assert trials_in(location, "WAITING") == read_study(location).interrupted == 2
 
 
@@ -172,12 +171,6 @@ def test_each_worker_has_a_gpu_of_its_own(
     assert gpus(workers=2) == ["GPU-abc", "7"]
     with pytest.raises(RequestError, match="expected at most 2, 1 for each of 2 GPUs, got 3"):
         slots_of(request_of(workers=3))
-
-
-def test_what_workers_do_at_the_same_time_takes_no_longer() -> None:
-    one, two = Pace(1000.0), Pace(1000.0, 2)
-    assert [round(pace.seconds_left(4) or 0, -1) for pace in (one, two)] == [4000, 2000]
-    assert Pace(None, 2).seconds_left(4) is None
 
 
 @pytest.mark.parametrize(

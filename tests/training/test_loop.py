@@ -18,7 +18,7 @@ from nas.training.batches import TrainBatches
 from nas.training.checkpoint import load_checkpoint, save_checkpoint
 from nas.training.config import Augment, Border, Schedule, TrainingConfig, fast
 from nas.training.evaluation import evaluate, predict
-from nas.training.loop import Ending, EpochResult, Run, TrainingResult, task_of, train
+from nas.training.loop import Ending, EpochResult, Run, TrainingResult, finish, task_of, train
 from nas.training.optimizers import Optimizer
 from nas.training.schedules import rate
 from tests.kits.training import CPU, make_config, make_dataset, make_model, normalized
@@ -39,6 +39,27 @@ LEARNING_RATES = {
     Optimizer.MUON: 0.05,
     Optimizer.ADAGRAD: 0.05,
 }
+
+# What is heard of it
+
+
+def test_batches_are_told_by_time_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make_dataset()
+    told: list[tuple[int, int]] = []
+
+    def losses() -> list[float]:
+        run = Run(make_model(dataset), dataset, make_config(epochs=2), seed=0, device=CPU)
+        result = finish(run, on_batches=lambda *batches: told.append(batches))
+        return [epoch.train_loss for epoch in result.epochs]
+
+    monkeypatch.setattr("nas.training.loop.TOLD_EVERY", math.inf)
+    seldom = losses()
+    assert told == []
+    monkeypatch.setattr("nas.training.loop.TOLD_EVERY", 0.0)
+    assert losses() == seldom
+    batches = TrainBatches(dataset, make_config(), seed=0).per_epoch
+    assert told == [(done, batches) for done in range(1, batches + 1)] * 2
+
 
 # What it learns
 

@@ -1,0 +1,285 @@
+"""What a search shows on terminals of several widths, in files, and in its log."""
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nas.commands import main
+from nas.commands.loading import open_log
+from nas.commands.progress import SearchProgress
+from nas.commands.words import trial_line
+from nas.counting import Count
+from nas.search.events import (
+    BatchesDone,
+    DatabaseGone,
+    EndedElsewhere,
+    EpochEnded,
+    Event,
+    Loading,
+    Needed,
+    Opened,
+    TrialContinued,
+    TrialEnded,
+    TrialStarted,
+    Waiting,
+)
+from nas.search.request import SearchRequest
+from nas.study.location import StudyLocation
+from nas.study.reader import read_study
+from nas.study.records import DIED, TIME_UP, Outcome, StudyRecord, TrialRecord
+from nas.training.loop import EpochResult
+from tests.kits import records
+from tests.kits.commands import error_of
+from tests.kits.places import STUDIES
+
+EXAMPLES = ("digits-example", "cifar10-h200")
+WIDTHS = (80, 140)
+
+
+@dataclass
+class Clock:
+    """A clock that goes when it is told to."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def example(name: str) -> StudyRecord:
+    return read_study(StudyLocation.at(name, studies_dir=STUDIES))
+
+
+def opened(study: StudyRecord, trials: int = 50) -> Opened:
+    location = StudyLocation.at(study.name, studies_dir=STUDIES)
+    empty = replace(study, trials=())
+    return Opened(empty, location, trials, 10_000, "cpu", "float32", 10.0, 2, pruner="rungs")
+
+
+def epoch(number: int, accuracy: float, seconds: float = 1.0) -> EpochResult:
+    return EpochResult(number, 1.0, 1.0, accuracy, seconds, 1_000.0)
+
+
+def started(trial: TrialRecord, needed: Needed | None = None) -> TrialStarted:
+    assert trial.architecture
+    cost = Count(trial.parameters or 0, trial.mult_adds or 0)
+    return TrialStarted(trial.number, trial.architecture, cost, needed)
+
+
+def events_of(trial: TrialRecord) -> Iterator[Event]:
+    """What happens to a trial that has ended; a stopped one had a tenth of its points too few."""
+    number, last = trial.number, trial.curve[-1][0]
+    needed = Needed(last, min(1.0, trial.curve[-1][1] * 1.1))
+    yield started(trial, needed)
+    for done, accuracy in trial.curve:
+        yield BatchesDone(number, 3, 10)
+        yield EpochEnded(number, epoch(done, accuracy), needed if done < last else None)
+    yield TrialEnded(trial)
+
+
+class Screen:
+    """A progress, and what it has printed."""
+
+    def __init__(self, width: int | None = None, **settings: Any) -> None:
+        """With a width a terminal."""
+        self.file, self.clock = io.StringIO(), Clock()
+        console = Console(
+            file=self.file, width=width or 80, force_terminal=bool(width), color_system=None
+        )
+        request = SearchRequest(max_parameters=5_000_000)
+        self.progress = SearchProgress(console, request, clock=self.clock, **settings)
+
+    def shows(self, *events: Event) -> None:
+        for event in events:
+            self.progress(event)
+
+    def draws(self) -> list[str]:
+        """The panel now."""
+        self.file.truncate(self.file.seek(0))
+        self.progress.console.print(self.progress.panel())
+        return self.lines
+
+    @property
+    def lines(self) -> list[str]:
+        return self.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
+    study, screen = example(name), Screen(width)
+    screen.shows(Loading(), opened(study))
+    for trial in study.trials:
+        for event in events_of(trial):
+            screen.shows(event)
+            if isinstance(event, BatchesDone):
+                panel = screen.draws()
+                assert max(map(len, panel)) <= width
+                assert len(panel) <= 11
+        (line,) = [line for line in screen.lines if re.match(rf" +{trial.number}  ", line)][-1:]
+        assert len(line) <= 80
+
+
+def test_the_panel_says_where_the_search_stands() -> None:
+    study = example("cifar10-h200")
+    screen = Screen(140)
+    screen.shows(opened(study))
+    for trial in study.trials[:14]:
+        screen.shows(*events_of(trial))
+        screen.clock.now += trial.seconds or 0
+    first, second = study.trials[14:16]
+    screen.shows(started(first, Needed(3, 0.641)), started(second))
+    screen.shows(EpochEnded(first.number, epoch(2, 0.567), Needed(3, 0.641)))
+    screen.shows(BatchesDone(first.number, 44, 88))
+    text = "\n".join(screen.draws())
+    assert "14 of 50: 4 full, 10 stopped" in text
+    assert re.search(r"time +1 min 42 s, \d+ s to \d min left \(from 14 runs", text)
+    assert "epoch 3 of 10  56.70%  needs 64.10% at 3" in text
+    assert "epoch 1 of 10" in text
+    ranked = sorted(study.trials[:14], key=lambda t: -(t.val_accuracy or 0) * (len(t.curve) == 10))
+    for place, trial in zip(("best", "2nd", "3rd"), ranked, strict=False):
+        assert re.search(rf"{place} +{trial.val_accuracy:.2%} .*trial {trial.number}\b", text)
+    assert "last improvement 5 trials ago" in text
+
+
+def test_at_most_four_bars_of_workers_are_shown() -> None:
+    study, screen = example("digits-example"), Screen(80)
+    screen.shows(opened(study), *(started(trial) for trial in study.trials[:6]))
+    panel = screen.draws()
+    assert sum("epoch 1 of" in line for line in panel) == 4
+    assert any("and 2 more" in line for line in panel)
+
+
+def plain_lines(**settings: Any) -> Screen:
+    """A search whose lines go to a file."""
+    study, screen = example("digits-example"), Screen(**settings)
+    screen.shows(Loading(), opened(study))
+    for trial in study.trials:
+        screen.shows(*events_of(trial))
+    screen.progress.conclude()
+    return screen
+
+
+def test_a_file_gets_plain_lines() -> None:
+    screen = plain_lines()
+    text = screen.file.getvalue()
+    assert "\x1b" not in text
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", text)
+    assert "full = trained to the last epoch, stopped = stopped early" in screen.lines
+    assert re.fullmatch(r"finished 50 of 50: 10 full, 40 stopped in 0.0 s", screen.lines[-1])
+    trials = [line for line in screen.lines if re.match(r" +\d+  ", line)]
+    assert [int(line.split()[0]) for line in trials] == list(range(50))
+    stopped = [line for line in trials if " stopped " in line]
+    assert all(re.search(r" ep \d+ +needed \d+\.\d\d%  ", line) for line in stopped)
+
+
+def test_quiet_leaves_improvements_and_the_end() -> None:
+    screen = plain_lines(quiet=True)
+    *improvements, end = screen.lines
+    assert improvements
+    assert all("best so far" in line for line in improvements)
+    assert end.startswith("finished 50 of 50")
+    on_a_terminal = Screen(80, quiet=True)
+    assert not on_a_terminal.progress.shows_panel
+    on_a_terminal.shows(DatabaseGone("no answer", 120.0))
+    assert "the database does not answer" in on_a_terminal.file.getvalue()
+
+
+@pytest.mark.parametrize("settings", [{}, {"quiet": True}, {"width": 80}], ids=str)
+def test_the_log_has_every_line_with_its_time(tmp_path: Path, settings: dict[str, Any]) -> None:
+    log = open_log(tmp_path / "search.log")
+    assert log
+    plain_lines(log=log, **settings)
+    log.close()
+    logged = (tmp_path / "search.log").read_text(encoding="utf-8").splitlines()
+    stamped = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  (.*)")
+    matches = [stamped.fullmatch(line) for line in logged]
+    assert [match and match[1] for match in matches] == plain_lines().lines
+
+
+def test_a_log_that_can_no_longer_be_written_ends_nothing() -> None:
+    class Full(io.StringIO):
+        def writelines(self, lines: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    screen = plain_lines(log=Full())
+    assert sum("No space left" in line for line in screen.lines) == 1
+    assert screen.lines[-1].startswith("finished 50 of 50")
+
+
+def test_a_log_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for log in (tmp_path / "missing" / "search.log", tmp_path):
+        search = ["search", "--budget", "5M", "--dataset", "digits", "--log-file", str(log)]
+        said = error_of(capsys, main(search))
+        assert f"--log-file: expected a file that can be written, got {log}: " in said
+        final = ["final", "--study", "digits-5M", "--log-file", str(log)]
+        assert f"got {log}" in error_of(capsys, main(final))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("width", [None, 80])
+def test_a_minute_without_a_line_brings_one(width: int | None) -> None:
+    log = io.StringIO()
+    screen = Screen(width, log=log)
+    progress, clock = screen.progress, screen.clock
+    screen.shows(Loading())
+    clock.now = 59.0
+    progress.beat()
+    assert log.getvalue() == ""
+    clock.now = 60.0
+    progress.beat()
+    assert log.getvalue().endswith("  1 min: reading images\n")
+    progress.beat()
+    assert log.getvalue().count("\n") == 1
+    study = example("digits-example")
+    screen.shows(opened(study))
+    for trial in study.trials[:9]:
+        screen.shows(started(trial), TrialEnded(trial))
+        clock.now += 5.0
+    clock.now += 60.0
+    progress.beat()
+    last = log.getvalue().splitlines()[-1]
+    assert re.search(r"  2 min 45 s: 9 of 50, .+ left \(from 9 runs", last)
+    shown = [line for line in screen.lines if "9 of 50" in line]
+    assert len(shown) == (width is None)
+
+
+def test_why_a_trial_ended_is_on_its_line() -> None:
+    full = records.trial(12, accuracy=0.678)
+    line = trial_line(full)
+    assert re.fullmatch(r"  12  full       67.80%  ep 6 +602 k  B2,1,1 C28,56,112 .*", line)
+    assert "best so far" in trial_line(full, better=True)
+    stopped = records.trial(3, Outcome.STOPPED_EARLY, 0.3, epochs=3)
+    assert "   3  stopped    30.00%  ep 3  needed 36.00%" in trial_line(stopped, needed=0.36)
+    cut = replace(stopped, reason=TIME_UP)
+    assert "ep 3  time is up" in trial_line(cut, needed=0.36)
+    reason = f"loss not finite in epoch 3: {'nan ' * 10}"
+    diverged = records.trial(4, Outcome.DIVERGED, reason=reason)
+    line = trial_line(diverged)
+    assert "diverged" in line
+    assert "loss not finite in epoch 3" in line
+    assert (len(line), line[-3:]) == (80, "...")
+    tuned = replace(full, training={"optimizer": "adam", "lr": 0.002, "batch_size": 512})
+    assert len(trial_line(tuned)) <= 80
+    assert "adam 0.002, batch 512" in trial_line(tuned, width=140)
+
+
+def test_what_other_processes_do_is_told() -> None:
+    screen = Screen()
+    screen.shows(opened(example("digits-example")), Waiting(2), TrialContinued(1, 4))
+    screen.shows(EndedElsewhere(records.trial(3, Outcome.FAILED, reason=DIED)))
+    assert screen.lines[-3:] == [
+        "waiting for 2 designs that other processes train",
+        "trial 1: resumes after epoch 4",
+        "trial 3: its worker is gone, and its design queued again",
+    ]
+    assert screen.progress.summary() == "0 of 50: none; also 1 queued again"

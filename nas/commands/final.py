@@ -73,7 +73,9 @@ def run(options: argparse.Namespace) -> int:
         request.study, studies_dir=request.studies_dir, storage=request.storage
     )
     try:
-        report = write_report(read_study(location), options.reports_dir, final_folder=result.folder)
+        with loading("writing the report", quiet=options.quiet):
+            study = read_study(location)
+            report = write_report(study, options.reports_dir, final_folder=result.folder)
     except OSError as error:
         print(
             f"error: {result.folder} is complete, but the report could not be written: {error}; "

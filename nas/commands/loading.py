@@ -11,7 +11,7 @@ from nas.errors import RequestError
 
 @contextmanager
 def loading(what: str, *, quiet: bool = False) -> Iterator[None]:
-    """A sign of life on a terminal during a block that imports what takes seconds."""
+    """A sign of life on a terminal during a block that takes seconds."""
     if quiet or not sys.stderr.isatty():
         yield
         return

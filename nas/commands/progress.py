@@ -247,7 +247,7 @@ class SearchProgress(Display):
         if len(running) > _BARS:
             panel.line("", f"and {len(running) - _BARS} more")
         if not running:
-            panel.line("", self._doing)
+            panel.line("", self._doing if self.done < self.trials else "ending")
         for place, trial in zip(_PLACES, self._best, strict=False):
             panel.line(
                 place,

@@ -71,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
         return progress.fail(f"interrupted: {so_far}; {again} continues", signals.INTERRUPTED)
     try:
         folder = final_folder(request.studies_dir, result.location)
-        report = write_report(result.study, options.reports_dir, final_folder=folder)
+        with loading("writing the report", quiet=options.quiet):
+            report = write_report(result.study, options.reports_dir, final_folder=folder)
     except OSError as error:
         print(
             f"error: {result.location} is complete, but its report could not be written: {error}; "

@@ -90,7 +90,7 @@ def test_the_example_is_what_the_readme_shows() -> None:
     (reading,) = study.readings
     final = FinalRecord.from_dict(reading.result)
     tested = final.exported.accuracy
-    for shown in (
+    for said in (
         f"{study.outcomes[Outcome.TRAINED]} trained to the end, "
         f"{study.outcomes[Outcome.STOPPED_EARLY]} stopped early; 44 s",
         f"**{tested.value:.2%}** of {final.test_images:,} test images",
@@ -98,7 +98,7 @@ def test_the_example_is_what_the_readme_shows() -> None:
         f"| {final.chosen.parameters:,} |",
         f"({final.chosen.name}, best of 3 seeds, 50 epochs)",
     ):
-        assert shown in README
+        assert said in README
     model = nas.load(STUDIES / "digits-example" / "final")
     assert model.architecture == final.chosen.architecture
     page = (ROOT / "reports" / "digits-example.html").read_text(encoding="utf-8")

@@ -104,7 +104,7 @@ def test_two_classes_that_are_one_folder_are_refused(capsys: Capture, link: str)
     (root / "test/cat").rename(root / "test/kitty")
     (root / link).symlink_to("../train/cat")
     line = error_line(capsys, main(SEARCH))
-    assert f"called both photos/train/cat and photos/{link}: remove the link" in line
+    assert f"named both photos/train/cat and photos/{link}: remove the link" in line
 
 
 def test_what_is_no_file_is_not_waited_for() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.dashboard.live import LiveStudy
+from nas.report.theme import PALETTES
 from nas.study.listing import ListedStudy, list_studies
 from nas.study.location import StudyGone, StudyLocation
 from nas.templates import Templates
@@ -16,7 +17,7 @@ from nas.text import percent
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-_render = Templates("nas.dashboard", percent=percent).render
+_render = Templates("nas.dashboard", palettes=PALETTES, percent=percent).render
 
 
 @dataclass(frozen=True, slots=True)

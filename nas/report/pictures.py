@@ -33,17 +33,21 @@ _OPTIONS = (
 
 # As on white paper, and twice the pixels, so that they are sharp in print.
 _DRAW = """<script>
-Promise.all(Array.from(document.querySelectorAll(".js-plotly-plot"), async (plot) => {
+const picture = async (plot) => {
   const layout = {...plot.layout, paper_bgcolor: "#ffffff"};
   const options = {format: "png", width: 1000, height: 560, scale: 2};
   const url = await Plotly.toImage({data: plot.data, layout, config: {}}, options);
   return [plot.id.replace(/^plot-/, ""), url.split(",")[1]];
-})).then((pictures) => ({pictures}), (error) => ({error: String(error)})).then((drawn) => {
-  const element = document.createElement("pre");
-  element.id = "drawn";
-  element.textContent = JSON.stringify(drawn);
-  document.body.append(element);
-});
+};
+Promise.all(drawn)
+  .then(() => Promise.all(Array.from(document.querySelectorAll(".js-plotly-plot"), picture)))
+  .then((pictures) => ({pictures}), (error) => ({error: String(error)}))
+  .then((made) => {
+    const element = document.createElement("pre");
+    element.id = "drawn";
+    element.textContent = JSON.stringify(made);
+    document.body.append(element);
+  });
 </script>"""
 _DRAWN = re.compile('<pre id="drawn">([^<]*)</pre>')
 

@@ -44,7 +44,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(browser: Browser, report: Path) -> Page:
     """The report in a page of its own, opened once: it is large."""
     page = new_page(browser)
-    page.goto(report.as_uri())
+    visit(page, report)
     return page
 
 
@@ -61,6 +61,12 @@ def other(browser: Browser) -> Iterator[Page]:
     """An empty page."""
     with new_page(browser) as page:
         yield page
+
+
+def visit(page: Page, path: Path) -> None:
+    """Opens a report and waits for its figures."""
+    page.goto(path.as_uri())
+    page.evaluate(DRAWN)
 
 
 def written(page: str, directory: Path) -> Path:
@@ -95,6 +101,7 @@ def problems(page: Page) -> list[str]:
     ]
 
 
+DRAWN = "Promise.all(drawn).then(() => null)"
 MARKS = """Object.fromEntries(Array.from(document.querySelectorAll(".plot"), plot => [plot.id, [
     plot.querySelectorAll(".scatterlayer .point").length,
     plot.querySelectorAll(".scatterlayer .js-line").length,
@@ -127,14 +134,24 @@ def test_everything_is_drawn_and_nothing_overflows(page: Page) -> None:
     assert problems(page) == []
 
 
+def test_without_what_unpacks_the_library_the_page_says_so(other: Page, report: Path) -> None:
+    other.add_init_script("delete globalThis.DecompressionStream")
+    visit(other, report)
+    plots = other.locator(".plot")
+    assert plots.count() > 1
+    assert all("cannot draw" in text for text in plots.all_text_contents())
+    assert problems(other) == []
+
+
 def test_the_button_changes_the_theme_and_it_is_remembered(other: Page, report: Path) -> None:
     page = other
-    page.goto(report.as_uri())
+    visit(page, report)
     before = page.evaluate(COLOURS)
     page.get_by_role("button", name="Dark theme").click()
     after = page.evaluate(COLOURS)
     assert all(a != b for a, b in zip(before, after, strict=True))
     page.reload()
+    page.evaluate(DRAWN)
     assert page.evaluate(COLOURS) == after
     page.get_by_role("button", name="Light theme").click()
     assert page.evaluate(COLOURS) == before
@@ -210,7 +227,7 @@ def test_long_names_of_classes_fit(other: Page, tmp_path: Path) -> None:
     page = other
     for classes in (names, names[:10], ("x" * 80, "y" * 80)):
         resize(page, 320)
-        page.goto(written(render(read_record(final_record(classes))), tmp_path).as_uri())
+        visit(page, written(render(read_record(final_record(classes))), tmp_path))
         for width in (320, 375):
             resize(page, width)
             until(page, f"document.documentElement.scrollWidth === {width}")
@@ -224,9 +241,9 @@ def test_other_pages_draw_their_figures(other: Page, tmp_path: Path) -> None:
     unreadable = UnreadableStudy(
         name=EVIL, reason=EVIL, attributes={EVIL: {"a": EVIL}}, trials=record.trials
     )
-    page.goto(written(render_unreadable(unreadable), tmp_path).as_uri())
+    visit(page, written(render_unreadable(unreadable), tmp_path))
     assert page.evaluate(MARKS) == {"plot-history": [4, 0, 0]}
-    page.goto(written(render_comparison(record, replace(record, name=EVIL)), tmp_path).as_uri())
+    visit(page, written(render_comparison(record, replace(record, name=EVIL)), tmp_path))
     assert page.evaluate(MARKS) == {"plot-incumbents": [6, 2, 0], "plot-sizes": [6, 0, 0]}
     assert problems(page) == []
 
@@ -247,7 +264,7 @@ def test_figures_become_pictures(report: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif("NAS_AXE" not in os.environ, reason="needs axe-core: NAS_AXE=.../axe.min.js")
 def test_axe_finds_nothing(browser: Browser, report: Path) -> None:
     page = new_page(browser, width=375, bypass_csp=True)
-    page.goto(report.as_uri())
+    visit(page, report)
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     page.add_script_tag(path=os.environ["NAS_AXE"])
     for dark in (False, True):

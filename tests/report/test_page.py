@@ -1,6 +1,8 @@
 """The report as one page: what it says, to whom, and that no text becomes markup."""
 
+import base64
 import functools
+import gzip
 import re
 import sqlite3
 import subprocess
@@ -12,6 +14,7 @@ import optuna
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from plotly.offline import get_plotlyjs
 
 from nas.report import choices, progress
 from nas.report.design import best_design
@@ -160,7 +163,10 @@ class TestPage:
     def test_a_study_of_fifty_is_small(self) -> None:
         fifty = [trial(i, accuracy=0.5 + i / 200, epochs=200) for i in range(50)]
         long = replace(SETTINGS, recipe={"epochs": 200})
-        assert len(render(replace(study(*fifty), settings=long)).encode()) < 6_000_000
+        assert len(render(replace(study(*fifty), settings=long)).encode()) < 3_000_000
+
+    def test_the_drawing_library_is_plotlys(self) -> None:
+        assert gzip.decompress(base64.b64decode(plotly_js())).decode() == get_plotlyjs()
 
 
 class TestEscaping:

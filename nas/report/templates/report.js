@@ -19,7 +19,28 @@ function recolour(theme, more = () => ({})) {
   }
 }
 
-function draw(name, figure) {
+const drawn = [];  // a promise for each figure
+let loading = null;
+
+// The library is compressed. An element runs it, since the page's policy forbids eval.
+async function load() {
+  const packed = Uint8Array.from(atob(library), (character) => character.charCodeAt(0));
+  const source = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(source).text();
+  document.head.append(script);
+}
+
+function draw(name, figure) { drawn.push(drawing(name, figure)); }
+
+async function drawing(name, figure) {
+  try {
+    await (loading ??= load());
+  } catch {
+    document.getElementById(name).textContent =
+      "This browser cannot draw the figure, since it is older than 2023. The data are below.";
+    return;
+  }
   const layout = figure.layout;
   const changes = colours(layout, document.documentElement.dataset.theme);
   for (const [path, value] of Object.entries(changes)) {
@@ -28,7 +49,7 @@ function draw(name, figure) {
     for (const key of parts) part = part[key] ??= {};
     part[last] = value;
   }
-  Plotly.newPlot(name, figure.data, layout, config);
+  await Plotly.newPlot(name, figure.data, layout, config);
 }
 
 addEventListener("beforeprint", () => recolour("light",

@@ -1,13 +1,11 @@
-"""What the choices of a design did: which mattered, accuracy by each, and all of them at once."""
-
-import math
-from itertools import chain
+"""What the choices of a design did: which mattered, and accuracy by each."""
 
 import pandas as pd
 import plotly.graph_objects as go
-from markupsafe import Markup
+from scipy import stats
 
 from nas.architecture import LETTERS
+from nas.report.axes import accuracy_axis, whole_axis
 from nas.report.document import Section, figure_section, section
 from nas.report.tables import (
     PARAMETERS,
@@ -23,11 +21,9 @@ from nas.report.theme import (
     GREY,
     ORANGE,
     PALE,
-    TEXT,
-    accuracy_axis,
     empty_figure,
     empty_panels,
-    whole_axis,
+    rounded,
 )
 from nas.report.words import listed
 from nas.search.importances import Importances, importances, letter
@@ -37,7 +33,6 @@ from nas.text import are, plural, share, whole
 TOO_FEW = 20  # designs trained to the end, for importances to be shown at all
 ENOUGH = 50  # for them to be read: the best tenth has five then, as Optuna advises
 _MOST_DESIGNS = 600  # drawn in a figure of all designs
-_NAMES = ", ".join(f"{letter} {name.replace('_', ' ')}" for name, letter in LETTERS.items())
 _NUMBER_OF = {  # what one number says of a choice that each stage makes
     "B": " in all",
     "C": ", widest stage",
@@ -46,6 +41,7 @@ _NUMBER_OF = {  # what one number says of a choice that each stage makes
 }
 _FEW_TICKS = 5
 _FEW_VALUES = 12  # of a choice, for which the middle of each is shown
+_CHANCE = 0.05  # of naming a choice that goes with accuracy where none does
 _ENOUGH = 3  # designs with a value, for its middle
 
 
@@ -91,20 +87,25 @@ def cannot_be_told(designs: int) -> str:
 
 
 def _what_passed(found: Importances) -> str:
-    """What to look at among importances."""
-    text = (
-        "Look at which bars pass the mark: of 19 times that the same accuracies were dealt out at "
-        "random it is the largest bar of all, so where nothing matters one study in 20 has any bar "
-        "beyond it; a bar that ends before it says nothing. "
+    """Which choices mattered, and whether to lean on that."""
+    beyond = listed([_called(i.name) for i in found.letters if i.is_beyond_chance])
+    weak = found.designs < ENOUGH
+    if not beyond:
+        text = "Which choice mattered cannot be told: no bar ends beyond its mark."
+    elif weak:
+        text = f"Perhaps {beyond} mattered, which is not to be leaned on."
+    else:
+        text = f"What mattered: {beyond}."
+    text += (
+        " The mark is the largest bar of all of 19 times that the same accuracies were dealt out "
+        "at random: where nothing matters, one study in 20 has a bar beyond it."
     )
-    beyond = listed([i.name for i in found.letters if i.is_beyond_chance])
-    if found.designs >= ENOUGH:
-        return text + (f"Beyond it: {beyond}." if beyond else "None ends beyond it.")
-    passed = f"Beyond it, but not to be leaned on: {beyond}." if beyond else "None ends beyond it."
-    return (
-        f"{text}{passed} Grey, since {plural(found.designs, 'design')} are few: from {ENOUGH} on "
-        "the best tenth has five, the least that Optuna advises."
-    )
+    if weak:
+        text += (
+            f" Grey, since {plural(found.designs, 'design')} are few: from {ENOUGH} on the best "
+            "tenth has five, the least that Optuna advises."
+        )
+    return text
 
 
 def importance_table(found: Importances) -> pd.DataFrame:
@@ -183,34 +184,75 @@ def slices(study: StudyRecord) -> Section:
     return figure_section(
         "slices",
         "Accuracy by choice",
-        "Look at whether a cloud rises or falls: a dot is a design trained to the end, an orange "
-        "bar the median of a value with three designs or more. Choices hang together through the "
-        f"budget, so one cloud alone is no proof. {_left_out(choices, shown)}",
+        f"{what_goes_with_accuracy(choices)} A dot is a design trained to the end, an orange bar "
+        "the median of a value with three designs or more. Choices hang together through the "
+        f"budget, so one of them alone is no proof. {_left_out(choices, shown)}",
         table(shown, columns, caption="Choices of each design"),
         None if choices.empty else slices_figure(shown),
         tall=True,
     )
 
 
+def what_goes_with_accuracy(choices: pd.DataFrame) -> str:
+    """With which choices of `choices_table` accuracy rises or falls, beyond chance.
+
+    Spearman's rank correlation differs from 0 at the 5% level, shared out over the choices that
+    differ at all (Bonferroni), so that one study in 20 at most names a choice where none matters.
+    """
+    if len(choices) < TOO_FEW:
+        return (
+            f"With which choice accuracy rises cannot be told from {plural(len(choices), 'design')}"
+            f"; {TOO_FEW} are needed."
+        )
+    found = {}
+    for name in LETTERS.values():
+        known = choices.dropna(subset=[name])
+        values, accuracies = known[name].tolist(), known["val_accuracy"].tolist()
+        if len(set(values)) > 1 and len(set(accuracies)) > 1:
+            found[name] = stats.spearmanr(values, accuracies)
+    sure = {n: float(c.statistic) for n, c in found.items() if c.pvalue * len(found) < _CHANCE}
+    if not sure:
+        return "Accuracy rises or falls with no choice by more than chance gives."
+    parts = [
+        f"{'rises' if r > 0 else 'falls'} with {_called(n)} (rank correlation {r:+.2f})"
+        for n, r in sorted(sure.items(), key=lambda item: -abs(item[1]))
+    ]
+    others = listed([_called(name) for name in LETTERS.values() if name not in sure])
+    return f"Accuracy {listed(parts)}" + (
+        f"; with {others} it does so by no more than chance gives." if others else "."
+    )
+
+
+def _called(letter: str) -> str:
+    """A choice by its name and letter; one that has no letter by its name."""
+    names = {letter: f"{name.replace('_', ' ')} ({letter})" for name, letter in LETTERS.items()}
+    return names.get(letter, letter.replace("_", " "))
+
+
 def slices_figure(choices: pd.DataFrame) -> go.Figure:
     """Validation accuracy by each choice, `choices_table`, a panel per letter.
 
     Where a choice has few values, a bar is the middle (median) design of each that has three.
+    Designs that are far below the others are left out.
     """
     figure = empty_panels(3, 2, vertical_spacing=0.16, horizontal_spacing=0.1, shared_yaxes=True)
+    axis = accuracy_axis(choices["val_accuracy"].tolist())
+    choices = choices[choices["val_accuracy"].map(axis.holds).astype(bool)]
     for i, (choice, name) in enumerate(LETTERS.items()):
         words = f"{choice.replace('_', ' ')}{_NUMBER_OF.get(name, '')} ({name})"
         place = {"row": i // 2 + 1, "col": i % 2 + 1}
         known = choices.dropna(subset=[name])
         values = [int(value) for value in known[name].tolist()]
+        accuracies = rounded(known["val_accuracy"])
         figure.add_scatter(
             x=values,
-            y=known["val_accuracy"].tolist(),
-            customdata=known["number"].tolist(),
+            y=axis.y(accuracies),
+            customdata=list(zip(known["number"].tolist(), accuracies, strict=True)),
             name=name,
             mode="markers",
             marker={"color": BLUE, "size": 6, "opacity": 0.45},
-            hovertemplate=f"trial %{{customdata}}, {name} %{{x}}<br>%{{y:.2%}}<extra></extra>",
+            hovertemplate=f"trial %{{customdata[0]}}, {name} %{{x}}<br>%{{customdata[1]:.2%}}"
+            "<extra></extra>",
             **place,
         )
         groups = known.groupby(name)["val_accuracy"]
@@ -218,7 +260,8 @@ def slices_figure(choices: pd.DataFrame) -> go.Figure:
         if len(middle) and known[name].nunique() <= _FEW_VALUES:
             figure.add_scatter(
                 x=[int(value) for value in middle.index],
-                y=middle.tolist(),
+                y=axis.y(middle),
+                customdata=rounded(middle),
                 name=f"{name}, median",
                 mode="markers",
                 marker={
@@ -227,97 +270,15 @@ def slices_figure(choices: pd.DataFrame) -> go.Figure:
                     "color": ORANGE,
                     "line": {"width": 3, "color": ORANGE},
                 },
-                hovertemplate=f"median of {name} %{{x}}: %{{y:.2%}}<extra></extra>",
+                hovertemplate=f"median of {name} %{{x}}: %{{customdata:.2%}}<extra></extra>",
                 **place,
             )
-        axis = {**whole_axis(values), "nticks": 4, "tickangle": 0}
+        ticks: dict[str, object] = {**whole_axis(values), "nticks": 4, "tickangle": 0}
         if len(set(values)) <= _FEW_TICKS:
-            axis |= {"tickvals": sorted(set(values))}
-        axis["title"] = {"text": words, "standoff": 6, "font": {"size": 11}}
-        figure.update_xaxes(**axis, **place)
-    figure.update_yaxes(accuracy_axis(choices["val_accuracy"].tolist()), nticks=5)
-    return figure
-
-
-def parallel(study: StudyRecord) -> Section:
-    """All choices of each design at once."""
-    choices = choices_table(study)
-    shown = thinned(choices, _MOST_DESIGNS)
-    return figure_section(
-        "parallel",
-        "Designs side by side",
-        "Look at where the thick lines, the best tenth, run together: there the best designs "
-        f"agree. A line is a design trained to the end; {_NAMES}; C, F and K are the largest of "
-        f"the stages, the size is on a logarithmic axis. {_left_out(choices, shown)}",
-        Markup("<p>The designs are those of the table under Accuracy by choice.</p>"),
-        None if choices.empty else parallel_figure(shown),
-    )
-
-
-def parallel_figure(choices: pd.DataFrame) -> go.Figure:
-    """Each design as a line over its choices, size and accuracy; the best tenth stands out.
-
-    Lines are drawn as those of any figure: plotly's own parallel coordinates need WebGL and a
-    script from text, which the page forbids.
-    """
-    figure = empty_figure("", "")
-    axes = [*LETTERS.values(), "parameters", "val_accuracy"]
-    scaled, ends = {}, {}
-    for name in axes:
-        values = [math.nan if pd.isna(v) else float(v) for v in choices[name].tolist()]
-        known = [v for v in values if not math.isnan(v)]
-        low, high = min(known, default=0.0), max(known, default=0.0)
-        ends[name] = (low, high) if known else None
-        scaled[name] = [_between(v, low, high, log=name == "parameters") for v in values]
-    order = choices["val_accuracy"].rank(method="first", ascending=False)
-    best = max(1, round(0.1 * len(choices)))
-    half = len(choices) // 2
-    groups = (
-        ("lower half", order > max(half, best), GREY, 0.35, 1.0),
-        ("upper half", (order > best) & (order <= max(half, best)), BLUE, 0.45, 1.0),
-        ("best tenth" if best > 1 else "best", order <= best, ORANGE, 0.95, 2.0),
-    )
-    numbers = choices["number"].tolist()
-    for name, chosen, color, opacity, width in groups:
-        rows = [i for i, c in enumerate(chosen.tolist()) if c]
-        if not rows:
-            continue
-        figure.add_scatter(
-            x=list(chain.from_iterable([*range(len(axes)), None] for _ in rows)),
-            y=list(
-                chain.from_iterable([*(_rounded(scaled[a][i]) for a in axes), None] for i in rows)
-            ),
-            text=list(chain.from_iterable([f"trial {numbers[i]}"] * (len(axes) + 1) for i in rows)),
-            name=name,
-            mode="lines",
-            line={"color": color, "width": width},
-            opacity=opacity,
-            connectgaps=False,
-            hoverinfo="text",
-        )
-    titles = [*axes[:-2], "size", "acc."]
-    figure.update_xaxes(
-        tickvals=list(range(len(axes))),
-        ticktext=titles,
-        range=[-0.4, len(axes) - 0.55],
-        side="bottom",
-        tickangle=0,
-        gridcolor=GREY,
-        title=None,
-    )
-    figure.update_yaxes(visible=False, range=[-0.16, 1.16])
-    for place, name in enumerate(axes):
-        pair = ends[name]
-        for value, y, anchor in zip(pair or (), (0, 1), ("top", "bottom"), strict=False):
-            figure.add_annotation(
-                x=place,
-                y=y,
-                text=_shown(name, value),
-                yanchor=anchor,
-                showarrow=False,
-                font={"size": 10, "color": TEXT},
-            )
-    return figure
+            ticks |= {"tickvals": sorted(set(values))}
+        ticks["title"] = {"text": words, "standoff": 6, "font": {"size": 11}}
+        figure.update_xaxes(**ticks, **place)
+    return figure.update_yaxes(axis.layout(ticks=4))
 
 
 def choices_table(study: StudyRecord) -> pd.DataFrame:
@@ -379,27 +340,3 @@ def _left_out(choices: pd.DataFrame, shown: pd.DataFrame) -> str:
         f"{whole(len(shown))} of {plural(len(choices), 'design')} {are(len(shown))} shown: the "
         f"best {whole(_MOST_DESIGNS // 5)}, and every so many of the others."
     )
-
-
-def _between(value: float, low: float, high: float, *, log: bool) -> float:
-    """Where a value is between two others, 0..1; the middle when they are equal; nan stays."""
-    if math.isnan(value):
-        return value
-    if log:
-        value, low, high = math.log(value), math.log(low), math.log(high)
-    return 0.5 if high == low else (value - low) / (high - low)
-
-
-def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 4)
-
-
-def _shown(name: str, value: float) -> str:
-    if name == "val_accuracy":
-        return share(value)
-    if name != "parameters":
-        return str(int(value))
-    for unit, suffix in ((1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:.{0 if value >= 10 * unit else 1}f}{suffix}"
-    return str(int(value))

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from nas.counting import COSTS
+from nas.report.axes import accuracy_axis, size_axis, whole_axis
 from nas.report.document import Section, document, figure_section, section, write_page
 from nas.report.overview import device_minutes, devices, epochs_saved, training_seconds
 from nas.report.progress import incumbent_table
@@ -23,22 +24,13 @@ from nas.report.tables import (
     table,
 )
 from nas.report.tested import chosen_in_words, final_cost, last_final
-from nas.report.theme import (
-    BLUE,
-    ORANGE,
-    accuracy_axis,
-    empty_figure,
-    hover,
-    plain,
-    rounded,
-    whole_axis,
-)
+from nas.report.theme import BLUE, ORANGE, empty_figure, hover, plain, rounded
 from nas.report.trials import trials_table
 from nas.report.words import TRAINED, interval_of, listed, said_by_searches
 from nas.statistics import difference_interval
 from nas.study.records import Outcome, StudyRecord
 from nas.study.settings import flat, settings_to_json
-from nas.text import duration, percent, percent_range, points, whole
+from nas.text import duration, percent, percent_range, plural, points, whole
 
 # Accuracies that differ in one of these are not of the same images.
 _IMAGES = {
@@ -181,7 +173,8 @@ def _found(studies: dict[str, StudyRecord]) -> Section:
 
 
 def _incumbents(studies: dict[str, StudyRecord]) -> Section:
-    frame = pd.concat([incumbent_by_effort(s).assign(study=name) for name, s in studies.items()])
+    efforts = {name: incumbent_by_effort(study) for name, study in studies.items()}
+    frame = pd.concat([steps.assign(study=name) for name, steps in efforts.items()])
     columns = (
         _STUDY,
         Column("trained", "Designs trained", integer),
@@ -191,10 +184,27 @@ def _incumbents(studies: dict[str, StudyRecord]) -> Section:
     return figure_section(
         "incumbents",
         "Incumbent by designs trained",
-        "Look at which line is higher for the same number of trained designs, not only at its end.",
+        at_equal_effort(efforts),
         table(frame, columns, caption="Incumbent by designs trained"),
         None if frame.empty else incumbents_figure(frame),
     )
+
+
+def at_equal_effort(efforts: dict[str, pd.DataFrame]) -> str:
+    """What each study had found when it had trained as many designs as the other.
+
+    Args:
+        efforts: `incumbent_by_effort` of each, by its name.
+    """
+    missing = [name for name, steps in efforts.items() if steps.empty]
+    if missing:
+        return f"No design was trained to the end in {listed(missing)}."
+    designs = min(int(steps["trained"].max()) for steps in efforts.values())
+    found = []
+    for name, steps in efforts.items():
+        so_far = steps[steps["trained"] <= designs]["val_accuracy"].tolist()
+        found.append(f"{name} had {percent(so_far[-1]) if so_far else 'none to the end'}")
+    return f"After {plural(designs, 'trained design')} each, {listed(found)}."
 
 
 def incumbent_by_effort(study: StudyRecord) -> pd.DataFrame:
@@ -224,10 +234,9 @@ def _sizes(studies: dict[str, StudyRecord]) -> Section:
     )
     return figure_section(
         "sizes",
-        "Accuracy and size",
-        "Look at the sizes that each study tried, and at which is more accurate at the same size; "
-        "only designs that were trained to the end are shown.",
-        table(frame, columns, caption="Accuracy and size"),
+        "Trade-off",
+        "Designs that were trained to the end; those far below the others are not drawn.",
+        table(frame, columns, caption="Trade-off"),
         None if frame.empty else sizes_figure(frame),
     )
 
@@ -304,34 +313,38 @@ def _settings_of(study: StudyRecord) -> dict[str, str]:
 def incumbents_figure(incumbents: pd.DataFrame) -> go.Figure:
     """Step lines of `incumbent_by_effort`, one for each `study`."""
     figure = empty_figure("designs trained", "validation accuracy")
+    axis = accuracy_axis(incumbents["val_accuracy"].dropna().tolist())
     for (name, steps), look in zip(incumbents.groupby("study", sort=False), _SIDES, strict=False):
         figure.add_scatter(
             x=steps["trained"].tolist(),
-            y=rounded(steps["val_accuracy"]),
+            y=axis.y(steps["val_accuracy"]),
+            customdata=rounded(steps["val_accuracy"]),
             name=plain(name),
             mode="lines+markers",
             line={"color": look["color"], "dash": look["dash"], "width": 2.5, "shape": "hv"},
             marker={"color": look["color"], "symbol": look["symbol"], "size": 8},
+            hovertemplate="%{x} designs: %{customdata:.2%}",
         )
     figure.update_xaxes(whole_axis(incumbents["trained"].tolist()))
-    figure.update_yaxes(accuracy_axis(incumbents["val_accuracy"].dropna().tolist()))
-    return figure
+    return figure.update_yaxes(axis.layout())
 
 
 def sizes_figure(trials: pd.DataFrame) -> go.Figure:
-    """Validation accuracy against parameters, with the trials of each `study` told apart."""
+    """Validation accuracy against parameters, with the trials of each `study` told apart.
+
+    Designs that are far below the others are left out.
+    """
     figure = empty_figure("parameters", "validation accuracy")
+    axis = accuracy_axis(trials["val_accuracy"].tolist())
+    trials = trials[trials["val_accuracy"].map(axis.holds).astype(bool)]
     for (name, shown), look in zip(trials.groupby("study", sort=False), _SIDES, strict=False):
-        label = plain(name)
         figure.add_scatter(
             x=shown["parameters"].tolist(),
-            y=rounded(shown["val_accuracy"]),
-            name=label,
+            y=axis.y(shown["val_accuracy"]),
+            name=plain(name),
             mode="markers",
             marker={"color": look["color"], "symbol": look["symbol"], "size": 9},
             **hover(shown, "parameters", str(name)),
         )
-    sizes = trials["parameters"].tolist()
-    figure.update_xaxes(type="log" if max(sizes) > 10 * min(sizes) else "linear", tickformat="~s")
-    figure.update_yaxes(accuracy_axis(trials["val_accuracy"].tolist()))
-    return figure
+    figure.update_xaxes(size_axis(trials["parameters"].tolist()))
+    return figure.update_yaxes(axis.layout())

@@ -1,30 +1,24 @@
 """Learning curves: validation accuracy of the trials by epoch."""
 
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from nas.report.axes import AccuracyAxis, accuracy_axis, whole_axis
 from nas.report.document import Section, figure_section
+from nas.report.overview import epochs_saved, stopped_by_pruner
 from nas.report.tables import TRIAL, Column, table, typed_frame
-from nas.report.theme import (
-    BLUE,
-    GREY,
-    ORANGE,
-    accuracy_axis,
-    empty_figure,
-    plain,
-    rounded,
-    two_lines,
-    whole_axis,
-)
-from nas.report.words import STOPPED, TRAINED, outcome_name
+from nas.report.theme import BLUE, GREY, ORANGE, empty_figure, plain, rounded, two_lines
+from nas.report.words import STOPPED, TRAINED, last_epoch, listed, outcome_name
 from nas.study.records import StudyRecord, TrialRecord
 from nas.text import are, percent, plural, whole
 
 MOST_CURVES = 200  # drawn; more are one grey cloud
 _MANY_CURVES = 50  # lie over one another, and are fainter each
+_NAMED_EPOCHS = 3  # at which runs were stopped
 
 
 def learning_curves(study: StudyRecord) -> Section:
@@ -37,11 +31,37 @@ def learning_curves(study: StudyRecord) -> Section:
     return figure_section(
         "curves",
         "Learning curves",
-        "Look at whether the incumbent (thick) still rises at the last epoch, and whether a "
-        "curve that was stopped early (grey, ends in a dot) could have caught up."
-        + _left_out(study, len(shown)),
+        f"{what_was_stopped(study)} A run ends in a dot, or in a tick at the bottom if that is "
+        f"below the figure.{_left_out(study, len(shown))}",
         table(by_epoch, (TRIAL, *epochs), caption="Validation accuracy by epoch"),
         None if by_epoch.empty else curves_figure(curves, best),
+    )
+
+
+def what_was_stopped(study: StudyRecord) -> str:
+    """Which runs were stopped early, how far behind the best one they were, and what that saved."""
+    stopped = stopped_by_pruner(study)
+    if not stopped:
+        return "No run was stopped early."
+    lasts = sorted({last_epoch(trial) for trial in stopped})
+    epochs = listed(lasts) if len(lasts) <= _NAMED_EPOCHS else f"{lasts[0]} to {lasts[-1]}"
+    best = dict(study.incumbent.curve) if study.incumbent else {}
+    gaps = [
+        best[trial.curve[-1][0]] - trial.curve[-1][1]
+        for trial in stopped
+        if trial.curve and trial.curve[-1][0] in best
+    ]
+    behind = ""
+    if gaps:
+        gap = median(gaps)
+        behind = f", {'' if len(gaps) == 1 else 'a median of '}{100 * abs(gap):.2f} "
+        behind += f"points {'behind' if gap >= 0 else 'above'} the best design at that epoch"
+    full, saved = study.trained * study.settings.epochs, epochs_saved(study)
+    return (
+        f"{whole(len(stopped))} of {plural(study.trained, 'run')} "
+        f"{'was' if len(stopped) == 1 else 'were'} stopped early, at "
+        f"epoch{'' if len(lasts) == 1 else 's'} {epochs}{behind}; this saved {whole(saved)} of "
+        f"{plural(full, 'epoch')} ({saved / full:.0%})."
     )
 
 
@@ -102,27 +122,44 @@ def curves_by_epoch(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves_figure(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
-    """Validation accuracy by epoch, one line per trial that ends in a dot."""
+    """Validation accuracy by epoch, one line per trial that ends in a dot.
+
+    In view is what complete runs reach in the second half of their epochs. Of a run that ends below
+    there is a tick at the bottom.
+    """
     curves = curves.dropna(subset=["val_accuracy"])
     figure = empty_figure("epoch", "validation accuracy")
     best = curves["number"] == (-1 if incumbent is None else incumbent)
     trained, stopped = curves["outcome"] == TRAINED, curves["outcome"] == STOPPED
+    late = curves[trained & (2 * curves["epoch"] > curves["epoch"].max())]
+    accuracies = (curves if late.empty else late)["val_accuracy"].tolist()
+    axis = accuracy_axis(
+        [*accuracies, curves["val_accuracy"].max()],
+        has_rug=not late.empty,
+        finals=None if late.empty else late.groupby("number")["val_accuracy"].last().tolist(),
+    )
     other = curves[~trained & ~stopped & ~best]
     grey, blue = {"color": GREY, "width": 1.2}, {"color": BLUE, "width": 1.4}
-    _add_lines(figure, other, "not finished", {**grey, "dash": "dot"}, opacity=0.8)
+    _add_lines(figure, axis, other, "not finished", {**grey, "dash": "dot"}, opacity=0.8)
     many = curves[stopped]["number"].nunique() > _MANY_CURVES
-    _add_lines(figure, curves[stopped], STOPPED, grey, opacity=0.25 if many else 0.6)
-    _add_lines(figure, curves[trained & ~best], TRAINED, blue, opacity=0.7)
-    _add_lines(figure, curves[best], "incumbent", {"color": ORANGE, "width": 3.5}, opacity=1)
+    _add_lines(figure, axis, curves[stopped], STOPPED, grey, opacity=0.25 if many else 0.6)
+    _add_lines(figure, axis, curves[trained & ~best], TRAINED, blue, opacity=0.7)
+    thick = {"color": ORANGE, "width": 3.5}
+    _add_lines(figure, axis, curves[best], "incumbent", thick, opacity=1)
     figure.update_xaxes(whole_axis(curves["epoch"].tolist()))
-    figure.update_yaxes(accuracy_axis(curves["val_accuracy"].tolist()))
-    return figure
+    return figure.update_yaxes(axis.layout())
 
 
 def _add_lines(
-    figure: go.Figure, curves: pd.DataFrame, name: str, line: dict[str, Any], *, opacity: float
+    figure: go.Figure,
+    axis: AccuracyAxis,
+    curves: pd.DataFrame,
+    name: str,
+    line: dict[str, Any],
+    *,
+    opacity: float,
 ) -> None:
-    """Adds one line per trial, and a dot where each ends."""
+    """Adds one line per trial, and where each ends a dot, or a tick if that is not in view."""
     if curves.empty:
         return
     curves = curves.sort_values(["number", "epoch"])
@@ -130,21 +167,29 @@ def _add_lines(
     lines = [
         go.Scatter(
             x=curve["epoch"].tolist(),
-            y=rounded(curve["val_accuracy"]),
+            y=axis.y(curve["val_accuracy"]),
+            customdata=rounded(curve["val_accuracy"]),
             mode="lines",
             line=line,
             showlegend=first == 0,
-            hovertemplate=_hover(curve.iloc[0], "%{x}", "%{y:.2%}") + "<extra></extra>",
+            hovertemplate=_hover(curve.iloc[0], "%{x}", "%{customdata:.2%}") + "<extra></extra>",
             **shared,
         )
         for first, (_, curve) in enumerate(curves.groupby("number"))
     ]
     ends = curves.groupby("number").tail(1)
+    inside = ends["val_accuracy"].map(axis.holds).tolist()
+    accuracies = axis.y(ends["val_accuracy"])
     dots = go.Scatter(
         x=ends["epoch"].tolist(),
-        y=rounded(ends["val_accuracy"]),
+        y=[y if seen else axis.rug for y, seen in zip(accuracies, inside, strict=True)],
         mode="markers",
-        marker={"color": line["color"], "size": 4 + line["width"]},
+        marker={
+            "color": line["color"],
+            "size": [4 + line["width"] if seen else 10 for seen in inside],
+            "symbol": ["circle" if seen else "line-ns-open" for seen in inside],
+            "line": {"width": [0 if seen else 1.5 for seen in inside]},
+        },
         showlegend=False,
         hovertext=[
             _hover(row, str(row["epoch"]), percent(row["val_accuracy"]))

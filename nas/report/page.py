@@ -61,7 +61,6 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
         curves.learning_curves(study),
         choices.what_mattered(study),
         choices.slices(study),
-        choices.parallel(study),
         sizes.references(references),
         trials.ranking(study),
         sizes.front(study),

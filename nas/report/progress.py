@@ -6,6 +6,7 @@ from itertools import accumulate
 import pandas as pd
 import plotly.graph_objects as go
 
+from nas.report.axes import accuracy_axis, whole_axis
 from nas.report.document import Section, figure_section
 from nas.report.tables import (
     OUTCOME,
@@ -22,16 +23,17 @@ from nas.report.theme import (
     ORANGE,
     PALE,
     PALER,
-    accuracy_axis,
-    add_dots,
+    add_trials,
     empty_figure,
     empty_panels,
-    whole_axis,
+    marks_in_words,
+    rounded,
+    trials_axis,
 )
 from nas.report.trials import measured
-from nas.report.words import STOPPED, TRAINED, UNFINISHED, outcome_name
+from nas.report.words import STOPPED, TRAINED, UNFINISHED, listed, outcome_name
 from nas.study.records import INTERRUPTED, Outcome, StudyRecord
-from nas.text import duration, percent, share, whole
+from nas.text import duration, percent, plural, share, whole
 
 _PROPOSED = "proposed"
 _STEPS = (
@@ -45,6 +47,10 @@ _STEPS = (
     Outcome.STOPPED_EARLY,
     Outcome.TRAINED,
 )
+_KINDS: dict[Outcome | None, str] = {
+    Outcome.TRAINED: "trained to the end",
+    Outcome.STOPPED_EARLY: "stopped early",
+}
 _TIMES = ((172_800, 86_400, "days"), (7_200, 3_600, "hours"), (120, 60, "minutes"))
 
 
@@ -59,11 +65,33 @@ def funnel(study: StudyRecord) -> Section:
     return figure_section(
         "funnel",
         "From proposals to designs",
-        "Look at how much of the search was training: proposals over the budget and duplicates "
-        "are never built and cost milliseconds; all others took time, also those that failed.",
+        where_the_time_went(study),
         table(steps, columns, caption="What became of the proposals"),
         funnel_figure(steps) if study.trials else None,
     )
+
+
+def where_the_time_went(study: StudyRecord) -> str:
+    """Which share of the training time went to which trials, and which trials took none."""
+    spent: dict[str, list[float]] = {}
+    for trial in study.trials:
+        if trial.seconds is not None:
+            kind = _KINDS.get(trial.outcome, "that diverged, failed or did not end")
+            spent.setdefault(kind, []).append(trial.seconds)
+    total = sum(map(sum, spent.values()))
+    unbuilt = study.outcomes[Outcome.OVER_BUDGET] + study.outcomes[Outcome.DUPLICATE]
+    free = (
+        f" {plural(unbuilt, 'proposal')} over the budget or the same as an earlier one took none."
+        if unbuilt
+        else ""
+    )
+    if total <= 0:
+        return f"No trial says how long it trained.{free}"
+    parts = [
+        f"{plural(len(seconds), 'run')} {kind} ({sum(seconds) / total:.0%})"
+        for kind, seconds in sorted(spent.items(), key=lambda item: -sum(item[1]))
+    ]
+    return f"{duration(total)} of training went to {listed(parts)}.{free}"
 
 
 def funnel_table(study: StudyRecord) -> pd.DataFrame:
@@ -112,17 +140,41 @@ def funnel_figure(steps: pd.DataFrame) -> go.Figure:
 
 def history(study: StudyRecord, trials: pd.DataFrame) -> Section:
     """The trials, `trials_table`, and the incumbent by trial number."""
-    compared, incumbents = measured(trials), incumbent_table(study)
-    steps = compared.merge(incumbents[["number", "incumbent"]], how="left", on="number")
+    shown, incumbents = measured(trials), incumbent_table(study)
+    steps = shown.merge(incumbents[["number", "incumbent"]], how="left", on="number")
+    images = study.settings.validation_images
+    figure = None if shown.empty else history_figure(shown, incumbents, images=images)
     columns = (TRIAL, OUTCOME, VAL_ACCURACY, Column("incumbent", "Incumbent (trial)", integer))
     return figure_section(
         "history",
         "How the search went",
-        "Look at the step line, the best design so far: where it stays flat, more trials "
-        "brought nothing better.",
+        last_gain(study) + ("" if figure is None else marks_in_words(figure, images)),
         table(steps, columns, caption="How the search went"),
-        None if compared.empty else history_figure(compared, incumbents),
+        figure,
     )
+
+
+def last_gain(study: StudyRecord) -> str:
+    """When the best design came, and what the designs after it brought."""
+    runs = [t.number for t in study.trials if t.outcome is not None and t.outcome.counts]
+    best = study.incumbent
+    if best is None:
+        return f"No design was trained to the end: {plural(len(runs), 'run')} stopped early."
+    place, after = 1 + runs.index(best.number), len(runs) - 1 - runs.index(best.number)
+    if len(runs) == 1:
+        return f"One design was trained, that of trial {best.number}."
+    if not after:
+        return (
+            f"The last gain came with the last of {whole(len(runs))} designs, trial {best.number}: "
+            "a longer search may find better ones."
+        )
+    which = (
+        f"The first of {whole(len(runs))} designs, trial {best.number}, was never beaten"
+        if place == 1
+        else f"The last gain came with design {whole(place)} of {whole(len(runs))}, trial "
+        f"{best.number}"
+    )
+    return f"{which}; the {'one' if after == 1 else whole(after)} after it brought nothing."
 
 
 def incumbent_table(study: StudyRecord) -> pd.DataFrame:
@@ -147,27 +199,32 @@ def incumbent_table(study: StudyRecord) -> pd.DataFrame:
     )
 
 
-def history_figure(trials: pd.DataFrame, incumbents: pd.DataFrame) -> go.Figure:
-    """Validation accuracy by trial number, and the incumbent as a step line."""
-    trials = trials.dropna(subset=["val_accuracy"])
+def history_figure(trials: pd.DataFrame, incumbents: pd.DataFrame, *, images: int = 0) -> go.Figure:
+    """Validation accuracy by trial number, and the incumbent as a step line.
+
+    Args:
+        trials: `trials_table`.
+        incumbents: `incumbent_table`.
+        images: that accuracies were measured on, for their intervals; 0: none are drawn.
+    """
+    trials = measured(trials)
     incumbents = incumbents.dropna(subset=["val_accuracy"])
     figure = empty_figure("trial", "validation accuracy")
-    add_dots(figure, trials, "number", STOPPED)
-    add_dots(figure, trials, "number", TRAINED)
+    axis = trials_axis(trials, images=images)
+    add_trials(figure, trials, "number", axis, images=images)
     if len(incumbents):
         last = incumbents.iloc[-1]
         end = max(int(trials["number"].max()), int(last["number"]))
         figure.add_scatter(
             x=[*incumbents["number"].tolist(), end],
-            y=[*incumbents["val_accuracy"].tolist(), last["val_accuracy"]],
+            y=axis.y([*incumbents["val_accuracy"].tolist(), last["val_accuracy"]]),
             name="incumbent",
             mode="lines",
             line={"color": ORANGE, "width": 2.5, "shape": "hv"},
             hoverinfo="skip",
         )
     figure.update_xaxes(whole_axis(trials["number"].tolist()))
-    figure.update_yaxes(accuracy_axis(trials["val_accuracy"].tolist()))
-    return figure
+    return figure.update_yaxes(axis.layout())
 
 
 def over_time(study: StudyRecord) -> Section:
@@ -182,10 +239,23 @@ def over_time(study: StudyRecord) -> Section:
     return figure_section(
         "time",
         "The incumbent over time",
-        "Look at when the last rise came: above by the clock, pauses between searches included; "
-        "below by the time that was spent in training.",
+        "" if progress.empty else time_of_the_last_gain(study, progress),
         table(progress, columns, caption="The incumbent over time"),
         None if progress.empty else over_time_figure(progress),
+    )
+
+
+def time_of_the_last_gain(study: StudyRecord, progress: pd.DataFrame) -> str:
+    """When the best design of `progress_table` was found, by the clock and in training time."""
+    gain = progress[progress["incumbent"] == progress["incumbent"].max()].iloc[0]
+    starts = [_moment(t.started) for t in study.trials if t.started is not None]
+    ends = [_moment(t.finished) for t in study.trials if t.finished is not None]
+    worked = sum(t.seconds or 0.0 for t in study.trials)
+    return (
+        f"The last gain came after {duration(gain['elapsed'])} of "
+        f"{duration(max(ends) - min(starts))} by the clock (above; pauses between searches "
+        f"included), and after {duration(gain['worked'])} of {duration(worked)} of training "
+        "(below; all workers)."
     )
 
 
@@ -228,26 +298,27 @@ def over_time_figure(progress: pd.DataFrame) -> go.Figure:
         ("elapsed", "since the first trial began", "solid", ORANGE),
         ("worked", "of training, all workers", "dash", BLUE),
     )
+    accuracies = rounded(progress["incumbent"])
+    axis = accuracy_axis(accuracies)
     for row, (column, words, dash, color) in enumerate(panels, start=1):
         last = float(progress[column].max())
         seconds, unit = next(((s, u) for least, s, u in _TIMES if last >= least), (1, "seconds"))
         figure.add_scatter(
             x=[value / seconds for value in progress[column].tolist()],
-            y=progress["incumbent"].tolist(),
-            customdata=progress["number"].tolist(),
+            y=axis.y(accuracies),
+            customdata=list(zip(progress["number"].tolist(), accuracies, strict=True)),
             name=column,
             mode="lines+markers",
             line={"color": color, "width": 2.5, "shape": "hv", "dash": dash},
             marker={"size": 4},
-            hovertemplate=f"trial %{{customdata}}, %{{x:.3~g}} {unit}<br>incumbent %{{y:.2%}}"
-            "<extra></extra>",
+            hovertemplate=f"trial %{{customdata[0]}}, %{{x:.3~g}} {unit}<br>"
+            "incumbent %{customdata[1]:.2%}<extra></extra>",
             row=row,
             col=1,
         )
         figure.update_xaxes(title={"text": f"{unit} {words}", "standoff": 8}, row=row, col=1)
     figure.update_xaxes(rangemode="tozero", nticks=7)
-    figure.update_yaxes(accuracy_axis(progress["incumbent"].tolist()), nticks=5)
-    return figure
+    return figure.update_yaxes(axis.layout(ticks=4))
 
 
 def _moment(time: datetime | None) -> float:

@@ -8,9 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from nas.files import replacing
+from nas.report.axes import accuracy_axis, whole_axis
 from nas.report.document import document, encoded, figure_section, section
 from nas.report.tables import VAL_ACCURACY, Column, facts, integer, table
-from nas.report.theme import BLUE, ORANGE, accuracy_axis, empty_figure, whole_axis
+from nas.report.theme import BLUE, ORANGE, empty_figure, rounded
 from nas.text import whole
 from nas.training.loop import EpochResult
 
@@ -65,23 +66,29 @@ def epoch_table(epochs: Sequence[EpochResult]) -> pd.DataFrame:
 
 def accuracy_figure(epochs: pd.DataFrame) -> go.Figure:
     """Validation accuracy by epoch."""
+    accuracies = epochs["val_accuracy"].tolist()
+    axis = accuracy_axis(accuracies)
     figure = empty_figure("epoch", "validation accuracy")
-    _add_line(figure, epochs, "val_accuracy", "validation", ORANGE)
-    return figure.update_yaxes(accuracy_axis(epochs["val_accuracy"].tolist()))
+    _add_line(figure, epochs, axis.y(accuracies), "validation", ORANGE)
+    hover = "epoch %{x}: %{customdata:.2%}<extra></extra>"
+    figure.update_traces(customdata=rounded(epochs["val_accuracy"]), hovertemplate=hover)
+    return figure.update_yaxes(axis.layout())
 
 
 def loss_figure(epochs: pd.DataFrame) -> go.Figure:
     """Training and validation loss by epoch."""
     figure = empty_figure("epoch", "loss")
-    _add_line(figure, epochs, "train_loss", "training", BLUE)
-    _add_line(figure, epochs, "val_loss", "validation", ORANGE)
+    _add_line(figure, epochs, epochs["train_loss"].tolist(), "training", BLUE)
+    _add_line(figure, epochs, epochs["val_loss"].tolist(), "validation", ORANGE)
     return figure.update_yaxes(tickformat=".2~f", rangemode="tozero")
 
 
-def _add_line(figure: go.Figure, epochs: pd.DataFrame, column: str, name: str, color: str) -> None:
+def _add_line(
+    figure: go.Figure, epochs: pd.DataFrame, y: Sequence[float], name: str, color: str
+) -> None:
     figure.add_scatter(
         x=epochs["epoch"].tolist(),
-        y=epochs[column].tolist(),
+        y=y,
         name=name,
         mode="lines+markers",
         line={"color": color, "width": 2.5},

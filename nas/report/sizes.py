@@ -1,6 +1,6 @@
-"""Accuracy and size: the budget, the Pareto front, and other networks to compare with."""
+"""The trade-off of accuracy and size: budget, Pareto front, and networks to compare with."""
 
-import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ from nas.final.records import FinalDesign, FinalRecord
 from nas.final.references import DATASET, LITERATURE, PUBLISHED
 from nas.final.words import epochs as epochs_in_words
 from nas.final.words import seeds as seeds_in_words
+from nas.report.axes import AccuracyAxis, size_axis
 from nas.report.document import Section, figure_section, section
 from nas.report.tables import (
     DESIGN,
@@ -30,43 +31,90 @@ from nas.report.theme import (
     GREY,
     ORANGE,
     VIOLET,
-    accuracy_axis,
-    add_dots,
+    add_trials,
+    compared,
     empty_figure,
+    error_bars,
     hover,
+    marks_in_words,
     plain,
+    trials_axis,
 )
 from nas.report.trials import measured, trials_table
-from nas.report.words import STOPPED, TRAINED, said_by_searches
+from nas.report.words import said_by_searches
+from nas.statistics import difference_interval
 from nas.study.records import StudyRecord
-from nas.text import percent, whole
+from nas.text import percent, plural, share, short_count, whole
 
-PUBLISHED_KIND = "published (test accuracy, other training)"
-MEASURED_KIND = "measured here (test accuracy)"
+PUBLISHED_KIND = "published"
+MEASURED_KIND = "measured here"
 
 
 def accuracy_by_size(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -> Section:
     """The trials, `trials_table`, and `reference_table` by their parameters."""
     sized = measured(trials).dropna(subset=["parameters"])
-    # The figure's steps are over parameters: a front of mult-adds has none in it.
-    front = front_table(study) if study.front_size == "parameters" else None
-    caption = (
-        "Look at how close the best designs come to the budget (dashed), and what smaller ones "
-        f"give up{'' if front is None else ' (the dotted steps)'}."
-    )
-    if not references.empty:
-        caption += (
-            " Squares are other networks, named under Reference networks: test accuracies, which "
-            "are not to be compared with the dots of a search."
+    images = study.settings.validation_images
+    caption, figure = cost_of_half_the_size(study), None
+    if len(sized):
+        figure = size_figure(
+            sized,
+            study.settings.limits.get("parameters"),
+            None if study.incumbent is None else study.incumbent.number,
+            # The figure's steps are over parameters: a front of mult-adds has none in it.
+            front_table(study) if study.front_size == "parameters" else None,
+            references,
+            images=images,
+            chance=1 / study.settings.input.classes,
         )
-    best = None if study.incumbent is None else study.incumbent.number
-    budget = study.settings.limits.get("parameters")
+        caption += marks_in_words(figure, images)
+        if {PUBLISHED_KIND, MEASURED_KIND} & {trace.name for trace in figure.data}:
+            caption += (
+                " Squares are other networks, named under Reference networks: test accuracies, "
+                "which do not compare with the dots."
+            )
     return figure_section(
         "size",
-        "Accuracy and size",
+        "Trade-off",
         caption,
-        table(sized, (TRIAL, OUTCOME, *DESIGN, VAL_ACCURACY), caption="Accuracy and size"),
-        None if sized.empty else size_figure(sized, budget, best, front, references),
+        table(sized, (TRIAL, OUTCOME, *DESIGN, VAL_ACCURACY), caption="Trade-off"),
+        figure,
+    )
+
+
+def cost_of_half_the_size(study: StudyRecord) -> str:
+    """By how much the best design of at most half the best one's parameters is less accurate.
+
+    Where there is none, the smallest design is compared. The interval is that of the images alone,
+    since each design was trained once.
+    """
+    best = study.incumbent
+    if best is None or best.val_accuracy is None or best.parameters is None:
+        return "What a smaller design costs is not known: none was trained to the end."
+    name = f"trial {best.number}, the best"
+    smaller = [
+        (trial.parameters / best.parameters, trial.number, trial.val_accuracy)
+        for trial in study.ranking
+        if trial.parameters is not None and trial.val_accuracy is not None
+        if trial.parameters < best.parameters
+    ]
+    if not smaller:
+        return f"No design smaller than {name}, was trained to the end."
+    halves = [found for found in smaller if found[0] <= 0.5]
+    part, number, accuracy = halves[0] if halves else min(smaller, key=lambda found: found[0])
+    cost = f"costs {100 * (best.val_accuracy - accuracy):.2f} points"
+    images = study.settings.validation_images
+    if images:
+        gap = difference_interval(best.val_accuracy, images, accuracy, images)
+        cost += f" (95% interval {100 * gap.low:.2f} to {100 * gap.high:.2f}"
+        cost += f", so {plural(images, 'image')} cannot tell it from none)" if gap.low <= 0 else ")"
+    if halves:
+        return (
+            f"Half the size {cost}: trial {number} has {part:.0%} of the parameters of {name}, and "
+            f"{percent(accuracy)} instead of {percent(best.val_accuracy)}."
+        )
+    return (
+        f"No design of half the size was trained to the end; the smallest, trial {number}, has "
+        f"{part:.0%} of the parameters of {name}, and {cost}."
     )
 
 
@@ -76,24 +124,36 @@ def size_figure(
     incumbent: int | None,
     front: pd.DataFrame | None = None,
     references: pd.DataFrame | None = None,
+    *,
+    images: int = 0,
+    chance: float | None = None,
 ) -> go.Figure:
     """Validation accuracy against parameters.
 
-    The budget is a line, the incumbent a star and the front, `front_table`, a step line: the best
-    accuracy of the designs that are no larger. Of the references, `reference_table`, those within
-    the budget are squares with their mark: open where published, filled and with their interval
-    where measured here.
+    The incumbent is a star and the front, `front_table`, a step line: the best accuracy of the
+    designs that are no larger. Of the references, `reference_table`, those within the budget are
+    squares with their mark, open where published, filled and with their interval where measured
+    here; those far from the accuracies of the trials are left out.
+
+    Args:
+        trials: `trials_table`.
+        max_parameters: the budget, a line.
+        incumbent: its trial.
+        front: see above.
+        references: see above.
+        images: that trials were measured on, for their intervals; 0: none are drawn.
+        chance: accuracy of guessing, a line where it is in view.
     """
-    trials = trials.dropna(subset=["val_accuracy", "parameters"])
-    others = None if references is None else references[references["fits"]]
-    known_others = others is not None and len(others) > 0
-    figure = empty_figure("parameters", "accuracy" if known_others else "validation accuracy")
-    add_dots(figure, trials, "parameters", STOPPED)
-    add_dots(figure, trials, "parameters", TRAINED)
+    trials = measured(trials).dropna(subset=["parameters"])
+    others = reference_frame(()) if references is None else references[references["fits"]]
+    axis = trials_axis(trials, others["accuracy"].tolist(), images=images)
+    others = others[others["accuracy"].map(axis.holds).astype(bool)]
+    figure = empty_figure("parameters", "validation accuracy" if others.empty else "accuracy")
+    add_trials(figure, trials, "parameters", axis, images=images)
     if front is not None and len(front) > 1:
         figure.add_scatter(
             x=front["parameters"].tolist(),
-            y=front["val_accuracy"].tolist(),
+            y=axis.y(front["val_accuracy"]),
             name="Pareto front",
             mode="lines",
             line={"color": ORANGE, "width": 2, "shape": "hv", "dash": "dot"},
@@ -103,18 +163,20 @@ def size_figure(
     if len(best):
         figure.add_scatter(
             x=best["parameters"].tolist(),
-            y=best["val_accuracy"].tolist(),
+            y=axis.y(best["val_accuracy"]),
             name="incumbent",
             mode="markers",
             marker={"color": ORANGE, "size": 17, "symbol": "star"},
             **hover(best, "parameters", "incumbent"),
         )
-    sizes = trials["parameters"].tolist() + ([] if max_parameters is None else [max_parameters])
-    known = trials.dropna(subset=["preset"])
+    sizes = [*trials["parameters"].tolist(), *others["parameters"].tolist()]
+    sizes += [] if max_parameters is None else [max_parameters]
+    known = compared(trials).dropna(subset=["preset"])
+    known = known[known["val_accuracy"].map(axis.holds).astype(bool)]
     if len(known):
         figure.add_scatter(
             x=known["parameters"].tolist(),
-            y=known["val_accuracy"].tolist(),
+            y=axis.y(known["val_accuracy"]),
             name="known designs",
             mode="markers+text",
             text=[plain(name) for name in known["preset"]],
@@ -125,53 +187,39 @@ def size_figure(
             marker={"color": ORANGE, "size": 14, "symbol": "diamond-open"},
             hoverinfo="skip",
         )
-    accuracies = trials["val_accuracy"].tolist()
-    if others is not None and known_others:
-        for kind, marks in others.groupby("kind", sort=True):
-            _add_squares(figure, marks, str(kind))
-        sizes += others["parameters"].tolist()
-        accuracies += [*others["accuracy"], *others["low"].dropna(), *others["high"].dropna()]
-    wide = max(sizes) > 10 * min(sizes)
-    scaled = [math.log10(size) for size in sizes] if wide else [float(size) for size in sizes]
-    room = 0.06 * (max(scaled) - min(scaled)) or 0.05 * abs(scaled[0]) or 1.0
-    figure.update_xaxes(
-        type="log" if wide else "linear",
-        range=[min(scaled) - room, max(scaled) + room],
-        tickformat="~s",
-        nticks=8,
-        dtick="D2" if wide else None,  # 1, 2, 5, 10, ...
-    )
-    figure.update_yaxes(accuracy_axis(accuracies))
+    for kind, marks in others.groupby("kind", sort=True):
+        _add_squares(figure, axis, marks, str(kind))
+    figure.update_xaxes(size_axis(sizes))
+    figure.update_yaxes(axis.layout())
     if max_parameters is not None:
-        figure.add_shape(
-            type="line",
-            x0=max_parameters,
-            x1=max_parameters,
-            y0=0,
-            y1=1,
-            yref="paper",
-            line={"color": GREY, "width": 2, "dash": "dash"},
-            name=f"budget: {whole(max_parameters)} parameters",
-            showlegend=True,
-        )
+        place = {"x0": max_parameters, "x1": max_parameters, "y0": 0, "y1": 1, "yref": "paper"}
+        _add_line(figure, f"budget: {short_count(max_parameters)}", "dash", **place)
+    if chance is not None and axis.holds(chance):
+        (y,) = axis.y([chance])
+        _add_line(figure, f"chance: {share(chance)}", "dot", x0=0, x1=1, xref="paper", y0=y, y1=y)
     return figure
 
 
-def _add_squares(figure: go.Figure, references: pd.DataFrame, kind: str) -> None:
+def _add_line(figure: go.Figure, name: str, dash: str, **place: Any) -> None:
+    line = {"color": GREY, "width": 2, "dash": dash}
+    figure.add_shape(type="line", line=line, name=name, showlegend=True, **place)
+
+
+def _add_squares(
+    figure: go.Figure, axis: AccuracyAxis, references: pd.DataFrame, kind: str
+) -> None:
     """Reference networks of one kind, which are test accuracies: never like a trial's dot."""
     is_measured = bool(references["low"].notna().all())
     color = GREEN if is_measured else VIOLET
-    bars = {
-        "type": "data",
-        "symmetric": False,
-        "array": (references["high"] - references["accuracy"]).tolist(),
-        "arrayminus": (references["accuracy"] - references["low"]).tolist(),
-        "color": color,
-        "thickness": 2,
-    }
+    ends = zip(references["low"].tolist(), references["high"].tolist(), strict=True)
+    bars = (
+        error_bars(axis, references["accuracy"].tolist(), ends) | {"color": color, "thickness": 2}
+        if is_measured
+        else None
+    )
     figure.add_scatter(
         x=references["parameters"].tolist(),
-        y=references["accuracy"].tolist(),
+        y=axis.y(references["accuracy"]),
         name=kind,
         mode="markers+text",
         text=references["mark"].tolist(),
@@ -185,10 +233,10 @@ def _add_squares(figure: go.Figure, references: pd.DataFrame, kind: str) -> None
             "symbol": "square" if is_measured else "square-open",
             "line": {"width": 2, "color": color},
         },
-        error_y=bars if is_measured else None,
+        error_y=bars,
         hovertext=[
             f"{plain(row['mark'])}: {plain(row['name'])}, {plain(kind)}<br>"
-            f"{whole(row['parameters'])} parameters, {percent(row['accuracy'])}<br>"
+            f"{whole(row['parameters'])} parameters, test accuracy {percent(row['accuracy'])}<br>"
             f"{plain(row['source'])}"
             for _, row in references.iterrows()
         ],
@@ -238,14 +286,14 @@ def references(references: pd.DataFrame) -> Section | None:
         Column("kind", "What it is", kind="text"),
         Column("source", "Source", kind="text long"),
     )
-    shown = with_interval(references.assign(kind=references["kind"].str.partition(" (")[0]))
     return section(
         "Reference networks",
-        table(shown, columns, caption="Reference networks"),
-        caption="The squares in the figure of accuracy and size. All are test accuracies, while a "
-        "search sees validation images alone. Open squares were published: trained elsewhere, in "
-        "other ways, and mostly longer, so they show what is possible at a size, not what the "
-        "design alone is worth. Filled ones were measured here, in one final training, alike.",
+        table(with_interval(references), columns, caption="Reference networks"),
+        caption="The squares of the trade-off, and those too far away to be drawn. All are test "
+        "accuracies, while a search sees validation images alone. Open squares were published: "
+        "trained elsewhere, in other ways, and mostly longer, so they show what is possible at a "
+        "size, not what the design alone is worth. Filled ones were measured here, in one final "
+        "training, alike.",
     )
 
 
@@ -260,15 +308,20 @@ def reference_table(study: StudyRecord, final: FinalRecord | None) -> pd.DataFra
     rows: list[dict[str, Any]] = [*_published(study), *(_measured(final) if final else [])]
     rows.sort(key=lambda row: (row["parameters"], row["name"], row["kind"]))
     limits = study.settings.limits
+    return reference_frame(
+        {
+            **row,
+            "mark": _mark(i),
+            "fits": all(row.get(name, 0) <= most for name, most in limits.items()),
+        }
+        for i, row in enumerate(rows)
+    )
+
+
+def reference_frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    """Reference networks as a table."""
     return typed_frame(
-        (
-            {
-                **row,
-                "mark": _mark(i),
-                "fits": all(row.get(name, 0) <= most for name, most in limits.items()),
-            }
-            for i, row in enumerate(rows)
-        ),
+        rows,
         integers="parameters",
         floats="accuracy low high",
         texts="mark name kind source",

@@ -1,4 +1,4 @@
-"""How figures look: the plotly template of all of them, their axes and the marks of trials.
+"""How figures look: the plotly template of all of them, and the marks of trials.
 
 Plotly has no types. Figures carry no background, and the page restyles text and grid for light and
 dark, so the colours of marks must read on both. They are told apart by shape and line too, not by
@@ -8,7 +8,7 @@ hue alone.
 import base64
 import functools
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -18,8 +18,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from nas.report.words import TRAINED
+from nas.report.axes import AccuracyAxis, accuracy_axis
+from nas.report.words import STOPPED, TRAINED
 from nas.runtime import signals
+from nas.statistics import wilson_interval
+from nas.text import plural
+
+_MOST_BARS = 100  # of intervals in a figure; more are one cloud
 
 _COLOURS = {  # light, dark
     "page": ("#f6f7f9", "#12161b"),
@@ -44,6 +49,7 @@ ORANGE = "#dd6b10"
 GREEN = "#2f9e62"
 VIOLET = "#a259d9"
 GREY = "#868e99"
+PALE_BLUE = "rgba(61,143,209,.5)"
 PALE = "rgba(134,142,153,.4)"
 PALER = "rgba(134,142,153,.15)"
 TEXT = "#767c86"
@@ -111,30 +117,37 @@ def empty_panels(rows: int, columns: int, **places: Any) -> go.Figure:
     return figure.update_layout(template=TEMPLATE, showlegend=False, font={"size": 12})
 
 
-def accuracy_axis(values: Sequence[float]) -> dict[str, Any]:
-    """An axis of accuracies: these with some room around, none of it outside 0..1 but for marks."""
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    room = max(0.02, 0.06 * (high - low))
-    return {"range": [max(-0.02, low - room), min(1.02, high + room)], "tickformat": ".2~%"}
+def add_trials(
+    figure: go.Figure, trials: pd.DataFrame, x: str, axis: AccuracyAxis, *, images: int = 0
+) -> None:
+    """Adds the trials, `compared` as dots and the others as ticks at the bottom.
 
-
-def whole_axis(values: Sequence[int]) -> dict[str, Any]:
-    """An axis of whole numbers: no tick between two of them."""
-    low, high = min(values, default=0), max(values, default=0)
-    room = max(0.5, 0.03 * (high - low))
-    axis: dict[str, Any] = {"range": [low - room, high + room], "nticks": 10}
-    if high - low < 10:
-        axis |= {"dtick": 1, "tick0": 0}
-    return axis
-
-
-def add_dots(figure: go.Figure, trials: pd.DataFrame, x: str, outcome: str) -> None:
-    """Adds a dot for each of the trials with this outcome: accuracy against a column."""
-    shown = trials[trials["outcome"] == outcome]
-    faded = outcome != TRAINED
+    Args:
+        figure: to be changed.
+        trials: `trials_table`, those that were measured.
+        x: a column.
+        axis: of their accuracies; dots that it does not hold are ticks, too.
+        images: that were classified: dots have the 95% interval. 0, or many dots: they have none.
+    """
+    dots = compared(trials)
+    inside = dots["val_accuracy"].map(axis.holds).astype(bool)
+    stopped = trials[~trials.index.isin(dots.index)]
+    _add_ticks(figure, stopped, x, axis, STOPPED, GREY)
+    _add_ticks(figure, dots[~inside], x, axis, "below the figure", BLUE)
+    dots = dots[inside]
+    if dots.empty:
+        return
+    faded = dots["outcome"].iloc[0] != TRAINED
+    outcome = STOPPED if faded else TRAINED
+    accuracies = dots["val_accuracy"].tolist()
+    bars = None
+    if images > 0 and len(dots) <= _MOST_BARS:
+        estimates = [wilson_interval(accuracy, images) for accuracy in accuracies]
+        bars = error_bars(axis, accuracies, [(e.low, e.high) for e in estimates])
+        bars |= {"color": PALE_BLUE, "thickness": 1.2, "width": 0}
     figure.add_scatter(
-        x=shown[x].tolist(),
-        y=rounded(shown["val_accuracy"]),
+        x=dots[x].tolist(),
+        y=axis.y(accuracies),
         name=outcome,
         mode="markers",
         marker={
@@ -143,18 +156,81 @@ def add_dots(figure: go.Figure, trials: pd.DataFrame, x: str, outcome: str) -> N
             "symbol": "circle-open" if faded else "circle",
             "opacity": 0.8 if faded else 0.95,
         },
-        **hover(shown, x, outcome),
+        error_y=bars,
+        **hover(dots, x, outcome),
     )
 
 
-def hover(trials: pd.DataFrame, x: str, outcome: str) -> dict[str, Any]:
-    """What a pointer shows; of each trial only what x and y do not say, since there may be many."""
-    number, size = ("%{x}", "") if x == "number" else ("%{customdata}", ", %{x:,} parameters")
+def marks_in_words(figure: go.Figure, images: int) -> str:
+    """What marks of `add_trials` are, as far as the legend leaves it open, to follow a sentence.
+
+    Args:
+        figure: with the trials in it.
+        images: as there.
+    """
+    traces = {trace.name: trace for trace in figure.data}
+    marks = []
+    if TRAINED in traces and traces[TRAINED].error_y.array is not None:
+        marks.append(f"bars are 95% intervals ({plural(images, 'image')})")
+    if TRAINED in traces and STOPPED in traces:
+        marks.append("ticks at the bottom are runs stopped early")
+    text = "; ".join(marks)
+    return f" {text[0].upper()}{text[1:]}." if text else ""
+
+
+def trials_axis(
+    trials: pd.DataFrame, others: Iterable[float] = (), *, images: int = 0
+) -> AccuracyAxis:
+    """The axis of `add_trials`; the arguments are those of `accuracy_axis`."""
+    dots = compared(trials)
+    accuracies = dots["val_accuracy"].tolist()
+    images = images if len(dots) <= _MOST_BARS else 0
+    return accuracy_axis(accuracies, others, images=images, has_rug=len(dots) < len(trials))
+
+
+def compared(trials: pd.DataFrame) -> pd.DataFrame:
+    """Trials whose accuracies compare: trained to the end, or if none was, stopped early."""
+    trained = trials[trials["outcome"] == TRAINED]
+    return trials if trained.empty else trained
+
+
+def _add_ticks(
+    figure: go.Figure, trials: pd.DataFrame, x: str, axis: AccuracyAxis, name: str, color: str
+) -> None:
+    if trials.empty:
+        return
+    figure.add_scatter(
+        x=trials[x].tolist(),
+        y=[axis.rug] * len(trials),
+        name=name,
+        mode="markers",
+        marker={"color": color, "size": 10, "symbol": "line-ns-open", "line": {"width": 1.5}},
+        **hover(trials, x, STOPPED if name == STOPPED else TRAINED),
+    )
+
+
+def error_bars(
+    axis: AccuracyAxis, accuracies: Sequence[float], ends: Iterable[tuple[float, float]]
+) -> dict[str, Any]:
+    """Intervals of accuracies as plotly draws them, each from its lower to its upper end."""
+    pairs = [(axis.y(end), y) for end, y in zip(ends, axis.y(accuracies), strict=True)]
     return {
-        "customdata": None if x == "number" else trials["number"].tolist(),
+        "type": "data",
+        "symmetric": False,
+        "array": [round(max(end) - y, 6) for end, y in pairs],
+        "arrayminus": [round(y - min(end), 6) for end, y in pairs],
+    }
+
+
+def hover(trials: pd.DataFrame, x: str, outcome: str) -> dict[str, Any]:
+    """What a pointer shows; of each trial only what x does not say, since there may be many."""
+    size = "" if x == "number" else ", %{x:,} parameters"
+    pairs = zip(trials["number"].tolist(), rounded(trials["val_accuracy"]), strict=True)
+    return {
+        "customdata": [list(pair) for pair in pairs],
         "hovertext": [two_lines(design) for design in trials["design"]],
-        "hovertemplate": f"trial {number}, {plain(outcome)}{size}<br>"
-        "validation accuracy %{y:.2%}<br>%{hovertext}<extra></extra>",
+        "hovertemplate": f"trial %{{customdata[0]}}, {plain(outcome)}{size}<br>"
+        "validation accuracy %{customdata[1]:.2%}<br>%{hovertext}<extra></extra>",
     }
 
 

@@ -42,26 +42,32 @@ class TestChoices:
         assert (dots["P, median"].x, dots["P, median"].y) == ((8,), (pytest.approx(0.515),))
         assert "C, median" not in dots  # one design of each
 
-    def test_parallel_lines(self) -> None:
-        trials = [trial(i, accuracy=0.5 + i / 100) for i in range(20)]
-        figure = choices.parallel_figure(choices.choices_table(study(*trials)))
-        lines = {trace.name: trace for trace in figure.data}
-        assert {name: line.y.count(None) for name, line in lines.items()} == {
-            "lower half": 10,
-            "upper half": 8,
-            "best tenth": 2,
-        }
-        first = lines["lower half"].y[:8]
-        assert (first[2], first[6], first[7]) == (0, 0, 0)  # narrowest, smallest, worst
-        assert lines["best tenth"].y[9 + 7] == 1
-
-    def test_a_design_without_projection_has_a_gap(self) -> None:
+    def test_a_design_without_projection_has_no_kernel_of_one(self) -> None:
         plain = trial(0, accuracy=0.5)
         one_stage = Architecture(
             blocks=(1,), channels=(8,), kernels=(3,), shortcut_kernels=(1,), pool=8
         )
         chosen = choices.choices_table(study(replace(plain, architecture=one_stage)))
-        assert choices.parallel_figure(chosen).data[0].y[4] is None
+        assert chosen["K"].isna().all()
+        assert [len(trace.x) for trace in choices.slices_figure(chosen).data] == [1, 1, 1, 1, 0, 1]
+
+    @pytest.mark.parametrize(
+        ("accuracies", "said"),
+        [
+            ([0.5 + i / 100 for i in range(20)], "Accuracy rises with channels (C) (rank corr"),
+            ([0.9 - i / 100 for i in range(20)], "Accuracy falls with channels (C) (rank corr"),
+            ([0.5] * 20, "Accuracy rises or falls with no choice by more than chance gives."),
+            ([0.5 + (i % 2) / 100 for i in range(20)], "with no choice by more than chance gives."),
+            ([0.5 + i / 100 for i in range(19)], "cannot be told from 19 designs; 20 are needed."),
+            ([], "cannot be told from 0 designs; 20 are needed."),
+        ],
+    )
+    def test_with_which_choice_accuracy_rises(self, accuracies: list[float], said: str) -> None:
+        """The trials differ in their channels alone."""
+        record = study(*(trial(i, accuracy=a) for i, a in enumerate(accuracies)))
+        text = choices.what_goes_with_accuracy(choices.choices_table(record))
+        assert said in text
+        assert ("correlation" in text) == ("channels" in text)
 
 
 class TestImportances:
@@ -123,13 +129,20 @@ class TestImportances:
         record = self.of([0.0] * 30)
         plot = choices.what_mattered(record)
         assert "30 designs are few" in plot.content
-        assert "Beyond it:" not in plot.content
+        assert "What mattered:" not in plot.content
         mattered = choices.importance_table(importances(record))
         bars = choices.importances_figure(mattered, weak=True).data[0]
         assert set(bars.marker.color) == GREYS
         strong = choices.importances_figure(mattered, weak=False).data[0]
         assert set(strong.marker.color) - GREYS
         assert bars.x == strong.x
+
+    def test_what_mattered_is_named_or_cannot_be_told(self) -> None:
+        rng = random.Random(1)
+        sure = choices.what_mattered(self.of([rng.gauss(0, 0.005) for _ in range(150)]))
+        assert "What mattered: channels (C)." in sure.content
+        luck = choices.what_mattered(self.of([100 * rng.random() for _ in range(60)]))
+        assert "Which choice mattered cannot be told: no bar ends beyond its mark." in luck.content
 
     def test_designs_outside_the_space_do_not_count(self) -> None:
         outside = [trial(number, accuracy=0.5) for number in (1, 2, 3)]  # 17 to 19 channels

@@ -4,11 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from nas.report.compare import incumbent_by_effort, other_images, render_comparison, verdict
+from nas.report.compare import (
+    at_equal_effort,
+    incumbent_by_effort,
+    other_images,
+    render_comparison,
+    verdict,
+)
 from nas.report.export import study_document
 from nas.report.page import render
 from nas.statistics import wilson_interval
-from nas.study.records import StudyRecord
+from nas.study.records import Outcome, StudyRecord
 from tests.kits.pages import parsed
 from tests.kits.records import EVIL, SETTINGS, mixed, study, trial
 
@@ -62,14 +68,16 @@ class TestComparison:
         )
         plain = study(*trials)
         assert study_document(plain)["pareto_front"] == [0, 1, 2]
-        assert "have no more parameters. The search was for accuracy alone" in render(plain)
+        page = render(plain)
+        assert "have no more parameters. The search was for accuracy alone" in page
+        assert '"name":"Pareto front"' in page
         search = {"objectives": ["val_accuracy", "mult_adds"]}
         record = study(*trials[:2], replace(trials[1], number=2, val_accuracy=0.9, mult_adds=50))
         record = replace(record, searches=(search,))
         assert study_document(record)["pareto_front_by"] == "mult_adds"
         page = render(record)
         assert "have no more mult-adds. Designs of every size were proposed" in page
-        assert "the dotted steps" not in page
+        assert '"name":"Pareto front"' not in page
         record = replace(plain, searches=(search,))
         assert study_document(record)["pareto_front"] == [2]
 
@@ -77,3 +85,23 @@ class TestComparison:
         table = incumbent_by_effort(mixed())  # counting are 1, 2 (stopped), 4 and 9
         assert table["trained"].tolist() == [1, 3, 4]
         assert table["incumbent"].tolist() == [1, 4, 4]
+
+    def test_what_was_found_with_equal_effort(self) -> None:
+        late = study(trial(0, Outcome.STOPPED_EARLY, 0.2), trial(1, accuracy=0.7))
+        records = {"long": mixed(), "short": study(trial(0, accuracy=0.5)), "late": late}
+        efforts = {name: incumbent_by_effort(record) for name, record in records.items()}
+
+        def said(*names: str) -> str:
+            return at_equal_effort({name: efforts[name] for name in names})
+
+        assert said("long", "short") == (
+            "After 1 trained design each, long had 81.00% and short had 50.00%."
+        )
+        assert said("short", "late") == (
+            "After 1 trained design each, short had 50.00% and late had none to the end."
+        )
+        assert said("long", "late") == (
+            "After 2 trained designs each, long had 81.00% and late had 70.00%."
+        )
+        empty = {"empty": incumbent_by_effort(study()), "long": efforts["long"]}
+        assert at_equal_effort(empty) == "No design was trained to the end in empty."

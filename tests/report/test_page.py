@@ -155,7 +155,7 @@ class TestPage:
         assert ("html", {"lang": "en"}) in seen.tags
         assert seen.names.count("h1") == 1
         plots = [attrs for _, attrs in seen.tags if attrs.get("class") == "plot"]
-        assert len(plots) == 6
+        assert len(plots) == 5
         assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
         ids = [attrs["id"] for _, attrs in seen.tags if "id" in attrs]
         assert len(ids) == len(set(ids))
@@ -278,7 +278,6 @@ def test_any_study_has_all_sections(record: StudyRecord) -> None:
         progress.over_time,
         choices.what_mattered,
         choices.slices,
-        choices.parallel,
     ):
         assert not re.search(r"\b(nan|NaN|<NA>)\b", make(record).content)
     best_design(record)

@@ -51,6 +51,49 @@ class TestFunnel:
         assert (ends[0], ends[1], bar.base[-1]) == (12, 12, 0)
         assert list(bar.base[1:-1]) == ends[2:]
 
+    def test_where_the_time_went(self) -> None:
+        assert progress.where_the_time_went(mixed()) == (
+            "3 min 20 s of training went to 3 runs trained to the end (90%) and 1 run stopped "
+            "early (10%). 2 proposals over the budget or the same as an earlier one took none."
+        )
+        failed = replace(trial(1, Outcome.FAILED), seconds=20.0)
+        assert progress.where_the_time_went(study(trial(0, accuracy=0.5), failed)) == (
+            "1 min 20 s of training went to 1 run trained to the end (75%) and 1 run that "
+            "diverged, failed or did not end (25%)."
+        )
+        over = study(trial(0, Outcome.OVER_BUDGET))
+        assert progress.where_the_time_went(over) == (
+            "No trial says how long it trained. 1 proposal over the budget or the same as an "
+            "earlier one took none."
+        )
+
+
+class TestHistory:
+    @pytest.mark.parametrize(
+        ("accuracies", "said"),
+        [
+            ([0.5, 0.7, 0.6, 0.7], "design 2 of 4, trial 1; the 2 after it brought nothing."),
+            ([0.5, 0.6, 0.7, 0.6], "design 3 of 4, trial 2; the one after it brought nothing."),
+            ([0.5, 0.6], "the last of 2 designs, trial 1: a longer search may find better ones."),
+            ([0.7] * 5, "The first of 5 designs, trial 0, was never beaten; the 4 after it"),
+            ([0.7], "One design was trained, that of trial 0."),
+        ],
+    )
+    def test_the_last_gain(self, accuracies: list[float], said: str) -> None:
+        record = study(*(trial(i, accuracy=a) for i, a in enumerate(accuracies)))
+        assert said in progress.last_gain(record)
+
+    def test_the_last_gain_counts_designs_and_not_trials(self) -> None:
+        assert progress.last_gain(mixed()) == (
+            "The last gain came with design 3 of 4, trial 4; the one after it brought nothing."
+        )
+
+    def test_without_a_design_trained_to_the_end_there_is_no_gain(self) -> None:
+        early = study(*(trial(i, Outcome.STOPPED_EARLY, 0.4, epochs=1) for i in range(3)))
+        assert progress.last_gain(early) == (
+            "No design was trained to the end: 3 runs stopped early."
+        )
+
 
 class TestOverTime:
     def test_rises_and_the_last_design(self) -> None:
@@ -60,6 +103,15 @@ class TestOverTime:
         hour = 3600.0
         assert table["elapsed"].tolist() == [60.0, 3 * hour + 60, 8 * hour + 60]
         assert table["worked"].tolist() == [60.0, 60 + 20 + 60, 60 + 20 + 60 + 60]
+
+    def test_when_the_last_gain_came(self) -> None:
+        table = progress.progress_table(mixed())
+        said = progress.time_of_the_last_gain(mixed(), table)
+        assert "after 3 h 1 min of 8 h 1 min by the clock" in said
+        assert "after 2 min 20 s of 3 min 20 s of training" in said
+        one = study(trial(0, accuracy=0.5))
+        said = progress.time_of_the_last_gain(one, progress.progress_table(one))
+        assert "after 1 min of 1 min by the clock" in said
 
     def test_units_fit_the_span(self) -> None:
         figure = progress.over_time_figure(progress.progress_table(mixed()))

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.counting import count
-from nas.report import curves, progress, sizes, trials
+from nas.report import choices, curves, progress, sizes, trials
 from nas.report.curves import shown_curves
 from nas.report.page import render
 from nas.report.theme import figure_json
-from nas.study.records import Outcome, StudyRecord
+from nas.statistics import wilson_interval
+from nas.study.records import TIME_UP, Outcome, StudyRecord, TrialRecord
 from tests.kits.pages import parsed
 from tests.kits.records import EPOCHS, EVIL, IMAGE, design, mixed, studies, study, trial
 
@@ -75,30 +76,84 @@ class TestFigures:
     def test_history(self) -> None:
         record = mixed()
         figure = progress.history_figure(
-            trials.trials_table(record.trials), progress.incumbent_table(record)
+            trials.trials_table(record.trials), progress.incumbent_table(record), images=5_000
         )
         stopped, trained, incumbent = figure.data
         assert list(stopped.x) == [2]
+        assert stopped.marker.symbol == "line-ns-open"
+        assert figure.layout.yaxis.range[0] < stopped.y[0] < 0.8
         assert list(trained.x) == [1, 4, 9]
+        interval = wilson_interval(0.81, 5_000)
+        assert trained.error_y.array[0] == pytest.approx(interval.high - 0.81, abs=1e-6)
+        assert trained.error_y.arrayminus[0] == pytest.approx(0.81 - interval.low, abs=1e-6)
         assert list(incumbent.y) == [0.81, 0.9123, 0.9123, 0.9123]
         assert incumbent.line.shape == "hv"
         assert str(design(20)).split(" F")[0] in trained.hovertext[1]
 
+    def test_of_runs_that_were_all_stopped_early_the_accuracies_are_drawn(self) -> None:
+        record = study(*(trial(i, Outcome.STOPPED_EARLY, 0.4 + i / 10) for i in range(3)))
+        figure = progress.history_figure(
+            trials.trials_table(record.trials), progress.incumbent_table(record)
+        )
+        (stopped,) = figure.data
+        assert list(stopped.y) == [0.4, 0.5, 0.6]
+        assert stopped.marker.symbol == "circle-open"
+
+    def test_a_design_far_below_the_others_is_a_tick(self) -> None:
+        record = study(*(trial(i, accuracy=a) for i, a in enumerate((0.1, 0.91, 0.92, 0.9, 0.93))))
+        figure = progress.history_figure(
+            trials.trials_table(record.trials), progress.incumbent_table(record)
+        )
+        below, trained, _ = figure.data
+        assert below.name == "below the figure"
+        assert (list(below.x), below.customdata[0]) == ([0], [0, 0.1])
+        assert list(trained.x) == [1, 2, 3, 4]
+        assert figure.layout.yaxis.range[0] > 0.8
+
+    def test_its_caption_says_what_bars_and_ticks_are(self) -> None:
+        bars = "Bars are 95% intervals (5,000 images)"
+        ticks = "icks at the bottom are runs stopped early."
+        for record, said in (
+            (mixed(), {bars, ticks}),
+            (study(trial(0, accuracy=0.5)), {bars}),
+            (study(trial(0, Outcome.STOPPED_EARLY, 0.5)), set()),
+        ):
+            caption = progress.history(record, trials.trials_table(record.trials)).content
+            assert {text for text in (bars, ticks) if text in caption} == said
+
+    def test_many_trials_have_no_bars(self) -> None:
+        record = study(*(trial(i, accuracy=0.5 + i / 1000, epochs=1) for i in range(101)))
+        figure = progress.history_figure(
+            trials.trials_table(record.trials), progress.incumbent_table(record), images=5_000
+        )
+        assert figure.data[0].error_y.array is None
+
     def test_accuracy_by_parameters(self) -> None:
         table = trials.trials_table(mixed().trials)
-        figure = sizes.size_figure(table, 5_000_000, 4)
+        figure = sizes.size_figure(table, 5_000_000, 4, chance=0.1)
         assert figure.data[2].x[0] == count(design(20), IMAGE).parameters
-        assert figure.layout.shapes[0].x0 == 5_000_000
+        (budget,) = figure.layout.shapes  # chance is far below
+        assert budget.x0 == 5_000_000
         assert figure.layout.xaxis.type == "log"
-        near = sizes.size_figure(table, 500_000, None)
-        assert near.layout.xaxis.type == "linear"
+        assert "5M" in figure.layout.xaxis.ticktext
+        near = sizes.size_figure(table, 500_000, None, chance=0.82)
+        assert near.layout.xaxis.type == "log"
         assert len(near.data) == 2
+        assert [line.name for line in near.layout.shapes] == [
+            "budget: 500k",
+            "chance: 82.0%",
+        ]
 
     def test_learning_curves(self) -> None:
         figure = curves.curves_figure(curves.curve_table(mixed()), 4)
         legend = [trace.name for trace in figure.data if trace.showlegend]
         assert legend == ["not finished", "stopped early", "trained", "incumbent"]
         assert sum(trace.mode == "lines" for trace in figure.data) == 5
+        ends = {trace.name: trace for trace in figure.data if trace.mode == "markers"}
+        assert ends["trained"].marker.symbol == ("circle", "circle")
+        for name in ("stopped early", "not finished"):  # at 0.5 and 0.3
+            assert ends[name].marker.symbol == ("line-ns-open",)
+            assert figure.layout.yaxis.range[0] < ends[name].y[0] < 0.54
 
     def test_values_are_shares_and_shown_as_percent(self) -> None:
         record = mixed()
@@ -109,8 +164,25 @@ class TestFigures:
             sizes.size_figure(trials.trials_table(record.trials), 10**6, None),
             curves.curves_figure(curves.curve_table(record), None),
         ):
-            assert figure.layout.yaxis.tickformat.endswith("%")
+            assert all(label.endswith("%") for label in figure.layout.yaxis.ticktext)
             assert all(0 <= y <= 1 for trace in figure.data for y in trace.y)
+
+    def test_above_95_percent_all_figures_are_of_errors(self) -> None:
+        record = study(*(trial(i, accuracy=a) for i, a in enumerate((0.96, 0.98, 0.99, 1.0))))
+        table = trials.trials_table(record.trials)
+        history = progress.history_figure(table, progress.incumbent_table(record))
+        for figure in (
+            history,
+            sizes.size_figure(table, None, None),
+            curves.curves_figure(curves.curve_table(record), None),
+            progress.over_time_figure(progress.progress_table(record)),
+            choices.slices_figure(choices.choices_table(record)),
+        ):
+            assert figure.layout.yaxis.type == "log"
+            assert "100%" in figure.layout.yaxis.ticktext
+        trained = history.data[0]
+        assert list(trained.y) == [0.04, 0.02, 0.01, 0.005]  # no error at all: half of the least
+        assert [accuracy for _, accuracy in trained.customdata] == [0.96, 0.98, 0.99, 1.0]
 
     def test_json_is_safe_in_a_script(self) -> None:
         table = trials.trials_table(mixed().trials)
@@ -121,6 +193,40 @@ class TestFigures:
         hover = json.loads(text)["data"][1]["hovertext"][0]
         assert "&lt;script&gt;" in hover
         assert "<script" not in hover
+
+
+class TestStopped:
+    @staticmethod
+    def said(*stopped: TrialRecord) -> str:
+        return curves.what_was_stopped(study(trial(0, accuracy=0.6), *stopped))
+
+    @staticmethod
+    def at(number: int, epoch: int, accuracy: float) -> TrialRecord:
+        """A run that was stopped at an epoch, where the best one, 0.6 after 6, has 0.1 each."""
+        early = trial(number, Outcome.STOPPED_EARLY, accuracy, epochs=epoch)
+        return replace(early, curve=((epoch, accuracy),))
+
+    def test_at_which_epoch_how_far_behind_and_what_it_saved(self) -> None:
+        assert self.said(self.at(1, 2, 0.15)) == (
+            "1 of 2 runs was stopped early, at epoch 2, 5.00 points behind the best design at that "
+            "epoch; this saved 4 of 12 epochs (33%)."
+        )
+        assert self.said(self.at(1, 2, 0.15), self.at(2, 4, 0.25), self.at(3, 4, 0.39)) == (
+            "3 of 4 runs were stopped early, at epochs 2 and 4, a median of 5.00 points behind the "
+            "best design at that epoch; this saved 8 of 24 epochs (33%)."
+        )
+        many = [self.at(i, i, i / 10 - 0.01) for i in range(1, 6)]
+        assert "at epochs 1 to 5, a median of 1.00 points behind" in self.said(*many)
+
+    def test_a_run_may_have_been_above_what_became_the_best(self) -> None:
+        assert "5.00 points above the best design" in self.said(self.at(1, 2, 0.25))
+
+    def test_none_or_all(self) -> None:
+        assert self.said() == "No run was stopped early."
+        assert self.said(replace(self.at(1, 2, 0.1), reason=TIME_UP)) == "No run was stopped early."
+        assert curves.what_was_stopped(study(self.at(1, 2, 0.1))) == (
+            "1 of 1 run was stopped early, at epoch 2; this saved 4 of 6 epochs (67%)."
+        )
 
 
 class TestScale:

@@ -17,13 +17,11 @@ def whole(value: int | None) -> str:
 
 
 def millions(value: int | None) -> str:
-    """Mult-adds in millions, with at least two significant digits: 520.6 M, 1.81 M, 0.68 M."""
-    if value is None:
-        return "-"
+    """Mult-adds in millions: 520.6 M, 1.81 M, 0.68 M; small numbers as they are: 54,321."""
+    if value is None or value < 100_000:
+        return whole(value)
     scaled = value / 1e6
-    if scaled >= 10:
-        return f"{scaled:,.1f} M"
-    return f"{scaled:.2f} M" if scaled >= 1 else f"{scaled:.2g} M"
+    return f"{scaled:,.1f} M" if scaled >= 10 else f"{scaled:.2f} M"
 
 
 def about(value: int | None) -> str:

@@ -40,7 +40,7 @@ _IMAGES = {
     "validation_images": "number of validation images",
     "split_seed": "split",
 }
-_STUDY = Column("study", "Study", kind="text")
+_STUDY = Column("study", "Study", kind="text name")
 _SIDES = (  # how two studies are told apart
     {"color": BLUE, "dash": "solid", "symbol": "circle"},
     {"color": ORANGE, "dash": "dash", "symbol": "diamond"},

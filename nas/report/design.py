@@ -1,46 +1,47 @@
-"""The best design of the search: its picture, and where its parameters and mult-adds sit."""
+"""The design that one would deploy: its picture, and where its parameters and mult-adds sit."""
 
 import pandas as pd
 
+from nas.architecture import Architecture, ImageInput
 from nas.counting import layer_table
 from nas.final.records import FinalRecord
 from nas.report.document import Section, section
 from nas.report.drawing import draw, parts
 from nas.report.html import html
 from nas.report.tables import MULT_ADDS, PARAMETERS, Column, integer, table, typed_frame
-from nas.report.tested import chosen_in_words
 from nas.report.words import design_in_words
-from nas.study.records import StudyRecord, TrialRecord
+from nas.study.records import StudyRecord
 from nas.text import plural, share
 
 
-def best_design(study: StudyRecord, final: FinalRecord | None = None) -> Section | None:
-    """The best design of the search as a picture, with its layers; None without one.
+def design(study: StudyRecord, final: FinalRecord | None) -> Section | None:
+    """The exported design, or else the incumbent, as a picture with its layers; None without one.
 
     Args:
-        study: whose incumbent is drawn.
-        final: the last final training; a design that it chose instead is named.
+        study: where it was found.
+        final: the last final training, which exported the design that it chose.
     """
-    heading = "The best design of the search"
-    best = study.incumbent
-    if best is None or best.architecture is None:
+    architecture: Architecture | None
+    if final is not None:
+        name, architecture = f"The exported design, {final.chosen.name}", final.chosen.architecture
+    elif (best := study.incumbent) is not None:
+        name, architecture = f"The incumbent, trial {best.number}", best.architecture
+    else:
         return None
+    if architecture is None:
+        return None
+    input = study.settings.input
     try:
-        picture = draw(best.architecture, study.settings.input, design_in_words(best.architecture))
-        shares, layers = share_table(best, study), layers_table(best, study)
+        picture = draw(architecture, input, design_in_words(architecture))
+        shares, layers = share_table(architecture, input), layers_table(architecture, input)
     except ValueError as error:  # of another version, or written by hand
-        return section(heading, f"The design of trial {best.number} cannot be drawn: {error}.")
+        return section("Design", f"{name} cannot be drawn: {error}.")
     caption = (
-        f"Trial {best.number}, to scale: heights are those of the maps, widths numbers of channels "
+        f"{name}, to scale: heights are those of the maps, widths numbers of channels "
         "(of each convolution; the thinnest boxes are a little thicker than they should be). Arcs "
         "are shortcuts: plain lines carry the image on as it is, dashed ones are projections with "
         "the kernel size above them."
     )
-    if final is not None and final.chosen.architecture != best.architecture:
-        caption += (
-            f" The final training chose another design, {chosen_in_words(final)}: "
-            f"{final.chosen.architecture}."
-        )
     share_columns = (
         Column("part", "Part", kind="text"),
         PARAMETERS,
@@ -65,17 +66,16 @@ def best_design(study: StudyRecord, final: FinalRecord | None = None) -> Section
         count=plural(len(layers), "layer"),
         layers=table(layers, layer_columns, caption="Layers"),
     )
-    return Section(heading, content)
+    return Section("Design", content)
 
 
-def share_table(trial: TrialRecord, study: StudyRecord) -> pd.DataFrame:
+def share_table(architecture: Architecture, input: ImageInput) -> pd.DataFrame:
     """Where a design's parameters and mult-adds sit: stem, each stage, head.
 
     Raises:
-        ValueError: the design cannot read the study's images.
+        ValueError: the design cannot read these images.
     """
-    assert trial.architecture is not None
-    costs = parts(trial.architecture, study.settings.input)
+    costs = parts(architecture, input)
     parameters = sum(cost.parameters for cost in costs.values())
     mult_adds = sum(cost.mult_adds for cost in costs.values())
     return typed_frame(
@@ -95,9 +95,8 @@ def share_table(trial: TrialRecord, study: StudyRecord) -> pd.DataFrame:
     )
 
 
-def layers_table(trial: TrialRecord, study: StudyRecord) -> pd.DataFrame:
+def layers_table(architecture: Architecture, input: ImageInput) -> pd.DataFrame:
     """The layers of a design in the order of the forward pass. Raises as `share_table`."""
-    assert trial.architecture is not None
     return typed_frame(
         (
             {
@@ -109,7 +108,7 @@ def layers_table(trial: TrialRecord, study: StudyRecord) -> pd.DataFrame:
                 "parameters": layer.parameters,
                 "mult_adds": layer.mult_adds,
             }
-            for layer in layer_table(trial.architecture, study.settings.input)
+            for layer in layer_table(architecture, input)
         ),
         integers="stride parameters mult_adds",
         texts="name kind output kernel",

@@ -1,7 +1,9 @@
 """One HTML document that needs no other file and no network: its sections, its frame, its file."""
 
+import gzip
 import re
-from collections.abc import Iterable, Sequence
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,19 +25,53 @@ class Section:
 
     heading: str
     content: Markup
-    long: bool = False  # may break across printed pages
     figure: str = ""  # the name of its figure
     json: Markup | None = None  # the figure; None: there is nothing to draw
+    parts: tuple["Section", ...] = ()  # with headings of their own
 
     @property
     def id(self) -> str:
         """What links lead to."""
         return re.sub(r"[^a-z0-9]+", "-", self.heading.lower()).strip("-") or "section"
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is about a figure for which nothing was measured."""
+        return bool(self.figure) and self.json is None
 
-def section(heading: str, *pieces: str, caption: str = "", long: bool = False) -> Section:
+    @property
+    def figures(self) -> Iterator[tuple[str, Markup]]:
+        """The figures in it, each with its name."""
+        if self.json is not None:
+            yield self.figure, self.json
+        for part in self.parts:
+            yield from part.figures
+
+
+def section(heading: str, *pieces: str, caption: str = "") -> Section:
     """A section of pieces of HTML, and of texts, each a paragraph; below its caption, if any."""
-    return Section(heading, html("section.html", caption=caption, pieces=pieces), long)
+    return Section(heading, html("section.html", caption=caption, pieces=pieces))
+
+
+def group(
+    heading: str, open: Sequence[Section | None], folded: Sequence[Section | None] = ()
+) -> Section | None:
+    """A section of sections; empty ones are left out.
+
+    Args:
+        heading: of all.
+        open: shown; where none of several has content, there is no section.
+        folded: below them, each behind a click.
+    """
+    shown, behind = _with_content(open), _with_content(folded)
+    if not shown and (open or not behind):
+        return None
+    content = html("group.html", open=shown, folded=behind)
+    return Section(heading, content, parts=(*shown, *behind))
+
+
+def _with_content(sections: Iterable[Section | None]) -> list[Section]:
+    return [section for section in sections if section is not None and not section.is_empty]
 
 
 def figure_section(
@@ -55,7 +91,7 @@ def figure_section(
         heading: of the section.
         caption: one sentence: what to look at.
         data: the table behind it.
-        figure: None: there is nothing to draw.
+        figure: None: there is nothing to draw, and the section will be left out.
         note: below the figure: how far to trust it.
         tall: whether it has several rows of panels.
     """
@@ -65,20 +101,10 @@ def figure_section(
         heading=heading,
         caption=caption,
         data=data,
-        drawn=figure is not None,
         note=note,
         tall=tall,
     )
-    return Section(heading, content, False, name, None if figure is None else figure_json(figure))
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One number at the head of the page."""
-
-    label: str
-    value: str
-    detail: str
+    return Section(heading, content, name, None if figure is None else figure_json(figure))
 
 
 def document(
@@ -88,20 +114,20 @@ def document(
     *,
     title: str,
     notes: Sequence[str] = (),
-    cards: Sequence[Card] = (),
+    files: Mapping[str, bytes] | None = None,
 ) -> str:
     """The whole page; the drawing library is part of it when there is something to draw.
 
     Args:
         name: what it is about.
         kind: what kind of page it is, above the name.
-        sections: in their order; None are left out.
+        sections: in their order; None and empty ones are left out.
         title: of the document.
         notes: what a reader must know before all else.
-        cards: the study at a glance.
+        files: what its buttons save, by name.
     """
-    shown = [section for section in sections if section is not None]
-    drawn = any(section.json is not None for section in shown)
+    shown = _with_content(sections)
+    figures = dict(figure for section in shown for figure in section.figures)
     page = html(
         "page.html",
         name=name,
@@ -109,12 +135,18 @@ def document(
         sections=shown,
         title=title,
         notes=notes,
-        cards=cards,
-        library=plotly_js() if drawn else None,
+        figures=figures,
+        files={name: _packed(content) for name, content in (files or {}).items()},
+        library=plotly_js() if figures else None,
         palettes=PALETTES,
         missing=MISSING,
     )
     return str(page)
+
+
+def _packed(content: bytes) -> str:
+    """Compressed, as text for a script; the same for the same content."""
+    return b64encode(gzip.compress(content, mtime=0)).decode()
 
 
 def write_page(page: str, directory: Path, *names: str) -> Path:

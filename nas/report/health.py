@@ -15,8 +15,6 @@ from scipy import stats
 
 from nas.architecture import Architecture
 from nas.counting import COSTS, count
-from nas.report.document import Section
-from nas.report.html import html
 from nas.report.overview import epochs_saved, stopped_by_pruner
 from nas.report.tested import last_final
 from nas.search.candidates import Candidates
@@ -76,14 +74,6 @@ def to_heed(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.level is not Level.PASS]
 
 
-def section(study: StudyRecord) -> Section | None:
-    """The findings as a part of the report; None without any."""
-    found = health(study)
-    if not found:
-        return None
-    return Section("Health of the search", html("health.html", findings=found))
-
-
 def _space(study: StudyRecord) -> SearchSpace | None:
     try:
         return space_from_table(study.settings.space, study.settings.input)
@@ -122,27 +112,38 @@ def _learning(study: StudyRecord) -> Iterator[Finding]:
         yield Finding(Level.PASS, "learning", sentence)
 
 
-def _progress(study: StudyRecord) -> Iterator[Finding]:
-    """Whether more trials still bring something."""
+def more_trials(study: StudyRecord) -> int | None:
+    """How many more trials may pay, since the best design came late; None where it did not."""
+    place, trained = _place_of_the_best(study)
+    late = trained >= _FEWEST and trained - place < 0.2 * trained
+    return max(10, trained // 2) if late else None
+
+
+def _place_of_the_best(study: StudyRecord) -> tuple[int, int]:
+    """Which of the trained designs, from 1, the best one was, and how many there are; or zeros."""
     trained = [t for t in study.trials if t.outcome is not None and t.outcome.counts]
     best = study.incumbent
-    if best is None or len(trained) < _FEWEST:
+    return (1 + trained.index(best), len(trained)) if best else (0, 0)
+
+
+def _progress(study: StudyRecord) -> Iterator[Finding]:
+    """Whether more trials still bring something."""
+    place, trained = _place_of_the_best(study)
+    if trained < _FEWEST:
         return
-    place = 1 + [t.number for t in trained].index(best.number)
-    after = len(trained) - place
-    where = f"The best design was number {place} of {len(trained)}"
-    if after < 0.2 * len(trained):
+    where = f"The best design was number {place} of {trained}"
+    more = more_trials(study)
+    if more:
         yield Finding(
             Level.NOTE,
             "progress",
-            f"{where}: the search still got better, so more trials may pay "
-            f"(--trials +{max(10, len(trained) // 2)}).",
+            f"{where}: the search still got better, so more trials may pay (--trials +{more}).",
         )
     else:
         yield Finding(
             Level.PASS,
             "progress",
-            f"{where}; the {plural(after, 'design')} after it brought nothing better.",
+            f"{where}; the {plural(trained - place, 'design')} after it brought nothing better.",
         )
 
 

@@ -1,11 +1,9 @@
-"""What a study is about at a glance: what was asked and found, how sure that is, what it cost."""
+"""What was asked of a study and found, how sure that is and what it cost, in sentences."""
 
 from statistics import median
 
 from nas.counting import COSTS, Cost
-from nas.report.document import Card, Section
-from nas.report.html import html
-from nas.report.tested import chosen_in_words, final_cost, last_final
+from nas.final.records import FinalDesign
 from nas.report.words import (
     UNFINISHED,
     design_in_words,
@@ -17,58 +15,7 @@ from nas.report.words import (
 )
 from nas.search.expected import expected_best
 from nas.study.records import TIME_UP, Outcome, StudyRecord, TrialRecord, training_in_words
-from nas.text import duration, percent, percent_range, plural, share, whole
-
-
-def cards(study: StudyRecord) -> list[Card]:
-    """The numbers at the head of the page."""
-    best = study.incumbent
-    found = []
-    if best is not None and best.val_accuracy is not None:
-        interval = interval_of(study, best)
-        detail = f"trial {best.number}"
-        if interval:
-            detail += f"; 95% interval {percent_range(interval.low, interval.high)}"
-        found.append(Card("Best validation accuracy", percent(best.val_accuracy), detail))
-    final = last_final(study)
-    if final is not None:
-        accuracy = final.exported.accuracy
-        detail = f"{chosen_in_words(final)}; 95% interval "
-        detail += percent_range(accuracy.low, accuracy.high)
-        found.append(Card("Test accuracy", percent(accuracy.value), detail))
-    for cost, value in _costs_of(best):
-        most = study.settings.limits.get(cost.name)
-        detail = f"{share(value / most)} of {cost.rounded(most)}" if most else cost.per
-        label = f"{cost.units.capitalize()} of trial {best and best.number}"
-        found.append(Card(label, cost.rounded(value), detail))
-    cut = study.outcomes[Outcome.STOPPED_EARLY]
-    detail = f"{whole(study.trained - cut)} to the end, {whole(cut)} stopped early"
-    found.append(Card("Designs trained", whole(study.trained), detail))
-    if stopped := stopped_by_pruner(study):
-        detail = f"by {plural(len(stopped), 'early stop')}"
-        found.append(Card("Epochs saved", whole(epochs_saved(study)), detail))
-    seconds = training_seconds(study)
-    if seconds is not None:
-        found.append(Card("Search: training time", duration(seconds), device_minutes(study)))
-    return found
-
-
-def summary(study: StudyRecord) -> Section:
-    """What was asked and found, how sure that is, and what it cost."""
-    best, final = study.incumbent, last_final(study)
-    spent = cost(study)
-    if final is not None:
-        spent.append(f"The final training took {final_cost(final)}, summed over its runs.")
-    content = html(
-        "summary.html",
-        asked=list(filter(None, (asked(study), searched(study)))),
-        found=found(study),
-        expected=expected(study),
-        design=best and best.architecture,
-        caution=caution(study),
-        cost=spent or ["Nothing so far."],
-    )
-    return Section("Summary", content)
+from nas.text import duration, percent, plural, whole
 
 
 def asked(study: StudyRecord) -> str:
@@ -127,7 +74,7 @@ def found(study: StudyRecord) -> str:
         text += f" (95% interval {percent(interval.low)} to {percent(interval.high)})"
     if best.training:
         text += f", trained with {training_in_words(best.training)},"
-    size = [f"{cost.about(value)} {cost.per}".rstrip() for cost, value in _costs_of(best)]
+    size = [f"{cost.about(value)} {cost.per}".rstrip() for cost, value in costs_of(best)]
     return f"{text} with {listed(size)}." if size else f"{text}."
 
 
@@ -166,9 +113,9 @@ def nothing_found(study: StudyRecord) -> str:
     return text
 
 
-def _costs_of(trial: TrialRecord | None) -> list[tuple[Cost, int]]:
-    """What the design of a trial costs, as far as it is known."""
-    return [(c, value) for n, c in COSTS.items() if (value := getattr(trial, n, None)) is not None]
+def costs_of(design: TrialRecord | FinalDesign) -> list[tuple[Cost, int]]:
+    """What a design costs, as far as it is known."""
+    return [(c, value) for n, c in COSTS.items() if (value := getattr(design, n)) is not None]
 
 
 def caution(study: StudyRecord) -> str | None:

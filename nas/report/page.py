@@ -2,20 +2,13 @@
 
 from pathlib import Path
 
-from nas.report import (
-    choices,
-    curves,
-    design,
-    health,
-    overview,
-    progress,
-    sizes,
-    tested,
-    trials,
-)
-from nas.report.document import document, write_page
+from nas.final.card import model_card
+from nas.report import choices, curves, design, mistakes, progress, sizes, tested, trials
+from nas.report.document import document, encoded, group, slug, write_page
+from nas.report.export import trials_csv
 from nas.report.settings import settings
 from nas.report.unreadable import render_unreadable
+from nas.report.verdict import verdict
 from nas.study.records import StudyRecord, UnreadableStudy
 
 
@@ -46,27 +39,38 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
     """The report as one HTML document. The arguments are those of `write_report`."""
     every = trials.trials_table(study.trials)
     final = tested.last_final(study)
+    folder = None if final_folder is None else Path(final_folder)
     references = sizes.reference_table(study, final)
+    table = f"{slug(study.name)}.csv"
+    files, buttons = {table: trials_csv(study)}, {"Trials as CSV": table}
+    if final is not None:
+        files["README.md"] = encoded(model_card(final))
+        buttons["Model card"] = "README.md"
     sections = [
-        overview.summary(study),
-        tested.final_training(study),
-        tested.confusion(final),
-        tested.classes(final, None if final_folder is None else Path(final_folder)),
-        design.best_design(study, final),
-        health.section(study),
-        progress.funnel(study),
-        progress.history(study, every),
-        progress.over_time(study),
-        sizes.accuracy_by_size(study, every, references),
-        curves.learning_curves(study),
-        choices.what_mattered(study),
-        choices.slices(study),
-        sizes.references(references),
-        trials.ranking(study),
-        sizes.front(study),
-        trials.reasons(study),
-        settings(study),
-        trials.every_trial(study, every),
+        verdict(study, final, folder, buttons),
+        trials.leaderboard(study, final),
+        group(
+            "Trade-off",
+            [sizes.accuracy_by_size(study, every, references)],
+            [sizes.front(study), sizes.references(references)],
+        ),
+        group("Curves", [curves.learning_curves(study), progress.history(study, every)]),
+        mistakes.mistakes(final, folder),
+        design.design(study, final),
+        group(
+            "Appendix",
+            [],
+            [
+                tested.final_training(study),
+                trials.reasons(study),
+                progress.funnel(study),
+                progress.over_time(study),
+                choices.what_mattered(study),
+                choices.slices(study),
+                settings(study),
+                trials.every_trial(study, every),
+            ],
+        ),
     ]
     return document(
         study.name,
@@ -74,5 +78,5 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
         sections,
         title=f"{study.name} - architecture search",
         notes=study.notes,
-        cards=overview.cards(study),
+        files=files,
     )

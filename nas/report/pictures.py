@@ -33,21 +33,18 @@ _OPTIONS = (
 
 # As on white paper, and twice the pixels, so that they are sharp in print.
 _DRAW = """<script>
-const picture = async (plot) => {
-  const layout = {...plot.layout, paper_bgcolor: "#ffffff"};
+Promise.all(Object.entries(figures).map(async ([name, figure]) => {
+  await loaded();
+  const layout = {...coloured(figure.layout, "light"), paper_bgcolor: "#ffffff"};
   const options = {format: "png", width: 1000, height: 560, scale: 2};
-  const url = await Plotly.toImage({data: plot.data, layout, config: {}}, options);
-  return [plot.id.replace(/^plot-/, ""), url.split(",")[1]];
-};
-Promise.all(drawn)
-  .then(() => Promise.all(Array.from(document.querySelectorAll(".js-plotly-plot"), picture)))
-  .then((pictures) => ({pictures}), (error) => ({error: String(error)}))
-  .then((made) => {
-    const element = document.createElement("pre");
-    element.id = "drawn";
-    element.textContent = JSON.stringify(made);
-    document.body.append(element);
-  });
+  const url = await Plotly.toImage({data: figure.data, layout, config: {}}, options);
+  return [name, url.split(",")[1]];
+})).then((pictures) => ({pictures}), (error) => ({error: String(error)})).then((made) => {
+  const element = document.createElement("pre");
+  element.id = "drawn";
+  element.textContent = JSON.stringify(made);
+  document.body.append(element);
+});
 </script>"""
 _DRAWN = re.compile('<pre id="drawn">([^<]*)</pre>')
 

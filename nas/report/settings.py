@@ -9,7 +9,7 @@ from markupsafe import Markup
 from nas.counting import COSTS
 from nas.report.document import Section
 from nas.report.html import html
-from nas.report.overview import devices
+from nas.report.overview import devices, searched
 from nas.report.tables import MISSING, Column, facts, frame_of, integer, table
 from nas.report.words import listed, subset_in_words
 from nas.study.records import StudyRecord
@@ -44,7 +44,9 @@ def settings(study: StudyRecord) -> Section:
         "Origin": facts(_origin(study)),
         "Searches": _searches(study),
     }
-    return Section("Settings", html("settings.html", asked=facts(asked), parts=parts), long=True)
+    return Section(
+        "Settings", html("settings.html", searched=searched(study), asked=facts(asked), parts=parts)
+    )
 
 
 def _named(values: Mapping[str, object]) -> dict[str, str]:

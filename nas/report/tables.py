@@ -36,7 +36,12 @@ class Column:
 
 
 def _of(cost: Cost) -> Column:
-    return Column(cost.name, cost.units.capitalize(), lambda value: cost.rounded(int(value)))
+    return Column(
+        cost.name,
+        cost.units.capitalize(),
+        lambda value: cost.rounded(int(value)),
+        exact=cost.rounded is not whole,
+    )
 
 
 TRIAL = Column("number", "Trial", integer)
@@ -45,11 +50,16 @@ PARAMETERS, MULT_ADDS = _of(COSTS["parameters"]), _of(COSTS["mult_adds"])
 COST_COLUMNS = tuple(map(_of, COSTS.values()))
 DESIGN = (Column("design", "Design", kind="text design"), *COST_COLUMNS)
 VAL_ACCURACY = Column("val_accuracy", "Validation accuracy", percent)
-INTERVAL = Column("interval", "95% interval", kind="text")
+INTERVAL = Column("interval", "95% interval", kind="text interval")
 
 
 def table(
-    frame: pd.DataFrame, columns: Sequence[Column], *, caption: str, best_first: bool = False
+    frame: pd.DataFrame,
+    columns: Sequence[Column],
+    *,
+    caption: str,
+    marked: int | None = None,
+    fold: bool = False,
 ) -> Markup:
     """A table in a container of its own, so that a wide one scrolls without moving the page.
 
@@ -60,7 +70,8 @@ def table(
         frame: the rows.
         columns: which columns, and how.
         caption: what the table holds, for who does not see the heading above it.
-        best_first: whether the first row is marked.
+        marked: the place of the row that stands out, from 0.
+        fold: whether only the first ten rows are shown until a reader asks for all.
 
     Raises:
         KeyboardInterrupt: a signal came before.
@@ -84,7 +95,8 @@ def table(
         note=note,
         columns=columns,
         rows=list(zip(*shown, strict=True)),
-        best_first=best_first,
+        marked=marked,
+        fold=fold,
     )
 
 

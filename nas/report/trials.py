@@ -1,15 +1,16 @@
-"""The trials of a study: the best of them, why some went wrong, and every one."""
+"""The trials of a study: the leaderboard, why some went wrong, and every one."""
 
 from collections.abc import Iterable
 
 import pandas as pd
 
 from nas.counting import COSTS
+from nas.final.records import FinalRecord
 from nas.report.document import Section, section
-from nas.report.html import html
-from nas.report.overview import nothing_found
 from nas.report.tables import (
+    COST_COLUMNS,
     DESIGN,
+    INTERVAL,
     OUTCOME,
     TRIAL,
     VAL_ACCURACY,
@@ -17,15 +18,20 @@ from nas.report.tables import (
     integer,
     table,
     typed_frame,
+    with_interval,
 )
 from nas.report.words import STOPPED, TRAINED, interval_of, last_epoch, outcome_name
 from nas.statistics import difference_interval
 from nas.study.records import StudyRecord, TrialRecord, training_in_words
-from nas.text import duration, plural, whole
+from nas.text import duration, percent, whole
 
 _MOST_NUMBERS = 20  # of trials with the same reason
 _TRAINING = Column("training", "Training", kind="text long")
 _REASON = Column("reason", "Reason", kind="text long")
+_EPOCHS = Column("epochs", "Epochs", integer)
+_TRAINING_TIME = Column("seconds", "Training time", duration, exact=True)
+_FINAL_VALIDATION = Column("final_validation", "Final validation, mean", percent)
+_FINAL_TEST = Column("final_test", "Final test, mean", percent)
 
 
 def trials_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
@@ -57,50 +63,90 @@ def measured(trials: pd.DataFrame) -> pd.DataFrame:
     return trials[trials["outcome"].isin([TRAINED, STOPPED])].dropna(subset=["val_accuracy"])
 
 
-def ranking(study: StudyRecord) -> Section:
-    """The best designs."""
-    ranked = ranking_table(study)
+def leaderboard(study: StudyRecord, final: FinalRecord | None) -> Section | None:
+    """The designs trained to the end, best first; None before the first.
+
+    Args:
+        study: which ranks them.
+        final: the last final training, whose means stand beside the designs that it trained.
+    """
+    ranked = leaderboard_table(study, final)
     if ranked.empty:
-        return section("Ranking", nothing_found(study))
+        return None
     columns = (
         Column("rank", "Rank", integer),
         TRIAL,
-        *DESIGN,
+        Column("design", "Design", kind="text design"),
         VAL_ACCURACY,
+        INTERVAL,
+        Column("tied", "Tied with first", kind="text"),
+        *COST_COLUMNS,
+        _EPOCHS,
+        _TRAINING_TIME,
         *([_TRAINING] if study.settings.tuning else []),
+        *([_FINAL_VALIDATION, _FINAL_TEST] if final else []),
     )
-    rows = table(ranked, columns, best_first=True, caption="Ranking")
-    return section("Ranking", rows, caption=ranking_caption(study))
+    deployed = final.chosen.trial if final else ranked["number"].iloc[0]
+    places = ranked.index[ranked["number"] == deployed]
+    rows = table(
+        with_interval(ranked),
+        columns,
+        marked=int(places[0]) if len(places) else None,
+        fold=True,
+        caption="Leaderboard",
+    )
+    order = "By validation accuracy in the search, best first; of equals, the earlier."
+    return section("Leaderboard", rows, caption=f"{order} {ties(study)}".strip())
 
 
-def ranking_table(study: StudyRecord, top: int = 10) -> pd.DataFrame:
-    """The best trained designs, best first: `trials_table` with their `rank`."""
-    ranked = trials_table(study.ranking[:top])
-    return ranked.assign(rank=pd.array(range(1, len(ranked) + 1), dtype="Int64"))
+def leaderboard_table(study: StudyRecord, final: FinalRecord | None = None) -> pd.DataFrame:
+    """The designs trained to the end, best first: `trials_table` with their `rank`.
+
+    `low` and `high` are the 95% interval of `val_accuracy`, `tied` says what `is_tied` does.
+    `final_validation` and `final_test` are means over the seeds of the final training.
+    """
+    ranking, finalists = study.ranking, final.finalists if final else ()
+    trained = {design.trial: design for design in finalists}
+    rows = []
+    for rank, trial in enumerate(ranking, start=1):
+        interval, design = interval_of(study, trial), trained.get(trial.number)
+        tied = "yes" if is_tied(study, ranking[0], trial) else "no"
+        rows.append(
+            {
+                "rank": rank,
+                "low": interval and interval.low,
+                "high": interval and interval.high,
+                "tied": "first" if rank == 1 else tied,
+                "final_validation": design and design.validation and design.validation.mean.value,
+                "final_test": design and design.test and design.test.mean.value,
+            }
+        )
+    more = typed_frame(
+        rows, integers="rank", floats="low high final_validation final_test", texts="tied"
+    )
+    return pd.concat([trials_table(ranking), more], axis=1)
 
 
-def are_close(study: StudyRecord, better: TrialRecord, worse: TrialRecord) -> bool:
+def is_tied(study: StudyRecord, better: TrialRecord, worse: TrialRecord) -> bool:
     """Whether the validation images alone leave open which of two designs is better."""
     images = study.settings.validation_images
-    shares = (better.val_accuracy, worse.val_accuracy)
-    if shares[0] is None or shares[1] is None:
+    if better.val_accuracy is None or worse.val_accuracy is None or images < 1:
         return False
-    return difference_interval(shares[0], images, shares[1], images).low <= 0
+    return difference_interval(better.val_accuracy, images, worse.val_accuracy, images).low <= 0
 
 
-def ranking_caption(study: StudyRecord) -> str:
-    """How far apart the best designs are, given how few images judge them."""
-    best = study.incumbent
-    if best is None or interval_of(study, best) is None or len(study.ranking) < 2:
-        return "The trained designs, best first; of equals, the earlier."
-    close = sum(are_close(study, best, trial) for trial in study.ranking)
-    tell = (
-        "The 95% interval of every other design's difference to the best leaves out 0."
-        if close == 1
-        else f"{whole(close)} designs, the best included, are too close for the validation images "
-        "alone to tell them apart: the 95% interval of their difference to the best holds 0."
+def ties(study: StudyRecord) -> str:
+    """How many designs the validation images do not tell apart; empty for fewer than two."""
+    ranking = study.ranking
+    close = sum(is_tied(study, ranking[0], trial) for trial in ranking)
+    if close == 0 or len(ranking) < 2:
+        return ""
+    if close == 1:
+        return "The 95% interval of every other design's difference to the first leaves out 0."
+    return (
+        f"{whole(close)} designs, the first included, are too close for the validation images "
+        "alone to tell them apart: the 95% interval of their difference to the first holds 0."
     )
-    return f"The ten best at most, best first; of equals, the earlier. {tell}"
 
 
 def reasons(study: StudyRecord) -> Section | None:
@@ -141,7 +187,7 @@ def reason_table(study: StudyRecord) -> pd.DataFrame:
 
 
 def every_trial(study: StudyRecord, trials: pd.DataFrame) -> Section | None:
-    """All trials, `trials_table`, behind a click; None before the first."""
+    """All trials, `trials_table`; None before the first."""
     if trials.empty:
         return None
     columns = (
@@ -150,13 +196,8 @@ def every_trial(study: StudyRecord, trials: pd.DataFrame) -> Section | None:
         *DESIGN,
         VAL_ACCURACY,
         *([_TRAINING] if study.settings.tuning else []),
-        Column("epochs", "Epochs", integer),
-        Column("seconds", "Training time", duration, exact=True),
+        _EPOCHS,
+        _TRAINING_TIME,
         _REASON,
     )
-    content = html(
-        "details.html",
-        summary=plural(len(trials), "trial"),
-        content=table(trials, columns, caption="Every trial"),
-    )
-    return section("Every trial", content, long=True)
+    return section("Every trial", table(trials, columns, caption="Every trial"))

@@ -33,7 +33,7 @@ def render_unreadable(study: UnreadableStudy) -> str:
             table(trials, columns, caption="Every trial"),
             None if compared.empty else history_figure(compared, compared.head(0)),
         ),
-        section("What the study says of itself", facts(known), long=True),
+        section("What the study says of itself", facts(known)),
     ]
     return document(
         study.name,

@@ -1,5 +1,6 @@
 """A written page as a browser would see it."""
 
+import re
 from html.parser import HTMLParser
 
 from nas.report.theme import plotly_js
@@ -14,6 +15,7 @@ class Parsed(HTMLParser):
         self.text = ""
         self.scripts = ""
         self.rows: list[list[str]] = []
+        self._headings: list[tuple[str, str]] = []
         self._inside = ""
         self.feed(page)
         self.close()
@@ -25,6 +27,8 @@ class Parsed(HTMLParser):
             self.rows.append([])
         elif tag in ("td", "th"):
             self.rows[-1].append("")
+        elif re.fullmatch(r"h[1-6]", tag):
+            self._headings.append((tag, ""))
 
     def handle_endtag(self, tag: str) -> None:
         self._inside = ""
@@ -36,6 +40,12 @@ class Parsed(HTMLParser):
             self.text += data
             if self._inside in ("td", "th"):
                 self.rows[-1][-1] += data
+            elif re.fullmatch(r"h[1-6]", self._inside):
+                self._headings[-1] = (self._inside, self._headings[-1][1] + data)
+
+    def headings(self, level: int) -> list[str]:
+        """The headings of a level, in their order."""
+        return [text for tag, text in self._headings if tag == f"h{level}"]
 
     @property
     def names(self) -> list[str]:

@@ -147,7 +147,7 @@ def test_every_finding_is_on_the_page() -> None:
     record = searched(lambda design: 0.1)
     page = render(record)
     assert all(str(escape(finding.sentence)) in page for finding in health(record))
-    assert "Health of the search" not in render(study())
+    assert "<dt>Health</dt>" not in render(study())
 
 
 def test_what_is_not_well_is_in_the_dashboards_note() -> None:

@@ -10,14 +10,20 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from nas.final.card import model_card
 from nas.report.compare import render_comparison
 from nas.report.document import encoded
+from nas.report.export import trials_csv
 from nas.report.page import render
 from nas.report.pictures import write_pictures
+from nas.report.tested import last_final
 from nas.report.unreadable import render_unreadable
-from nas.study.records import UnreadableStudy
+from nas.study.location import StudyLocation
+from nas.study.reader import read_study
+from nas.study.records import StudyRecord, UnreadableStudy
 from tests.kits.chromium import chromium, heard_of, new_page, until
-from tests.kits.records import EVIL, final_record, mixed, read_record
+from tests.kits.places import STUDIES
+from tests.kits.records import EPOCHS, EVIL, final_record, mixed, read_record, study, trial
 
 pytestmark = pytest.mark.browser
 
@@ -50,9 +56,10 @@ def opened(browser: Browser, report: Path) -> Page:
 
 @pytest.fixture
 def page(opened: Page) -> Page:
-    """The report as it is first seen, light and wide."""
+    """The report, light and wide, with all of its parts open."""
     resize(opened, 1440)
     see(opened, dark=False)
+    open_all(opened)
     return opened
 
 
@@ -77,6 +84,12 @@ def written(page: str, directory: Path) -> Path:
 
 def resize(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
+
+
+def open_all(page: Page) -> None:
+    """Opens what is folded, and waits until its figures are drawn."""
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    until(page, "document.querySelectorAll('.plot:not(.js-plotly-plot)').length === 0")
 
 
 def see(page: Page, *, dark: bool) -> None:
@@ -129,7 +142,6 @@ COLOURS = """(() => {
 
 
 def test_everything_is_drawn_and_nothing_overflows(page: Page) -> None:
-    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     for width in (1440, 375):
         resize(page, width)
         for dark in (False, True):
@@ -181,9 +193,7 @@ def test_the_button_changes_the_theme_and_it_is_remembered(other: Page, report: 
 
 def every_trial(page: Page) -> Locator:
     """The table of all trials."""
-    section = page.get_by_role("region", name="Every trial")
-    section.locator("details").evaluate("details => details.open = true")
-    return section.locator("table")
+    return page.locator("#every-trial table")
 
 
 def column(table: Locator, name: str) -> list[str]:
@@ -244,6 +254,85 @@ def test_on_paper_figures_are_light_and_as_wide_as_it(page: Page) -> None:
     assert problems(page) == []
 
 
+CLIPPED = """(names) => [...document.querySelectorAll(names)]
+    .filter((part) => part.scrollWidth > part.clientWidth && part.clientWidth > 0)
+    .map((part) => [part.tagName, part.className, part.textContent.slice(0, 60)])"""
+PARTS = "html, section, figure, .plot, .cards, .cards *, dl, dd, pre, .line, .facts, .gallery li"
+
+
+@pytest.mark.parametrize("name", ["digits-example", "evil", "tested", "curves", "nothing"])
+def test_nothing_is_clipped(other: Page, tmp_path: Path, name: str) -> None:
+    """On a wide screen tables are whole, too; on a phone they scroll in a frame of their own."""
+    if name == "digits-example":
+        record = read_study(StudyLocation.at(name, studies_dir=STUDIES))
+    else:
+        many = [trial(i, accuracy=0.5 + i / 200, epochs=EPOCHS) for i in range(30)]
+        record = {
+            "evil": replace(mixed(), name="a-very-long-name-" * 6, notes=(EVIL, "x" * 300)),
+            "tested": read_record(final_record(("x" * 80, "y" * 80))),
+            "curves": study(*many),
+            "nothing": study(),
+        }[name]
+    page = other
+    page.goto(written(render(record, STUDIES / name / "final"), tmp_path).as_uri())
+    open_all(page)
+    for width, parts in ((1440, f"{PARTS}, .scroll"), (390, PARTS)):
+        resize(page, width)
+        for dark in (False, True):
+            see(page, dark=dark)
+            until(page, f"document.documentElement.clientWidth === {width}")
+            assert page.evaluate(CLIPPED, parts) == []
+    assert problems(page) == []
+
+
+def test_a_long_leaderboard_is_folded_and_still_sorted_whole(other: Page, tmp_path: Path) -> None:
+    page = other
+    record = study(*(trial(i, accuracy=0.5 + i / 200) for i in range(30)))
+    page.goto(written(render(record), tmp_path).as_uri())
+    board = page.get_by_role("region", name="Leaderboard")
+    rows = board.locator("tbody tr")
+    expect(rows.filter(visible=True)).to_have_count(10)
+    board.get_by_role("button", name="Validation accuracy").click()
+    expect(rows.first.locator("td").first).to_have_text("0")  # the worst of all, which was hidden
+    expect(rows.filter(visible=True)).to_have_count(10)
+    board.get_by_role("button", name="Show all 30").click()
+    expect(rows.filter(visible=True)).to_have_count(30)
+
+
+def test_the_trials_and_the_card_are_saved_from_the_page(other: Page, tmp_path: Path) -> None:
+    page = other
+    record = read_record(final_record())
+    page.goto(written(render(record), tmp_path).as_uri())
+    contents = {"Trials as CSV": trials_csv(record), "Model card": encoded(card_of(record))}
+    for label, content in contents.items():
+        with page.expect_download() as download:
+            page.get_by_role("button", name=label).click()
+        assert download.value.path().read_bytes() == content
+    assert download.value.suggested_filename == "README.md"
+
+
+def card_of(record: StudyRecord) -> str:
+    final = last_final(record)
+    assert final is not None
+    return model_card(final)
+
+
+def test_the_next_command_is_copied_or_else_selected(other: Page, tmp_path: Path) -> None:
+    page = other
+    page.goto(written(render(mixed()), tmp_path).as_uri())
+    command = page.locator("#next").inner_text()
+    assert command == "nas final --study cifar10-5M"
+    page.evaluate("void (navigator.clipboard.writeText = async (text) => { copied = text; })")
+    page.get_by_role("button", name="Copy command").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("copied") == command
+    page.reload()
+    page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject('denied'))")
+    page.get_by_role("button", name="Copy command").click()
+    expect(page.get_by_role("button", name="Selected")).to_be_visible()
+    assert page.evaluate("getSelection().toString()") == command
+
+
 def test_long_names_of_classes_fit(other: Page, tmp_path: Path) -> None:
     names = tuple(f"a class with quite a long name, number {i}" for i in range(20))
     page = other
@@ -274,7 +363,7 @@ def test_other_pages_draw_their_figures(other: Page, tmp_path: Path) -> None:
 def test_figures_become_pictures(report: Path, tmp_path: Path) -> None:
     paths = write_pictures(report, tmp_path / "new")
     assert [path.name for path in paths] == [
-        f"{name}.png" for name in ("funnel", "history", "time", "size", "curves", "slices")
+        f"{name}.png" for name in ("size", "curves", "history", "funnel", "time", "slices")
     ]
     for path in paths:
         content = path.read_bytes()
@@ -286,7 +375,7 @@ def test_figures_become_pictures(report: Path, tmp_path: Path) -> None:
 def test_axe_finds_nothing(browser: Browser, report: Path) -> None:
     page = new_page(browser, width=375, bypass_csp=True)
     visit(page, report)
-    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    open_all(page)
     page.add_script_tag(path=os.environ["NAS_AXE"])
     for dark in (False, True):
         see(page, dark=dark)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from nas.counting import count
 from nas.report import choices, curves, progress, sizes, trials
@@ -16,7 +15,17 @@ from nas.report.theme import figure_json
 from nas.statistics import wilson_interval
 from nas.study.records import TIME_UP, Outcome, StudyRecord, TrialRecord
 from tests.kits.pages import parsed
-from tests.kits.records import EPOCHS, EVIL, IMAGE, design, mixed, studies, study, trial
+from tests.kits.records import (
+    EPOCHS,
+    EVIL,
+    IMAGE,
+    design,
+    final_record,
+    mixed,
+    studies,
+    study,
+    trial,
+)
 
 
 class TestTables:
@@ -35,17 +44,24 @@ class TestTables:
         if record.incumbent is not None:
             assert table["incumbent"].iloc[-1] == record.incumbent.number
 
-    @given(studies(), st.integers(0, 12))
-    def test_ranking_is_that_of_the_record(self, record: StudyRecord, top: int) -> None:
-        table = trials.ranking_table(record, top)
-        assert table["number"].tolist() == [t.number for t in record.ranking[:top]]
+    @given(studies())
+    def test_the_leaderboard_has_the_order_of_the_record(self, record: StudyRecord) -> None:
+        table = trials.leaderboard_table(record)
+        assert table["number"].tolist() == [t.number for t in record.ranking]
         assert table["rank"].tolist() == list(range(1, len(table) + 1))
+        assert table["tied"].tolist()[:1] == ["first"] * bool(record.ranking)
+        assert set(table["tied"].tolist()[1:]) <= {"yes", "no"}
+
+    def test_the_leaderboard_shows_what_the_final_training_measured(self) -> None:
+        table = trials.leaderboard_table(mixed(), final_record())
+        rows = zip(table["number"], table["final_validation"], table["final_test"], strict=True)
+        assert [row for row in rows if pd.notna(row[1]) or pd.notna(row[2])] == [(4, 0.93, 0.93)]
 
     @pytest.mark.parametrize("record", [study(), mixed()], ids=["empty", "mixed"])
     def test_types_do_not_depend_on_the_rows(self, record: StudyRecord) -> None:
         for make in (
             lambda record: trials.trials_table(record.trials),
-            trials.ranking_table,
+            trials.leaderboard_table,
             progress.incumbent_table,
             trials.reason_table,
             curves.curve_table,

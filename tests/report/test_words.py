@@ -8,6 +8,7 @@ from nas.counting import COSTS, Cost
 from nas.report import overview, tables, trials, words
 from nas.report import settings as page_settings
 from nas.report.settings import choices_in_words
+from nas.report.verdict import tiles
 from nas.space import Limits
 from nas.study.records import TIME_UP, Outcome
 from nas.study.settings import differences, settings_to_json
@@ -39,7 +40,8 @@ class TestWords:
         assert duration(seconds) == shown
 
     @pytest.mark.parametrize(
-        ("value", "shown"), [(555_631_626, "555.6 M"), (1_234_000, "1.23 M"), (12_345, "0.012 M")]
+        ("value", "shown"),
+        [(555_631_626, "555.6 M"), (1_234_000, "1.23 M"), (684_000, "0.68 M"), (970, "970")],
     )
     def test_millions(self, value: int, shown: str) -> None:
         assert millions(value) == shown
@@ -51,12 +53,12 @@ class TestWords:
             "stage 1: 16 to 128 in steps of 16; stage 2: 8"
         )
 
-    def test_the_ranking_counts_designs_that_hardly_differ_from_the_best(self) -> None:
+    def test_designs_that_hardly_differ_from_the_best_are_counted(self) -> None:
         # On 5,000 images 1.2 points are more than the difference leaves to luck; intervals overlap.
         record = study(*(trial(i, accuracy=a) for i, a in enumerate((0.94, 0.935, 0.928))))
-        assert "2 designs, the best included, are too close" in trials.ranking_caption(record)
+        assert "2 designs, the first included, are too close" in trials.ties(record)
         record = study(trial(0, accuracy=0.94), trial(1, accuracy=0.928))
-        assert "every other design's difference" in trials.ranking_caption(record)
+        assert "every other design's difference" in trials.ties(record)
 
     @pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
     def test_every_limit_is_told(self, cost: Cost) -> None:
@@ -65,10 +67,10 @@ class TestWords:
         value = getattr(record.trials[0], cost.name)
         assert f"at most {cost.exactly(7_000_000)}. Designs" in overview.asked(record)
         assert cost.about(value) in overview.found(record)
-        cards = {card.label: card for card in overview.cards(record)}
-        card = cards[f"{cost.units.capitalize()} of trial 0"]
-        assert card.value == cost.rounded(value)
-        assert card.detail == f"{value / 7_000_000:.1%} of {cost.rounded(7_000_000)}"
+        numbers = {tile.label: tile for tile in tiles(record, None)}
+        tile = numbers[cost.units.capitalize()]
+        assert tile.value == cost.rounded(value)
+        assert tile.detail == f"{value / 7_000_000:.1%} of {cost.rounded(7_000_000)}"
         assert settings_to_json(record.settings)["limits"][cost.maximum] == 7_000_000
         others = {c.maximum: 9_000_000 for c in COSTS.values() if c != cost}
         without = replace(SETTINGS, limits=Limits(**others))
@@ -84,7 +86,7 @@ class TestWords:
         limits = Limits(max_parameters=5_000_000, max_mult_adds=1_000)
         told = overview.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
         least = f"{millions(over.trials[0].mult_adds)} mult-adds"
-        assert f"within the budget has {least}; the limit of mult-adds is 0.001 M." in told
+        assert f"within the budget has {least}; the limit of mult-adds is 1,000." in told
         assert "the budget is" not in told
         limits = Limits(max_parameters=1_000, max_mult_adds=1_000)
         told = overview.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
@@ -97,7 +99,7 @@ class TestWords:
     def test_of_equals_the_earlier_is_first_as_the_ranking_says(self) -> None:
         record = study(replace(trial(0, accuracy=0.9), parameters=10**6), trial(1, accuracy=0.9))
         assert [t.number for t in record.ranking] == [0, 1]
-        assert "of equals, the earlier" in trials.ranking_caption(record)
+        assert trials.leaderboard_table(record)["number"].tolist() == [0, 1]
 
     def test_epochs_saved(self) -> None:
         assert overview.epochs_saved(mixed()) == EPOCHS - 2

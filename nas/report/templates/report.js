@@ -19,37 +19,53 @@ function recolour(theme, more = () => ({})) {
   }
 }
 
-const drawn = [];  // a promise for each figure
-let loading = null;
-
-// The library is compressed. An element runs it, since the page's policy forbids eval.
-async function load() {
-  const packed = Uint8Array.from(atob(library), (character) => character.charCodeAt(0));
-  const source = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(source).text();
-  document.head.append(script);
+// What is compressed, as text.
+function unpacked(text) {
+  const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
 }
 
-function draw(name, figure) { drawn.push(drawing(name, figure)); }
+let loading = null;
 
-async function drawing(name, figure) {
-  try {
-    await (loading ??= load());
-  } catch {
-    document.getElementById(name).textContent =
-      "This browser cannot draw the figure, since it is older than 2023. The data are below.";
-    return;
-  }
-  const layout = figure.layout;
-  const changes = colours(layout, document.documentElement.dataset.theme);
-  for (const [path, value] of Object.entries(changes)) {
+// Loads the drawing library once. An element runs it, since the page's policy forbids eval.
+function loaded() {
+  return loading ??= unpacked(library).text().then((source) => {
+    const script = document.createElement("script");
+    script.textContent = source;
+    document.head.append(script);
+  });
+}
+
+function coloured(layout, theme) {
+  for (const [path, value] of Object.entries(colours(layout, theme))) {
     const parts = path.split("."), last = parts.pop();
     let part = layout;
     for (const key of parts) part = part[key] ??= {};
     part[last] = value;
   }
-  await Plotly.newPlot(name, figure.data, layout, config);
+  return layout;
+}
+
+async function draw(plot) {
+  if (plot.classList.contains("js-plotly-plot")) return Plotly.Plots.resize(plot);
+  try {
+    await loaded();
+  } catch {
+    plot.textContent =
+      "This browser cannot draw the figure, since it is older than 2023. The data are below.";
+    return;
+  }
+  const figure = figures[plot.id.replace(/^plot-/, "")];
+  const layout = coloured(figure.layout, document.documentElement.dataset.theme);
+  return Plotly.newPlot(plot, figure.data, layout, config);
+}
+
+const drawn = [];  // a promise for each figure that is shown
+for (const plot of document.querySelectorAll(".plot")) {
+  const fold = plot.closest("details");  // closed, it has no width
+  fold?.addEventListener("toggle", () => { if (fold.open) drawn.push(draw(plot)); });
+  if (!fold || fold.open) drawn.push(draw(plot));
+}
 }
 
 addEventListener("beforeprint", () => recolour("light",
@@ -74,8 +90,45 @@ addEventListener("afterprint", () => recolour(document.documentElement.dataset.t
   });
   show();
   button.hidden = false;
-  const contents = document.querySelector("nav details");
-  if (contents && matchMedia("(min-width: 1300px)").matches) contents.open = true;
+})();
+
+(() => {
+  const offer = (kind, act) => {
+    for (const button of document.querySelectorAll(`[data-${kind}]`)) {
+      button.hidden = false;
+      button.addEventListener("click", () => act(button, button.dataset[kind]));
+    }
+  };
+  offer("file", async (_, name) => {
+    const link = document.createElement("a");
+    link.download = name;
+    link.href = URL.createObjectURL(await unpacked(files[name]).blob());
+    link.click();
+  });
+  offer("copy", async (button, id) => {
+    const source = document.getElementById(id), label = button.dataset.label ??= button.textContent;
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      button.textContent = "Copied";
+    } catch {  // not allowed here: one key is left to press
+      getSelection().selectAllChildren(source);
+      button.textContent = "Selected: press Ctrl+C";
+    }
+    setTimeout(() => { button.textContent = label; }, 3000);
+  });
+  for (const box of document.querySelectorAll(".scroll[data-first]")) {
+    const rows = box.querySelectorAll("tbody tr").length;
+    if (rows <= 10) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    const fold = (few) => {
+      box.classList.toggle("few", few);
+      button.textContent = few ? `Show all ${rows.toLocaleString("en")}` : "Show the first 10";
+    };
+    button.addEventListener("click", () => fold(!box.classList.contains("few")));
+    fold(true);
+    box.after(button);
+  }
 })();
 
 (() => {

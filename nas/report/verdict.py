@@ -1,0 +1,138 @@
+"""The head of the report: what was asked and found, how sure that is, what to do next, the cost."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.final import words as final_words
+from nas.final.records import FinalRecord
+from nas.report import overview
+from nas.report.document import Section
+from nas.report.health import Level, health, more_trials, to_heed
+from nas.report.html import html
+from nas.report.mistakes import missing_model
+from nas.report.tested import final_cost, readings, summary
+from nas.report.trials import ties
+from nas.report.words import design_in_words, interval_of
+from nas.study.records import Outcome, StudyRecord
+from nas.text import duration, percent, percent_range, plural, share, whole
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number."""
+
+    label: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do next, as it is to be typed."""
+
+    why: str
+    command: str
+
+
+def verdict(
+    study: StudyRecord, final: FinalRecord | None, folder: Path | None, files: dict[str, str]
+) -> Section:
+    """The section.
+
+    Args:
+        study: what is reported.
+        final: the last final training.
+        folder: of the exported model; None where it is not known.
+        files: of `document`, each by what its button says.
+    """
+    best, findings = study.incumbent, health(study)
+    passed = [finding for finding in findings if finding.level is Level.PASS]
+    cost = [" ".join(overview.cost(study)) or "Nothing so far."]
+    if final is None:
+        design = best and best.architecture
+        found = [overview.found(study), overview.expected(study)]
+        sure = [overview.caution(study), ties(study)]
+    else:
+        design = final.chosen.architecture
+        found = [summary(final), f"Its design: {design_in_words(design)}."]
+        if best is not None and best.number != final.chosen.trial:
+            found.append(
+                f"In the search trial {best.number} was first, with a validation accuracy of "
+                f"{percent(best.val_accuracy)}."
+            )
+        sure = [final_words.choice(final), readings(study)]
+        cost.append(f"The final training took {final_cost(final)}, summed over its runs.")
+    content = html(
+        "verdict.html",
+        tiles=list(tiles(study, final)),
+        asked=overview.asked(study),
+        found=list(filter(None, found)),
+        design=design,
+        sure=list(filter(None, sure)),
+        next=next_step(study, final, folder),
+        cost=cost,
+        heeded=to_heed(findings),
+        passed=passed,
+        passes=f"{plural(len(passed), 'check')} passed",
+        model=None if final is None or missing_model(final, folder) else folder,
+        files=files,
+    )
+    return Section("Verdict", content)
+
+
+def tiles(study: StudyRecord, final: FinalRecord | None) -> Iterator[Tile]:
+    """The numbers of the exported design, or else of the incumbent, and what the search took."""
+    best = study.incumbent
+    if final is not None:
+        name = final.chosen.name
+        exported, validation = final.exported.accuracy, final.chosen.validation
+        detail = f"exported model, {name}; 95% interval {final_words.interval(exported)}"
+        yield Tile("Test accuracy", percent(exported.value), detail)
+        if validation is not None:
+            detail = f"{name}, mean of {final_words.seeds(final)}; 95% interval "
+            detail += final_words.interval(validation.mean)
+            yield Tile("Validation accuracy", percent(validation.mean.value), detail)
+    elif best is not None and best.val_accuracy is not None:
+        detail = f"trial {best.number}, the best of {whole(len(study.ranking))}, so optimistic"
+        if interval := interval_of(study, best):
+            detail += f"; 95% interval {percent_range(interval.low, interval.high)}"
+        yield Tile("Validation accuracy", percent(best.val_accuracy), detail)
+    deployed = best if final is None else final.chosen
+    for cost, value in overview.costs_of(deployed) if deployed else ():
+        most = study.settings.limits.get(cost.name)
+        detail = f"{share(value / most)} of {cost.rounded(most)}" if most else cost.per
+        yield Tile(cost.units.capitalize(), cost.rounded(value), detail)
+    cut = study.outcomes[Outcome.STOPPED_EARLY]
+    detail = f"{whole(study.trained - cut)} to the end, {whole(cut)} stopped early"
+    yield Tile("Designs trained", whole(study.trained), detail)
+    if (seconds := overview.training_seconds(study)) is not None:
+        yield Tile("Search: training time", duration(seconds), overview.device_minutes(study))
+
+
+def next_step(study: StudyRecord, final: FinalRecord | None, folder: Path | None) -> Step:
+    """The one command that goes on.
+
+    A URL of a database is not repeated, since it may hold a password.
+    """
+    which = f"--study {shlex.quote(study.name)}"
+    if "--storage " in str(study.command):
+        which += " --storage URL"
+    if folder is not None and (studies := folder.parent.parent) != Path("studies"):
+        which += f" --studies-dir {shlex.quote(str(studies))}"
+    if not study.ranking:
+        return Step("Search on, since no design was trained to the end yet.", f"nas search {which}")
+    if final is not None and missing_model(final, folder) is None:
+        command = f"nas predict {shlex.quote(str(folder))} IMAGE"
+        return Step("Classify images of your own with the exported model.", command)
+    if final is not None:
+        return Step("Look at the trials one by one.", f"nas dashboard {which}")
+    if more := more_trials(study):
+        why = "Search on: the best design came late, so more trials may pay."
+        return Step(why, f"nas search {which} --trials +{more}")
+    why = (
+        "Train the best designs in full, with several seeds, choose among them, and measure the "
+        "chosen one on the test images, once."
+    )
+    return Step(why, f"nas final {which}")

@@ -1,8 +1,6 @@
 """One HTML document that needs no other file and no network: its sections, its frame, its file."""
 
-import gzip
 import re
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,7 +10,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from nas.files import replacing
-from nas.report.html import html
+from nas.report.html import html, packed
 from nas.report.tables import MISSING
 from nas.report.theme import PALETTES, figure_json, plotly_js
 
@@ -136,17 +134,12 @@ def document(
         title=title,
         notes=notes,
         figures=figures,
-        files={name: _packed(content) for name, content in (files or {}).items()},
+        files={name: packed(content) for name, content in (files or {}).items()},
         library=plotly_js() if figures else None,
         palettes=PALETTES,
         missing=MISSING,
     )
     return str(page)
-
-
-def _packed(content: bytes) -> str:
-    """Compressed, as text for a script; the same for the same content."""
-    return b64encode(gzip.compress(content, mtime=0)).decode()
 
 
 def write_page(page: str, directory: Path, *names: str) -> Path:

@@ -42,10 +42,10 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
     folder = None if final_folder is None else Path(final_folder)
     references = sizes.reference_table(study, final)
     table = f"{slug(study.name)}.csv"
-    files, buttons = {table: trials_csv(study)}, {"Trials as CSV": table}
+    files, buttons = {table: trials_csv(study)}, {"Download trials (CSV)": table}
     if final is not None:
         files["README.md"] = encoded(model_card(final))
-        buttons["Model card"] = "README.md"
+        buttons["Download model card"] = "README.md"
     sections = [
         verdict(study, final, folder, buttons),
         trials.leaderboard(study, final),

@@ -33,18 +33,22 @@ _OPTIONS = (
 
 # As on white paper, and twice the pixels, so that they are sharp in print.
 _DRAW = """<script>
-Promise.all(Object.entries(figures).map(async ([name, figure]) => {
-  await loaded();
+const all = Object.entries(figures);
+const picture = async ([name, figure]) => {
   const layout = {...coloured(figure.layout, "light"), paper_bgcolor: "#ffffff"};
   const options = {format: "png", width: 1000, height: 560, scale: 2};
   const url = await Plotly.toImage({data: figure.data, layout, config: {}}, options);
   return [name, url.split(",")[1]];
-})).then((pictures) => ({pictures}), (error) => ({error: String(error)})).then((made) => {
-  const element = document.createElement("pre");
-  element.id = "drawn";
-  element.textContent = JSON.stringify(made);
-  document.body.append(element);
-});
+};
+Promise.resolve(all.length && load())
+  .then(() => Promise.all(all.map(picture)))
+  .then((pictures) => ({pictures}), (error) => ({error: String(error)}))
+  .then((drawn) => {
+    const element = document.createElement("pre");
+    element.id = "drawn";
+    element.textContent = JSON.stringify(drawn);
+    document.body.append(element);
+  });
 </script>"""
 _DRAWN = re.compile('<pre id="drawn">([^<]*)</pre>')
 

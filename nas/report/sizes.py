@@ -74,9 +74,9 @@ def accuracy_by_size(study: StudyRecord, trials: pd.DataFrame, references: pd.Da
             )
     return figure_section(
         "size",
-        "Trade-off",
+        "Accuracy against size",
         caption,
-        table(sized, (TRIAL, OUTCOME, *DESIGN, VAL_ACCURACY), caption="Trade-off"),
+        table(sized, (TRIAL, OUTCOME, *DESIGN, VAL_ACCURACY), caption="Accuracy against size"),
         figure,
     )
 

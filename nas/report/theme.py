@@ -5,9 +5,7 @@ dark, so the colours of marks must read on both. They are told apart by shape an
 hue alone.
 """
 
-import base64
 import functools
-import gzip
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -19,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from nas.report.axes import AccuracyAxis, accuracy_axis
+from nas.report.html import packed
 from nas.report.words import STOPPED, TRAINED
 from nas.runtime import signals
 from nas.statistics import wilson_interval
@@ -86,8 +85,7 @@ TEMPLATE = go.layout.Template(
 @functools.cache
 def plotly_js() -> Markup:
     """The drawing library, 4.8 MB, as gzip in base64, 2.0 MB: the page's script unpacks it."""
-    packed = gzip.compress(get_plotlyjs().encode(), mtime=0)  # the same bytes at any time
-    return Markup(base64.b64encode(packed).decode())
+    return Markup(packed(get_plotlyjs().encode()))
 
 
 def figure_json(figure: go.Figure) -> Markup:

@@ -30,8 +30,8 @@ _TRAINING = Column("training", "Training", kind="text long")
 _REASON = Column("reason", "Reason", kind="text long")
 _EPOCHS = Column("epochs", "Epochs", integer)
 _TRAINING_TIME = Column("seconds", "Training time", duration, exact=True)
-_FINAL_VALIDATION = Column("final_validation", "Final validation, mean", percent)
-_FINAL_TEST = Column("final_test", "Final test, mean", percent)
+_FINAL_VALIDATION = Column("final_validation", "Final validation", percent)
+_FINAL_TEST = Column("final_test", "Final test", percent)
 
 
 def trials_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
@@ -95,8 +95,12 @@ def leaderboard(study: StudyRecord, final: FinalRecord | None) -> Section | None
         fold=True,
         caption="Leaderboard",
     )
-    order = "By validation accuracy in the search, best first; of equals, the earlier."
-    return section("Leaderboard", rows, caption=f"{order} {ties(study)}".strip())
+    caption = [
+        "By validation accuracy in the search, best first; of equals, the earlier.",
+        ties(study),
+        "Final accuracies are means over the seeds of the final training." if final else "",
+    ]
+    return section("Leaderboard", rows, caption=" ".join(filter(None, caption)))
 
 
 def leaderboard_table(study: StudyRecord, final: FinalRecord | None = None) -> pd.DataFrame:

@@ -86,8 +86,8 @@ def test_report_and_figure_show_it() -> None:
     with_front = size_figure(shown, 5_000_000, 4, front)
     (line,) = [trace for trace in with_front.data if trace.name == "Pareto front"]
     assert list(line.x) == front["parameters"].tolist()
-    assert "Pareto front</h2>" in render(record)
-    assert "Pareto front</h2>" not in render(study(trial(0, accuracy=0.5)))
+    assert "Pareto front</h3>" in render(record)
+    assert "Pareto front</h3>" not in render(study(trial(0, accuracy=0.5)))
 
 
 def test_proposal_budgets_are_log_uniform_and_drawn_from_the_generator_alone() -> None:

@@ -19,23 +19,6 @@ function recolour(theme, more = () => ({})) {
   }
 }
 
-// What is compressed, as text.
-function unpacked(text) {
-  const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
-}
-
-let loading = null;
-
-// Loads the drawing library once. An element runs it, since the page's policy forbids eval.
-function loaded() {
-  return loading ??= unpacked(library).text().then((source) => {
-    const script = document.createElement("script");
-    script.textContent = source;
-    document.head.append(script);
-  });
-}
-
 function coloured(layout, theme) {
   for (const [path, value] of Object.entries(colours(layout, theme))) {
     const parts = path.split("."), last = parts.pop();
@@ -46,26 +29,39 @@ function coloured(layout, theme) {
   return layout;
 }
 
+function unpacked(text) {
+  const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip")));
+}
+
+let loading = null;
+const load = () => loading ??= (async () => {
+  const script = document.createElement("script");  // the page's policy forbids eval
+  script.textContent = await unpacked(library).text();
+  document.head.append(script);
+})();
+
 async function draw(plot) {
-  if (plot.classList.contains("js-plotly-plot")) return Plotly.Plots.resize(plot);
   try {
-    await loaded();
+    await load();
   } catch {
     plot.textContent =
       "This browser cannot draw the figure, since it is older than 2023. The data are below.";
     return;
   }
+  if (plot.classList.contains("js-plotly-plot")) {
+    Plotly.Plots.resize(plot);
+    return;
+  }
   const figure = figures[plot.id.replace(/^plot-/, "")];
   const layout = coloured(figure.layout, document.documentElement.dataset.theme);
-  return Plotly.newPlot(plot, figure.data, layout, config);
+  Plotly.newPlot(plot, figure.data, layout, config);
 }
 
-const drawn = [];  // a promise for each figure that is shown
 for (const plot of document.querySelectorAll(".plot")) {
   const fold = plot.closest("details");  // closed, it has no width
-  fold?.addEventListener("toggle", () => { if (fold.open) drawn.push(draw(plot)); });
-  if (!fold || fold.open) drawn.push(draw(plot));
-}
+  fold?.addEventListener("toggle", () => { if (fold.open) draw(plot); });
+  if (!fold || fold.open) draw(plot);
 }
 
 addEventListener("beforeprint", () => recolour("light",
@@ -118,7 +114,6 @@ addEventListener("afterprint", () => recolour(document.documentElement.dataset.t
   });
   for (const box of document.querySelectorAll(".scroll[data-first]")) {
     const rows = box.querySelectorAll("tbody tr").length;
-    if (rows <= 10) continue;
     const button = document.createElement("button");
     button.type = "button";
     const fold = (few) => {
@@ -127,7 +122,7 @@ addEventListener("afterprint", () => recolour(document.documentElement.dataset.t
     };
     button.addEventListener("click", () => fold(!box.classList.contains("few")));
     fold(true);
-    box.after(button);
+    if (rows > 10) box.after(button);
   }
 })();
 

@@ -179,8 +179,8 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
             lines.append(f"These are few: one took {duration(sum(seconds) / len(seconds))} here.")
     elif not result.newly_trained:
         lines.append(
-            f"Nothing left to do: the study has {plural(study.trained, 'finished design')}, and "
-            f"{result.trials} were asked for. To add trials: --trials +20"
+            f"Nothing left to do: {study.trained} of {plural(result.trials, 'design')} finished. "
+            "To add trials: --trials +20"
         )
     lines += [*_ranking(study), ""]
     if len(request.objectives) > 1 and study.ranking:

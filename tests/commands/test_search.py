@@ -109,7 +109,7 @@ def test_says_when_nothing_is_left_and_goes_on_with_more_trials(
     capsys.readouterr()
     assert search() == 0
     captured = capsys.readouterr()
-    assert captured.out.startswith("Nothing left to do: the study has 2 finished designs")
+    assert captured.out.startswith("Nothing left to do: 2 of 2 designs finished")
     assert "full " not in captured.err
     assert search(trials="3") == 0
     assert "finished 3 of 3: 3 full" in capsys.readouterr().err

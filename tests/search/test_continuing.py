@@ -58,7 +58,7 @@ def test_the_name_alone_goes_on_with_every_setting(capsys: Capture) -> None:
     Path("tiny.toml").unlink()
     capsys.readouterr()
     assert main(["search", "--study", "s"]) == 0
-    assert "the study has 2 trained designs, and 2 were asked for" in capsys.readouterr().out
+    assert "2 of 2 designs finished. To add trials" in capsys.readouterr().out
     again = study()
     assert again.trials == first.trials
     of_each = ("command", "worker", "started")
@@ -85,7 +85,7 @@ def test_a_study_in_a_database_of_a_url_goes_on_alike(capsys: Capture) -> None:
     made("s", *FAST, *url, trials="1")
     capsys.readouterr()
     assert main(["search", "--study", "s", *url]) == 0
-    assert "1 asked for" in capsys.readouterr().out
+    assert "1 of 1 design finished. To add trials" in capsys.readouterr().out
     (line,) = lines_of_error(capsys, ["search", "--study", "other", *url])
     assert line.startswith("error: own.db: expected a study named 'other', got 's'")
     assert line.endswith("; a new study needs a --budget")
@@ -221,7 +221,7 @@ def test_more_trials_are_added_to_those_that_are_trained(capsys: Capture) -> Non
     assert [search["trials"] for search in study().searches] == [2, 3]
     assert "--trials +1" in str(study().searches[1]["command"])
     assert main(["search", "--study", "s"]) == 0
-    assert "the study has 3 finished designs, and 3 were asked for" in capsys.readouterr().out
+    assert "3 of 3 designs finished. To add trials" in capsys.readouterr().out
 
 
 def test_several_workers_add_trials_once() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import pytest
 
 import nas
 from nas.architecture import ImageInput
+from nas.commands import main
 from nas.final.records import FinalRecord
 from nas.space import load_space
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import Outcome
+from nas.study.records import Outcome, StudyRecord
+from nas.text import duration
 from tests.kits import warm
 from tests.kits.documents import blocks_of
 from tests.kits.places import ROOT, STUDIES
@@ -78,52 +81,66 @@ def test_make_has_the_checks_of_ci_and_the_commands_that_there_are() -> None:
             assert find_spec(words[1]) is not None, command
 
 
-def test_the_example_is_what_the_readme_shows() -> None:
-    location = StudyLocation.at("digits-example", studies_dir=STUDIES)
-    study = read_study(location)
-    shown = re.findall(r"^ +\d+ +(\d+)  (B.*?) {2,}([\d,]+) .* ([\d.]+)%$", README, re.MULTILINE)
-    assert shown == [
-        (str(t.number), str(t.architecture), f"{t.parameters:,}", f"{100 * t.val_accuracy:.2f}")
-        for t in study.ranking[:10]
-        if t.val_accuracy is not None
+def searched(study: StudyRecord) -> str:
+    """What README's table says of a search: its outcomes, and its time."""
+    times = [time for t in study.trials for time in (t.started, t.finished) if time is not None]
+    took = duration((max(times) - min(times)).total_seconds())
+    outcomes = study.outcomes
+    return (
+        f"{outcomes[Outcome.TRAINED]} trained to the end, "
+        f"{outcomes[Outcome.STOPPED_EARLY]} stopped early; {took}"
+    )
+
+
+def tested(final: FinalRecord) -> list[str]:
+    """What README says of a final training."""
+    test, seeds = final.exported.accuracy, len(final.seeds)
+    runs = "one seed" if seeds == 1 else f"best of {seeds} seeds"
+    epochs = final.recipe["epochs"]
+    return [
+        f"**{test.value:.2%}** of {final.test_images:,} test images "
+        f"(95% interval {test.low:.2%} to {test.high:.2%}) | {final.chosen.parameters:,} |",
+        f"({final.chosen.name}, {runs}, {epochs} epochs)",
     ]
+
+
+def test_the_example_is_what_the_readme_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read_study(StudyLocation.at("digits-example", studies_dir=STUDIES))
     (reading,) = study.readings
     final = FinalRecord.from_dict(reading.result)
-    tested = final.exported.accuracy
-    for said in (
-        f"{study.outcomes[Outcome.TRAINED]} trained to the end, "
-        f"{study.outcomes[Outcome.STOPPED_EARLY]} stopped early; 44 s",
-        f"**{tested.value:.2%}** of {final.test_images:,} test images",
-        f"(95% interval {tested.low:.2%} to {tested.high:.2%})",
-        f"| {final.chosen.parameters:,} |",
-        f"({final.chosen.name}, best of 3 seeds, 50 epochs)",
-    ):
+    for said in (f"{searched(study)}, with {study.settings.epochs} epochs each", *tested(final)):
         assert said in README
     model = nas.load(STUDIES / "digits-example" / "final")
     assert model.architecture == final.chosen.architecture
     page = (ROOT / "reports" / "digits-example.html").read_text(encoding="utf-8")
-    for accuracy in (study.ranking[0].val_accuracy, final.exported.accuracy.value):
-        assert f"{accuracy:.2%}" in README
-        assert f"{accuracy:.2%}" in page
+    assert f"{final.exported.accuracy.value:.2%}" in page
+    shutil.copytree(STUDIES, tmp_path / "studies")
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", "--study", "digits-example", "--workers", "1"]) == 0  # nothing is left
+    printed = capsys.readouterr().out
+    (shown,) = (block for block in blocks_of("text", README) if block.startswith("rank"))
+    for part in shown.strip().split("\n\n"):
+        assert part in printed
 
 
 def test_the_search_on_a_gpu_is_what_the_readme_says() -> None:
     study = read_study(StudyLocation.at("cifar10-h200", studies_dir=STUDIES))
     (reading,) = study.readings
     final = FinalRecord.from_dict(reading.result)
-    tested, (baseline,) = final.exported.accuracy, final.references
+    (baseline,) = final.references
     assert baseline.name == "flexres22-2"
     assert baseline.test is not None
-    for shown in (
-        f"{study.outcomes[Outcome.TRAINED]} trained to the end, "
-        f"{study.outcomes[Outcome.STOPPED_EARLY]} stopped early; 6 min 48 s",
-        f"**{tested.value:.2%}** of {final.test_images:,} test images",
-        f"(95% interval {tested.low:.2%} to {tested.high:.2%})",
-        f"| {final.chosen.parameters:,} |",
+    found, known = final.chosen.mult_adds, baseline.mult_adds
+    for said in (
+        searched(study),
+        *tested(final),
         f"{baseline.test.mean.value:.2%} with {baseline.parameters:,} parameters",
-        f"({final.chosen.name}, one seed, 45 epochs)",
+        f"{found / known:.1f} times the computation of `flexres22-2`, {found / 1e6:,.0f} M "
+        f"mult-adds per image against {known / 1e6:,.0f} M",
     ):
-        assert shown in README
+        assert said in README
 
 
 def run(command: str, directory: Path) -> "subprocess.CompletedProcess[str]":

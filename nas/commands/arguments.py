@@ -26,7 +26,6 @@ from nas.study.location import without_secrets
 
 T = TypeVar("T")
 
-_SHOWN_ONLY = ("command", "json", "quiet", "log_file")  # that make no other search
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _COUNT = re.compile(r"(\d[\d_]{0,29}(?:\.\d{1,30})?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
 

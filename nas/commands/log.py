@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     print(
         in_one_line(
             f"{plural(new, 'new run')} of {study.name} logged, "
-            f"{len(study.children) - new} were there: {where}"
+            f"{len(study.children) - new} were already logged: {where}"
         )
     )
     return 0

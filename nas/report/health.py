@@ -105,7 +105,8 @@ def _learning(study: StudyRecord) -> Iterator[Finding]:
             "learning",
             f"{plural(stuck, 'run')} of {runs} diverged or ended no better than guessing "
             f"({percent(chance_of(study))}) by their 95% intervals: the learning rate is too high "
-            "for them, or the runs are too short; --tune lr or more --epochs helps.",
+            "for them, the runs are too short, or the validation images are too few to tell; "
+            "--tune lr, more --epochs or more images help.",
         )
     else:
         sentence = f"{runs - stuck} of {plural(runs, 'run')} got going."

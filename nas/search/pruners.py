@@ -123,7 +123,7 @@ def make_pruner(name: str, *, epochs: int, size: str | None = None) -> BasePrune
 def warning_of_warmup(name: str, config: TrainingConfig) -> str | None:
     """Why a pruner may stop runs too soon that are shorter than usual; None where it does not.
 
-    Those of the other pruners but `evidence` begin to look after the warm-up of any recipe here.
+    The first check of every pruner but `evidence` comes after the warm-up of any recipe here.
     """
     warmup = config.warmup * config.epochs
     checks = epochs_at(CHECKS, config.epochs)
@@ -134,7 +134,7 @@ def warning_of_warmup(name: str, config: TrainingConfig) -> str | None:
         return None
     return (
         f"runs of {config.epochs} epochs are short: --pruner {name} may stop a design after epoch "
-        f"{checks[0]}, until which its learning rate only rises; --pruner none trains all in full"
+        f"{checks[0]}, while its learning rate still rises; --pruner none trains all in full"
     )
 
 

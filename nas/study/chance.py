@@ -37,7 +37,7 @@ def noise_in_words(study: StudyRecord) -> str | None:
     if images < 1 or visible_difference(levels[0], images) <= _MATTERS:
         return None
     unseen = [
-        f"{100 * visible_difference(level, images):.2g} points at an accuracy of {level:.0%}"
+        f"{100 * visible_difference(level, images):.0f} points at an accuracy of {level:.1%}"
         for level in levels
     ]
     return (

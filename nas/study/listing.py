@@ -132,7 +132,7 @@ def _asked(search: Mapping[str, Any]) -> int | None:
     """How many designs a search asked for; version 0.1.0 kept that in its command alone."""
     if "trials" in search:
         return whole("trials", search["trials"])
-    typed = re.search(r" --trials (\d+)", str(search.get("command")))
+    typed = re.search(r" --trials (\d+)( |$)", str(search.get("command")))
     return int(typed[1]) if typed else None
 
 

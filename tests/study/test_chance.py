@@ -41,11 +41,11 @@ def test_a_trial_is_at_chance_within_its_interval(
 def test_noise_is_told_where_it_matters() -> None:
     said = noise_in_words(of_images(30, chance=1 / 3))
     assert said == (
-        "30 validation images: differences under 23 points at an accuracy of 90% and 27 points at "
-        "an accuracy of 50% cannot be seen; chance is 33%"
+        "30 validation images: differences under 23 points at an accuracy of 90.0% and 27 points "
+        "at an accuracy of 50.0% cannot be seen; chance is 33%"
     )
     known = noise_in_words(of_images(287, 0.95, 0.5))
     assert known is not None
-    assert "at an accuracy of 95% cannot be seen; chance is 10%" in known
+    assert "at an accuracy of 95.0% cannot be seen; chance is 10%" in known
     assert noise_in_words(of_images(5_000)) is None
     assert noise_in_words(of_images(0)) is None

@@ -155,7 +155,7 @@ of_wandb = "needs Weights & Biases: pip install wandb"
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_mlflow_has_the_runs_once(place: Place) -> None:
     mlflow = pytest.importorskip("mlflow", reason=of_mlflow)
-    assert place.log("mlflow").startswith(f"3 new runs of {STUDY} logged, 0 were there")
+    assert place.log("mlflow").startswith(f"3 new runs of {STUDY} logged, 0 were already logged")
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{place.out}/mlflow.db")
     (experiment,) = (e for e in client.search_experiments() if e.name == "nas")
 
@@ -192,7 +192,7 @@ def test_mlflow_has_the_runs_once(place: Place) -> None:
     cut = place.tracked.children[0]
     client.update_run(before[cut.key], status="RUNNING")  # as of a process that was killed
     grow(place)
-    assert place.log("mlflow").startswith(f"2 new runs of {STUDY} logged, 2 were there")
+    assert place.log("mlflow").startswith(f"2 new runs of {STUDY} logged, 2 were already logged")
     check()
 
 
@@ -208,7 +208,9 @@ def test_tensorboard_has_the_runs_once(place: Place) -> None:
     pytest.importorskip("tensorboard", reason=of_tensorboard)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert place.log("tensorboard").startswith(f"3 new runs of {STUDY} logged, 0 were there")
+    assert place.log("tensorboard").startswith(
+        f"3 new runs of {STUDY} logged, 0 were already logged"
+    )
     (folder,) = place.out.iterdir()
 
     def check() -> None:
@@ -236,14 +238,16 @@ def test_tensorboard_has_the_runs_once(place: Place) -> None:
     assert {p for p in times if times[p] != again[p]} == {folder / STUDY}  # the study's own run
     shutil.rmtree(folder / "trial-0")
     grow(place)
-    assert place.log("tensorboard").startswith(f"2 new runs of {STUDY} logged, 2 were there")
+    assert place.log("tensorboard").startswith(
+        f"2 new runs of {STUDY} logged, 2 were already logged"
+    )
     check()
 
 
 @pytest.mark.slow
 def test_wandb_has_the_runs_once_without_a_network(place: Place) -> None:
     pytest.importorskip("wandb", reason=of_wandb)
-    assert place.log("wandb").startswith(f"3 new runs of {STUDY} logged, 0 were there")
+    assert place.log("wandb").startswith(f"3 new runs of {STUDY} logged, 0 were already logged")
 
     def runs() -> dict[str, Path]:
         found = [*place.out.glob("wandb/offline-run-*")]
@@ -267,7 +271,7 @@ def test_wandb_has_the_runs_once_without_a_network(place: Place) -> None:
     cut = place.tracked.children[0].key
     (before[cut] / "nas-logged").unlink()
     grow(place)
-    assert place.log("wandb").startswith(f"2 new runs of {STUDY} logged, 2 were there")
+    assert place.log("wandb").startswith(f"2 new runs of {STUDY} logged, 2 were already logged")
     check()
 
 

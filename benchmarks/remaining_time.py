@@ -48,6 +48,7 @@ class Run:
     began: datetime
     ended: datetime
     seconds: float  # of training
+    share: float  # of a full run's epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class Replayed:
 
 def runs_of(study: StudyRecord) -> list[Run]:
     """The runs of its longest search, in the order of their ends."""
-    found = sorted(filter(None, map(_run, study.trials)), key=lambda run: run.began)
+    records = (_run(trial, study.settings.epochs) for trial in study.trials)
+    found = sorted(filter(None, records), key=lambda run: run.began)
     searches: list[list[Run]] = [[]]
     for run in found:
         before = max((run.ended for run in searches[-1]), default=run.began)
@@ -76,11 +78,12 @@ def runs_of(study: StudyRecord) -> list[Run]:
     return sorted(longest, key=lambda run: run.ended)
 
 
-def _run(trial: TrialRecord) -> Run | None:
+def _run(trial: TrialRecord, epochs: int) -> Run | None:
     counts = trial.outcome is not None and trial.outcome.counts
     if not (counts and trial.started and trial.finished and trial.seconds and trial.curve):
         return None
-    return Run(str(trial.worker), trial.started, trial.finished, trial.seconds)
+    share = trial.curve[-1][0] / epochs
+    return Run(str(trial.worker), trial.started, trial.finished, trial.seconds, share)
 
 
 def times_of(runs: Sequence[Run]) -> list[RunTime]:
@@ -88,7 +91,7 @@ def times_of(runs: Sequence[Run]) -> list[RunTime]:
     times, before = [], dict[str, datetime]()
     for run in runs:
         begun = before.get(run.worker, run.began)
-        times.append(RunTime(run.seconds, (run.ended - begun).total_seconds()))
+        times.append(RunTime(run.seconds, (run.ended - begun).total_seconds(), run.share))
         before[run.worker] = run.ended
     return times
 

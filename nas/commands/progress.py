@@ -159,6 +159,7 @@ class SearchProgress(Display):
             workers=opening.workers,
             pruner=opening.pruner,
             deadline=now + opening.seconds_left,
+            epochs=self._epochs,
         )
         left = self._pace.left(self.trials - study.trained, now)
         if left is None:

@@ -10,8 +10,9 @@ from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import duration_range, plural
 
 _UNJUDGED = 5  # finished runs, before which `nas.search.evidence` stops nothing
+_PRIOR = 5  # runs that the share expected of their epochs is worth
 _LAST = 20  # runs that say how fast the machine is now
-_DRIFT = 0.2  # deviation of what comes from what came: other designs, a machine shared with others
+_DRIFT = 0.3  # deviation of what comes from what came: other designs, a machine shared with others
 _UNSURE = 0.5  # deviation of an estimate from before
 _WIDTH = 1.28  # deviations on either side, between which four fifths of a normal distribution lie
 _EARLY = 0.1  # share of the time left at which a search may end since no design fits any more
@@ -23,6 +24,7 @@ class RunTime:
 
     seconds: float  # of training
     whole: float  # from the end of its worker's run before, or its own beginning, to its end
+    share: float = 1.0  # of a full run's epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,10 @@ def time_left(
     """Seconds until so many more runs have ended.
 
     Each is expected to take the mean of those that ended. `evidence` stops nothing before five have
-    finished: the first five count as if the expected share of them had been stopped. The range is
-    that of a log-normal distribution with the scatter of the runs, and with a drift that no number
-    of them takes away; benchmarks/remaining_time.py measures how often the truth is in it.
+    finished: the first five count as if they had been trained for the share that is expected, and
+    was seen of later ones. The range is that of a log-normal distribution with the scatter of the
+    runs, and with a drift that no number of them takes away; benchmarks/remaining_time.py measures
+    how often the truth is in it.
 
     Args:
         runs: that are to end yet, with those that are running.
@@ -89,11 +92,11 @@ def time_left(
     if runs <= 0:
         return TimeLeft(0.0, 0.0, "all runs have ended")
     unjudged = _UNJUDGED if pruner == "evidence" else 0
+    judged = [run.share for run in ended[unjudged:]]
+    share = (_PRIOR * TRAINED_SHARE + sum(judged)) / (_PRIOR + len(judged))
     first = max(0, len(ended) - _LAST)
     recent = ended[first:]
-    seconds = [
-        run.seconds * (TRAINED_SHARE if i < unjudged else 1) for i, run in enumerate(recent, first)
-    ]
+    seconds = [run.seconds * (share if i < unjudged else 1) for i, run in enumerate(recent, first)]
     known = [*seconds, estimate] if estimate is not None else seconds
     if not known:
         return None if limit == math.inf else TimeLeft(limit, math.inf, "").until(limit)
@@ -122,6 +125,7 @@ class Pace:
         workers: of the search.
         pruner: of the search.
         deadline: at which the search ends in any case.
+        epochs: of a full run.
     """
 
     def __init__(
@@ -131,11 +135,13 @@ class Pace:
         workers: int = 1,
         pruner: str = "none",
         deadline: float = math.inf,
+        epochs: int = 1,
     ) -> None:
         self._estimate = estimate
         self._workers = workers
         self._pruner = pruner
         self._deadline = deadline
+        self._epochs = epochs
         self._began: dict[int, float] = {}  # by the number of a trial that runs
         self._free: dict[str | None, float] = {}  # since when, by worker
         self._ended: list[RunTime] = []
@@ -157,7 +163,9 @@ class Pace:
         self._free[trial.worker] = now
         if counts and trial.seconds is not None:
             whole = now - since
-            self._ended.append(RunTime(min(trial.seconds, whole), whole))  # resumed: its rest
+            share = trial.curve[-1][0] / self._epochs if trial.curve else 1.0
+            # Of one that resumed only the rest was trained here.
+            self._ended.append(RunTime(min(trial.seconds, whole), whole, share))
 
     def left(self, runs: int, now: float) -> TimeLeft | None:
         """The time left until so many more runs have ended; None where nothing is known."""

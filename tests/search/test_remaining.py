@@ -149,3 +149,17 @@ def test_the_runs_of_earlier_searches_are_an_estimate() -> None:
     assert mean_seconds(study()) is None
     runs = study(trial(0, accuracy=0.5), trial(1, Outcome.STOPPED_EARLY, 0.2, epochs=2))
     assert mean_seconds(runs) == 40
+
+
+def test_what_was_stopped_of_later_runs_says_what_the_first_ones_would_have_been() -> None:
+    def middle(share: float) -> float:
+        said = time_left(
+            10,
+            ended=[*like(10.0, 5), *[RunTime(10.0 * share, 10.0 * share, share)] * 5],
+            pruner="evidence",
+        )
+        assert said
+        return said.middle / (10 * 10 * share)
+
+    assert middle(0.5) > middle(1.0)
+    assert 0.8 < middle(1.0) < 1.0

@@ -30,7 +30,7 @@ from nas.search.events import (
 from nas.search.remaining import Pace, mean_seconds
 from nas.search.request import SearchRequest
 from nas.study.location import StudyLocation
-from nas.study.records import DIED, Outcome, TrialRecord
+from nas.study.records import DIED, Outcome, StudyRecord, TrialRecord
 from nas.text import about, duration, percent, plural, shortened
 from nas.training.loop import EpochResult
 
@@ -78,6 +78,7 @@ class SearchProgress(Display):
         self._doing = "starting"
         self._outcomes = Counter[Outcome]()
         self._interrupted = 0
+        self._study: StudyRecord | None = None  # as it was found
         self._best: list[TrialRecord] = []  # the best one first
         self._since_best: int | None = None  # runs that ended since the best one
         self._pace = Pace()
@@ -143,6 +144,7 @@ class SearchProgress(Display):
             self._important(f"NOTE: {note}")
         self._doing = "proposing a design"
         self.trials, self.location = opening.trials, opening.location
+        self._study = study
         self._outcomes = study.outcomes
         self._interrupted = study.interrupted
         self._best = list(study.ranking[: len(_PLACES)])
@@ -204,11 +206,14 @@ class SearchProgress(Display):
         return better
 
     def _say_trial(self, trial: TrialRecord, better: bool, needed: Needed | None) -> None:
+        from nas.study.chance import at_chance  # loads SciPy, as the search has
+
         stopped = trial.outcome is Outcome.STOPPED_EARLY
         at_check = needed is not None and trial.curve and trial.curve[-1][0] == needed.epoch
         least = needed.val_accuracy if stopped and needed is not None and at_check else None
         width = min(COLUMNS, self.width) if self.console.is_terminal else COLUMNS
-        line = trial_line(trial, better=better, needed=least, width=width)
+        guessed = self._study is not None and at_chance(self._study, trial)
+        line = trial_line(trial, better=better, needed=least, guessed=guessed, width=width)
         style = "bold green" if better else "dim" if stopped else None
         if trial.outcome is None or not trial.outcome.counts:
             style = "red"

@@ -34,7 +34,12 @@ def finished(outcomes: Mapping[Outcome, int], interrupted: int = 0) -> str:
 
 
 def trial_line(
-    trial: TrialRecord, *, better: bool = False, needed: float | None = None, width: int = COLUMNS
+    trial: TrialRecord,
+    *,
+    better: bool = False,
+    needed: float | None = None,
+    guessed: bool = False,
+    width: int = COLUMNS,
 ) -> str:
     """A trial that has ended, in one line: what came of it, why, its size and its design.
 
@@ -42,6 +47,7 @@ def trial_line(
         trial: with an outcome.
         better: it is the best so far.
         needed: the accuracy by which it was stopped, if that is known.
+        guessed: it is not shown to be better than guessing.
         width: most characters; what is too long loses its end.
     """
     assert trial.outcome is not None
@@ -54,6 +60,8 @@ def trial_line(
         why = "time is up"
     elif needed is not None:
         why = f"needed {percent(needed)}"
+    elif guessed:
+        why = "at chance"
     begin = f"{trial.number:>4}  {OUTCOME_WORDS[trial.outcome]:<9} {accuracy:>7}  {epoch:<5} "
     if trial.reason and trial.reason != TIME_UP:
         return shortened(f"{begin} {trial.reason}", width)

@@ -22,6 +22,7 @@ from nas.report.tables import (
 )
 from nas.report.words import STOPPED, TRAINED, interval_of, last_epoch, outcome_name
 from nas.statistics import difference_interval
+from nas.study.chance import guessing_in_words
 from nas.study.records import StudyRecord, TrialRecord, training_in_words
 from nas.text import duration, percent, whole
 
@@ -98,6 +99,7 @@ def leaderboard(study: StudyRecord, final: FinalRecord | None) -> Section | None
     caption = [
         "By validation accuracy in the search, best first; of equals, the earlier.",
         ties(study),
+        guessing_in_words(study),
         "Final accuracies are means over the seeds of the final training." if final else "",
     ]
     return section("Leaderboard", rows, caption=" ".join(filter(None, caption)))

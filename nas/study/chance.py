@@ -5,6 +5,7 @@ from nas.study.records import StudyRecord, TrialRecord
 from nas.text import plural
 
 _MATTERS = 0.02  # a difference of accuracy that is worth a warning where it cannot be seen
+_MOST = 20  # numbers of trials in a sentence
 _USUAL = (0.9, 0.5)  # accuracies that stand for all, before the first design is trained
 
 
@@ -23,6 +24,17 @@ def at_chance(study: StudyRecord, trial: TrialRecord) -> bool:
     if accuracy is None or not 0 <= accuracy <= 1 or images < 1:
         return False
     return wilson_interval(accuracy, images).low <= chance_of(study)
+
+
+def guessing_in_words(study: StudyRecord) -> str | None:
+    """Which designs of the ranking are at chance; None where none is."""
+    numbers = [str(t.number) for t in study.ranking if at_chance(study, t)]
+    if not numbers:
+        return None
+    rest = len(numbers) - _MOST
+    shown = ", ".join(numbers[:_MOST]) + (f" and {rest} more" if rest > 0 else "")
+    trials = "trial" if len(numbers) == 1 else "trials"
+    return f"Not shown to be better than guessing ({chance_of(study):.0%}): {trials} {shown}."
 
 
 def noise_in_words(study: StudyRecord) -> str | None:

@@ -258,6 +258,7 @@ def test_why_a_trial_ended_is_on_its_line() -> None:
     line = trial_line(full)
     assert re.fullmatch(r"  12  full       67.80%  ep 6 +602 k  B2,1,1 C28,56,112 .*", line)
     assert "best so far" in trial_line(full, better=True)
+    assert "at chance" in trial_line(full, guessed=True)
     stopped = records.trial(3, Outcome.STOPPED_EARLY, 0.3, epochs=3)
     assert "   3  stopped    30.00%  ep 3  needed 36.00%" in trial_line(stopped, needed=0.36)
     cut = replace(stopped, reason=TIME_UP)

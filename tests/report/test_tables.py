@@ -267,3 +267,12 @@ class TestScale:
             if len(row) == 9 and row[1] == "trained"
         ]
         assert numbers == list(range(200, 1_200))
+
+
+def test_the_leaderboard_names_what_is_not_better_than_guessing() -> None:
+    guessed = trials.leaderboard(study(trial(0, accuracy=0.9), trial(1, accuracy=0.1)), None)
+    assert guessed is not None
+    assert "better than guessing (10%): trial 1." in guessed.content
+    better = trials.leaderboard(study(trial(0, accuracy=0.9)), None)
+    assert better is not None
+    assert "guessing" not in better.content

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nas.data.types import Images
-from nas.study.chance import at_chance, chance_of, noise_in_words
+from nas.study.chance import at_chance, chance_of, guessing_in_words, noise_in_words
 from nas.study.records import StudyRecord
 from tests.kits.records import SETTINGS, study, trial
 
@@ -36,6 +36,15 @@ def test_a_trial_is_at_chance_within_its_interval(
     assert at_chance(record, record.trials[0]) is guessed
     unmeasured = replace(record.trials[0], val_accuracy=None)
     assert not at_chance(record, unmeasured)
+
+
+def test_designs_at_chance_are_named() -> None:
+    said = guessing_in_words(of_images(30, 0.9, 0.2, 0.1, chance=0.25))
+    assert said == "Not shown to be better than guessing (25%): trials 1, 2."
+    assert guessing_in_words(of_images(30, 0.9)) is None
+    many = guessing_in_words(of_images(30, *[0.1] * 30))
+    assert many is not None
+    assert many.endswith(" 18, 19 and 10 more.")
 
 
 def test_noise_is_told_where_it_matters() -> None:

@@ -18,6 +18,7 @@ from nas.text import are, percent, plural, whole
 
 MOST_CURVES = 200  # drawn; more are one grey cloud
 _MANY_CURVES = 50  # lie over one another, and are fainter each
+_MOST_COLUMNS = 12  # of epochs in the table; of more, every so many up to the last
 _NAMED_EPOCHS = 3  # at which runs were stopped
 
 
@@ -27,7 +28,8 @@ def learning_curves(study: StudyRecord) -> Section:
     best = None if study.incumbent is None else study.incumbent.number
     curves = curve_table(replace(study, trials=shown))
     by_epoch = curves_by_epoch(curves)
-    epochs = [Column(epoch, f"Epoch {epoch}", percent) for epoch in by_epoch.columns[1:]]
+    every = -(-(len(by_epoch.columns) - 1) // _MOST_COLUMNS) or 1
+    epochs = [Column(e, f"Epoch {e}", percent) for e in by_epoch.columns[:0:-every][::-1]]
     return figure_section(
         "curves",
         "Learning curves",

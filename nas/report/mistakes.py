@@ -21,7 +21,7 @@ from nas.report.html import html
 from nas.report.tables import INTERVAL, Column, integer, table, typed_frame, with_interval
 from nas.report.theme import empty_figure, plain
 from nas.statistics import wilson_interval
-from nas.text import are, percent, plural, share
+from nas.text import are, percent, plural, share, whole
 
 _NO_MISTAKE = "No test image was classified wrongly."
 _CONFUSED = 15  # pairs in the table
@@ -47,7 +47,7 @@ def mistakes(final: FinalRecord | None, folder: Path | None) -> Section | None:
 
 
 def _confusion(final: FinalRecord) -> Section:
-    pairs = confused_table(final, _CONFUSED)
+    pairs = confused_table(final).head(_CONFUSED)
     columns = (
         Column("label", "True class", kind="text name"),
         Column("predicted", "Answer", kind="text name"),
@@ -57,9 +57,8 @@ def _confusion(final: FinalRecord) -> Section:
     return figure_section(
         "confusion",
         "Confusion matrix",
-        "Look off the diagonal: a row is a true class, a column an answer of the exported network, "
-        "orange a mistake (darker: more of the class, on a scale of its own), blue a right answer. "
-        f"The table names the {_CONFUSED} most frequent mistakes at most.",
+        f"{_most_confused(final)} A row is a true class, a column an answer of the exported "
+        "network; blue is right, orange wrong (darker: more of the class, each on its own scale).",
         table(pairs, columns, caption="Most frequent mistakes")
         if len(pairs)
         else html("section.html", caption="", pieces=[_NO_MISTAKE]),
@@ -67,7 +66,20 @@ def _confusion(final: FinalRecord) -> Section:
     )
 
 
-def confused_table(final: FinalRecord, top: int) -> pd.DataFrame:
+def _most_confused(final: FinalRecord) -> str:
+    """Which mistake is the most frequent, and how much of all mistakes it is."""
+    pairs = confused_table(final)
+    if pairs.empty:
+        return _NO_MISTAKE
+    first, wrong = pairs.iloc[0], int(pairs["images"].sum())
+    return (
+        f"{whole(wrong)} of {plural(final.test_images, 'test image')} {are(wrong)} classified "
+        f"wrongly. Most often {first['label']} is taken for {first['predicted']}: "
+        f"{plural(first['images'], 'image')}, {share(first['share'])} of that class."
+    )
+
+
+def confused_table(final: FinalRecord) -> pd.DataFrame:
     """The pairs of classes that are confused most often: `images` of `label` called `predicted`.
 
     `share` is of the images of `label`.
@@ -88,7 +100,7 @@ def confused_table(final: FinalRecord, top: int) -> pd.DataFrame:
                 "images": images,
                 "share": images / sum(confusion[label]),
             }
-            for images, label, predicted in pairs[:top]
+            for images, label, predicted in pairs
         ),
         integers="images",
         floats="share",

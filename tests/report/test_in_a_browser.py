@@ -23,7 +23,7 @@ from nas.study.reader import read_study
 from nas.study.records import StudyRecord, UnreadableStudy
 from tests.kits.chromium import chromium, heard_of, new_page, until
 from tests.kits.places import STUDIES
-from tests.kits.records import EPOCHS, EVIL, final_record, mixed, read_record, study, trial
+from tests.kits.records import EVIL, final_record, mixed, read_record, study, trial
 
 pytestmark = pytest.mark.browser
 
@@ -266,7 +266,7 @@ def test_nothing_is_clipped(other: Page, tmp_path: Path, name: str) -> None:
     if name == "digits-example":
         record = read_study(StudyLocation.at(name, studies_dir=STUDIES))
     else:
-        many = [trial(i, accuracy=0.5 + i / 200, epochs=EPOCHS) for i in range(30)]
+        many = [trial(i, accuracy=0.5 + i / 200, epochs=200) for i in range(30)]
         record = {
             "evil": replace(mixed(), name="a-very-long-name-" * 6, notes=(EVIL, "x" * 300)),
             "tested": read_record(final_record(("x" * 80, "y" * 80))),

@@ -32,11 +32,24 @@ class TestTestedNetwork:
     def test_confused_most_often_first(self) -> None:
         exported = replace(final_record().exported, confusion=((8, 2, 0), (0, 5, 5), (1, 0, 3)))
         record = final_record(classes=("a", "b", "c"), exported=exported)
-        pairs = mistakes.confused_table(record, 2)
+        pairs = mistakes.confused_table(record).head(2)
         assert pairs.to_dict("records") == [
             {"label": "b", "predicted": "c", "images": 5, "share": 0.5},
             {"label": "a", "predicted": "b", "images": 2, "share": 0.2},
         ]
+
+    def test_the_caption_names_the_most_frequent_mistake(self) -> None:
+        exported = replace(final_record().exported, confusion=((8, 2, 0), (0, 5, 5), (1, 0, 9)))
+        record = final_record(classes=("a", "b", "c"), exported=exported)
+        part = mistakes.mistakes(record, None)
+        assert part is not None
+        assert "8 of 30 test images are classified wrongly" in part.content
+        assert "Most often b is taken for c: 5 images, 50.0% of that class" in part.content
+        right = replace(exported, confusion=((10, 0, 0), (0, 10, 0), (0, 0, 10)), mistakes=())
+        part = mistakes.mistakes(replace(record, exported=right), None)
+        assert part is not None
+        assert "No test image was classified wrongly. A row is" in part.content
+        assert "Most often" not in part.content
 
     def test_the_worst_class_is_first(self) -> None:
         results = (("a", 10, 9), ("b", 10, 2), ("c", 0, 0))

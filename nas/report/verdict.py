@@ -104,9 +104,10 @@ def tiles(study: StudyRecord, final: FinalRecord | None) -> Iterator[Tile]:
         most = study.settings.limits.get(cost.name)
         detail = f"{share(value / most)} of {cost.rounded(most)}" if most else cost.per
         yield Tile(cost.units.capitalize(), cost.rounded(value), detail)
-    cut = study.outcomes[Outcome.STOPPED_EARLY]
-    detail = f"{whole(study.trained - cut)} to the end, {whole(cut)} stopped early"
-    yield Tile("Designs trained", whole(study.trained), detail)
+    if study.trained:
+        cut = study.outcomes[Outcome.STOPPED_EARLY]
+        detail = f"{whole(study.trained - cut)} to the end, {whole(cut)} stopped early"
+        yield Tile("Designs trained", whole(study.trained), detail)
     if (seconds := overview.training_seconds(study)) is not None:
         yield Tile("Search: training time", duration(seconds), overview.device_minutes(study))
 

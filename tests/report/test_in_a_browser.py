@@ -375,17 +375,21 @@ def test_figures_become_pictures(report: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif("NAS_AXE" not in os.environ, reason="needs axe-core: NAS_AXE=.../axe.min.js")
-def test_axe_finds_nothing(browser: Browser, report: Path) -> None:
+def test_axe_finds_nothing(browser: Browser, report: Path, tmp_path: Path) -> None:
     page = new_page(browser, width=375, bypass_csp=True)
-    page.goto(report.as_uri())
-    open_all(page)
-    page.add_script_tag(path=os.environ["NAS_AXE"])
-    for dark in (False, True):
-        see(page, dark=dark)
-        found = page.evaluate(
-            "axe.run().then(said => said.violations.map(v => [v.id, v.impact, v.nodes[0].html]))"
-        )
-        assert found == []
+    example = read_study(StudyLocation.at("digits-example", studies_dir=STUDIES))
+    tested = written(render(example, STUDIES / "digits-example" / "final"), tmp_path)
+    for path in (report, tested):
+        page.goto(path.as_uri())
+        open_all(page)
+        page.add_script_tag(path=os.environ["NAS_AXE"])
+        for dark in (False, True):
+            see(page, dark=dark)
+            found = page.evaluate(
+                "axe.run().then(({violations}) => "
+                "violations.map(v => [v.id, v.impact, v.nodes[0].html]))"
+            )
+            assert found == []
 
 
 def brightness(color: str) -> int:

@@ -1,8 +1,8 @@
 """What the report of a study costs: seconds and megabytes, at 50 and at 5,000 trials.
 
 2.1 MB at 50 trials and 4.8 MB at 5,000; plotly 7.1.0, of which 2.0 MB are its library. Before the
-figures had intervals it took 0.3 s at 50 trials and 2.8 s at 5,000, of which reading the study takes
-1.6 s; 2-core Intel Xeon, idle, Optuna 5.0.0, Python 3.11.
+figures had intervals it took 0.3 s at 50 trials and 2.8 s at 5,000, of which reading the study
+takes 1.6 s; 2-core Intel Xeon, idle, Optuna 5.0.0, Python 3.11.
 
 A study in SQLite on disk is filled with trials as a search leaves them, as in
 `benchmarks/overhead.py`: the default space of 32x32 images, a budget of 5M, and 20 epochs reported

@@ -131,7 +131,7 @@ def add_trials(
     inside = dots["val_accuracy"].map(axis.holds).astype(bool)
     stopped = trials[~trials.index.isin(dots.index)]
     _add_ticks(figure, stopped, x, axis, STOPPED, GREY)
-    _add_ticks(figure, dots[~inside], x, axis, "below the figure", BLUE)
+    _add_ticks(figure, dots[~inside], x, axis, "far below", BLUE)
     dots = dots[inside]
     if dots.empty:
         return

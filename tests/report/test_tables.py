@@ -121,7 +121,7 @@ class TestFigures:
             trials.trials_table(record.trials), progress.incumbent_table(record)
         )
         below, trained, _ = figure.data
-        assert below.name == "below the figure"
+        assert below.name == "far below"
         assert (list(below.x), below.customdata[0]) == ([0], [0, 0.1])
         assert list(trained.x) == [1, 2, 3, 4]
         assert figure.layout.yaxis.range[0] > 0.8

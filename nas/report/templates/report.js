@@ -55,6 +55,10 @@ async function draw(plot) {
   }
   const figure = figures[plot.id.replace(/^plot-/, "")];
   const layout = coloured(figure.layout, document.documentElement.dataset.theme);
+  if (plot.clientWidth < 500 && figure.data.every(({name}) => !name || name.length <= 14)) {
+    // Two columns on a phone; plotly takes one where the widest entry is wider than half.
+    layout.legend = {entrywidth: .49, entrywidthmode: "fraction", font: {size: 11}};
+  }
   Plotly.newPlot(plot, figure.data, layout, config);
 }
 

@@ -92,7 +92,7 @@ def searched(study: StudyRecord) -> str:
     )
 
 
-def tested(final: FinalRecord) -> list[str]:
+def of_final(final: FinalRecord) -> list[str]:
     """What README says of a final training."""
     test, seeds = final.exported.accuracy, len(final.seeds)
     runs = "one seed" if seeds == 1 else f"best of {seeds} seeds"
@@ -110,7 +110,7 @@ def test_the_example_is_what_the_readme_shows(
     study = read_study(StudyLocation.at("digits-example", studies_dir=STUDIES))
     (reading,) = study.readings
     final = FinalRecord.from_dict(reading.result)
-    for said in (f"{searched(study)}, with {study.settings.epochs} epochs each", *tested(final)):
+    for said in (f"{searched(study)}, with {study.settings.epochs} epochs each", *of_final(final)):
         assert said in README
     model = nas.load(STUDIES / "digits-example" / "final")
     assert model.architecture == final.chosen.architecture
@@ -135,7 +135,7 @@ def test_the_search_on_a_gpu_is_what_the_readme_says() -> None:
     found, known = final.chosen.mult_adds, baseline.mult_adds
     for said in (
         searched(study),
-        *tested(final),
+        *of_final(final),
         f"{baseline.test.mean.value:.2%} with {baseline.parameters:,} parameters",
         f"{found / known:.1f} times the computation of `flexres22-2`, {found / 1e6:,.0f} M "
         f"mult-adds per image against {known / 1e6:,.0f} M",

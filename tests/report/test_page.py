@@ -130,7 +130,7 @@ class TestPage:
 
     def test_notes_are_shown_before_all_else(self) -> None:
         text = parsed(render(study(notes=("These are the digits.",)))).text
-        assert text.index("These are the digits.") < text.index("Designs trained")
+        assert text.index("These are the digits.") < text.index("The most accurate")
 
     def test_needs_no_network(self) -> None:
         page = mixed_page()

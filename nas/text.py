@@ -28,10 +28,10 @@ def about(value: int | None) -> str:
     """A count in three digits: 970, 11.7 k, 4.92 M; a dash for None."""
     if value is None:
         return "-"
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * unit:
-            return f"{value / unit:.{3 - len(str(int(value / unit)))}f} {name}"
-    return str(value)
+    if value < 1000:
+        return str(value)
+    thousands, more = divmod(int(f"{value:.2e}".partition("e")[2]), 3)  # of the rounded value
+    return f"{value / 1000**thousands:.{2 - more}f} {' kMGT'[thousands]}"
 
 
 def shortened(text: str, width: int) -> str:
@@ -66,7 +66,10 @@ def duration(seconds: float) -> str:
 
 
 def duration_range(low: float, high: float) -> str:
-    """Two time spans, in units of which they have about two: 14 to 22 min, 50 s to 2 min, 3 h."""
+    """Two time spans, in units of which they have about two: 14 to 22 min, 50 s to 2 min, 3 h.
+
+    A first one that rounds to nothing is not named: up to 10 s.
+    """
     units = ((86_400, "days"), (3_600, "h"), (60, "min"))
     size, unit = next((found for found in units if high >= 2 * found[0]), (1, "s"))
     if unit == "s" and high >= 10:
@@ -75,7 +78,9 @@ def duration_range(low: float, high: float) -> str:
     first = f"{low / size:.0f}"
     if low < 1.5 * size and unit != "s":
         first = duration_range(low, low)
-    return last if last in (first, f"{first} {unit}") else f"{first} to {last}"
+    if last in (first, f"{first} {unit}"):
+        return last
+    return f"up to {last}" if first == "0" else f"{first} to {last}"
 
 
 def percent_range(low: float, high: float) -> str:
@@ -111,3 +116,9 @@ def printable(text: object) -> str:
 def in_one_line(message: object) -> str:
     """What an error says, fit for one line of a terminal."""
     return printable(" ".join(str(message).split()))
+
+
+def error_lines(error: BaseException) -> list[str]:
+    """What an error and each of its notes say, a line for each."""
+    said = in_one_line(error) or type(error).__name__
+    return [f"error: {said}", *map(in_one_line, getattr(error, "__notes__", ()))]

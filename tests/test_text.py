@@ -77,6 +77,8 @@ def test_files_that_are_no_images() -> None:
         (200, 205, "3 min"),
         (100_000, 400_000, "28 h to 5 days"),
         (0, 0, "0 s"),
+        (0.2, 0.9, "up to 1 s"),
+        (2, 12, "up to 10 s"),
     ],
 )
 def test_a_range_of_time_has_two_ends_in_round_numbers(low: float, high: float, shown: str) -> None:
@@ -88,6 +90,19 @@ def test_a_range_of_time_has_two_ends_in_round_numbers(low: float, high: float, 
     [(0, "0"), (970, "970"), (11_698, "11.7 k"), (999_999, "1.00 M"), (4_922_826, "4.92 M")],
 )
 def test_a_count_is_shown_in_three_digits(value: int, shown: str) -> None:
+    assert about(value) == shown
+
+
+@given(st.integers(1_000, 10**14))
+def test_a_count_of_thousands_has_three_digits(value: int) -> None:
+    number, unit = about(value).split()
+    assert len(number.replace(".", "")) == 3
+    shown = float(number) * {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[unit]
+    assert shown == pytest.approx(value, rel=0.00501)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(9_996, "10.0 k"), (99_960, "100 k")])
+def test_a_count_that_rounds_up_has_no_digit_more(value: int, shown: str) -> None:
     assert about(value) == shown
 
 

@@ -30,7 +30,7 @@ from nas.export.spec import ModelError
 from nas.packages import PackageError, importing, version
 from nas.runtime import signals
 from nas.study.location import StudyError, StudyGone
-from nas.text import in_one_line
+from nas.text import error_lines, in_one_line
 from nas.values import choices, did_you_mean
 
 _COMMANDS = {
@@ -136,9 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as ending:  # argparse, after help or an error
         return int(ending.code or 0)
     except (RequestError, StudyError, DataError, ModelError) as error:
-        print("error:", in_one_line(error), file=sys.stderr)
-        for note in getattr(error, "__notes__", ()):  # such as each setting that differs
-            print(in_one_line(note), file=sys.stderr)
+        print(*error_lines(error), sep="\n", file=sys.stderr)  # such as each setting that differs
         return 2
     except (PackageError, StudyGone) as error:
         print("error:", in_one_line(error), file=sys.stderr)

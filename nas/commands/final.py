@@ -3,12 +3,11 @@
 import argparse
 import json
 import shlex
-import sys
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from nas.commands import arguments
-from nas.commands.loading import loading, open_log
+from nas.commands.loading import loading, log_file
 from nas.commands.words import COLUMNS
 from nas.counting import COSTS
 from nas.final.request import FinalRequest
@@ -34,8 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains, tests, exports, writes the report again and prints what was found."""
+    with log_file(options.log_file) as log:
+        return _final(options, log)
+
+
+def _final(options: argparse.Namespace, log: TextIO | None) -> int:
     request = FinalRequest(**{"workers": AUTO, **arguments.given(options, FinalRequest)})
-    log = open_log(options.log_file)
     with loading("loading PyTorch", quiet=options.quiet):
         import optuna
 
@@ -46,29 +49,28 @@ def run(options: argparse.Namespace) -> int:
         from nas.study.reader import read_study
     signals.check()  # one that came while these were loaded
     check_directory("--reports-dir", options.reports_dir)
-    if request.recipe == "long" and request.epochs is not None and request.epochs < _SHORT:
-        print(
-            "NOTE: the recipe long is designed for 200 epochs and does poorly in "
-            f"{request.epochs}; --recipe fast is better for short runs",
-            file=sys.stderr,
-        )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     progress = make_final_progress(quiet=options.quiet, log=log)
-    try:
-        with progress:
+    with progress:
+        if request.recipe == "long" and request.epochs is not None and request.epochs < _SHORT:
+            progress.warn(
+                "NOTE: the recipe long is designed for 200 epochs and does poorly in "
+                f"{request.epochs}; --recipe fast is better for short runs"
+            )
+        try:
             result = run_final(request, progress, command=options.typed)
-            if result.tested_now:
-                progress.conclude()
-    except FinalFailed as error:
-        return progress.fail(f"error: {error}", 1)
-    except OSError as error:
-        return progress.fail(
-            f"error: the runs or the model could not be written: {error}; free some space or "
-            "restore what was moved, and run the same command again",
-            1,
-        )
-    except KeyboardInterrupt:
-        return progress.fail("interrupted; the same command continues", signals.INTERRUPTED)
+        except FinalFailed as error:
+            return progress.fail(f"error: {error}", 1)
+        except OSError as error:
+            return progress.fail(
+                f"error: the runs or the model could not be written: {error}; free some space or "
+                "restore what was moved, and run the same command again",
+                1,
+            )
+        except KeyboardInterrupt:
+            return progress.fail("interrupted; the same command continues", signals.INTERRUPTED)
+        if result.tested_now:
+            progress.conclude()
     location = StudyLocation.at(
         request.study, studies_dir=request.studies_dir, storage=request.storage
     )
@@ -77,17 +79,16 @@ def run(options: argparse.Namespace) -> int:
             study = read_study(location)
             report = write_report(study, options.reports_dir, final_folder=result.folder)
     except OSError as error:
-        print(
+        return progress.fail(
             f"error: {result.folder} is complete, but the report could not be written: {error}; "
             "free some space and run nas report",
-            file=sys.stderr,
+            1,
         )
-        return 1
     if not result.tested_now:
-        print(
+        progress.say(
             f"Nothing left to do: the test images were read on {result.record.read[:10]} for this "
             "same choice, and are not read again (--again would do that).",
-            file=sys.stderr,
+            important=True,
         )
     if options.json:
         document = {**result.record.to_dict(), "folder": str(result.folder), "report": str(report)}

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from nas.commands.words import FULL_AND_STOPPED
+from nas.commands.words import FULL_AND_STOPPED, designs_finished
 from nas.counting import COSTS
 from nas.search.events import (
     CaptureFailed,
@@ -48,11 +48,11 @@ def opening_lines(opening: Opened) -> list[str]:
         f"{settings.dataset}: {settings.train_images:,} training, "
         f"{settings.validation_images:,} validation, "
         f"{plural(opening.test_images, 'test image')} (unread), {settings.input}",
-        f"study {study.name} in {opening.location}: {study.trained} of "
-        f"{plural(opening.trials, 'design')} finished, {settings.limits}",
+        f"study {study.name} in {opening.location}: "
+        f"{designs_finished(study.trained, opening.trials)}, {settings.limits}",
         f"{plural(epochs, 'epoch')} each, in {opening.precision} on {opening.device}",
     ]
-    return [*lines, FULL_AND_STOPPED] if opening.pruner != "none" and epochs > 1 else lines
+    return [*lines, FULL_AND_STOPPED] if opening.pruner != "none" else lines
 
 
 def warning_line(

@@ -4,14 +4,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console, RenderableType
 
-from nas.commands.display import Display, Panel
+from nas.commands.display import Display, Panel, Running
 from nas.commands.messages import opening_lines, size_lines, warning_line
-from nas.commands.words import COLUMNS, described, finished, trial_line
+from nas.commands.words import COLUMNS, described, finished, of_asked, trial_line
 from nas.runtime.load import is_busy
 from nas.search.events import (
     BatchesDone,
@@ -19,7 +18,6 @@ from nas.search.events import (
     EpochEnded,
     Event,
     Loading,
-    Needed,
     Opened,
     TimeSized,
     TrialContinued,
@@ -27,29 +25,16 @@ from nas.search.events import (
     TrialStarted,
     Waiting,
 )
-from nas.search.remaining import Pace, mean_seconds
+from nas.search.evidence import Threshold
+from nas.search.remaining import Pace, TimeLeft
 from nas.search.request import SearchRequest
+from nas.study.chance import at_chance
 from nas.study.location import StudyLocation
 from nas.study.records import DIED, Outcome, StudyRecord, TrialRecord
-from nas.text import about, duration, percent, plural, shortened
-from nas.training.loop import EpochResult
+from nas.text import about, duration, percent, plural
 
-_SLOW_EPOCH = 20  # seconds
 _LONG = 15 * 60  # seconds: a search expected to take longer says so before it starts
-_BARS = 4  # of workers
 _PLACES = ("best", "2nd", "3rd")  # of the designs in the panel
-
-
-@dataclass(slots=True)
-class _Running:
-    """A design in training."""
-
-    design: str
-    needed: Needed | None
-    epoch: int = 0  # the last that is done
-    val_accuracy: float | None = None
-    done: int = 0  # batches of the next one
-    batches: int = 0  # 0: not known, since its epochs are short
 
 
 class SearchProgress(Display):
@@ -61,6 +46,7 @@ class SearchProgress(Display):
         quiet: whether only improvements, warnings and the end are shown.
         log: gets every line with its time.
         clock: seconds that only ever grow.
+        busy: whether other programs keep the machine busy, beside so many threads of ours.
     """
 
     def __init__(
@@ -71,56 +57,59 @@ class SearchProgress(Display):
         quiet: bool = False,
         log: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        busy: Callable[[int], bool] = is_busy,
     ) -> None:
-        super().__init__(console, quiet=quiet, log=log, clock=clock)
+        super().__init__(console, quiet=quiet, log=log, clock=clock, busy=busy)
         self.trials = request.trials
         self.location: StudyLocation | None = None
+        self._study: StudyRecord | None = None  # as it was found
         self._doing = "starting"
         self._outcomes = Counter[Outcome]()
+        self._before = 0  # trials that had finished
         self._interrupted = 0
-        self._study: StudyRecord | None = None  # as it was found
         self._best: list[TrialRecord] = []  # the best one first
-        self._since_best: int | None = None  # runs that ended since the best one
+        self._since_best: int | None = None  # trials that finished since the best one
         self._pace = Pace()
-        self._threads = 0  # of ours that compute
-        self._epochs = 0
-        self._running: dict[int, _Running] = {}
 
     @property
     def done(self) -> int:
-        """Runs that are finished in the study so far, to their end or stopped early."""
-        return sum(n for outcome, n in self._outcomes.items() if outcome.counts)
+        """Trials that are finished in the study so far, to their end or stopped early."""
+        # A copy, since another thread draws.
+        return sum(n for outcome, n in dict(self._outcomes).items() if outcome.counts)
 
     def __call__(self, event: Event) -> None:
         """Takes in what happens, and says what a person wants to know of it."""
         match event:
             case Loading():
                 self._doing = "reading images"
+                self.mention(self._doing)
             case TimeSized():
                 for line in size_lines(event):
                     self.say(line)
             case Opened():
                 self._open(event)
-            case TrialStarted(number, architecture, cost, needed):
+            case TrialStarted(number, architecture, cost, threshold):
                 design = f"{about(cost.parameters)}  {architecture.brief}"
-                self._running[number] = _Running(design, needed)
+                self.running[number] = Running(
+                    f"trial {number}", design, label=str(number), threshold=threshold
+                )
                 self._pace.begin(number, self.clock())
                 self._doing = "proposing a design"
             case TrialContinued(number, epochs):
-                if number in self._running:
-                    self._running[number].epoch = epochs
+                if number in self.running:
+                    self.running[number].epoch = epochs
                 self.say(f"trial {number}: resumes after epoch {epochs}", "dim")
             case BatchesDone(number, done, batches):
-                if number in self._running:
-                    self._running[number].done = done
-                    self._running[number].batches = batches
-            case EpochEnded(number, result, needed):
-                self._end_epoch(number, result, needed)
+                self.do_batches(number, done, batches)
+            case EpochEnded(number, result, threshold):
+                self.end_epoch(number, result, threshold)
+                left = self.epochs - result.epoch
+                self._pace.epoch(number, result.seconds, left, self.clock())
             case TrialEnded(trial):
-                running = self._running.get(trial.number)
+                running = self.running.get(trial.number)
                 better = self._count(trial)
                 if trial.outcome not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE):
-                    self._say_trial(trial, better, running.needed if running else None)
+                    self._say_trial(trial, better, running.threshold if running else None)
             case EndedElsewhere(trial, own):
                 if self._count(trial):
                     self._say_trial(trial, True, None)
@@ -129,68 +118,53 @@ class SearchProgress(Display):
                     then = "queued again" if trial.queued_again else "given up"
                     self.say(f"trial {trial.number}: {why}, and its design {then}", "dim")
             case Waiting(running):
-                self._doing = f"waiting for {plural(running, 'design')} that other processes train"
+                self._doing = f"waiting for {plural(running, 'trial')} of other processes"
                 self.say(self._doing, "dim")
             case _:
-                self._important(warning_line(event))
-
-    def _important(self, text: str) -> None:
-        self.say(text, "bold yellow", important=True)
+                self.warn(warning_line(event))
 
     def _open(self, opening: Opened) -> None:
         """Says what is searched, where, and how long it will take."""
         study = opening.study
         for note in study.notes:
-            self._important(f"NOTE: {note}")
+            self.warn(f"NOTE: {note}")
         self._doing = "proposing a design"
         self.trials, self.location = opening.trials, opening.location
         self._study = study
-        self._outcomes = study.outcomes
+        self._outcomes, self._before = study.outcomes, study.trained
         self._interrupted = study.interrupted
         self._best = list(study.ranking[: len(_PLACES)])
-        if self._best and self._best[0].finished:
-            since = [t.finished > self._best[0].finished for t in study.trials if t.finished]
-            self._since_best = sum(since)
-        self._epochs = study.settings.epochs
-        self._threads = opening.threads
+        if self._best and (best := self._best[0].finished):
+            counting = [t for t in study.trials if t.outcome and t.outcome.counts]
+            self._since_best = sum(t.finished > best for t in counting if t.finished)
+        self.epochs, self.threads = study.settings.epochs, opening.threads
         for line in opening_lines(opening):
             self.say(line)
-        now = self.clock()
         self._pace = Pace(
-            mean_seconds(study) or opening.trial_seconds,
+            opening.trial_seconds,
             workers=opening.workers,
             pruner=opening.pruner,
-            deadline=now + opening.seconds_left,
-            epochs=self._epochs,
+            before=self._outcomes[Outcome.TRAINED],
+            deadline=self.clock() + opening.seconds_left,
+            ended_by=opening.ended_by,
+            epochs=self.epochs,
         )
-        left = self._pace.left(self.trials - study.trained, now)
+        left = self.left()
         if left is None:
-            if is_busy():
-                self.say("machine is busy", "dim")
-        elif left.high:
-            self.say(left.text(busy=is_busy()), "dim")
-            if left.middle > _LONG and opening.seconds_left == math.inf:
-                self._important(
-                    "NOTE: shorter with --time 1h, a GPU, --subset 0.1, fewer --epochs, a low "
-                    "--max-mult-adds, or a --space of narrower and fewer stages"
-                )
-
-    def _end_epoch(self, number: int, result: EpochResult, needed: Needed | None) -> None:
-        running = self._running.get(number)
-        if running is not None:
-            running.epoch, running.val_accuracy = result.epoch, result.val_accuracy
-            running.done = 0
-            running.needed = needed or running.needed  # by which it may just have been stopped
-        if result.seconds >= _SLOW_EPOCH:  # long enough for a person to wonder
-            self.mention(
-                f"trial {number}: epoch {result.epoch} of {self._epochs}, validation accuracy "
-                f"{percent(result.val_accuracy)}, {result.images_per_second:,.0f} images/s"
+            return
+        self.say(left.text(), "dim")
+        if left.middle > _LONG and opening.seconds_left == math.inf:
+            now = ["--time 1h", "fewer --trials"]
+            now += ["a GPU"] if opening.device.startswith("cpu") else []
+            self.warn(
+                f"NOTE: shorter with {' or '.join(now)}; or as a new --study with --subset 0.1, "
+                "fewer --epochs, a low --max-mult-adds, or a --space of narrower and fewer stages"
             )
 
     def _count(self, trial: TrialRecord) -> bool:
         """Counts a trial, and returns whether it is the best so far."""
         assert trial.outcome is not None
-        self._running.pop(trial.number, None)
+        self.running.pop(trial.number, None)
         self._pace.end(trial, self.clock())
         self._outcomes[trial.outcome] += 1
         self._interrupted += trial.queued_again
@@ -205,38 +179,35 @@ class SearchProgress(Display):
         self._since_best = 0 if better else (self._since_best or 0) + 1
         return better
 
-    def _say_trial(self, trial: TrialRecord, better: bool, needed: Needed | None) -> None:
-        from nas.study.chance import at_chance  # loads SciPy, as the search has
-
+    def _say_trial(self, trial: TrialRecord, better: bool, threshold: Threshold | None) -> None:
         stopped = trial.outcome is Outcome.STOPPED_EARLY
-        at_check = needed is not None and trial.curve and trial.curve[-1][0] == needed.epoch
-        least = needed.val_accuracy if stopped and needed is not None and at_check else None
-        width = min(COLUMNS, self.width) if self.console.is_terminal else COLUMNS
-        guessed = self._study is not None and at_chance(self._study, trial)
-        line = trial_line(trial, better=better, needed=least, guessed=guessed, width=width)
+        at_check = threshold is not None and trial.curve and trial.curve[-1][0] == threshold.step
+        line = trial_line(
+            trial,
+            better=better,
+            needed=threshold.score if threshold is not None and stopped and at_check else None,
+            guessed=self._study is not None and at_chance(self._study, trial),
+            width=min(COLUMNS, self.width) if self.console.is_terminal else COLUMNS,
+        )
         style = "bold green" if better else "dim" if stopped else None
         if trial.outcome is None or not trial.outcome.counts:
             style = "red"
         self.say(line, style, important=better)
 
-    def _counted(self) -> str:
-        return f"{min(self.done, self.trials)} of {self.trials}"
+    def left(self) -> TimeLeft | None:
+        """The time until as many designs are trained as are asked for."""
+        return self._pace.left(self.trials - self.done, self.clock())
 
-    def _left(self) -> str:
-        """The time left in words, with what it follows from; empty where nothing is known."""
-        left = self._pace.left(self.trials - self.done, self.clock())
-        return left.text(busy=is_busy(self._threads)) if left is not None and left.high else ""
-
-    def heartbeat(self) -> str:
-        """Elapsed time, trials and the time left."""
-        if self.location is None:
-            return f"{duration(self.elapsed)}: {self._doing}"
-        parts = [f"{duration(self.elapsed)}: {self._counted()}", self._left()]
-        return shortened(", ".join(filter(None, parts)), COLUMNS)
+    def standing(self) -> str:
+        """As in ``9 of 50``."""
+        return self._doing if self.location is None else of_asked(self.done, self.trials)
 
     def summary(self) -> str:
-        """As in ``8 of 8: 4 full, 4 stopped``."""
-        return f"{self._counted()}: {finished(self._outcomes, self._interrupted)}"
+        """As in ``8 of 8: 4 full, 4 stopped``, and how many of them in this search if not all."""
+        outcomes = dict(self._outcomes)
+        now = f"; {self.done - self._before} now" if self._before else ""
+        of = of_asked(self.done, self.trials)
+        return f"{of}: {finished(outcomes, self._interrupted)}{now}"
 
     def panel(self) -> RenderableType:
         """Two kinds of bars, the time, and the best designs."""
@@ -245,13 +216,9 @@ class SearchProgress(Display):
             panel.line("", f"{self._doing}, {duration(self.elapsed)}")
             return panel.drawn()
         panel.bar("trials", self.done, self.trials, self.summary())
-        panel.line("time", ", ".join(filter(None, [duration(self.elapsed), self._left()])))
-        running = sorted(self._running.items())
-        for number, one in running[:_BARS]:
-            done, of = (one.done, one.batches) if one.batches else (one.epoch, self._epochs)
-            panel.bar(str(number), done, of, self._about(one))
-        if len(running) > _BARS:
-            panel.line("", f"and {len(running) - _BARS} more")
+        panel.line("time", ", ".join(filter(None, [duration(self.elapsed), self.time])))
+        running = list(self.running.values())
+        panel.bars(running, self.epochs)
         if not running:
             panel.line("", self._doing if self.done < self.trials else "ending")
         for place, trial in zip(_PLACES, self._best, strict=False):
@@ -264,15 +231,6 @@ class SearchProgress(Display):
         if self._best and self._since_best:
             panel.line("", f"last improvement {plural(self._since_best, 'trial')} ago")
         return panel.drawn()
-
-    def _about(self, one: _Running) -> str:
-        """Epoch, accuracy, what it must reach and the design; the most important first."""
-        parts = [f"epoch {min(one.epoch + 1, self._epochs)} of {self._epochs}"]
-        if one.val_accuracy is not None:
-            parts.append(percent(one.val_accuracy))
-        if one.needed is not None and one.needed.epoch > one.epoch and one.needed.val_accuracy > 0:
-            parts.append(f"needs {percent(one.needed.val_accuracy)} at {one.needed.epoch}")
-        return "  ".join([*parts, one.design])
 
 
 def make_progress(

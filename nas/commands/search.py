@@ -4,16 +4,15 @@ import argparse
 import dataclasses
 import json
 import shlex
-import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from nas.architecture import FIELD_NAMES
 from nas.commands import arguments
-from nas.commands.loading import loading, open_log
-from nas.commands.words import COLUMNS, described, finished
+from nas.commands.loading import loading, log_file
+from nas.commands.words import COLUMNS, described, designs_finished, finished, of_asked
 from nas.counting import COSTS
 from nas.errors import RequestError
 from nas.runtime import signals
@@ -21,7 +20,7 @@ from nas.runtime.precision import AUTO
 from nas.search.request import SearchRequest
 from nas.study.location import NoStudy, StudyLocation, check_directory
 from nas.study.records import training_in_words
-from nas.text import duration, percent, plural
+from nas.text import duration, percent
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
     from nas.search.run import SearchResult
@@ -42,9 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Searches, writes the report and prints the ranking."""
+    with log_file(options.log_file) as log:
+        return _search(options, log)
+
+
+def _search(options: argparse.Namespace, log: TextIO | None) -> int:
     with loading("loading PyTorch", quiet=options.quiet):
         request = _request(options)
-        log = open_log(options.log_file)
         request.check()
         check_directory("--reports-dir", options.reports_dir)
         import optuna
@@ -56,30 +59,29 @@ def run(options: argparse.Namespace) -> int:
     signals.check()  # one that came while these were loaded
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the progress says it all
     progress = make_progress(request, quiet=options.quiet, log=log)
-    try:
-        with progress:
+    with progress:
+        try:
             result = run_search(request, progress, command=options.typed)
-            if result.newly_trained:
-                progress.conclude()
-    except SearchFailed as error:
-        return progress.fail(f"error: {error}", 1)
-    except KeyboardInterrupt:
-        again = "the same command"
-        if progress.location is not None:
-            again = _continuing(progress.location.name, request)
-        so_far = f"{progress.done} of {plural(progress.trials, 'design')} finished"
-        return progress.fail(f"interrupted: {so_far}; {again} continues", signals.INTERRUPTED)
+        except SearchFailed as error:
+            return progress.fail(f"error: {error}", 1)
+        except KeyboardInterrupt:
+            again = "the same command"
+            if progress.location is not None:
+                again = _continuing(progress.location.name, request)
+            so_far = designs_finished(progress.done, progress.trials)
+            return progress.fail(f"interrupted: {so_far}; {again} continues", signals.INTERRUPTED)
+        if result.newly_trained:
+            progress.conclude()
     try:
         folder = final_folder(request.studies_dir, result.location)
         with loading("writing the report", quiet=options.quiet):
             report = write_report(result.study, options.reports_dir, final_folder=folder)
     except OSError as error:
-        print(
+        return progress.fail(
             f"error: {result.location} is complete, but its report could not be written: {error}; "
             "free some space and run nas report",
-            file=sys.stderr,
+            1,
         )
-        return 1
     if options.json:
         print(json.dumps(_document(result, report, request), indent=2))
     else:
@@ -156,6 +158,7 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
     from nas.search.expected import expected_best
 
     study = result.study
+    so_far = designs_finished(study.trained, result.trials)
     lines = []
     if result.ending == "exhausted":
         lines.append(
@@ -163,30 +166,24 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
             f"the {result.trials} asked for."
         )
     elif result.ending == "timeout":
-        lines.append(
-            f"Time is up: {study.trained} of {plural(result.trials, 'design')} finished; "
-            f"{_continuing(study.name, request)} continues."
-        )
+        lines.append(f"Time is up: {so_far}; {_continuing(study.name, request)} continues.")
     elif result.ending == "time_up":
         limit = study.searches[-1].get("time")
         lines.append(
-            f"The time is up, {limit} over all searches: {study.trained} of "
-            f"{plural(result.trials, 'design')} finished; {_continuing(study.name, request)} "
-            "--time none continues without a limit."
+            f"The time is up, {limit} over all searches: {so_far}; "
+            f"{_continuing(study.name, request)} --time none continues without a limit."
         )
         seconds = [trial.seconds for trial in study.trials if trial.seconds]
         if study.trained < _FEW and seconds:
-            lines.append(f"These are few: one took {duration(sum(seconds) / len(seconds))} here.")
+            mean = duration(sum(seconds) / len(seconds))
+            lines.append(f"A design took {mean} on average here, so that few fit into this time.")
     elif not result.newly_trained:
-        lines.append(
-            f"Nothing left to do: {study.trained} of {plural(result.trials, 'design')} finished. "
-            "To add trials: --trials +20"
-        )
+        lines.append(f"Nothing left to do: {so_far}. To add trials: --trials +20")
     lines += [*_ranking(study), ""]
     if len(request.objectives) > 1 and study.ranking:
         size = _size(request)
         lines.append(f"Pareto front, each more accurate than all with no more {COSTS[size].units}:")
-        lines += [*_table(study.pareto_front(size), "no."), ""]
+        lines += [*_table(study, study.pareto_front(size), "no."), ""]
     if expected := expected_best(study):
         lines.append(f"best by the model of all designs: {expected}")
     for finding in to_heed(health(study)):
@@ -194,7 +191,7 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
     if request.dataset == AUTO and study.settings.dataset == "digits":
         lines.append(f"data    {study.notes[0]}")
     counted = finished(study.outcomes, study.interrupted)
-    lines.append(f"trials  finished {study.trained} of {result.trials}: {counted}")
+    lines.append(f"trials  finished {of_asked(study.trained, result.trials)}: {counted}")
     lines.append(f"study   {result.location}")
     lines.append(f"report  {report}")
     lines += _next_commands(study, request, report.parent)
@@ -234,7 +231,7 @@ def _which(name: str, request: SearchRequest) -> str:
 def _ranking(study: "StudyRecord") -> list[str]:
     if not study.ranking:
         return ["No design was trained to the end."]
-    return _table(study.ranking[:_SHOWN], "rank")
+    return _table(study, study.ranking[:_SHOWN], "rank")
 
 
 def _size(request: SearchRequest) -> str:
@@ -242,8 +239,10 @@ def _size(request: SearchRequest) -> str:
     return request.objectives[1] if len(request.objectives) > 1 else "parameters"
 
 
-def _table(shown: "Sequence[TrialRecord]", first: str) -> list[str]:
+def _table(study: "StudyRecord", shown: "Sequence[TrialRecord]", first: str) -> list[str]:
     """A row for each trial, no wider than a terminal: long designs go on in a line below."""
+    from nas.study.chance import at_chance
+
     head = "".join(f"  {cost.units:>{len(cost.units)}}" for cost in COSTS.values())
     lines = [f"{first:>4}  trial  accuracy{head}  design"]
     for rank, trial in enumerate(shown, start=1):
@@ -254,5 +253,6 @@ def _table(shown: "Sequence[TrialRecord]", first: str) -> list[str]:
         row = f"{rank:>4}  {trial.number:>5}  {percent(trial.val_accuracy):>8}{costs}  "
         design = textwrap.wrap(described(trial), COLUMNS - len(row), break_on_hyphens=False)
         design += [training_in_words(trial.training)] if trial.training else []
+        design += ["at chance: no better than guessing"] if at_chance(study, trial) else []
         lines += [row + design[0], *(" " * len(row) + more for more in design[1:])]
     return lines

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from nas.study.records import TIME_UP, Outcome, TrialRecord, training_in_words
-from nas.text import about, percent, shortened
+from nas.text import about, percent, plural, shortened
 
 COLUMNS = 80  # of a terminal, and of a line in a file
 
@@ -31,6 +31,18 @@ def finished(outcomes: Mapping[Outcome, int], interrupted: int = 0) -> str:
     if interrupted:
         others.append(f"{interrupted:,} queued again")
     return "; also ".join(filter(None, [", ".join(runs) or "none", ", ".join(others)]))
+
+
+def of_asked(done: int, asked: int) -> str:
+    """``8 of 50``; where a study has more than is asked for, ``60, 50 asked for``."""
+    return f"{done} of {asked}" if done <= asked else f"{done}, {asked} asked for"
+
+
+def designs_finished(done: int, asked: int) -> str:
+    """``8 of 50 designs finished``, or ``60 designs finished, 50 asked for``."""
+    if done <= asked:
+        return f"{done} of {plural(asked, 'design')} finished"
+    return f"{plural(done, 'design')} finished, {asked} asked for"
 
 
 def trial_line(
@@ -65,7 +77,7 @@ def trial_line(
     begin = f"{trial.number:>4}  {OUTCOME_WORDS[trial.outcome]:<9} {accuracy:>7}  {epoch:<5} "
     if trial.reason and trial.reason != TIME_UP:
         return shortened(f"{begin} {trial.reason}", width)
-    design = described(trial)
+    design = f"at chance, {described(trial)}" if guessed else described(trial)
     if trial.training:
         design += f", {training_in_words(trial.training)}"
     return shortened(f"{begin}{why:<13}  {about(trial.parameters):>6}  {design}", width)

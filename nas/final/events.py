@@ -20,6 +20,7 @@ class Opened:
     precision: str  # and why, where it was not asked for
     left: Sequence[Run] = ()  # of the runs, those that are not done
     workers: int = 1  # that train at the same time
+    threads: int = 1  # of the CPU, that they keep busy
     epoch_seconds: Mapping[str, float] = field(default_factory=dict)
     """Expected of each design, by the name of its runs; empty where nothing is known."""
 

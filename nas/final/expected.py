@@ -8,7 +8,7 @@ from nas.counting import count
 from nas.final.runs import Run
 from nas.search.remaining import TimeLeft
 from nas.search.sizing import EVALUATED, Speed
-from nas.study.records import StudyRecord, TrialRecord
+from nas.study.records import StudyRecord
 from nas.text import plural
 
 _UNSURE = 0.5  # deviation of what the search says: another recipe, other threads
@@ -34,7 +34,9 @@ def epoch_seconds(
     measured: dict[str, list[float]] = {}
     pairs: list[tuple[int, float]] = []
     for trial in study.trials:
-        if trial.architecture and trial.mult_adds and trial.seconds and _is_of(kind, trial):
+        if not (trial.curve and trial.trained_on(kind)):
+            continue
+        if trial.architecture and trial.mult_adds and trial.seconds:
             seconds = trial.seconds / len(trial.curve)
             measured.setdefault(trial.architecture.key, []).append(seconds)
             pairs.append((trial.mult_adds, seconds))
@@ -50,12 +52,6 @@ def epoch_seconds(
         others = speed.seconds(count(run.architecture, settings.input).mult_adds)
         found[run.name] = scale * (statistics.fmean(own) if own else others)
     return found
-
-
-def _is_of(kind: str, trial: TrialRecord) -> bool:
-    """Whether the trial was trained on this kind of device; a GPU is called by its name."""
-    on_cpu = (trial.device or "").startswith("cpu")
-    return bool(trial.curve) and on_cpu == (kind == "cpu")
 
 
 class FinalPace:
@@ -95,13 +91,14 @@ class FinalPace:
         self._left.pop(run, None)
 
     def left(self) -> TimeLeft | None:
-        """The time left until all runs have ended; None where nothing is known."""
-        if not self._seen and not self._seconds:
+        """The time left until all runs have ended; None where nothing is known, or all have."""
+        # A copy, since another thread asks.
+        costs = [epochs * self._cost(run) for run, epochs in list(self._left.items())]
+        if not costs or not (self._seen or self._seconds):
             return None
-        costs = [epochs * self._cost(run) for run, epochs in self._left.items()]
-        idle = (self._workers - 1) / 2 * statistics.fmean(costs) if costs else 0.0
+        idle = (self._workers - 1) / 2 * statistics.fmean(costs)
         ratio = self._took / self._expected if self._expected else 1.0
-        seconds = ratio * (sum(costs) + idle) / self._workers
+        seconds = ratio * max((sum(costs) + idle) / self._workers, *costs)
         if not self._seen:
             return TimeLeft.around(seconds, _UNSURE, "from the search")
         deviation = math.hypot(_DRIFT, _UNSURE / math.sqrt(self._seen))

@@ -263,6 +263,7 @@ class _Final:
                 str(self.precision),
                 left,
                 share.workers,
+                share.computing(self._device),
                 epoch_seconds(self.study, runs, train_images=images, kind=kind),
             )
         )

@@ -23,6 +23,10 @@ class Share:
     workers: int
     threads: int  # at least 1, also where there are more workers than cores
 
+    def computing(self, device: torch.device) -> int:
+        """Threads of the CPU that they keep busy; one of each worker where a GPU computes."""
+        return self.workers * (self.threads if device.type == "cpu" else 1)
+
 
 def workers_for(
     workers: int | str,

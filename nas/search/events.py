@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nas.architecture import Architecture
 from nas.counting import Count
+from nas.search.evidence import Threshold
 from nas.search.sizing import Size
 from nas.study.location import StudyLocation
 from nas.study.records import StudyRecord, TrialRecord
@@ -40,19 +41,12 @@ class Opened:
     test_images: int  # none of them is read
     device: str
     precision: str  # of training, and why, where it was not asked for
-    trial_seconds: float | None  # expected on average; on a GPU the first trial shows it sooner
+    trial_seconds: float | None  # expected on average; None where nothing is known
     workers: int = 1  # of this search, that train at the same time
-    seconds_left: float = math.inf  # of the time that the study is searched
-    pruner: str = "none"
+    seconds_left: float = math.inf  # until the option below ends the search
+    ended_by: str = "--time"  # or --timeout
+    pruner: str = "none"  # also where runs are too short to be stopped
     threads: int = 1  # of the CPU, that the search keeps busy
-
-
-@dataclass(frozen=True, slots=True)
-class Needed:
-    """What a run must reach so as not to be stopped at its next check."""
-
-    epoch: int  # of the check
-    val_accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +56,7 @@ class TrialStarted:
     number: int
     architecture: Architecture
     cost: Count
-    needed: Needed | None = None  # where the pruner can say it
+    threshold: Threshold | None = None  # of its next check, where the pruner can say it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +73,7 @@ class EpochEnded:
 
     number: int
     result: EpochResult
-    needed: Needed | None = None  # from now on, where the pruner can say it
+    threshold: Threshold | None = None  # of its next check, where the pruner can say it
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from scipy.special import stdtr, stdtrit
 from nas.search.summaries import Summary
 
 RISK = 0.15  # that the best design of a search is stopped; measured in docs/pruning.md
-_FINISHED = 5  # runs without which nothing is predicted
+FEWEST_FINISHED = 5  # runs without which nothing is predicted
 _PRIOR = 3  # runs that the prior, one point more at the end for one point more now, is worth
 _DEGREES = 5  # of freedom at most: what learning curves do has longer tails than a normal
 _LEAST_DEVIATION = 1e-9  # where all finished runs lie on a line
@@ -49,7 +49,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """What a run must have reported by a step so as not to be stopped there."""
+    """What a run must have reported by a step so as not to be stopped there.
+
+    In a search a step is an epoch, and the score the validation accuracy.
+    """
 
     step: int
     score: float
@@ -128,7 +131,7 @@ class EvidencePruner(BasePruner):
         ended = self._ended[sign_of(study)].of(study.get_trials(deepcopy=False), trial.number)
         most = math.inf if self._size is None else trial.user_attrs[self._size]
         finished = [run for run in ended.finished if run.size <= most]
-        if len(finished) < _FINISHED:
+        if len(finished) < FEWEST_FINISHED:
             return None
         at = self._checks.index(step)
         return _Past.of(

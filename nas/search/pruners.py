@@ -51,18 +51,18 @@ class RungPruner(BasePruner):
             return False
         assert step is not None
         sign = sign_of(study)
-        least = self._least(study, trial, step)
-        return least is not None and sign * trial.intermediate_values[step] < least
+        threshold = self._threshold(study, trial, step)
+        return threshold is not None and sign * trial.intermediate_values[step] < threshold
 
     def threshold(self, study: optuna.Study, trial: FrozenTrial) -> Threshold | None:
         """What the run must report at its next rung; None where nothing can stop it."""
         step = min((rung for rung in self._rungs if rung > (trial.last_step or 0)), default=None)
-        least = None if step is None else self._least(study, trial, step)
-        if step is None or least is None:
+        score = None if step is None else self._threshold(study, trial, step)
+        if step is None or score is None:
             return None
-        return Threshold(step, sign_of(study) * least)
+        return Threshold(step, sign_of(study) * score)
 
-    def _least(self, study: optuna.Study, trial: FrozenTrial, step: int) -> float | None:
+    def _threshold(self, study: optuna.Study, trial: FrozenTrial, step: int) -> float | None:
         """The worst score of another run at a rung that is among the better part of all.
 
         None where even the worst of them all would be. Larger ones are better here.

@@ -5,11 +5,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nas.search.evidence import FEWEST_FINISHED
 from nas.search.sizing import TRAINED_SHARE
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.records import StudyRecord, TrialRecord
 from nas.text import duration_range, plural
 
-_UNJUDGED = 5  # finished runs, before which `nas.search.evidence` stops nothing
 _PRIOR = 5  # runs that the share expected of their epochs is worth
 _LAST = 20  # runs that say how fast the machine is now
 _DRIFT = 0.3  # deviation of what comes from what came: other designs, a machine shared with others
@@ -29,7 +29,7 @@ class RunTime:
 
 @dataclass(frozen=True, slots=True)
 class TimeLeft:
-    """A range of seconds, as in ``14 to 22 min left (from 9 runs)``."""
+    """A range of seconds, as in ``14 to 22 min left (from 9 trials)``."""
 
     low: float
     high: float
@@ -46,17 +46,18 @@ class TimeLeft:
         factor = math.exp(_WIDTH * deviation)
         return cls(seconds / factor, seconds * factor, source)
 
-    def until(self, limit: float) -> "TimeLeft":
-        """The same where `--time` ends the search after so many seconds at the latest."""
+    def until(self, limit: float, option: str) -> "TimeLeft":
+        """The same where an option ends the search after so many seconds at the latest."""
         if self.high <= limit:
             return self
         limit = max(0.0, limit)
-        return TimeLeft(min(self.low, (1 - _EARLY) * limit), limit, "--time ends it")
+        return TimeLeft(min(self.low, (1 - _EARLY) * limit), limit, f"{option} ends it")
 
     def text(self, *, busy: bool = False) -> str:
         """For people; on a machine that is busy with other programs it says so."""
         note = "; machine is busy" if busy else ""
-        return f"{duration_range(self.low, self.high)} left ({self.source}{note})"
+        low, high = (max(1.0, seconds) for seconds in (self.low, self.high))
+        return f"{duration_range(low, high)} left ({self.source}{note})"
 
 
 def time_left(
@@ -64,34 +65,40 @@ def time_left(
     *,
     ended: Sequence[RunTime],
     running: Sequence[float] = (),
+    rests: Sequence[float] = (),
     workers: int = 1,
     pruner: str = "none",
+    before: int = 0,
     estimate: float | None = None,
     limit: float = math.inf,
+    ended_by: str = "--time",
 ) -> TimeLeft | None:
     """Seconds until so many more runs have ended.
 
-    Each is expected to take the mean of those that ended. `evidence` stops nothing before five have
-    finished: the first five count as if they had been trained for the share that is expected, and
-    was seen of later ones. The range is that of a log-normal distribution with the scatter of the
-    runs, and with a drift that no number of them takes away; benchmarks/remaining_time.py measures
-    how often the truth is in it.
+    Each is expected to take the mean of those that ended. `evidence` stops nothing before five of
+    the study have finished: the first five count as if they had been trained for the share that is
+    expected, and was seen of later ones. The range is that of a log-normal distribution with the
+    scatter of the runs, and with a drift that no number of them takes away;
+    benchmarks/remaining_time.py measures how often the truth is in it.
 
     Args:
         runs: that are to end yet, with those that are running.
         ended: the runs of this search, in the order of their ends.
-        running: seconds since the start of each that runs now.
+        running: seconds since the start of each that runs now and has not done an epoch.
+        rests: seconds that each other one that runs now will still take, by its epochs.
         workers: that train at the same time.
         pruner: one of `nas.search.request.PRUNERS`.
+        before: runs of the study that went to their last epoch before this search.
         estimate: seconds of a run on average, from before this search; counts as one more run.
         limit: seconds after which the search ends in any case.
+        ended_by: the option that says so; after ``--timeout`` runs that have begun go on.
 
     Returns:
-        The range; None where nothing is known.
+        The range; None where nothing is known, or nothing is left.
     """
     if runs <= 0:
-        return TimeLeft(0.0, 0.0, "all runs have ended")
-    unjudged = _UNJUDGED if pruner == "evidence" else 0
+        return None
+    unjudged = max(0, FEWEST_FINISHED - before) if pruner == "evidence" else 0
     judged = [run.share for run in ended[unjudged:]]
     share = (_PRIOR * TRAINED_SHARE + sum(judged)) / (_PRIOR + len(judged))
     first = max(0, len(ended) - _LAST)
@@ -99,20 +106,24 @@ def time_left(
     seconds = [run.seconds * (share if i < unjudged else 1) for i, run in enumerate(recent, first)]
     known = [*seconds, estimate] if estimate is not None else seconds
     if not known:
-        return None if limit == math.inf else TimeLeft(limit, math.inf, "").until(limit)
+        return None if limit == math.inf else TimeLeft(limit, math.inf, "").until(limit, ended_by)
     each = statistics.fmean(known)
     if ended:  # in the median, since the first run of a process takes seconds to begin
         each += max(0.0, statistics.median(run.whole - run.seconds for run in recent))
-    work = runs * each - sum(min(done, each) for done in running)
-    idle = (workers - 1) / 2 * each  # at the end: some workers wait for the others' last runs
-    middle = (work + idle) / workers
+    begun = [*rests, *(max(0.0, each - done) for done in running)]
+    others = max(0, runs - len(begun))
+    idle = (workers - 1) / 2 * each if others else 0.0  # some workers wait for the last runs
+    longest = max(begun, default=0.0)
+    middle = max(longest, (sum(begun) + others * each + idle) / workers)
+    if ended_by == "--timeout":
+        limit = max(limit + each, longest)
     deviation = _UNSURE
     if len(seconds) > 1:
         scatter = statistics.stdev(seconds) / max(statistics.fmean(seconds), 1e-9)
         mean = scatter * math.sqrt(1 / len(seconds) + 1 / runs)
         deviation = min(_UNSURE, math.hypot(_DRIFT, mean))
-    source = f"from {plural(len(ended), 'run')}" if ended else "estimated"
-    return TimeLeft.around(middle, deviation, source).until(limit)
+    source = f"from {plural(len(ended), 'trial')}" if ended else "estimated"
+    return TimeLeft.around(middle, deviation, source).until(limit, ended_by)
 
 
 class Pace:
@@ -124,7 +135,9 @@ class Pace:
         estimate: seconds of a run on average, as `time_left` has it.
         workers: of the search.
         pruner: of the search.
+        before: as `time_left` has it.
         deadline: at which the search ends in any case.
+        ended_by: the option that says so.
         epochs: of a full run.
     """
 
@@ -134,15 +147,20 @@ class Pace:
         *,
         workers: int = 1,
         pruner: str = "none",
+        before: int = 0,
         deadline: float = math.inf,
+        ended_by: str = "--time",
         epochs: int = 1,
     ) -> None:
         self._estimate = estimate
         self._workers = workers
         self._pruner = pruner
+        self._before = before
         self._deadline = deadline
+        self._ended_by = ended_by
         self._epochs = epochs
         self._began: dict[int, float] = {}  # by the number of a trial that runs
+        self._ends: dict[int, float] = {}  # when it will, of one that has done an epoch
         self._free: dict[str | None, float] = {}  # since when, by worker
         self._ended: list[RunTime] = []
         self._others: set[str | None] = set()  # workers of other processes
@@ -151,9 +169,14 @@ class Pace:
         """A trial has begun."""
         self._began[number] = now
 
+    def epoch(self, number: int, seconds: float, left: int, now: float) -> None:
+        """A trial has done an epoch in so many seconds, and has so many epochs left."""
+        self._ends[number] = now + left * seconds
+
     def end(self, trial: TrialRecord, now: float) -> None:
         """A trial has ended, whatever came of it; one that had not begun here, elsewhere."""
         began = self._began.pop(trial.number, None)
+        self._ends.pop(trial.number, None)
         counts = trial.outcome is not None and trial.outcome.counts
         if began is None:
             if counts:
@@ -168,20 +191,29 @@ class Pace:
             self._ended.append(RunTime(min(trial.seconds, whole), whole, share))
 
     def left(self, runs: int, now: float) -> TimeLeft | None:
-        """The time left until so many more runs have ended; None where nothing is known."""
+        """The time left until so many more runs have ended; see `time_left`."""
+        began, ends = dict(self._began), dict(self._ends)  # copies, since another thread asks
         return time_left(
-            runs,
-            ended=self._ended,
-            running=[now - began for began in self._began.values()],
+            max(runs, len(began)),
+            ended=list(self._ended),
+            running=[now - since for number, since in began.items() if number not in ends],
+            rests=[max(0.0, end - now) for number, end in ends.items() if number in began],
             workers=self._workers + len(self._others),
             pruner=self._pruner,
+            before=self._before,
             estimate=self._estimate,
             limit=self._deadline - now,
+            ended_by=self._ended_by,
         )
 
 
-def mean_seconds(study: StudyRecord) -> float | None:
-    """Seconds that a run of the study took on average; None where it has none."""
-    ended = (Outcome.TRAINED, Outcome.STOPPED_EARLY)
-    found = [t.seconds for t in study.trials if t.outcome in ended and t.seconds]
+def mean_seconds(study: StudyRecord, kind: str) -> float | None:
+    """Seconds that a run of the study took on average on this kind of device; None without any.
+
+    Args:
+        study: as it was found.
+        kind: of the device, cpu or cuda.
+    """
+    ended = [t for t in study.trials if t.outcome and t.outcome.counts and t.trained_on(kind)]
+    found = [trial.seconds for trial in ended if trial.seconds]
     return statistics.fmean(found[-_LAST:]) if found else None

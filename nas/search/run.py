@@ -25,6 +25,7 @@ from nas.search.events import OnEvent, Opened, Warned, ignore
 from nas.search.plan import Plan, SearchEnding, SearchFailed
 from nas.search.preparation import Begun, prepare
 from nas.search.pruners import make_pruner, warning_of_warmup
+from nas.search.remaining import mean_seconds
 from nas.search.request import SearchRequest
 from nas.search.samplers import make_sampler
 from nas.search.trainer import CandidateTraining
@@ -134,12 +135,14 @@ def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEven
     assert request.pruner is not None, "chosen as the study was begun"
     warnings = [_warning_of(device), study.doubts]
     if study.trained < begun.trials:
+        expected = mean_seconds(study, device.type)
         limited = begun.seconds_left < math.inf  # then its own trials say how long they take
-        if device.type == "cpu" and not limited:
+        if expected is None and device.type == "cpu" and not limited:  # a GPU soon shows it
             expected = prepared.trial_seconds(begun.config.precision, share.threads)
         warnings += [noise_in_words(study), warning_of_warmup(request.pruner, begun.config)]
     for warning in filter(None, warnings):
         on_event(Warned(warning))
+    time_left, timeout = max(0.0, begun.seconds_left), request.timeout or math.inf
     on_event(
         Opened(
             study,
@@ -149,10 +152,11 @@ def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEven
             in_words(device, share),
             str(begun.precision),
             expected,
-            share.workers,
-            max(0.0, begun.seconds_left),
-            request.pruner,
-            share.workers * (share.threads if device.type == "cpu" else 1),
+            workers=share.workers,
+            seconds_left=min(time_left, timeout),
+            ended_by="--timeout" if timeout < time_left else "--time",
+            pruner=request.pruner if begun.config.epochs > 1 else "none",
+            threads=share.computing(device),
         )
     )
 

@@ -18,14 +18,13 @@ from nas.search.events import (
     CheckpointFailed,
     EndedElsewhere,
     EpochEnded,
-    Needed,
     OnEvent,
     TrialContinued,
     TrialEnded,
     TrialStarted,
     Waiting,
 )
-from nas.search.evidence import EvidencePruner
+from nas.search.evidence import EvidencePruner, Threshold
 from nas.search.history import History
 from nas.search.plan import Plan, SearchEnding, SearchFailed
 from nas.search.presets import queue_again
@@ -125,7 +124,7 @@ class Worker:
         self._heartbeat.trial_id = running.stored.id
         try:
             number, candidate = running.stored.number, running.candidate
-            needed = self._needed(running)
+            needed = self._threshold(running)
             self._on_event(TrialStarted(number, candidate.architecture, candidate.cost, needed))
             return self._trained(running)
         except (TrialLost, SearchFailed):
@@ -189,7 +188,7 @@ class Worker:
             stop = self._history.report(trial, result.epoch, result.val_accuracy)
             self._report(running, [result])
             self._look_at(checkpoint)
-            self._on_event(EpochEnded(number, result, None if stop else self._needed(running)))
+            self._on_event(EpochEnded(number, result, None if stop else self._threshold(running)))
             if not stop and result.epoch < self._plan.epochs:
                 signals.check()  # else the run is over, and is recorded first
                 # Most of the next epoch would be after the deadline.
@@ -205,13 +204,12 @@ class Worker:
         finally:
             self._look_at(checkpoint)
 
-    def _needed(self, running: RunningTrial) -> Needed | None:
+    def _threshold(self, running: RunningTrial) -> Threshold | None:
         """What the run must reach at its next check, where the pruner can say it."""
         pruner = self._plan.pruner
         if not isinstance(pruner, EvidencePruner | RungPruner):
             return None
-        threshold = pruner.threshold(self._history.study, self._history.trial(running.trial))
-        return None if threshold is None else Needed(threshold.step, threshold.score)
+        return pruner.threshold(self._history.study, self._history.trial(running.trial))
 
     def _look_at(self, checkpoint: Checkpoint | None) -> None:
         """Reports, the first time, that a checkpoint could not be written."""

@@ -142,6 +142,10 @@ class TrialRecord:
             return None
         return f"{self.architecture}" + (f" ({self.preset})" if self.preset else "")
 
+    def trained_on(self, kind: str) -> bool:
+        """Whether it was trained on this kind of device, cpu or cuda; a GPU has its own name."""
+        return self.device is not None and self.device.startswith("cpu") == (kind == "cpu")
+
     @property
     def queued_again(self) -> bool:
         """Whether it was only interrupted, and its design queued again."""

@@ -29,7 +29,7 @@ from nas.training.memory import give_back_memory, keep_freed_memory
 from nas.training.schedules import rate
 from nas.training.step import TrainingStep, make_optimizer
 
-OnBatches = Callable[[int, int], None]  # takes how many batches of the epoch are begun, of how many
+OnBatches = Callable[[int, int], None]  # takes the batches of an epoch that have begun, and all
 TOLD_EVERY = 1.0  # seconds between two calls of it
 
 

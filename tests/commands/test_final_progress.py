@@ -2,6 +2,8 @@
 
 import io
 import re
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -13,6 +15,7 @@ from nas.final.request import TRAIN
 from nas.final.runs import Run, RunBatchesDone, RunEnded, RunEpochEnded, RunStarted
 from nas.training.loop import EpochResult
 from tests.kits.records import design, study, trial
+from tests.kits.threads import asked_meanwhile
 
 STUDY = study(trial(0, accuracy=0.8), trial(1, accuracy=0.9))  # 10 s an epoch, on a GPU
 RUNS = [Run(f"trial {n}", design(16 + n), seed, TRAIN) for n in (1, 0) for seed in (0, 1, 2)]
@@ -28,10 +31,12 @@ def opened(**settings: object) -> Opened:
     return Opened(STUDY, RUNS, 20, "cpu", "float32", **{**plain, **settings})  # type: ignore[arg-type]
 
 
-def screen(width: int | None = None) -> tuple[FinalProgress, io.StringIO]:
+def screen(
+    width: int | None = None, busy: Callable[[int], bool] = lambda own: False
+) -> tuple[FinalProgress, io.StringIO]:
     file = io.StringIO()
     console = Console(file=file, width=width or 80, force_terminal=bool(width), color_system=None)
-    return FinalProgress(console, clock=lambda: 0.0), file
+    return FinalProgress(console, clock=lambda: 0.0, busy=busy), file
 
 
 def test_how_long_it_will_take_is_said_before_it_begins() -> None:
@@ -46,7 +51,7 @@ def test_nothing_is_said_of_a_time_that_nobody_knows() -> None:
     progress, file = screen()
     progress(opened(epoch_seconds={}))
     assert file.getvalue().splitlines()[1:] == ["6 runs x 20 epochs"]
-    assert progress.heartbeat() == "0.0 s: 0 of 6 runs"
+    assert progress.status() == "0.0 s: 0 of 6 runs"
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -81,6 +86,14 @@ def test_a_run_is_a_line() -> None:
     assert re.fullmatch(r"trial 1, seed 2 +failed +12 s", failed)
 
 
+def test_only_what_others_compute_makes_the_machine_busy() -> None:
+    for threads, note in ((8, False), (2, True)):
+        progress, file = screen(busy=lambda own: own < 8)
+        progress(opened(threads=threads, workers=1))
+        assert "busy" not in file.getvalue()  # it may be what this one did before Ctrl-C
+        assert ("machine is busy" in progress.status()) is note
+
+
 # The time
 
 
@@ -99,7 +112,6 @@ def test_the_search_says_how_long_epochs_take_on_its_kind_of_device() -> None:
 
 def test_its_own_epochs_correct_what_the_search_says() -> None:
     pace = FinalPace(20, SECONDS, workers=1)
-    assert pace.left()
     pace.add(RUNS)
     before = pace.left()
     assert before
@@ -113,9 +125,7 @@ def test_its_own_epochs_correct_what_the_search_says() -> None:
     assert after.high / after.low < before.high / before.low
     for run in RUNS:
         pace.end(run)
-    done = pace.left()
-    assert done
-    assert done.high == 0
+    assert pace.left() is None
 
 
 def test_a_run_that_resumes_has_less_to_do() -> None:
@@ -125,3 +135,26 @@ def test_a_run_that_resumes_has_less_to_do() -> None:
     said = pace.left()
     assert said
     assert said.middle == pytest.approx(5 * 4)
+
+
+def test_a_run_whose_last_epoch_is_done_has_not_ended() -> None:
+    pace = FinalPace(20, SECONDS, workers=2)
+    pace.add(RUNS[:1])
+    before = pace.left()
+    assert before
+    assert before.middle == pytest.approx(20 * 4)  # whatever the other worker does
+    pace.epoch(RUNS[0], 20, 4.0)
+    said = pace.left()
+    assert said
+    assert said.text() == "1 s left (from 1 epoch)"
+
+
+def test_another_thread_may_ask_at_any_time() -> None:
+    pace = FinalPace(20, SECONDS, workers=2)
+
+    def change(seed: int) -> None:
+        run = Run("trial 0", RUNS[0].architecture, seed, TRAIN)
+        pace.add([run])
+        pace.end(replace(run, seed=seed - 20))
+
+    asked_meanwhile(pace.left, change)

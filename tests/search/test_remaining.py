@@ -1,15 +1,18 @@
 """The remaining time of a search: laws of the arithmetic, and what it follows from."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas.search.evidence import FEWEST_FINISHED
 from nas.search.remaining import Pace, RunTime, TimeLeft, mean_seconds, time_left
 from nas.study.records import DIED, Outcome
 from tests.kits.records import study, trial
+from tests.kits.threads import asked_meanwhile
 
 run_times = st.builds(
     lambda seconds, between: RunTime(seconds, seconds + between),
@@ -53,7 +56,7 @@ def test_equal_runs_take_so_many_times_as_long() -> None:
     assert said
     assert said.middle == pytest.approx(420)
     assert said.low < 400 < 440 < said.high
-    assert said.source == "from 10 runs"
+    assert said.source == "from 10 trials"
 
 
 def test_one_slow_start_is_not_expected_again() -> None:
@@ -94,13 +97,13 @@ def test_without_anything_known_only_the_limit_says_something() -> None:
     said = time_left(10, ended=(), limit=600.0)
     assert said
     assert said.text() == "9 to 10 min left (--time ends it)"
-    assert time_left(0, ended=like(10.0)) == TimeLeft(0.0, 0.0, "all runs have ended")
+    assert time_left(0, ended=like(10.0)) is None
 
 
 def test_a_busy_machine_is_named() -> None:
-    said = TimeLeft(840.0, 1320.0, "from 9 runs")
-    assert said.text() == "14 to 22 min left (from 9 runs)"
-    assert said.text(busy=True) == "14 to 22 min left (from 9 runs; machine is busy)"
+    said = TimeLeft(840.0, 1320.0, "from 9 trials")
+    assert said.text() == "14 to 22 min left (from 9 trials)"
+    assert said.text(busy=True) == "14 to 22 min left (from 9 trials; machine is busy)"
 
 
 def test_a_pace_follows_the_runs_of_its_workers() -> None:
@@ -113,7 +116,7 @@ def test_a_pace_follows_the_runs_of_its_workers() -> None:
         pace.end(one, ended)
     said = pace.left(7, 122.0)
     assert said
-    assert said.source == "from 3 runs"
+    assert said.source == "from 3 trials"
     assert said.low < 7 * 61 / 2 < said.high
 
 
@@ -145,10 +148,14 @@ def test_a_run_that_resumed_took_no_longer_than_it_was_here() -> None:
     assert said.middle == pytest.approx(60)
 
 
-def test_the_runs_of_earlier_searches_are_an_estimate() -> None:
-    assert mean_seconds(study()) is None
+def test_the_runs_of_earlier_searches_on_this_kind_of_device_are_an_estimate() -> None:
+    assert mean_seconds(study(), "cuda") is None
     runs = study(trial(0, accuracy=0.5), trial(1, Outcome.STOPPED_EARLY, 0.2, epochs=2))
-    assert mean_seconds(runs) == 40
+    assert mean_seconds(runs, "cuda") == 40
+    assert mean_seconds(runs, "cpu") is None
+    slow = replace(trial(2, accuracy=0.5), device="cpu (2 threads)", seconds=900.0)
+    both = replace(runs, trials=(*runs.trials, slow))
+    assert (mean_seconds(both, "cuda"), mean_seconds(both, "cpu")) == (40, 900)
 
 
 def test_what_was_stopped_of_later_runs_says_what_the_first_ones_would_have_been() -> None:
@@ -163,3 +170,57 @@ def test_what_was_stopped_of_later_runs_says_what_the_first_ones_would_have_been
 
     assert middle(0.5) > middle(1.0)
     assert 0.8 < middle(1.0) < 1.0
+
+
+@given(st.integers(0, 20), st.integers(1, 20))
+def test_only_runs_that_nothing_could_stop_are_longer_than_later_ones(before: int, n: int) -> None:
+    ended = like(10.0, n)
+    resumed = time_left(10, ended=ended, pruner="evidence", before=before)
+    without = time_left(10, ended=ended)
+    assert resumed
+    assert without
+    assert (resumed.middle < without.middle * 0.999) == (before < FEWEST_FINISHED)
+
+
+def test_timeout_ends_a_search_with_the_runs_that_have_begun() -> None:
+    said = time_left(100, ended=like(10.0), limit=60.0, ended_by="--timeout")
+    assert said
+    assert said.source == "--timeout ends it"
+    assert 60.0 < said.low < said.high == 70.0
+    over = time_left(100, ended=like(10.0), rests=[25.0], limit=-5.0, ended_by="--timeout")
+    assert over
+    assert over.high == 25.0
+
+
+@given(ended_runs, st.lists(st.floats(0, 1e4), min_size=1, max_size=4), st.floats(-100, 1e4))
+def test_what_runs_has_time_left(ended: list[RunTime], running: list[float], limit: float) -> None:
+    for rests in ((), (3.0,)):
+        runs = len(running) + len(rests)
+        said = time_left(runs, ended=ended, running=running, rests=rests, limit=limit)
+        assert said
+        assert not re.match("0|up to 0", said.text())
+
+
+def test_the_last_run_takes_what_its_own_epochs_say() -> None:
+    pace = Pace(10.0, workers=2)
+    pace.begin(0, 0.0)
+    pace.epoch(0, 8.0, left=5, now=8.0)
+    for now, rest in ((8.0, 40.0), (20.0, 28.0), (47.0, 1.0)):
+        said = pace.left(1, now)
+        assert said
+        assert said.middle == pytest.approx(rest)
+    late = pace.left(1, 60.0)
+    assert late
+    assert late.text() == "1 s left (estimated)"
+
+
+def test_another_thread_may_ask_at_any_time() -> None:
+    pace = Pace(10.0)
+
+    def change(number: int) -> None:
+        pace.begin(number, 0.0)
+        pace.epoch(number, 1.0, 3, 0.0)
+        pace.end(trial(number % 7, accuracy=0.5), 1.0)
+        pace.begin(number % 7, 0.0)
+
+    asked_meanwhile(lambda: pace.left(1000, 1.0), change)

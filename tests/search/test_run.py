@@ -29,13 +29,13 @@ from nas.search.events import (
     EpochEnded,
     Event,
     Loading,
-    Needed,
     Opened,
     TrialEnded,
     TrialStarted,
     Waiting,
     Warned,
 )
+from nas.search.evidence import Threshold
 from nas.search.run import (
     SearchEnding,
     SearchFailed,
@@ -219,11 +219,11 @@ def test_early_stopping_counts_as_trained_and_reports_its_last_accuracy(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_stopped_run_lacked_was_said_before(request_of: RequestOf, workers: int) -> None:
-    needed: dict[int, Needed] = {}
+    needed: dict[int, Threshold] = {}
 
     def listen(event: Event) -> None:
-        if isinstance(event, TrialStarted | EpochEnded) and event.needed is not None:
-            needed[event.number] = event.needed
+        if isinstance(event, TrialStarted | EpochEnded) and event.threshold is not None:
+            needed[event.number] = event.threshold
 
     request = request_of(trials=12, epochs=4, subset=0.1, pruner="rungs", workers=workers)
     study = run_search(request, listen).study
@@ -231,12 +231,12 @@ def test_what_a_stopped_run_lacked_was_said_before(request_of: RequestOf, worker
     assert stopped
     for trial in stopped:
         epoch, accuracy = trial.curve[-1]
-        assert needed[trial.number].epoch == epoch
-        assert accuracy < needed[trial.number].val_accuracy
+        assert needed[trial.number].step == epoch
+        assert accuracy < needed[trial.number].score
     full = [t for t in study.trials if t.outcome is Outcome.TRAINED and t.number in needed]
     for trial in full:
         last = needed[trial.number]
-        assert dict(trial.curve)[last.epoch] >= last.val_accuracy
+        assert dict(trial.curve)[last.step] >= last.score
 
 
 def test_a_run_stopped_by_evidence_says_what_was_expected(request_of: RequestOf) -> None:
@@ -248,12 +248,12 @@ def test_a_run_stopped_by_evidence_says_what_was_expected(request_of: RequestOf)
         study.add_trial(
             create_trial(value=0.99 + n / 1000, intermediate_values=values, user_attrs=attributes)
         )
-    needed: list[Needed | None] = []
-    listen = on(TrialStarted, lambda event: needed.append(event.needed))
+    needed: list[Threshold | None] = []
+    listen = on(TrialStarted, lambda event: needed.append(event.threshold))
     *_, last = run_search(request_of(trials=7, **asked), listen).study.trials
     (least,) = needed
     assert least is not None
-    assert (least.epoch, last.curve[0][1] < least.val_accuracy) == (1, True)
+    assert (least.step, last.curve[0][1] < least.score) == (1, True)
     assert (last.outcome, len(last.curve)) == (Outcome.STOPPED_EARLY, 1)
     assert last.forecast is not None
     assert f"{last.curve[0][1]:.1%} by epoch 1: " in last.forecast

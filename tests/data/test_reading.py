@@ -12,6 +12,7 @@ from nas.commands import main
 from nas.data.loading import load_dataset, load_test
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
+from tests.kits.commands import error_of
 from tests.kits.datasets import data_error, same
 from tests.kits.images import photo, write, write_parts
 from tests.kits.studies import TINY_SPACE
@@ -135,8 +136,7 @@ def test_search_and_train_say_what_was_left_out(capsys: pytest.CaptureFixture[st
     Path("tiny.toml").write_text(TINY_SPACE)
     of = ["--dataset", "folder", "--data-dir", "photos", "--epochs", "1"]
     search = ["search", "--budget", "5M", "--trials", "1", "--space", "tiny.toml", *of]
-    assert main(search) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line = error_of(capsys, main(search))
     assert "training files in photos that are not readable images: cat/0" in line
     assert not Path("studies").exists()
     assert main([*search, "--skip-broken", "--json"]) == 0

@@ -14,7 +14,7 @@ from nas.commands import main
 from nas.search.continuing import continued, data_options
 from nas.search.request import SearchRequest, folder_name
 from nas.study.records import StudyRecord
-from tests.kits.commands import Capture
+from tests.kits.commands import SIGN_OF_LIFE, Capture
 from tests.kits.exports import make_spec, write_network
 from tests.kits.images import photo, write, write_parts
 from tests.kits.places import EXAMPLE
@@ -42,12 +42,12 @@ def study(name: str = "s", studies_dir: str = "studies") -> StudyRecord:
 
 
 def lines_of_error(capsys: Capture, words: list[str]) -> list[str]:
-    """What a refused command says on stderr; nothing else is printed and the status is 2."""
+    """What a refused command says on stderr beside a sign of life, and nothing else; status 2."""
     capsys.readouterr()
     assert main(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    return printed.err.splitlines()
+    return [line for line in printed.err.splitlines() if line != SIGN_OF_LIFE]
 
 
 def test_the_name_alone_goes_on_with_every_setting(capsys: Capture) -> None:

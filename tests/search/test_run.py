@@ -260,6 +260,22 @@ def test_a_run_stopped_by_evidence_says_what_was_expected(request_of: RequestOf)
     assert "99.4% is the best" in last.forecast
 
 
+def test_a_study_that_is_continued_says_itself_how_long_its_trials_take(
+    request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"epochs": 1, "subset": 0.1, "device": "cpu", "pruner": "evidence"}
+    run_search(request_of(trials=1, **asked))
+    measured: list[object] = []
+    monkeypatch.setattr("nas.search.preparation.measure", lambda *_, **__: measured.append(1))
+    openings: list[Opened] = []
+    listen = on(Opened, openings.append)
+    study = run_search(request_of(trials=2, timeout=1000.0, **asked), listen).study
+    (opening,) = openings
+    assert (opening.trial_seconds, measured) == (study.trials[0].seconds, [])
+    assert (opening.seconds_left, opening.ended_by) == (1000.0, "--timeout")
+    assert opening.pruner == "none"  # nothing can stop a run of one epoch
+
+
 def test_the_incumbent_is_optunas_best_trial_also_among_equals(request_of: RequestOf) -> None:
     result = run_search(request_of(trials=5, max_parameters=3_000))
     assert result.study.incumbent is not None

@@ -109,8 +109,8 @@ def cost_of_half_the_size(study: StudyRecord) -> str:
         cost += f", so {plural(images, 'image')} cannot tell it from none)" if gap.low <= 0 else ")"
     if halves:
         return (
-            f"Half the size {cost}: trial {number} has {part:.0%} of the parameters of {name}, and "
-            f"{percent(accuracy)} instead of {percent(best.val_accuracy)}."
+            f"Half the size or less {cost}: trial {number} has {part:.0%} of the parameters of "
+            f"{name}, and {percent(accuracy)} instead of {percent(best.val_accuracy)}."
         )
     return (
         f"No design of half the size was trained to the end; the smallest, trial {number}, has "

@@ -32,7 +32,7 @@ class TestTradeOff:
     def test_half_the_size(self) -> None:
         gap = difference_interval(0.94, 5_000, 0.92, 5_000)
         assert self.said((1_000, 0.94), (600, 0.93), (480, 0.92), (100, 0.80)) == (
-            f"Half the size costs 2.00 points (95% interval {100 * gap.low:.2f} to "
+            f"Half the size or less costs 2.00 points (95% interval {100 * gap.low:.2f} to "
             f"{100 * gap.high:.2f}): trial 2 has 48% of the parameters of trial 0, the best, and "
             "92.00% instead of 94.00%."
         )
@@ -41,7 +41,7 @@ class TestTradeOff:
         gap = difference_interval(0.94, 287, 0.93, 287)
         assert gap.low < 0
         assert self.said((1_000, 0.94), (500, 0.93), images=287) == (
-            f"Half the size costs 1.00 points (95% interval {100 * gap.low:.2f} to "
+            f"Half the size or less costs 1.00 points (95% interval {100 * gap.low:.2f} to "
             f"{100 * gap.high:.2f}, so 287 images cannot tell it from none): trial 1 has 50% of "
             "the parameters of trial 0, the best, and 93.00% instead of 94.00%."
         )

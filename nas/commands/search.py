@@ -189,7 +189,7 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
     for finding in to_heed(health(study)):
         lines.append(f"{finding.level.lower():<7} {finding.about}: {finding.sentence}")
     if request.dataset == AUTO and study.settings.dataset == "digits":
-        lines.append(f"data    {study.notes[0]}")
+        lines.append("data    handwritten digits, since CIFAR-10 could not be downloaded")
     counted = finished(study.outcomes, study.interrupted)
     lines.append(f"trials  finished {of_asked(study.trained, result.trials)}: {counted}")
     lines.append(f"study   {result.location}")

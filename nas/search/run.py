@@ -134,6 +134,9 @@ def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEven
     request, expected = prepared.request, None
     assert request.pruner is not None, "chosen as the study was begun"
     warnings = [_warning_of(device), study.doubts]
+    if request.dataset == "auto" and study.settings.dataset == "digits":
+        why, *_ = prepared.dataset.notes  # CIFAR-10 is not there
+        warnings.append(why if why not in study.notes else None)
     if study.trained < begun.trials:
         expected = mean_seconds(study, device.type)
         limited = begun.seconds_left < math.inf  # then its own trials say how long they take

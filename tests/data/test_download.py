@@ -37,15 +37,18 @@ def test_auto_falls_back_to_digits_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline", "own_directory", "tiny_space")
-def test_the_end_of_a_search_says_once_more_that_it_had_other_images(
+def test_a_search_says_at_its_begin_and_end_that_it_has_other_images(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     search = "search --budget 5M --trials 1 --epochs 1 --subset 0.1 --space tiny.toml"
     assert main(search.split()) == 0
     said = capsys.readouterr().out
-    assert "\ndata    CIFAR-10 is not in data and could not be downloaded (" in said
-    assert main([*search.split(), "--dataset", "digits"]) == 0
-    assert "CIFAR-10" not in capsys.readouterr().out
+    assert "\ndata    handwritten digits, since CIFAR-10 could not be downloaded\n" in said
+    named = [*search.split(), "--studies-dir", "named"]
+    assert main([*named, "--dataset", "digits"]) == 0
+    assert "CIFAR-10" not in "".join(capsys.readouterr())
+    assert main(named) == 0
+    assert "CIFAR-10 is not in data and could not be downloaded (" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("offline")

@@ -34,16 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port",
         type=arguments.port,
         metavar="N",
-        help=f"port to listen on (default: {_PORT}, or a free one where that is taken)",
+        help=f"port to listen on (default: {_PORT}, or a free one if that is taken)",
     )
     parser.add_argument(
-        "--no-browser", action="store_true", help="print the address, and open no browser"
+        "--no-browser", action="store_true", help="print the address without opening a browser"
     )
     parser.add_argument(
         "--allow-edits",
         action="store_true",
-        help="let whoever opens the page write notes on --study, and rename and delete studies of "
-        "its storage",
+        help="allow anyone who opens the page to write notes on --study, and to rename and delete "
+        "studies of its storage",
     )
 
 

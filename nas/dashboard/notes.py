@@ -25,7 +25,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 408, 12, 122  # of a learning curve in its pi
 def curve_in_words(curve: Sequence[tuple[int, float]]) -> str:
     """What the picture shows: first, best and last accuracy."""
     if not curve:
-        return "no epoch has ended"
+        return "no epoch finished"
     best_epoch, best = max(curve, key=lambda point: (point[1], -point[0]))
     (first_epoch, first), (last_epoch, last) = curve[0], curve[-1]
     if first_epoch == last_epoch:
@@ -107,7 +107,7 @@ def _excess(trial: TrialRecord, settings: StudySettings) -> list[str]:
         f"{whole(most)}"
         for n, most in settings.limits.items()
         if (value := getattr(trial, n)) is not None and value > most
-    ] or ["a limit of the study is exceeded"]
+    ] or ["over a limit of the study"]
 
 
 def curve_svg(curve: Sequence[tuple[int, float]], epochs: int) -> str:

@@ -94,14 +94,15 @@ def _refusal(environ: "WSGIEnvironment") -> _Answer | None:
         )
     if origin is not None and origin.lower() != f"http://{host}".lower():
         return _text(
-            HTTPStatus.FORBIDDEN, "expected a request of this dashboard, got one of another page"
+            HTTPStatus.FORBIDDEN,
+            "expected a request from this dashboard, got one from another page",
         )
     return None
 
 
 def _no_edits() -> _Answer:
     """In the form in which Optuna Dashboard shows a person why something was refused."""
-    reason = "this dashboard only shows the study; nas dashboard --allow-edits lets it change"
+    reason = "this dashboard is read-only; nas dashboard --allow-edits allows changes"
     content = json.dumps({"reason": reason}) + "\n"
     return _Answer(HTTPStatus.FORBIDDEN, content.encode(), "application/json")
 

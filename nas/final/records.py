@@ -71,7 +71,7 @@ class ClassResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """A test image that the exported network is sure about, and wrong."""
+    """A test image on which the exported network is confident and wrong."""
 
     file: str  # of its picture, relative to the model's folder
     label: int

@@ -31,7 +31,7 @@ from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import are, plural, share, whole
 
 TOO_FEW = 20  # designs trained to the end, for importances to be shown at all
-ENOUGH = 50  # for them to be read: the best tenth has five then, as Optuna advises
+ENOUGH = 50  # for them to be read: the best tenth has five then, as Optuna recommends
 _MOST_DESIGNS = 600  # drawn in a figure of all designs
 _NUMBER_OF = {  # what one number says of a choice that each stage makes
     "B": " in all",
@@ -58,7 +58,7 @@ def what_mattered(study: StudyRecord) -> Section:
         Column("name", "Choice", kind="text"),
         Column("letter", "Letter", kind="text"),
         Column("share", "Share", share),
-        Column("chance", "Largest by chance", share),
+        Column("chance", "Largest by chance alone", share),
         Column("beyond", "Beyond chance", lambda b: "yes" if b else "no", kind="text"),
     )
     best = max(1, -(-found.designs // 10))
@@ -68,42 +68,43 @@ def what_mattered(study: StudyRecord) -> Section:
         _what_passed(found),
         table(mattered, columns, caption=heading),
         importances_figure(mattered, weak=found.designs < ENOUGH),
-        note=f"Measured is how differently a choice was made in the best tenth ({whole(best)}) of "
-        f"{designs} trained to the end than in all of them (PED-ANOVA, Optuna's default), summed "
-        "over the stages. The search did not choose at random, the budget ties choices together, "
-        "and later stages exist in some designs only: this says where to look, not what causes "
-        "what. Designs that were stopped early are left out, since their accuracy is that of fewer "
-        "epochs.",
+        note="A bar shows how much the values of a choice in the best tenth "
+        f"({whole(best)}) of {designs} trained to the end differ from those in all of them "
+        "(PED-ANOVA, Optuna's default), summed over the stages. The search did not choose at "
+        "random, the budget links choices, and later stages exist in some designs only: this "
+        "shows where to look, not what causes what. Designs that were stopped early are left out, "
+        "since their accuracy is that of fewer epochs.",
     )
 
 
 def cannot_be_told(designs: int) -> str:
     """Why so few designs do not show what mattered."""
     return (
-        f"Which choices mattered cannot be told: {plural(designs, 'design')} of the space trained "
-        f"to the end, and below {TOO_FEW} luck alone makes any choice look important. Designs that "
-        "were stopped early do not count: their accuracy is that of fewer epochs."
+        f"Which choices mattered cannot be told: {plural(designs, 'design')} of the space "
+        f"{'was' if designs == 1 else 'were'} trained to the end, and with fewer than {TOO_FEW}, "
+        "chance alone makes any choice look important. Designs that were stopped early do not "
+        "count: their accuracy is that of fewer epochs."
     )
 
 
 def _what_passed(found: Importances) -> str:
-    """Which choices mattered, and whether to lean on that."""
+    """Which choices mattered, and how reliable that is."""
     beyond = listed([_called(i.name) for i in found.letters if i.is_beyond_chance])
     weak = found.designs < ENOUGH
     if not beyond:
         text = "Which choice mattered cannot be told: no bar ends beyond its mark."
     elif weak:
-        text = f"Perhaps {beyond} mattered, which is not to be leaned on."
+        text = f"Perhaps {beyond} mattered, but this is not reliable."
     else:
         text = f"What mattered: {beyond}."
     text += (
-        " The mark is the largest bar of all of 19 times that the same accuracies were dealt out "
-        "at random: where nothing matters, one study in 20 has a bar beyond it."
+        " The mark is the largest bar in 19 random shuffles of the same accuracies: if nothing "
+        "matters, one study in 20 has a bar beyond it."
     )
     if weak:
         text += (
-            f" Grey, since {plural(found.designs, 'design')} are few: from {ENOUGH} on the best "
-            "tenth has five, the least that Optuna advises."
+            f" Grey because {plural(found.designs, 'design')} are few: from {ENOUGH} on, the best "
+            "tenth has five, the minimum that Optuna recommends."
         )
     return text
 
@@ -135,7 +136,7 @@ def importances_figure(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
 
     Args:
         mattered: the table.
-        weak: whether the designs are too few to lean on it; all bars are grey then.
+        weak: whether the designs are too few to rely on it; all bars are grey then.
     """
     letters = mattered[mattered["kind"] == "letter"]
     called = {
@@ -160,7 +161,7 @@ def importances_figure(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
     figure.add_scatter(
         x=letters["chance"].tolist(),
         y=names,
-        name="largest bar of chance alone",
+        name="largest bar by chance alone",
         mode="markers",
         marker={
             "symbol": "line-ns-open",
@@ -185,8 +186,8 @@ def slices(study: StudyRecord) -> Section:
         "slices",
         "Accuracy by choice",
         f"{what_goes_with_accuracy(choices)} A dot is a design trained to the end, an orange bar "
-        "the median of a value with three designs or more. Choices hang together through the "
-        f"budget, so one of them alone is no proof. {_left_out(choices, shown)}",
+        "the median of a value with three designs or more. The budget links choices, so one of "
+        f"them alone proves nothing. {_left_out(choices, shown)}",
         table(shown, columns, caption="Choices of each design"),
         None if choices.empty else slices_figure(shown),
         tall=True,
@@ -212,14 +213,14 @@ def what_goes_with_accuracy(choices: pd.DataFrame) -> str:
             found[name] = stats.spearmanr(values, accuracies)
     sure = {n: float(c.statistic) for n, c in found.items() if c.pvalue * len(found) < _CHANCE}
     if not sure:
-        return "Accuracy rises or falls with no choice by more than chance gives."
+        return "Accuracy does not rise or fall with any choice by more than chance."
     parts = [
         f"{'rises' if r > 0 else 'falls'} with {_called(n)} (rank correlation {r:+.2f})"
         for n, r in sorted(sure.items(), key=lambda item: -abs(item[1]))
     ]
     others = listed([_called(name) for name in LETTERS.values() if name not in sure])
     return f"Accuracy {listed(parts)}" + (
-        f"; with {others} it does so by no more than chance gives." if others else "."
+        f"; with {others} it does so by no more than chance." if others else "."
     )
 
 
@@ -317,7 +318,7 @@ def _projection_kernels(trial: TrialRecord) -> list[int]:
 
 
 def thinned(choices: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """At most `limit` rows in their order: the best fifth of them, and of the rest every so many.
+    """At most `limit` rows in their order: the best fifth of them, others at regular intervals.
 
     Args:
         choices: a table with `val_accuracy`.
@@ -338,5 +339,5 @@ def _left_out(choices: pd.DataFrame, shown: pd.DataFrame) -> str:
         return ""
     return (
         f"{whole(len(shown))} of {plural(len(choices), 'design')} {are(len(shown))} shown: the "
-        f"best {whole(_MOST_DESIGNS // 5)}, and every so many of the others."
+        f"best {whole(_MOST_DESIGNS // 5)}, and others at regular intervals."
     )

@@ -88,7 +88,7 @@ def other_images(first: StudyRecord, second: StudyRecord) -> str:
         return ""
     return (
         f"These accuracies are not comparable: the studies differ in {listed(names)}, so "
-        "they were not measured on the same validation images. Sizes and costs are."
+        "they were not measured on the same validation images. Sizes and costs are comparable."
     )
 
 
@@ -99,7 +99,7 @@ def verdict(first: StudyRecord, second: StudyRecord) -> str:
     if missing:
         return f"{listed(missing)} found no design so far."
     if other_images(first, second):
-        return "Which is better cannot be read from accuracies on different images."
+        return "Accuracies on different images do not show which is better."
     (high, better), (_, worse) = sorted(
         best, key=lambda pair: -(pair[1].val_accuracy or 0.0) if pair[1] else 0.0
     )
@@ -119,15 +119,15 @@ def verdict(first: StudyRecord, second: StudyRecord) -> str:
         f"; the 95% interval of the difference, {points(sure.low)} to {points(sure.high)} points, "
     )
     text += (
-        "holds 0, so these images do not settle which is better"
+        "contains 0, so these images do not decide which is better"
         if sure.low <= 0
-        else "leaves out 0, so luck with these images alone does not explain it"
+        else "excludes 0, so chance in these images alone does not explain it"
     )
     trained = [f"{whole(len(study.ranking))} of {study.name}" for study in (first, second)]
     return (
         f"{text}. Each is the best of its designs that were trained to the end "
-        f"({listed(trained)}), and the more there are the more good luck is chosen with "
-        "them. Two studies with one seed each say little of the ways of searching."
+        f"({listed(trained)}), and the more there are, the more luck is selected with "
+        "them. Two studies with one seed each say little about the search methods."
     )
 
 
@@ -277,7 +277,7 @@ def _settings(studies: dict[str, StudyRecord]) -> Section:
         n for n in names if any(a.get(n) != b.get(n) for a, b in pairwise(settings_of_each))
     ]
     if not different:
-        return section("Settings that differ", "None: both were made in the same way.")
+        return section("Settings that differ", "None: both used the same settings.")
     first, second = settings_of_each
     frame = frame_of(
         {"setting": name, "first": first.get(name), "second": second.get(name)}

@@ -90,7 +90,7 @@ def _left_out(study: StudyRecord, shown: int) -> str:
         return ""
     return (
         f" Of {plural(measured, 'curve')} {whole(shown)} {are(shown)} drawn: those of the best "
-        "designs, and others taken evenly over the search."
+        "designs, and others spread evenly over the search."
     )
 
 

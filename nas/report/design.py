@@ -37,10 +37,9 @@ def design(study: StudyRecord, final: FinalRecord | None) -> Section | None:
     except ValueError as error:  # of another version, or written by hand
         return section("Design", f"{name} cannot be drawn: {error}.")
     caption = (
-        f"{name}, to scale: heights are those of the maps, widths numbers of channels "
-        "(of each convolution; the thinnest boxes are a little thicker than they should be). Arcs "
-        "are shortcuts: plain lines carry the image on as it is, dashed ones are projections with "
-        "the kernel size above them."
+        f"{name}, to scale: heights show the size of the maps, widths the number of channels "
+        "(of each convolution; the thinnest boxes are drawn slightly thicker). Arcs are shortcuts: "
+        "solid lines are identities, dashed ones projections with the kernel size above them."
     )
     share_columns = (
         Column("part", "Part", kind="text"),

@@ -109,12 +109,12 @@ def _learning(study: StudyRecord) -> Iterator[Finding]:
             "--tune lr, more --epochs or more images help.",
         )
     else:
-        sentence = f"{runs - stuck} of {plural(runs, 'run')} got going."
+        sentence = f"{runs - stuck} of {plural(runs, 'run')} did better than guessing."
         yield Finding(Level.PASS, "learning", sentence)
 
 
 def more_trials(study: StudyRecord) -> int | None:
-    """How many more trials may pay, since the best design came late; None where it did not."""
+    """How many more trials may help, since the best design came late; None where it did not."""
     place, trained = _place_of_the_best(study)
     late = trained >= _FEWEST and trained - place < 0.2 * trained
     return max(10, trained // 2) if late else None
@@ -138,13 +138,13 @@ def _progress(study: StudyRecord) -> Iterator[Finding]:
         yield Finding(
             Level.NOTE,
             "progress",
-            f"{where}: the search still got better, so more trials may pay (--trials +{more}).",
+            f"{where}: the search was still improving, so more trials may help (--trials +{more}).",
         )
     else:
         yield Finding(
             Level.PASS,
             "progress",
-            f"{where}; the {plural(trained - place, 'design')} after it brought nothing better.",
+            f"{where}; the {plural(trained - place, 'design')} after it brought no gain.",
         )
 
 
@@ -163,7 +163,10 @@ def _noise(study: StudyRecord) -> Iterator[Finding]:
         for d in (final.finalists if final else ())
         if d.validation and d.validation.standard_deviation is not None
     ]
-    about = f"{plural(images, 'validation image')} tell differences of {points(width)[1:]} points"
+    about = (
+        f"{plural(images, 'validation image')} cannot show differences below "
+        f"{points(width)[1:]} points"
+    )
     if of_seeds:
         deviation = float(np.sqrt(np.mean(np.square(of_seeds))))
         width = max(width, 1.96 * deviation)
@@ -173,15 +176,16 @@ def _noise(study: StudyRecord) -> Iterator[Finding]:
         yield Finding(
             Level.NOTE,
             "noise",
-            f"{about}: {tied} of the {len(ranking)} designs trained to the end are as good as the "
-            "best one by that; choose among them by size, or take nas final --top with several "
-            "seeds.",
+            f"{about}: {tied} of the {len(ranking)} designs trained to the end cannot be told "
+            "apart from the best one; choose among them by size, or run nas final --top N with "
+            "several seeds.",
         )
     else:
         yield Finding(
             Level.PASS,
             "noise",
-            f"{about}; {plural(tied, 'design')} of {len(ranking)} cannot be told from the best.",
+            f"{about}; {tied} of {plural(len(ranking), 'design')} cannot be told apart from the "
+            "best one.",
         )
 
 
@@ -197,7 +201,7 @@ def _stopping(study: StudyRecord) -> Iterator[Finding]:
         sentence = f"It saved {saved} of {plural(full, 'epoch')}.{others}"
         yield Finding(Level.PASS, "early stopping", sentence)
     else:
-        sentence = f"No run was stopped early; --pruner chooses what stops some.{others}"
+        sentence = f"No run was stopped early; --pruner selects a rule that stops some.{others}"
         yield Finding(Level.NOTE, "early stopping", sentence)
 
 
@@ -219,11 +223,11 @@ def _replayed(study: StudyRecord) -> str:
     }
     phrases = [
         f"{name} {share(one.saved)}"
-        + ("" if one.kept else f", without the best ({points(-one.lost)} points)")
+        + ("" if one.kept else f", losing the best ({points(-one.lost)} points)")
         for name, one in found.items()
     ]
     return (
-        f" Of its {len(curves_TE)} complete runs the pruners would have saved, alone: "
+        f" Of its {len(curves_TE)} complete runs each pruner alone would have saved: "
         f"{'; '.join(phrases)}."
     )
 
@@ -314,8 +318,8 @@ def _bound_finding(name: str, stage: int, choices: Choices, bound: int, whose: s
         Level.WARNING if whose == "the best designs" else Level.NOTE,
         "bounds",
         f"Over half of {whose} have {bound} {name} in stage {stage + 1}, the "
-        f"{'most' if upper else 'fewest'} that the space has: widen it with --space, there "
-        f"{name} = {{low = {low}, high = {high}, step = {step}}} for that stage.",
+        f"{'most' if upper else 'fewest'} that the space has: widen it in the --space file "
+        f"with {name} = {{low = {low}, high = {high}, step = {step}}} for that stage.",
     )
 
 
@@ -336,8 +340,8 @@ def _surrogate(space: SearchSpace, runs: Sequence[tuple[TrialRecord, float]]) ->
     process = GaussianProcess(Kernel.fit(columns, scores, encoder.groups), columns, scores)
     correlation = stats.spearmanr(process.leave_one_out(), scores)
     about = (
-        f"Left out one by one, the accuracy of {len(known)} designs is predicted with a rank "
-        f"correlation of {correlation.statistic:.2f}"
+        f"Leave-one-out predictions for {len(known)} designs have a rank correlation of "
+        f"{correlation.statistic:.2f} with their accuracies"
     )
     if correlation.statistic > 0 and correlation.pvalue < 2 * _CHANCE:
         yield Finding(Level.PASS, "predictions", f"{about}.")
@@ -345,8 +349,8 @@ def _surrogate(space: SearchSpace, runs: Sequence[tuple[TrialRecord, float]]) ->
         yield Finding(
             Level.NOTE,
             "predictions",
-            f"{about}, which luck gives, too: proposals are little better than random ones; more "
-            "--epochs or images, or more trials, tell designs apart.",
+            f"{about}, no more than chance gives: proposals are little better than random; more "
+            "--epochs, images or trials would separate designs.",
         )
 
 

@@ -31,7 +31,7 @@ _LONGEST_NAME = 10  # of a class on an axis
 _SIDE = 96  # pixels, at most; larger pictures are made smaller
 _LARGEST_FILE = 20_000_000  # bytes
 _LARGEST_IMAGE = 4_000_000  # pixels
-_SURE, _LIKELY = 0.9, 0.5  # probabilities of an answer
+_CONFIDENT, _LIKELY = 0.9, 0.5  # probabilities of an answer
 
 
 def mistakes(final: FinalRecord | None, folder: Path | None) -> Section | None:
@@ -58,7 +58,8 @@ def _confusion(final: FinalRecord) -> Section:
         "confusion",
         "Confusion matrix",
         f"{_most_confused(final)} A row is a true class, a column an answer of the exported "
-        "network; blue is right, orange wrong (darker: more of the class, each on its own scale).",
+        "network; blue is right, orange wrong (darker: a larger share of the class, each on its "
+        "own scale).",
         table(pairs, columns, caption="Most frequent mistakes")
         if len(pairs)
         else html("section.html", caption="", pieces=[_NO_MISTAKE]),
@@ -204,8 +205,8 @@ def _most_confident(final: FinalRecord, folder: Path | None) -> Section:
     caption = _NO_MISTAKE
     if final.exported.mistakes:
         caption = (
-            f"Test images that the exported network is {sureness(final)}, and wrong; some may be "
-            "labelled wrongly." + (f" Without pictures: {pictures.why}." if pictures.why else "")
+            f"Test images on which the exported network is wrong and {confidence(final)}; some "
+            "may be mislabelled." + (f" Without pictures: {pictures.why}." if pictures.why else "")
         )
     words = [mistake_in_words(final, mistake) for mistake in final.exported.mistakes]
     gallery = html("gallery.html", mistakes=list(zip(words, pictures.urls, strict=True)))
@@ -252,12 +253,12 @@ def missing_model(final: FinalRecord, folder: Path | None) -> str | None:
     return None
 
 
-def sureness(final: FinalRecord) -> str:
-    """How sure the exported network is where it is wrong, in words."""
+def confidence(final: FinalRecord) -> str:
+    """How confident the exported network is where it is wrong, in words."""
     most = max((mistake.probability for mistake in final.exported.mistakes), default=0.0)
-    if most >= _SURE:
-        return "sure about"
-    return f"{'rather' if most >= _LIKELY else 'not'} sure about (at most {most:.0%})"
+    if most >= _CONFIDENT:
+        return "confident"
+    return f"{'fairly' if most >= _LIKELY else 'not'} confident (at most {most:.0%})"
 
 
 def mistake_in_words(final: FinalRecord, mistake: Mistake) -> str:

@@ -79,24 +79,23 @@ def found(study: StudyRecord) -> str:
 
 
 def expected(study: StudyRecord) -> str | None:
-    """Which design all trained ones together say is the best, None where they are too few."""
+    """The best design by the model of all trained ones, None where they are too few."""
     best = expected_best(study)
     if best is None:
         return None
     same = study.incumbent is not None and best.trial.number == study.incumbent.number
-    return f"By what all designs together say, {'it is' if same else 'the best is'} {best}."
+    return f"By the model of all designs, {'it is' if same else 'the best is'} {best}."
 
 
 def nothing_found(study: StudyRecord) -> str:
     """Why a study has no incumbent."""
     if not study.trials:
-        return "Nothing yet: the study has no trials."
+        return "The study has no trials yet."
     if study.trained:
         return (
-            "Nothing yet: no design was trained to the last epoch "
-            f"({whole(study.trained)} stopped early)."
+            f"No design was trained to the last epoch yet ({whole(study.trained)} stopped early)."
         )
-    text = f"Nothing: no design was trained. {_sentence_of_outcomes(study)}"
+    text = f"No design was trained. {_sentence_of_outcomes(study)}"
     if set(study.outcomes) != {Outcome.OVER_BUDGET}:
         return text
     left, within = list(study.trials), ""
@@ -126,15 +125,15 @@ def caution(study: StudyRecord) -> str | None:
     images = f"the {plural(study.settings.validation_images, 'validation image')}"
     chosen = (
         f"it is the best of {whole(tries)} designs on {images}, and choosing the best also "
-        "chooses good luck, so it is optimistic; the interval does not correct for that choice"
+        "selects luck, so it is optimistic; the interval does not correct for that choice"
         if tries > 1
         else f"it comes from one run with one seed on {images}"
     )
     text = f"Read this accuracy with care: {chosen}. A search reads no test image"
     if study.readings:
-        return f"{text}; what is known of unseen images is under Final training."
+        return f"{text}; the accuracy on unseen images is under Final training."
     return (
-        f"{text}: what the design does on unseen images is still to be measured, with several "
+        f"{text}: the design's accuracy on unseen images is still to be measured, with several "
         "seeds (nas final)."
     )
 
@@ -168,7 +167,7 @@ def epochs_saved(study: StudyRecord) -> int:
 
 
 def stopped_by_pruner(study: StudyRecord) -> list[TrialRecord]:
-    """The trials that were stopped early, but not since the time of the search was up."""
+    """The trials that were stopped early, but not by the time limit of the search."""
     stopped = (t for t in study.trials if t.outcome is Outcome.STOPPED_EARLY)
     return [trial for trial in stopped if trial.reason != TIME_UP]
 
@@ -211,14 +210,14 @@ def _sentence_of_outcomes(study: StudyRecord) -> str:
     phrases = {
         "trained to the last epoch": outcomes[Outcome.TRAINED],
         "stopped early": stopped,
-        "stopped as the time was up": outcomes[Outcome.STOPPED_EARLY] - stopped,
+        "stopped at the time limit": outcomes[Outcome.STOPPED_EARLY] - stopped,
         "over the budget": outcomes[Outcome.OVER_BUDGET],
         "that repeated an earlier design": outcomes[Outcome.DUPLICATE],
         "diverged": outcomes[Outcome.DIVERGED],
         "out of memory": outcomes[Outcome.OUT_OF_MEMORY],
         "failed": outcomes[Outcome.FAILED] - study.interrupted,
         "interrupted and queued again": study.interrupted,
-        f"{UNFINISHED} (running, or ended without saying)": unfinished,
+        f"{UNFINISHED} (running, or ended without an outcome)": unfinished,
     }
     parts = [f"{whole(trials)} {phrase}" for phrase, trials in phrases.items() if trials]
     return f"{plural(len(study.trials), 'trial')}: {listed(parts)}."

@@ -155,7 +155,7 @@ def history(study: StudyRecord, trials: pd.DataFrame) -> Section:
 
 
 def last_gain(study: StudyRecord) -> str:
-    """When the best design came, and what the designs after it brought."""
+    """When the best design came, and how many designs after it brought no gain."""
     runs = [t.number for t in study.trials if t.outcome is not None and t.outcome.counts]
     best = study.incumbent
     if best is None:
@@ -174,7 +174,7 @@ def last_gain(study: StudyRecord) -> str:
         else f"The last gain came with design {whole(place)} of {whole(len(runs))}, trial "
         f"{best.number}"
     )
-    return f"{which}; the {'one' if after == 1 else whole(after)} after it brought nothing."
+    return f"{which}; the {'one' if after == 1 else whole(after)} after it brought no gain."
 
 
 def incumbent_table(study: StudyRecord) -> pd.DataFrame:
@@ -246,15 +246,15 @@ def over_time(study: StudyRecord) -> Section:
 
 
 def time_of_the_last_gain(study: StudyRecord, progress: pd.DataFrame) -> str:
-    """When the best design of `progress_table` was found, by the clock and in training time."""
+    """When the best design of `progress_table` was found, in wall-clock and in training time."""
     gain = progress[progress["incumbent"] == progress["incumbent"].max()].iloc[0]
     starts = [_moment(t.started) for t in study.trials if t.started is not None]
     ends = [_moment(t.finished) for t in study.trials if t.finished is not None]
     worked = sum(t.seconds or 0.0 for t in study.trials)
     return (
         f"The last gain came after {duration(gain['elapsed'])} of "
-        f"{duration(max(ends) - min(starts))} by the clock (above; pauses between searches "
-        f"included), and after {duration(gain['worked'])} of {duration(worked)} of training "
+        f"{duration(max(ends) - min(starts))} of wall-clock time (above; including pauses between "
+        f"searches), and after {duration(gain['worked'])} of {duration(worked)} of training time "
         "(below; all workers)."
     )
 
@@ -295,7 +295,7 @@ def over_time_figure(progress: pd.DataFrame) -> go.Figure:
     """The incumbent by wall clock, above, and by training time of all workers, below."""
     figure = empty_panels(2, 1, vertical_spacing=0.28)
     panels = (
-        ("elapsed", "since the first trial began", "solid", ORANGE),
+        ("elapsed", "since the first trial started", "solid", ORANGE),
         ("worked", "of training, all workers", "dash", BLUE),
     )
     accuracies = rounded(progress["incumbent"])

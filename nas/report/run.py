@@ -50,7 +50,7 @@ def render_run(title: str, epochs: Sequence[EpochResult], about: Mapping[str, st
             "loss",
             "Loss",
             "Look at whether the validation loss turns up while the training loss still falls: "
-            "then the network learns its images by heart.",
+            "then the network is overfitting.",
             rows,
             None if frame.empty else loss_figure(frame),
         ),

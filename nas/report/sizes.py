@@ -70,7 +70,7 @@ def accuracy_by_size(study: StudyRecord, trials: pd.DataFrame, references: pd.Da
         if {PUBLISHED_KIND, MEASURED_KIND} & {trace.name for trace in figure.data}:
             caption += (
                 " Squares are other networks, named under Reference networks: test accuracies, "
-                "which do not compare with the dots."
+                "which cannot be compared with the dots."
             )
     return figure_section(
         "size",
@@ -263,12 +263,12 @@ def front_caption(study: StudyRecord) -> str:
     how = (
         "Designs of every size were proposed for it"
         if any("," in objectives for objectives in said_by_searches(study, "objectives"))
-        else "The search was for accuracy alone and did not look for small designs"
+        else "The search looked for accuracy alone, not for small designs"
     )
     return (
-        "The smallest designs for what they reach: each is more accurate than all designs trained "
+        "The smallest designs for their accuracy: each is more accurate than all designs trained "
         f"to the end that have no more {COSTS[study.front_size].units}. {how}; neighbours "
-        "that hardly differ may change places."
+        "that hardly differ may swap places."
     )
 
 
@@ -283,17 +283,17 @@ def references(references: pd.DataFrame) -> Section | None:
         Column("fits", "Limits", lambda fits: "within" if fits else "over, not drawn", kind="text"),
         Column("accuracy", "Test accuracy", percent),
         INTERVAL,
-        Column("kind", "What it is", kind="text"),
+        Column("kind", "Kind", kind="text"),
         Column("source", "Source", kind="text long"),
     )
     return section(
         "Reference networks",
         table(with_interval(references), columns, caption="Reference networks"),
         caption="The squares of the trade-off, and those too far away to be drawn. All are test "
-        "accuracies, while a search sees validation images alone. Open squares were published: "
-        "trained elsewhere, in other ways, and mostly longer, so they show what is possible at a "
-        "size, not what the design alone is worth. Filled ones were measured here, in one final "
-        "training, alike.",
+        "accuracies, while a search sees validation images alone. Open squares are published "
+        "values: trained elsewhere, differently and mostly longer, so they show what is possible "
+        "at a size, not what the design alone is worth. Filled squares were measured here, all in "
+        "the same final training.",
     )
 
 

@@ -76,8 +76,8 @@ def readings(study: StudyRecord) -> str:
     if count > 1:
         dates = listed([reading.began[:10] for reading in study.readings])
         text += (
-            f" (on {dates}): what was chosen after the first reading may be chosen by it, and the "
-            "later accuracies may be too high"
+            f" (on {dates}): choices made after the first reading may have been influenced by it, "
+            "so later accuracies may be too high"
         )
     return f"{text}."
 
@@ -88,10 +88,10 @@ def summary(record: FinalRecord) -> str:
     return (
         f"The design of {record.chosen.name} was chosen by mean validation accuracy over "
         f"{final_words.seeds(record)} of {final_words.epochs(record)} "
-        f"(recipe {record.recipe_name}, {record.precision}). Its exported network gets "
-        f"{percent(accuracy.value)} of {plural(record.test_images, 'test image')} right (95% "
-        f"interval {final_words.interval(accuracy)})."
-        + (" It was trained on the validation images, too." if record.on == ALL else "")
+        f"(recipe {record.recipe_name}, {record.precision}). Its exported network "
+        f"classifies {percent(accuracy.value)} of {plural(record.test_images, 'test image')} "
+        f"correctly (95% interval {final_words.interval(accuracy)})."
+        + (" It was also trained on the validation images." if record.on == ALL else "")
     )
 
 

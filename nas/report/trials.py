@@ -97,7 +97,7 @@ def leaderboard(study: StudyRecord, final: FinalRecord | None) -> Section | None
         caption="Leaderboard",
     )
     caption = [
-        "By validation accuracy in the search, best first; of equals, the earlier.",
+        "By validation accuracy in the search, best first; of equal ones, the earlier.",
         ties(study),
         guessing_in_words(study),
         "Final accuracies are means over the seeds of the final training." if final else "",
@@ -148,10 +148,10 @@ def ties(study: StudyRecord) -> str:
     if close == 0 or len(ranking) < 2:
         return ""
     if close == 1:
-        return "The 95% interval of every other design's difference to the first leaves out 0."
+        return "The 95% interval of every other design's difference to the first excludes 0."
     return (
         f"{whole(close)} designs, the first included, are too close for the validation images "
-        "alone to tell them apart: the 95% interval of their difference to the first holds 0."
+        "alone to tell them apart: the 95% interval of their difference to the first contains 0."
     )
 
 

@@ -17,9 +17,9 @@ def render_unreadable(study: UnreadableStudy) -> str:
     compared = measured(trials)
     note = (
         "This version of nas cannot read the settings of this study "
-        f"({study.reason}). What they say is shown as it is; what depends on them, such as the "
-        "budget, the ranking within it and intervals, is left out. The version that made the study "
-        "shows it whole."
+        f"({study.reason}). They are shown unchanged; what depends on them, such as the budget, "
+        "the ranking within it and intervals, is omitted. The version that made the study shows "
+        "everything."
     )
     reason = Column("reason", "Reason", kind="text long")
     columns = (TRIAL, OUTCOME, *DESIGN, VAL_ACCURACY, reason)
@@ -33,7 +33,7 @@ def render_unreadable(study: UnreadableStudy) -> str:
             table(trials, columns, caption="Every trial"),
             None if compared.empty else history_figure(compared, compared.head(0)),
         ),
-        section("What the study says of itself", facts(known)),
+        section("Attributes of the study", facts(known)),
     ]
     return document(
         study.name,

@@ -123,14 +123,15 @@ def next_step(study: StudyRecord, final: FinalRecord | None, folder: Path | None
     if folder is not None and (studies := folder.parent.parent) != Path("studies"):
         which += f" --studies-dir {shlex.quote(str(studies))}"
     if not study.ranking:
-        return Step("Search on, since no design was trained to the end yet.", f"nas search {which}")
+        why = "Continue the search: no design was trained to the end yet."
+        return Step(why, f"nas search {which}")
     if final is not None and missing_model(final, folder) is None:
         command = f"nas predict {shlex.quote(str(folder))} IMAGE"
         return Step("Classify images of your own with the exported model.", command)
     if final is not None:
         return Step("Look at the trials one by one.", f"nas dashboard {which}")
     if more := more_trials(study):
-        why = "Search on: the best design came late, so more trials may pay."
+        why = "Continue the search: the best design came late, so more trials may help."
         return Step(why, f"nas search {which} --trials +{more}")
     why = (
         "Train the best designs in full, with several seeds, choose among them, and measure the "

@@ -7,7 +7,7 @@ from nas.statistics import Estimate, wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import plural
 
-UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without saying
+UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without one
 
 
 def outcome_name(outcome: Outcome | None) -> str:

@@ -351,7 +351,7 @@ def test_notes_follow_a_search_that_goes_on(one_trial: SearchResult) -> None:
     assert "**In training**" in live.trial_note(1, before)
     assert "**Ended without an outcome**" in live.trial_note(1, after)
     nothing = study_note(replace(after, trials=()), report="/report/1")
-    assert "**Found:** Nothing yet: the study has no trials." in nothing
+    assert "**Found:** The study has no trials yet." in nothing
 
 
 def test_text_from_elsewhere_means_nothing_in_a_note(one_trial: SearchResult) -> None:

@@ -56,8 +56,8 @@ class TestChoices:
         [
             ([0.5 + i / 100 for i in range(20)], "Accuracy rises with channels (C) (rank corr"),
             ([0.9 - i / 100 for i in range(20)], "Accuracy falls with channels (C) (rank corr"),
-            ([0.5] * 20, "Accuracy rises or falls with no choice by more than chance gives."),
-            ([0.5 + (i % 2) / 100 for i in range(20)], "with no choice by more than chance gives."),
+            ([0.5] * 20, "Accuracy does not rise or fall with any choice by more than chance."),
+            ([0.5 + (i % 2) / 100 for i in range(20)], "with any choice by more than chance."),
             ([0.5 + i / 100 for i in range(19)], "cannot be told from 19 designs; 20 are needed."),
             ([], "cannot be told from 0 designs; 20 are needed."),
         ],

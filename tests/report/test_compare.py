@@ -37,20 +37,20 @@ class TestComparison:
     def test_what_the_interval_of_the_difference_holds_is_not_settled(self) -> None:
         near = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.910, 0.915)]
         assert "at-0.915 is ahead by 0.50 points; the 95% interval of the diff" in verdict(*near)
-        assert "-0.61 to +1.61 points, holds 0" in verdict(*near)
+        assert "-0.61 to +1.61 points, contains 0" in verdict(*near)
         far = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.95, 0.90)]
         assert "at-0.95 is ahead by 5.00 points" in verdict(*far)
-        assert "leaves out 0" in verdict(*far)
+        assert "excludes 0" in verdict(*far)
         # The intervals of the two overlap, that of their difference is above 0.
         over = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.940, 0.928)]
         assert wilson_interval(0.940, 5_000).low < wilson_interval(0.928, 5_000).high
-        assert "leaves out 0" in verdict(*over)
+        assert "excludes 0" in verdict(*over)
         assert verdict(study(), far[0]) == "cifar10-5M found no design so far."
 
     def test_other_images_are_not_comparable(self) -> None:
         other = replace(mixed(), settings=replace(SETTINGS, dataset=EVIL, split_seed=1))
         assert "differ in dataset and split" in other_images(mixed(), other)
-        assert "cannot be read from accuracies" in verdict(mixed(), other)
+        assert "do not show which is better" in verdict(mixed(), other)
         page = render_comparison(mixed(), other)
         assert "not comparable" in parsed(page).text
         assert "<script>alert" not in page
@@ -69,7 +69,7 @@ class TestComparison:
         plain = study(*trials)
         assert study_document(plain)["pareto_front"] == [0, 1, 2]
         page = render(plain)
-        assert "have no more parameters. The search was for accuracy alone" in page
+        assert "have no more parameters. The search looked for accuracy alone" in page
         assert '"name":"Pareto front"' in page
         search = {"objectives": ["val_accuracy", "mult_adds"]}
         record = study(*trials[:2], replace(trials[1], number=2, val_accuracy=0.9, mult_adds=50))

@@ -79,11 +79,11 @@ class TestPage:
     @pytest.mark.parametrize(
         ("name", "sentence"),
         [
-            ("no trials", "the study has no trials"),
-            ("all over budget", "no design was trained. 3 trials: 3 over the budget."),
-            ("all failed", "no design was trained. 3 trials: 3 failed."),
-            ("all stopped early", "no design was trained to the last epoch (3 stopped early)"),
-            ("running", "1 unfinished (running, or ended without saying)"),
+            ("no trials", "The study has no trials yet."),
+            ("all over budget", "No design was trained. 3 trials: 3 over the budget."),
+            ("all failed", "No design was trained. 3 trials: 3 failed."),
+            ("all stopped early", "No design was trained to the last epoch yet (3 stopped early)"),
+            ("running", "1 unfinished (running, or ended without an outcome)"),
             ("one trial", "it comes from one run with one seed"),
         ],
     )
@@ -115,7 +115,7 @@ class TestPage:
             "at most 5,000,000 parameters",
             "4 were trained",
             "best of 3 designs",
-            "reads no test image: what the design does",
+            "reads no test image: the design's accuracy on unseen images",
             "30,000 images/s",
             "3 min 20 s",  # 3 whole runs of 60 s and one of 20 s
             "nas search --budget 5e6 --trials 50",

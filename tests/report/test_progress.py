@@ -72,8 +72,8 @@ class TestHistory:
     @pytest.mark.parametrize(
         ("accuracies", "said"),
         [
-            ([0.5, 0.7, 0.6, 0.7], "design 2 of 4, trial 1; the 2 after it brought nothing."),
-            ([0.5, 0.6, 0.7, 0.6], "design 3 of 4, trial 2; the one after it brought nothing."),
+            ([0.5, 0.7, 0.6, 0.7], "design 2 of 4, trial 1; the 2 after it brought no gain."),
+            ([0.5, 0.6, 0.7, 0.6], "design 3 of 4, trial 2; the one after it brought no gain."),
             ([0.5, 0.6], "the last of 2 designs, trial 1: a longer search may find better ones."),
             ([0.7] * 5, "The first of 5 designs, trial 0, was never beaten; the 4 after it"),
             ([0.7], "One design was trained, that of trial 0."),
@@ -85,7 +85,7 @@ class TestHistory:
 
     def test_the_last_gain_counts_designs_and_not_trials(self) -> None:
         assert progress.last_gain(mixed()) == (
-            "The last gain came with design 3 of 4, trial 4; the one after it brought nothing."
+            "The last gain came with design 3 of 4, trial 4; the one after it brought no gain."
         )
 
     def test_without_a_design_trained_to_the_end_there_is_no_gain(self) -> None:
@@ -107,11 +107,11 @@ class TestOverTime:
     def test_when_the_last_gain_came(self) -> None:
         table = progress.progress_table(mixed())
         said = progress.time_of_the_last_gain(mixed(), table)
-        assert "after 3 h 1 min of 8 h 1 min by the clock" in said
+        assert "after 3 h 1 min of 8 h 1 min of wall-clock time" in said
         assert "after 2 min 20 s of 3 min 20 s of training" in said
         one = study(trial(0, accuracy=0.5))
         said = progress.time_of_the_last_gain(one, progress.progress_table(one))
-        assert "after 1 min of 1 min by the clock" in said
+        assert "after 1 min of 1 min of wall-clock time" in said
 
     def test_units_fit_the_span(self) -> None:
         figure = progress.over_time_figure(progress.progress_table(mixed()))

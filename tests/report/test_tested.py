@@ -121,9 +121,14 @@ class TestTestedNetwork:
         assert EVIL in seen.text
 
     @pytest.mark.parametrize(
-        ("probability", "said"), [(0.97, "is sure"), (0.6, "is rather sure"), (0.14, "is not sure")]
+        ("probability", "said"),
+        [
+            (0.97, "wrong and confident; some"),
+            (0.6, "wrong and fairly confident (at most 60%)"),
+            (0.14, "wrong and not confident (at most 14%)"),
+        ],
     )
-    def test_sure_is_only_what_is(self, probability: float, said: str) -> None:
+    def test_confident_is_only_what_is(self, probability: float, said: str) -> None:
         plain = final_record()
         mistake = replace(plain.exported.mistakes[0], probability=probability)
         exported = replace(plain.exported, mistakes=(mistake,))

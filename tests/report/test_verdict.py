@@ -179,7 +179,9 @@ class TestAgainstSql:
             tested = database.final["exported"]
             right = sum(result["correct"] for result in tested["per_class"])
             images = sum(result["images"] for result in tested["per_class"])
-            assert f"gets {right / images:.2%} of {images:,} test images right" in seen.text
+            assert (
+                f"classifies {right / images:.2%} of {images:,} test images correctly" in seen.text
+            )
             assert f"took {duration(database.final['seconds'])} on" in seen.text
 
 

@@ -97,7 +97,13 @@ class FinalProgress(Display):
     def _open(self, opening: Opened) -> None:
         """Says what is trained, and how long that will take."""
         study, runs = opening.study, opening.runs
-        for doubt in (*study.notes, study.doubts):
+        unfinished = None
+        if study.trained < study.asked:
+            unfinished = (
+                f"the search has finished {study.trained} of {study.asked} designs, and the test "
+                "images are to be read once: what it finds later is not chosen from"
+            )
+        for doubt in (*study.notes, study.doubts, unfinished):
             if doubt:
                 self.warn(f"NOTE: {doubt}")
         self._doing = ""

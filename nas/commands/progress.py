@@ -154,7 +154,8 @@ class SearchProgress(Display):
             return
         self.say(left.text(), "dim")
         if left.middle > _LONG and opening.seconds_left == math.inf:
-            now = ["--time 1h", "fewer --trials"]
+            now = ["--time 1h"] if left.middle > 2 * 3600 else []
+            now += ["fewer --trials"]
             now += ["a GPU"] if opening.device.startswith("cpu") else []
             self.warn(
                 f"NOTE: shorter with {' or '.join(now)}; or as a new --study with --subset 0.1, "

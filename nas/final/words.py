@@ -26,7 +26,7 @@ def choice(record: FinalRecord) -> str:
     """How sure the choice is."""
     others = [design.name for design in record.undecided if design is not record.chosen]
     if len([design for design in record.finalists if design.validation]) == 1:
-        return "There was no other finalist to compare it with."
+        return "No other design of the search was trained in full."
     if len(record.seeds) == 1:
         return "With one seed each, nothing shows which design is better."
     if not others:

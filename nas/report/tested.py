@@ -85,12 +85,14 @@ def readings(study: StudyRecord) -> str:
 def summary(record: FinalRecord) -> str:
     """The choice and the test in two sentences."""
     accuracy = record.exported.accuracy
+    several = len(record.finalists) > 1
+    way = "chosen by mean validation accuracy over" if several else "trained in full with"
     return (
-        f"The design of {record.chosen.name} was chosen by mean validation accuracy over "
-        f"{final_words.seeds(record)} of {final_words.epochs(record)} "
-        f"(recipe {record.recipe_name}, {record.precision}). Its exported network "
-        f"classifies {percent(accuracy.value)} of {plural(record.test_images, 'test image')} "
-        f"correctly (95% interval {final_words.interval(accuracy)})."
+        f"The design of {record.chosen.name} was {way} {final_words.seeds(record)} of "
+        f"{final_words.epochs(record)} (recipe {record.recipe_name}, {record.precision}). Its "
+        f"exported network classifies {percent(accuracy.value)} of "
+        f"{plural(record.test_images, 'test image')} correctly (95% interval "
+        f"{final_words.interval(accuracy)})."
         + (" It was also trained on the validation images." if record.on == ALL else "")
     )
 

@@ -91,7 +91,8 @@ def tiles(study: StudyRecord, final: FinalRecord | None) -> Iterator[Tile]:
         detail = f"exported model, {name}; 95% interval {final_words.interval(exported)}"
         yield Tile("Test accuracy", percent(exported.value), detail)
         if validation is not None:
-            detail = f"{name}, mean of {final_words.seeds(final)}; 95% interval "
+            mean = "mean of " if len(final.seeds) > 1 else ""
+            detail = f"{name}, {mean}{final_words.seeds(final)}; 95% interval "
             detail += final_words.interval(validation.mean)
             yield Tile("Validation accuracy", percent(validation.mean.value), detail)
     elif best is not None and best.val_accuracy is not None:

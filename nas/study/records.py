@@ -231,6 +231,11 @@ class StudyRecord:
         return Counter(t.outcome for t in self.trials if t.outcome is not None)
 
     @property
+    def asked(self) -> int:
+        """How many designs its searches were to train; 0 where none says."""
+        return max((n for s in self.searches if isinstance(n := s.get("trials"), int)), default=0)
+
+    @property
     def interrupted(self) -> int:
         """How many of the failed trials were only interrupted, and their designs queued again."""
         return sum(t.queued_again for t in self.trials)

@@ -47,6 +47,16 @@ def test_how_long_it_will_take_is_said_before_it_begins() -> None:
     assert re.match(r"2 to 6 min left \(from the search", time)  # 3 x 20 x (2 + 4) s by 2 workers
 
 
+@pytest.mark.parametrize(("asked", "said"), [(50, True), (2, False)])
+def test_a_search_that_is_not_finished_is_named_before_its_test_images_are_read(
+    asked: int, said: bool
+) -> None:
+    progress, file = screen()
+    progress(replace(opened(), study=replace(STUDY, searches=({"trials": asked}, {}))))
+    warned = "NOTE: the search has finished 2 of 50 designs" in file.getvalue().replace("\n", " ")
+    assert warned is said
+
+
 def test_nothing_is_said_of_a_time_that_nobody_knows() -> None:
     progress, file = screen()
     progress(opened(epoch_seconds={}))

@@ -125,11 +125,12 @@ class TestAgainstSql:
         design = final["finalists"][0] if final else best
         if final:
             exported, mean = final["exported"]["accuracy"], design["validation"]["mean"]
-            seeds = f"{len(final['seeds'])} seed{'s' if len(final['seeds']) > 1 else ''}"
+            several = len(final["seeds"]) > 1
+            seeds = f"mean of {len(final['seeds'])} seeds" if several else "1 seed"
             accuracies = [
                 f"Test accuracy {exported['value']:.2%} exported model, {design['name']}; "
                 f"95% interval {between(exported)}",
-                f"Validation accuracy {mean['value']:.2%} {design['name']}, mean of {seeds}; "
+                f"Validation accuracy {mean['value']:.2%} {design['name']}, {seeds}; "
                 f"95% interval {between(mean)}",
             ]
         else:

@@ -89,7 +89,7 @@ def test_every_command_says_it_in_one_line(
 ) -> None:
     done = run(tmp_path, *arguments, path=broken(tmp_path, name))
     assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
+    *_, line = done.stderr.splitlines()  # after what was done before it was found
     said = f"error: {name}: expected a package that can be imported, got {reason(name)}; "
     assert line.startswith(f"{said}pip install --force-reinstall '{name}>=")
 

@@ -209,7 +209,7 @@ def test_a_cut_off_reading_counts_and_is_gone_on_with(
             run_final(request_of())
     assert "were read once" in report()
     assert "cut off" in report()
-    with pytest.raises(StudyError, match="read once"):
+    with pytest.raises(StudyError, match="read them once"):
         run_final(request_of(seeds=1))
     record = run_final(request_of()).record
     assert record.readings == 1  # the same networks, the same reading

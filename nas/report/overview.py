@@ -4,6 +4,7 @@ from statistics import median
 
 from nas.counting import COSTS, Cost
 from nas.final.records import FinalDesign
+from nas.report.tested import last_final
 from nas.report.words import (
     UNFINISHED,
     design_in_words,
@@ -130,7 +131,7 @@ def caution(study: StudyRecord) -> str | None:
         else f"it comes from one run with one seed on {images}"
     )
     text = f"Read this accuracy with care: {chosen}. A search reads no test image"
-    if study.readings:
+    if last_final(study) is not None:
         return f"{text}; the accuracy on unseen images is under Final training."
     return (
         f"{text}: the design's accuracy on unseen images is still to be measured, with several "

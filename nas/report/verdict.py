@@ -1,5 +1,6 @@
 """The head of the report: what was asked and found, how sure that is, what to do next, the cost."""
 
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ def verdict(
         design = best and best.architecture
         found = [overview.found(study), overview.expected(study)]
         sure = [overview.caution(study), ties(study)]
+        sure += [readings(study)] if study.readings else []
     else:
         design = final.chosen.architecture
         found = [summary(final), f"Its design: {design_in_words(design)}."]
@@ -119,7 +121,7 @@ def next_step(study: StudyRecord, final: FinalRecord | None, folder: Path | None
     A URL of a database is not repeated, since it may hold a password.
     """
     which = f"--study {shlex.quote(study.name)}"
-    if "--storage " in str(study.command):
+    if re.search(r" --storage[ =]", str(study.command)):
         which += " --storage URL"
     if folder is not None and (studies := folder.parent.parent) != Path("studies"):
         which += f" --studies-dir {shlex.quote(str(studies))}"

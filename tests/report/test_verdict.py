@@ -18,7 +18,7 @@ from nas.report.verdict import next_step, tiles
 from nas.statistics import difference_interval, wilson_interval
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import Outcome
+from nas.study.records import Outcome, TestReading
 from nas.text import duration, millions
 from tests.kits.pages import Parsed, parsed
 from tests.kits.places import STUDIES
@@ -249,7 +249,16 @@ class TestNextStep:
         assert next_step(late, final, folder).command == f"nas predict '{folder}' IMAGE"
         assert f"'{folder}'" in parsed(render(read_record(final), folder)).text
 
-    def test_the_url_of_a_database_is_not_repeated(self) -> None:
-        record = replace(mixed(), command="nas search --storage postgresql://me:secret@host/nas")
+    @pytest.mark.parametrize("between", [" ", "="])
+    def test_the_url_of_a_database_is_not_repeated(self, between: str) -> None:
+        typed = f"nas search --storage{between}postgresql://me:secret@host/nas"
+        record = replace(mixed(), command=typed)
         command = next_step(record, None, Path("studies/cifar10-5M/final")).command
         assert command == "nas final --study cifar10-5M --storage URL"
+
+
+def test_a_reading_that_was_cut_off_is_named_and_promises_no_test_accuracy() -> None:
+    cut_off = TestReading(began="2026-11-22T04:41:46+00:00", plan="", networks="")
+    seen = parsed(render(replace(mixed(), readings=(cut_off,)), None)).text
+    assert "The test images of this study were read once." in seen
+    assert "the design's accuracy on unseen images is still to be measured" in seen

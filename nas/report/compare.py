@@ -174,7 +174,8 @@ def _found(studies: dict[str, StudyRecord]) -> Section:
 
 def _incumbents(studies: dict[str, StudyRecord]) -> Section:
     efforts = {name: incumbent_by_effort(study) for name, study in studies.items()}
-    frame = pd.concat([steps.assign(study=name) for name, steps in efforts.items()])
+    parts = [steps.assign(study=name) for name, steps in efforts.items()]
+    frame = pd.concat(parts, ignore_index=True)
     columns = (
         _STUDY,
         Column("trained", "Designs trained", integer),
@@ -223,7 +224,8 @@ def incumbent_by_effort(study: StudyRecord) -> pd.DataFrame:
 
 
 def _sizes(studies: dict[str, StudyRecord]) -> Section:
-    frame = pd.concat([trials_table(s.trials).assign(study=name) for name, s in studies.items()])
+    parts = [trials_table(s.trials).assign(study=name) for name, s in studies.items()]
+    frame = pd.concat(parts, ignore_index=True)
     frame = frame[frame["outcome"] == TRAINED].dropna(subset=["val_accuracy", "parameters"])
     columns = (
         _STUDY,

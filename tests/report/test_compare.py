@@ -13,6 +13,7 @@ from nas.report.compare import (
 )
 from nas.report.export import study_document
 from nas.report.page import render
+from nas.report.tables import MOST_ROWS
 from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord
 from tests.kits.pages import parsed
@@ -54,6 +55,15 @@ class TestComparison:
         page = render_comparison(mixed(), other)
         assert "not comparable" in parsed(page).text
         assert "<script>alert" not in page
+
+    def test_of_two_large_studies_each_trial_is_one_row_at_most(self) -> None:
+        def named(name: str) -> StudyRecord:
+            trials = (trial(i, accuracy=0.5 + i / 10_000) for i in range(600))
+            return replace(study(*trials), name=name)
+
+        rows = parsed(render_comparison(named("one"), named("two"))).rows
+        shown = [tuple(row[:2]) for row in rows if len(row) == 5 and row[0] in ("one", "two")]
+        assert len(shown) == len(set(shown)) == MOST_ROWS
 
     @pytest.mark.parametrize("other", [study(), study(trial(0, accuracy=0.5))])
     def test_any_studies_are_a_page(self, other: StudyRecord) -> None:

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from scipy import stats
 
 from nas.architecture import LETTERS
-from nas.report.axes import accuracy_axis, whole_axis
+from nas.report.axes import AccuracyAxis, accuracy_axis, whole_axis
 from nas.report.document import Section, figure_section, section
 from nas.report.tables import (
     PARAMETERS,
@@ -186,10 +186,10 @@ def slices(study: StudyRecord) -> Section:
         "slices",
         "Accuracy by choice",
         f"{what_goes_with_accuracy(choices)} A dot is a design trained to the end, an orange bar "
-        "the median of a value with three designs or more. The budget links choices, so one of "
-        f"them alone proves nothing. {_left_out(choices, shown)}",
+        "the median of all designs with a value, where they are three or more. The budget links "
+        f"choices, so one of them alone proves nothing.{_left_out(choices, shown)}",
         table(shown, columns, caption="Choices of each design"),
-        None if choices.empty else slices_figure(shown),
+        None if choices.empty else slices_figure(choices),
         tall=True,
     )
 
@@ -198,7 +198,9 @@ def what_goes_with_accuracy(choices: pd.DataFrame) -> str:
     """With which choices of `choices_table` accuracy rises or falls, beyond chance.
 
     Spearman's rank correlation differs from 0 at the 5% level, shared out over the choices that
-    differ at all (Bonferroni), so that one study in 20 at most names a choice where none matters.
+    were tested (Bonferroni), so that one study in 20 at most names a choice where none matters.
+    Tested are those that differ at all, in `TOO_FEW` designs or more that have them: without a
+    projection there is no K.
     """
     if len(choices) < TOO_FEW:
         return (
@@ -209,7 +211,7 @@ def what_goes_with_accuracy(choices: pd.DataFrame) -> str:
     for name in LETTERS.values():
         known = choices.dropna(subset=[name])
         values, accuracies = known[name].tolist(), known["val_accuracy"].tolist()
-        if len(set(values)) > 1 and len(set(accuracies)) > 1:
+        if len(known) >= TOO_FEW and len(set(values)) > 1 and len(set(accuracies)) > 1:
             found[name] = stats.spearmanr(values, accuracies)
     sure = {n: float(c.statistic) for n, c in found.items() if c.pvalue * len(found) < _CHANCE}
     if not sure:
@@ -218,7 +220,7 @@ def what_goes_with_accuracy(choices: pd.DataFrame) -> str:
         f"{'rises' if r > 0 else 'falls'} with {_called(n)} (rank correlation {r:+.2f})"
         for n, r in sorted(sure.items(), key=lambda item: -abs(item[1]))
     ]
-    others = listed([_called(name) for name in LETTERS.values() if name not in sure])
+    others = listed([_called(name) for name in found if name not in sure])
     return f"Accuracy {listed(parts)}" + (
         f"; with {others} it does so by no more than chance." if others else "."
     )
@@ -233,22 +235,23 @@ def _called(letter: str) -> str:
 def slices_figure(choices: pd.DataFrame) -> go.Figure:
     """Validation accuracy by each choice, `choices_table`, a panel per letter.
 
-    Where a choice has few values, a bar is the middle (median) design of each that has three.
-    Designs that are far below the others are left out.
+    Where a choice has few values, a bar is the median of all designs with one, if they are three.
+    The dots of designs that are far below the others are left out, and so are some of very many.
     """
     figure = empty_panels(3, 2, vertical_spacing=0.16, horizontal_spacing=0.1, shared_yaxes=True)
     axis = accuracy_axis(choices["val_accuracy"].tolist())
-    choices = choices[choices["val_accuracy"].map(axis.holds).astype(bool)]
+    drawn = _near(thinned(choices, _MOST_DESIGNS), axis)
     for i, (choice, name) in enumerate(LETTERS.items()):
         words = f"{choice.replace('_', ' ')}{_NUMBER_OF.get(name, '')} ({name})"
         place = {"row": i // 2 + 1, "col": i % 2 + 1}
         known = choices.dropna(subset=[name])
         values = [int(value) for value in known[name].tolist()]
-        accuracies = rounded(known["val_accuracy"])
+        dots = drawn.dropna(subset=[name])
+        accuracies = rounded(dots["val_accuracy"])
         figure.add_scatter(
-            x=values,
+            x=[int(value) for value in dots[name].tolist()],
             y=axis.y(accuracies),
-            customdata=list(zip(known["number"].tolist(), accuracies, strict=True)),
+            customdata=list(zip(dots["number"].tolist(), accuracies, strict=True)),
             name=name,
             mode="markers",
             marker={"color": BLUE, "size": 6, "opacity": 0.45},
@@ -258,6 +261,7 @@ def slices_figure(choices: pd.DataFrame) -> go.Figure:
         )
         groups = known.groupby(name)["val_accuracy"]
         middle = groups.median()[groups.size() >= _ENOUGH]
+        middle = middle[middle.map(axis.holds).astype(bool)]
         if len(middle) and known[name].nunique() <= _FEW_VALUES:
             figure.add_scatter(
                 x=[int(value) for value in middle.index],
@@ -334,10 +338,20 @@ def thinned(choices: pd.DataFrame, limit: int) -> pd.DataFrame:
     return choices.iloc[sorted(best | kept)]
 
 
+def _near(choices: pd.DataFrame, axis: AccuracyAxis) -> pd.DataFrame:
+    """Those that are not far below the others."""
+    return choices[choices["val_accuracy"].map(axis.holds).astype(bool)]
+
+
 def _left_out(choices: pd.DataFrame, shown: pd.DataFrame) -> str:
-    if len(shown) == len(choices):
-        return ""
-    return (
-        f"{whole(len(shown))} of {plural(len(choices), 'design')} {are(len(shown))} shown: the "
-        f"best {whole(_MOST_DESIGNS // 5)}, and others at regular intervals."
-    )
+    """Which dots are not drawn, as further sentences; empty where all are."""
+    text = ""
+    if len(shown) < len(choices):
+        text = (
+            f" {whole(len(shown))} of {plural(len(choices), 'design')} {are(len(shown))} shown: "
+            f"the best {whole(_MOST_DESIGNS // 5)}, and others at regular intervals."
+        )
+    far = len(shown) - len(_near(shown, accuracy_axis(choices["val_accuracy"].tolist())))
+    if far:
+        text += f" {whole(far)} of them, far below the others, {are(far)} not drawn."
+    return text

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from statistics import median
 
 import pandas as pd
 import pytest
@@ -41,6 +42,27 @@ class TestChoices:
         assert dots["C"].y == (0.5, 0.51, 0.52, 0.53)
         assert (dots["P, median"].x, dots["P, median"].y) == ((8,), (pytest.approx(0.515),))
         assert "C, median" not in dots  # one design of each
+
+    def test_medians_are_of_all_designs_and_dots_of_those_near(self) -> None:
+        """One pool for all: 900 near designs, and 100 far below."""
+        accuracies = [0.1 if i % 10 == 0 else 0.8 + i / 10_000 for i in range(1_000)]
+        record = study(*(trial(i, accuracy=a) for i, a in enumerate(accuracies)))
+        table = choices.choices_table(record)
+        traces = {trace.name: trace for trace in choices.slices_figure(table).data}
+        assert traces["P, median"].y == (pytest.approx(median(accuracies)),)
+        assert min(traces["P"].y) > 0.5
+        text = choices.slices(record).content
+        assert "600 of 1,000 designs are shown" in text
+        assert f"{600 - len(traces['P'].y)} of them, far below the others, are not drawn." in text
+
+    def test_a_choice_of_a_few_designs_is_not_tested(self) -> None:
+        """K is known of three designs alone, N of none otherwise than of all."""
+        table = choices.choices_table(study(*(trial(i, accuracy=0.5) for i in range(20))))
+        table["val_accuracy"] = [0.5 + (i * 7 % 20) / 100 for i in range(20)]
+        order = table["val_accuracy"].rank().astype("Int64")
+        table["C"], table["K"] = order, order.where(order > 17)
+        said = choices.what_goes_with_accuracy(table)
+        assert said == "Accuracy rises with channels (C) (rank correlation +1.00)."
 
     def test_a_design_without_projection_has_no_kernel_of_one(self) -> None:
         plain = trial(0, accuracy=0.5)

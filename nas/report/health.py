@@ -17,6 +17,7 @@ from nas.architecture import Architecture
 from nas.counting import COSTS, count
 from nas.report.overview import epochs_saved, stopped_by_pruner
 from nas.report.tested import last_final
+from nas.report.trials import is_tied
 from nas.search.candidates import Candidates
 from nas.search.gp import Encoder, Floats, GaussianProcess, Kernel
 from nas.search.pruners import make_pruner
@@ -24,7 +25,7 @@ from nas.search.replay import replay
 from nas.search.request import PRUNERS
 from nas.search.scores import normal_scores, predicted_ends
 from nas.space import Choices, Limits, SearchSpace, space_from_table
-from nas.statistics import wilson_interval
+from nas.statistics import visible_difference
 from nas.study.chance import at_chance, chance_of
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import percent, plural, points, share
@@ -154,9 +155,7 @@ def _noise(study: StudyRecord) -> Iterator[Finding]:
     images = study.settings.validation_images
     if len(ranking) < 2 or images < 1:
         return
-    accuracies = np.array([t.val_accuracy for t in ranking])
-    best = wilson_interval(float(accuracies[0]), images)
-    width = accuracies[0] - best.low
+    seen = visible_difference(float(ranking[0].val_accuracy or 0), images)
     final = last_final(study)
     of_seeds = [
         d.validation.standard_deviation
@@ -165,13 +164,12 @@ def _noise(study: StudyRecord) -> Iterator[Finding]:
     ]
     about = (
         f"{plural(images, 'validation image')} cannot show differences below "
-        f"{points(width)[1:]} points"
+        f"{points(seen)[1:]} points"
     )
     if of_seeds:
         deviation = float(np.sqrt(np.mean(np.square(of_seeds))))
-        width = max(width, 1.96 * deviation)
         about += f", and seeds differ by {points(deviation)[1:]} (standard deviation)"
-    tied = int((accuracies >= accuracies[0] - width).sum())
+    tied = sum(is_tied(study, ranking[0], trial) for trial in ranking)
     if tied > max(5, len(ranking) / 2):
         yield Finding(
             Level.NOTE,
@@ -201,7 +199,9 @@ def _stopping(study: StudyRecord) -> Iterator[Finding]:
         sentence = f"It saved {saved} of {plural(full, 'epoch')}.{others}"
         yield Finding(Level.PASS, "early stopping", sentence)
     else:
-        sentence = f"No run was stopped early; --pruner selects a rule that stops some.{others}"
+        sentence = (
+            f"No run was stopped by a pruner; --pruner selects a rule that stops some.{others}"
+        )
         yield Finding(Level.NOTE, "early stopping", sentence)
 
 

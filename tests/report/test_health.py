@@ -16,7 +16,9 @@ from nas.counting import count
 from nas.dashboard.notes import study_note
 from nas.report.health import Finding, Level, health
 from nas.report.page import render
+from nas.report.trials import ties
 from nas.space import Limits, default_space
+from nas.statistics import visible_difference
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import TIME_UP, Outcome, StudyRecord
@@ -87,7 +89,21 @@ class TestFindings:
         alike = replace(searched(lambda design: 0.9), settings=few)
         assert about(alike, "noise").level is Level.NOTE
         assert "nas final --top" in about(alike, "noise").sentence
-        assert about(searched(width), "noise").level is Level.PASS
+        many = replace(SETTINGS, validation_images=100_000)
+        apart = replace(searched(width), settings=many)
+        assert about(apart, "noise").level is Level.PASS
+
+    def test_as_many_designs_are_tied_as_the_leaderboard_says(self) -> None:
+        studies_dir = Path(__file__).parents[2] / "studies"
+        at = StudyLocation.at("digits-example", studies_dir=studies_dir, storage=None)
+        record = read_study(at)
+        best = record.ranking[0].val_accuracy
+        assert best is not None
+        seen = visible_difference(best, record.settings.validation_images)
+        said = about(record, "noise").sentence
+        assert f"cannot show differences below {100 * seen:.2f} points" in said
+        assert ": 10 of the 10 designs" in said
+        assert ties(record).startswith("10 designs, the first included,")
 
     def test_limits_that_leave_hardly_a_design(self) -> None:
         record = searched(width)

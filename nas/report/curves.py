@@ -13,7 +13,7 @@ from nas.report.overview import epochs_saved, stopped_by_pruner
 from nas.report.tables import TRIAL, Column, table, typed_frame
 from nas.report.theme import BLUE, GREY, ORANGE, empty_figure, plain, rounded, two_lines
 from nas.report.words import STOPPED, TRAINED, last_epoch, listed, outcome_name
-from nas.study.records import StudyRecord, TrialRecord
+from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import are, percent, plural, whole
 
 MOST_CURVES = 200  # drawn; more are one grey cloud
@@ -44,6 +44,12 @@ def what_was_stopped(study: StudyRecord) -> str:
     """Which runs were stopped early, how far behind the best one they were, and what that saved."""
     stopped = stopped_by_pruner(study)
     if not stopped:
+        if timed := study.outcomes[Outcome.STOPPED_EARLY]:
+            were = "was" if timed == 1 else "were"
+            return (
+                f"No run was stopped by the pruner; {whole(timed)} {were} stopped at the time "
+                "limit."
+            )
         return "No run was stopped early."
     lasts = sorted({last_epoch(trial) for trial in stopped})
     epochs = listed(lasts) if len(lasts) <= _NAMED_EPOCHS else f"{lasts[0]} to {lasts[-1]}"

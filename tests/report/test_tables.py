@@ -239,7 +239,11 @@ class TestStopped:
 
     def test_none_or_all(self) -> None:
         assert self.said() == "No run was stopped early."
-        assert self.said(replace(self.at(1, 2, 0.1), reason=TIME_UP)) == "No run was stopped early."
+        timed = [replace(self.at(i, 2, 0.1), reason=TIME_UP) for i in (1, 2)]
+        assert self.said(timed[0]) == (
+            "No run was stopped by the pruner; 1 was stopped at the time limit."
+        )
+        assert "2 were stopped at the time limit." in self.said(*timed)
         assert curves.what_was_stopped(study(self.at(1, 2, 0.1))) == (
             "1 of 1 run was stopped early, at epoch 2; this saved 4 of 6 epochs (67%)."
         )

@@ -41,6 +41,7 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
     final = tested.last_final(study)
     folder = None if final_folder is None else Path(final_folder)
     references = sizes.reference_table(study, final)
+    deployed = None if final is None else final.chosen.trial
     table = f"{slug(study.name)}.csv"
     files, buttons = {table: trials_csv(study)}, {"Download trials (CSV)": table}
     if final is not None:
@@ -51,7 +52,7 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
         trials.leaderboard(study, final),
         group(
             "Trade-off",
-            [sizes.accuracy_by_size(study, every, references)],
+            [sizes.accuracy_by_size(study, every, references, deployed)],
             [sizes.front(study), sizes.references(references)],
         ),
         group("Curves", [curves.learning_curves(study), progress.history(study, every)]),

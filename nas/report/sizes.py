@@ -43,6 +43,7 @@ from nas.report.theme import (
 from nas.report.trials import measured, trials_table
 from nas.report.words import said_by_searches
 from nas.statistics import difference_interval
+from nas.study.chance import chance_of
 from nas.study.records import StudyRecord
 from nas.text import percent, plural, share, short_count, whole
 
@@ -50,11 +51,19 @@ PUBLISHED_KIND = "published"
 MEASURED_KIND = "measured here"
 
 
-def accuracy_by_size(study: StudyRecord, trials: pd.DataFrame, references: pd.DataFrame) -> Section:
-    """The trials, `trials_table`, and `reference_table` by their parameters."""
+def accuracy_by_size(
+    study: StudyRecord,
+    trials: pd.DataFrame,
+    references: pd.DataFrame,
+    deployed: int | None = None,
+) -> Section:
+    """The trials, `trials_table`, and `reference_table` by their parameters.
+
+    `deployed` is the trial that the final training chose; without it, the incumbent is compared.
+    """
     sized = measured(trials).dropna(subset=["parameters"])
     images = study.settings.validation_images
-    caption, figure = cost_of_half_the_size(study), None
+    caption, figure = cost_of_half_the_size(study, deployed), None
     if len(sized):
         figure = size_figure(
             sized,
@@ -64,7 +73,7 @@ def accuracy_by_size(study: StudyRecord, trials: pd.DataFrame, references: pd.Da
             front_table(study) if study.front_size == "parameters" else None,
             references,
             images=images,
-            chance=1 / study.settings.input.classes,
+            chance=chance_of(study),
         )
         caption += marks_in_words(figure, images)
         if {PUBLISHED_KIND, MEASURED_KIND} & {trace.name for trace in figure.data}:
@@ -81,16 +90,18 @@ def accuracy_by_size(study: StudyRecord, trials: pd.DataFrame, references: pd.Da
     )
 
 
-def cost_of_half_the_size(study: StudyRecord) -> str:
+def cost_of_half_the_size(study: StudyRecord, deployed: int | None = None) -> str:
     """By how much the best design of at most half the best one's parameters is less accurate.
 
     Where there is none, the smallest design is compared. The interval is that of the images alone,
-    since each design was trained once.
+    since each design was trained once. A trial that is `deployed` stands for the best one; a
+    smaller design may then have been more accurate in the search.
     """
-    best = study.incumbent
+    chosen = next((trial for trial in study.ranking if trial.number == deployed), None)
+    best = chosen or study.incumbent
     if best is None or best.val_accuracy is None or best.parameters is None:
         return "What a smaller design costs is not known: none was trained to the end."
-    name = f"trial {best.number}, the best"
+    name = f"trial {best.number}, {'the chosen one' if chosen else 'the best'}"
     smaller = [
         (trial.parameters / best.parameters, trial.number, trial.val_accuracy)
         for trial in study.ranking
@@ -101,10 +112,12 @@ def cost_of_half_the_size(study: StudyRecord) -> str:
         return f"No design smaller than {name}, was trained to the end."
     halves = [found for found in smaller if found[0] <= 0.5]
     part, number, accuracy = halves[0] if halves else min(smaller, key=lambda found: found[0])
-    cost = f"costs {100 * (best.val_accuracy - accuracy):.2f} points"
+    more, less = max(best.val_accuracy, accuracy), min(best.val_accuracy, accuracy)
+    cost = f"{'gains' if accuracy > less else 'costs'} {100 * (more - less):.2f} points"
+    cost += " in the search" if chosen else ""
     images = study.settings.validation_images
     if images:
-        gap = difference_interval(best.val_accuracy, images, accuracy, images)
+        gap = difference_interval(more, images, less, images)
         cost += f" (95% interval {100 * gap.low:.2f} to {100 * gap.high:.2f}"
         cost += f", so {plural(images, 'image')} cannot tell it from none)" if gap.low <= 0 else ")"
     if halves:

@@ -1,6 +1,7 @@
 """The trade-off: what a smaller design costs, and other networks to compare with."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,9 +12,13 @@ from nas.report.page import render
 from nas.report.trials import measured, trials_table
 from nas.report.words import TRAINED
 from nas.statistics import difference_interval
+from nas.study.location import StudyLocation
+from nas.study.reader import read_study
 from nas.study.records import StudyRecord
 from tests.kits.pages import parsed
 from tests.kits.records import SETTINGS, final_record, mixed, study, trial
+
+STUDIES = Path(__file__).parents[2] / "studies"
 
 
 class TestTradeOff:
@@ -61,6 +66,37 @@ class TestTradeOff:
         assert (
             self.said() == "What a smaller design costs is not known: none was trained to the end."
         )
+
+    def test_a_deployed_design_is_compared_instead_of_the_best(self) -> None:
+        record = study(
+            *(
+                replace(trial(i, accuracy=accuracy), parameters=parameters)
+                for i, (parameters, accuracy) in enumerate(((200, 0.95), (1_000, 0.94), (90, 0.9)))
+            )
+        )
+        gap = difference_interval(0.95, 5_000, 0.94, 5_000)
+        assert sizes.cost_of_half_the_size(record, deployed=1) == (
+            f"Half the size or less gains 1.00 points in the search (95% interval "
+            f"{100 * gap.low:.2f} to {100 * gap.high:.2f}): trial 0 has 20% of the parameters of "
+            "trial 1, the chosen one, and 95.00% instead of 94.00%."
+        )
+        assert "costs 5.00 points in the search" in sizes.cost_of_half_the_size(record, deployed=0)
+        best = sizes.cost_of_half_the_size(record)
+        assert "trial 0, the best" in best
+        assert sizes.cost_of_half_the_size(record, deployed=9) == best  # not of the search
+
+    def test_chance_is_that_of_the_largest_class(self) -> None:
+        """As a search notes it; it is drawn where it is in view."""
+        record = study(*(trial(i, accuracy=0.5 + i / 50) for i in range(4)))
+        record = replace(record, searches=({"chance": 0.53},))
+        every = trials_table(record.trials)
+        section = sizes.accuracy_by_size(record, every, sizes.reference_frame(()))
+        assert "chance: 53.0%" in str(section.json)
+
+    def test_the_page_compares_the_design_that_the_example_deploys(self) -> None:
+        at = StudyLocation.at("digits-example", studies_dir=STUDIES, storage=None)
+        text = parsed(render(read_study(at))).text
+        assert "of the parameters of trial 30, the chosen one" in text
 
 
 class TestReferences:

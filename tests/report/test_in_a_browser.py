@@ -295,7 +295,11 @@ def test_a_long_leaderboard_is_folded_and_still_sorted_whole(other: Page, tmp_pa
     expect(rows.filter(visible=True)).to_have_count(10)
     board.get_by_role("button", name="Validation accuracy").click()
     expect(rows.first.locator("td").first).to_have_text("0")  # the worst of all, which was hidden
-    expect(rows.filter(visible=True)).to_have_count(10)
+    expect(rows.filter(visible=True)).to_have_count(11)  # the best one stays in view
+    page.emulate_media(media="print")
+    expect(rows.filter(visible=True)).to_have_count(30)
+    page.emulate_media(media="null")
+    expect(rows.filter(visible=True)).to_have_count(11)
     board.get_by_role("button", name="Show all 30").click()
     expect(rows.filter(visible=True)).to_have_count(30)
 

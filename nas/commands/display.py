@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self, TextIO, TypedDict
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -61,6 +61,15 @@ class Running:
             parts.append(f"needs {percent(threshold.score)} at {threshold.step}")
         done, of = (self.done, self.batches) if self.batches else (self.epoch, epochs)
         panel.bar(self.label, done, of, "  ".join([*parts, self.text]))
+
+
+class How(TypedDict, total=False):
+    """How a display shows things, as the keywords of `Display`."""
+
+    quiet: bool
+    log: TextIO | None
+    clock: Callable[[], float]
+    busy: Callable[[int], bool]
 
 
 class Display(ABC):

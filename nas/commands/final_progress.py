@@ -1,12 +1,11 @@
 """What a person sees of a final training: a line per run, and on a terminal a bar for each."""
 
-import time
-from collections.abc import Callable, Sequence
-from typing import TextIO, assert_never
+from collections.abc import Sequence
+from typing import TextIO, Unpack, assert_never
 
 from rich.console import Console, RenderableType
 
-from nas.commands.display import Display, Panel, Running
+from nas.commands.display import Display, How, Panel, Running
 from nas.commands.words import COLUMNS
 from nas.final.events import (
     DesignChosen,
@@ -18,7 +17,6 @@ from nas.final.events import (
 from nas.final.expected import FinalPace
 from nas.final.request import TRAIN
 from nas.final.runs import Run, RunBatchesDone, RunEnded, RunEpochEnded, RunStarted
-from nas.runtime.load import is_busy
 from nas.search.events import CaptureFailed, Loading, WorkerFailed
 from nas.search.remaining import TimeLeft
 from nas.text import duration, percent, plural, shortened
@@ -29,22 +27,11 @@ class FinalProgress(Display):
 
     Args:
         console: on stderr.
-        quiet: whether only the choice, warnings and the end are shown.
-        log: gets every line with its time.
-        clock: seconds that only ever grow.
-        busy: whether other programs keep the machine busy, beside so many threads of ours.
+        how: as `Display` has it.
     """
 
-    def __init__(
-        self,
-        console: Console,
-        *,
-        quiet: bool = False,
-        log: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        busy: Callable[[int], bool] = is_busy,
-    ) -> None:
-        super().__init__(console, quiet=quiet, log=log, clock=clock, busy=busy)
+    def __init__(self, console: Console, **how: Unpack[How]) -> None:
+        super().__init__(console, **how)
         self._doing = "starting"
         self._runs = self._done = 0
         self._best: float | None = None  # validation accuracy of a run

@@ -1,17 +1,14 @@
 """What a person sees while a search runs: a line per trial, and on a terminal a live panel."""
 
 import math
-import time
 from collections import Counter
-from collections.abc import Callable
-from typing import TextIO
+from typing import TextIO, Unpack
 
 from rich.console import Console, RenderableType
 
-from nas.commands.display import Display, Panel, Running
+from nas.commands.display import Display, How, Panel, Running
 from nas.commands.messages import opening_lines, size_lines, warning_line
 from nas.commands.words import COLUMNS, described, finished, of_asked, trial_line
-from nas.runtime.load import is_busy
 from nas.search.events import (
     BatchesDone,
     EndedElsewhere,
@@ -43,23 +40,11 @@ class SearchProgress(Display):
     Args:
         console: on stderr.
         request: of the search.
-        quiet: whether only improvements, warnings and the end are shown.
-        log: gets every line with its time.
-        clock: seconds that only ever grow.
-        busy: whether other programs keep the machine busy, beside so many threads of ours.
+        how: as `Display` has it.
     """
 
-    def __init__(
-        self,
-        console: Console,
-        request: SearchRequest,
-        *,
-        quiet: bool = False,
-        log: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        busy: Callable[[int], bool] = is_busy,
-    ) -> None:
-        super().__init__(console, quiet=quiet, log=log, clock=clock, busy=busy)
+    def __init__(self, console: Console, request: SearchRequest, **how: Unpack[How]) -> None:
+        super().__init__(console, **how)
         self.trials = request.trials
         self.location: StudyLocation | None = None
         self._study: StudyRecord | None = None  # as it was found

@@ -1,0 +1,168 @@
+r"""Variations of a recipe on the same images, designs and seeds: what each brings and takes.
+
+A variation is a recipe of `nas.training.config` with changes, as one word::
+
+    python benchmarks/recipes.py --dataset cifar10 --data-dir data --epochs 10 --seeds 3 \
+        --designs B1,1,1:C64,128,256:P8 resnet20 \
+        --variations fast fast/optimizer=muon/batch_size=512/lr=0.4/momentum=0.85 --out runs.jsonl
+
+Every run is a line of JSON in `--out`, written when it ends, with the validation accuracy after
+every epoch; runs that are there are not done again, so the same command continues. At the end a
+Markdown table: mean and standard deviation over the seeds of the accuracy after the last epoch, and
+seconds of a run without the first epoch, which compiles and captures. No test image is read.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from machine import hardware
+from nas.architecture import PRESETS, Architecture
+from nas.data.loading import load_dataset
+from nas.data.types import ImageDataset
+from nas.model import build
+from nas.runtime.arithmetic import choose
+from nas.runtime.devices import open_device
+from nas.search.request import SPLIT_SEED
+from nas.training.config import RECIPES, TrainingConfig
+from nas.training.loop import Diverged, Run, task_of
+
+
+def design(text: str) -> Architecture:
+    """A preset by its name, or B1,1,1:C16,32,64:P8, where F and K are 3 and 1 if not given."""
+    if text in PRESETS:
+        return PRESETS[text]
+    values = {part[0]: tuple(map(int, part[1:].split(","))) for part in text.split(":")}
+    stages = len(values["B"])
+    return Architecture(
+        blocks=values["B"],
+        channels=values["C"],
+        kernels=values.get("F", (3,) * stages),
+        shortcut_kernels=values.get("K", (1,) * stages),
+        pool=values["P"][0],
+    )
+
+
+def variation(text: str, dataset: ImageDataset, device: torch.device) -> TrainingConfig:
+    """A recipe by its name, with changes such as /lr=0.4/augment=crop,flip/ema=none."""
+    name, *changes = text.split("/")
+    config = RECIPES[name](task_of(dataset, device))
+    given: dict[str, object] = {}
+    for change in changes:
+        field, value = change.split("=")
+        old = getattr(config, field)
+        if isinstance(old, tuple):
+            given[field] = tuple(value.split(",")) if value else ()
+        elif value == "none":
+            given[field] = None
+        elif isinstance(old, bool):
+            given[field] = value == "true"
+        else:
+            kind = float if old is None else int if type(old) is int else type(old)
+            given[field] = value if isinstance(old, str) else kind(value)
+    return dataclasses.replace(config, **given)  # type: ignore[arg-type]  # it checks them
+
+
+def train(
+    architecture: Architecture,
+    config: TrainingConfig,
+    dataset: ImageDataset,
+    device: torch.device,
+    seed: int,
+) -> dict[str, object]:
+    """One run: accuracies after each epoch, its seconds with and without the first epoch."""
+    model = build(
+        architecture,
+        dataset.input,
+        generator=torch.Generator().manual_seed(seed),
+        zero_last_gamma=config.zero_last_gamma,
+    )
+    run = Run(model, dataset, config, seed=seed, device=device)
+    started, reason = time.perf_counter(), run.not_captured
+    while not run.finished:
+        try:
+            run.train_epoch()
+        except Diverged as error:
+            reason = str(error)
+            break
+    return {
+        "accuracies": [round(epoch.val_accuracy, 4) for epoch in run.history],
+        "seconds": round(time.perf_counter() - started, 2),
+        "later_seconds": round(sum(epoch.seconds for epoch in run.history[1:]), 2),
+        "images_per_second": round(run.history[-1].images_per_second) if run.history else 0,
+        "note": reason or run.not_captured,
+    }
+
+
+def table(rows: list[dict[str, object]], epochs: int) -> list[str]:
+    """A line for each design and variation, in the order of the first runs."""
+    groups: dict[tuple[str, str], list[dict[str, object]]] = {}
+    for row in rows:
+        if row["epochs"] == epochs:
+            groups.setdefault((str(row["design"]), str(row["variation"])), []).append(row)
+    lines = ["| design | variation | seeds | accuracy, % | images/s | seconds |", "|---" * 6 + "|"]
+    for (name, what), runs in groups.items():
+        last = [100 * r["accuracies"][-1] for r in runs if len(r["accuracies"]) == epochs]  # type: ignore[index,arg-type]
+        spread = f" ± {np.std(last, ddof=1):.2f}" if len(last) > 1 else ""
+        found = f"{np.mean(last):.2f}{spread}" if len(last) == len(runs) else "diverged"
+        speed = np.median([float(str(r["images_per_second"])) for r in runs])
+        seconds = np.median([float(str(r["later_seconds"])) for r in runs])
+        lines.append(f"| {name} | {what} | {len(runs)} | {found} | {speed:,.0f} | {seconds:.1f} |")
+    return lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--subset", type=float, default=1.0, help="share of the training part")
+    parser.add_argument("--designs", nargs="+", required=True)
+    parser.add_argument("--variations", nargs="+", required=True)
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    options = parser.parse_args()
+    device = open_device(options.device, options.threads)
+    precision = choose(options.precision, device).precision
+    dataset = load_dataset(
+        options.dataset, options.data_dir, split_seed=SPLIT_SEED, subset=options.subset
+    ).to(device)
+    lines = options.out.read_text(encoding="utf-8").splitlines() if options.out.exists() else []
+    rows = [json.loads(line) for line in lines]
+    keys = ("design", "variation", "epochs", "seed", "train_images")
+    done = {tuple(row[k] for k in keys) for row in rows}
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for what in options.variations:
+            for name in options.designs:
+                key = (name, what, options.epochs, seed, len(dataset.train))
+                if key in done:
+                    continue
+                config = dataclasses.replace(
+                    variation(what, dataset, device), epochs=options.epochs, precision=precision
+                )
+                found = train(design(name), config, dataset, device, seed)
+                row = dict(zip(keys, key, strict=True)) | found
+                rows.append(row)
+                with options.out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row | {"recipe": config.to_dict()}) + "\n")
+                last = (found["accuracies"] or [None])[-1]  # type: ignore[index]
+                print(f"{name} {what} seed {seed}: {last}, {found}", file=sys.stderr, flush=True)
+    print(json.dumps({"hardware": hardware(device), "torch": torch.__version__}))
+    print("\n".join(table(rows, options.epochs)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

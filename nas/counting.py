@@ -1,12 +1,17 @@
-"""Exact size of a design, in closed form: no tensor, no torch, microseconds.
+"""What a design costs, in closed form: no tensor, no torch, microseconds.
 
 `parameters` are trainable weights. `mult_adds` follow torchinfo's definition for one image
 (torchinfo 1.8, ``LayerInfo.calculate_macs``): a convolution's weights and biases times the pixels
-of its output; every other layer's parameters once.
+of its output; every other layer's parameters once. `activations` are the numbers that convolutions
+and the classifier put out for one image (Radosavovic et al. 2020, arXiv:2003.13678, section 3.1).
+
+The others are bytes on a microcontroller, of the int8 network with its norms folded into the
+convolutions, as TensorFlow Lite Micro runs it; docs/devices.md derives them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from nas.architecture import STEM_KERNEL, Architecture, ImageInput, head_size, stage_sizes
 from nas.text import millions, plural, whole
@@ -23,6 +28,11 @@ class Layer:
     stride: int
     parameters: int
     mult_adds: int
+
+    @property
+    def activations(self) -> int:
+        """Numbers it puts out, where it is a convolution or the classifier; else 0."""
+        return prod(self.output) if self.kind in ("conv", "linear") else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +65,8 @@ class Cost:
         return f"{self.rounded(value)} {self.unit if value == 1 else self.units}"
 
 
+_ALIGNMENT = 16  # bytes, of TensorFlow Lite Micro's tensors
+
 COSTS: Mapping[str, Cost] = {
     cost.name: cost
     for cost in (
@@ -74,10 +86,14 @@ COSTS: Mapping[str, Cost] = {
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What a design costs for one image: a field for each of `COSTS`."""
+    """What a design costs for one image."""
 
     parameters: int
     mult_adds: int
+    activations: int
+    peak_ram: int  # bytes of the tensors that are live at the worst operator
+    arena: int  # bytes that TensorFlow Lite Micro needs in all
+    flash: int  # bytes of the int8 file
 
     def __str__(self) -> str:
         """As in 4,903,242 parameters, 253.0 M mult-adds."""
@@ -85,36 +101,114 @@ class Count:
 
 
 def count(architecture: Architecture, input: ImageInput) -> Count:
-    """Trainable weights and multiply-accumulates of a design.
+    """All costs of a design.
 
     A stage of B blocks with C channels, fed by c channels, has 2B - 1 convolutions C -> C, one
     convolution c -> C, 2B norms and, when the shape changes, a projection c -> C.
+
+    Of a block that changes the shape the projection is computed first, so that live are in turn its
+    input and output; the input, the shortcut and the first convolution's output; the shortcut and
+    the second convolution's input and output. Of the other blocks the last three are all that is
+    live at once.
 
     Raises:
         ValueError: the pool is larger than the last map.
     """
     head_height, head_width = head_size(architecture, input)
     a = architecture
-    stem = STEM_KERNEL**2 * input.channels * a.stem_channels + a.stem_bias * a.stem_channels
-    parameters = stem + 2 * a.stem_channels
-    mult_adds = stem * input.height * input.width + 2 * a.stem_channels
-    inputs = a.stem_channels
-    for b, c, f, k, projection, (height, width) in zip(
+    inputs, height, width = a.stem_channels, input.height, input.width
+    weights = STEM_KERNEL**2 * input.channels * inputs
+    stem = weights + a.stem_bias * inputs
+    parameters = stem + 2 * inputs
+    mult_adds = stem * height * width + 2 * inputs
+    activations = inputs * height * width
+    convs, outputs, adds, pads = 1, inputs, 0, 0
+    before = _map_bytes(inputs, height, width)
+    peak = _map_bytes(input.channels, height, width) + before
+    working = peak + _scratch(STEM_KERNEL, input.channels)  # the same, with what kernels ask for
+    for b, c, f, k, stride, projection, (h, w) in zip(
         a.blocks,
         a.channels,
         a.kernels,
         a.shortcut_kernels,
+        a.strides,
         a.projections,
         stage_sizes(a, input),
         strict=True,
     ):
-        convs = f * f * c * (inputs + (2 * b - 1) * c) + projection * k * k * inputs * c
+        stage_weights = f * f * c * (inputs + (2 * b - 1) * c) + projection * k * k * inputs * c
         norms = 2 * c * (2 * b + (projection and a.shortcut_norm))
-        parameters += convs + norms
-        mult_adds += convs * height * width + norms
-        inputs = c
-    head = (inputs * head_height * head_width + 1) * input.classes
-    return Count(parameters + head, mult_adds + head)
+        stage_convs = 2 * b + projection
+        weights += stage_weights
+        parameters += stage_weights + norms
+        mult_adds += stage_weights * h * w + norms
+        activations += stage_convs * c * h * w
+        convs += stage_convs
+        outputs += stage_convs * c
+        adds += b
+        after = _map_bytes(c, h, w)
+        peak = max(peak, 3 * after)
+        working = max(working, 3 * after + _scratch(f, c))
+        if projection:
+            padded = _padded_bytes(f, stride, inputs, height, width)
+            padded_k = _padded_bytes(k, stride, inputs, height, width)
+            pads += (padded > 0) + (padded_k > 0)
+            shortcut = before + padded_k + after
+            first = (padded or before) + 2 * after
+            peak = max(peak, shortcut, before + padded + after, first)
+            working = max(
+                working, peak, shortcut + _scratch(k, inputs), first + _scratch(f, inputs)
+            )
+        inputs, height, width, before = c, h, w, after
+    pooled = _map_bytes(inputs, head_height, head_width)
+    last = pooled + max(before, _aligned(input.classes))
+    features = inputs * head_height * head_width
+    head = (features + 1) * input.classes
+    tensors = 6 + 3 * convs + adds + 2 * pads  # 6: the image, pool, and 4 of the classifier
+    return Count(
+        parameters=parameters + head,
+        mult_adds=mult_adds + head,
+        activations=activations + input.classes,
+        peak_ram=max(peak, last),
+        arena=max(working, last) + _kept(convs, outputs),
+        flash=weights + head + 28 * outputs + 125 * tensors + 382,
+    )
+
+
+def _aligned(size: int) -> int:
+    """Bytes that a tensor of so many takes."""
+    return (size + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
+
+
+def _map_bytes(channels: int, height: int, width: int) -> int:
+    return _aligned(channels * height * width)
+
+
+def _padded_bytes(kernel: int, stride: int, channels: int, height: int, width: int) -> int:
+    """Bytes of a convolution's padded input, 0 where it needs none.
+
+    Padding is an operator of its own where TensorFlow's `SAME`, which puts the odd pixel behind
+    the image, is not ours of kernel // 2 pixels all around.
+    """
+    if kernel == 1 or (height - 1) % stride == (width - 1) % stride == 0:
+        return 0
+    return _map_bytes(channels, height + kernel - 1, width + kernel - 1)
+
+
+def _scratch(kernel: int, inputs: int) -> int:
+    """Bytes beside the tensors that a convolution asks for: CMSIS-NN's, of two columns in int16.
+
+    `arm_convolve_s8_get_buffer_size`; a 1 x 1 convolution needs none.
+    """
+    return 0 if kernel == 1 else _aligned(4 * kernel * kernel * inputs)
+
+
+def _kept(convs: int, outputs: int) -> int:
+    """Bytes that the interpreter keeps beside tensors, of so many convolutions and their channels.
+
+    Measured, see benchmarks/device_costs.py.
+    """
+    return _aligned(334 * convs + 81 * outputs // 10 + 1126)
 
 
 def count_parameters(architecture: Architecture, input: ImageInput) -> int:

@@ -1,12 +1,12 @@
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
 import pytest
 import torch
 import torchinfo
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -63,8 +63,8 @@ def cases(draw: st.DrawFn) -> tuple[Architecture, ImageInput]:
     return replace(architecture, pool=draw(st.integers(1, last))), input
 
 
-def measured(model: ResNet) -> Count:
-    """What torchinfo finds for one image; norms in eval mode, so that a 1x1 map will do."""
+def measured(model: ResNet) -> tuple[int, int]:
+    """Parameters and mult-adds by torchinfo; norms in eval mode, so that a 1x1 map will do."""
     input = model.input
     statistics = torchinfo.summary(
         model,
@@ -73,7 +73,11 @@ def measured(model: ResNet) -> Count:
         device="cpu",
         verbose=0,
     )
-    return Count(statistics.total_params, statistics.total_mult_adds)
+    return statistics.total_params, statistics.total_mult_adds
+
+
+def size(cost: Count) -> tuple[int, int]:
+    return cost.parameters, cost.mult_adds
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -92,7 +96,7 @@ def test_narrow_stem_network_has_its_known_number_of_mult_adds() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_count_as_measured(name: str) -> None:
-    assert count(PRESETS[name], CIFAR10) == measured(build(PRESETS[name], CIFAR10))
+    assert size(count(PRESETS[name], CIFAR10)) == measured(build(PRESETS[name], CIFAR10))
 
 
 @settings(max_examples=80)
@@ -102,7 +106,7 @@ def test_random_designs_count_as_measured(case: tuple[Architecture, ImageInput])
     counted = count(architecture, input)
     model = build(architecture, input)
     assert counted.parameters == sum(p.numel() for p in model.parameters())
-    assert counted == measured(model)
+    assert size(counted) == measured(model)
     assert counted.parameters == count_parameters(architecture, input)
     assert counted.mult_adds == count_mult_adds(architecture, input)
 
@@ -110,8 +114,9 @@ def test_random_designs_count_as_measured(case: tuple[Architecture, ImageInput])
 @given(cases())
 def test_layer_table_sums_to_the_count(case: tuple[Architecture, ImageInput]) -> None:
     layers = layer_table(*case)
-    sums = Count(sum(x.parameters for x in layers), sum(x.mult_adds for x in layers))
-    assert sums == count(*case)
+    cost = count(*case)
+    for name in ("parameters", "mult_adds", "activations"):
+        assert sum(getattr(layer, name) for layer in layers) == getattr(cost, name)
     assert len({layer.name for layer in layers}) == len(layers)
 
 
@@ -187,6 +192,100 @@ def test_huge_designs_count_exactly() -> None:
     assert count_parameters(architecture, CIFAR10) == (
         27 * wide + 2 * wide + 2 * 9 * wide**2 + 4 * wide + 10 * (wide + 1)
     )
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One step of the int8 network; tensors are names."""
+
+    inputs: tuple[str, ...]
+    output: str
+    scratch: int = 0  # bytes
+
+
+def on_a_device(
+    architecture: Architecture, input: ImageInput
+) -> tuple[list[Operator], dict[str, int]]:
+    """The operators in their order, and the bytes of every tensor, from the network as built.
+
+    What torch's hooks see, with an operator for padding where TensorFlow's own starts elsewhere.
+    """
+    model = build(architecture, input).eval()
+    maps = {"image": (input.channels, input.height, input.width)}
+    for name, module in model.named_modules():
+        module.register_forward_hook(
+            lambda _module, _inputs, output, name=name: maps.__setitem__(name, output.shape[1:])
+        )
+    model.head.register_forward_pre_hook(
+        lambda _module, inputs: maps.__setitem__("pooled", inputs[0].shape[1:])
+    )
+    with torch.no_grad():
+        model(torch.zeros(1, *maps["image"]))
+    operators: list[Operator] = []
+
+    def add_conv(before: str, name: str) -> None:
+        module = model.get_submodule(name)
+        assert isinstance(module, nn.Conv2d)
+        kernel, stride, inputs = module.kernel_size[0], module.stride[0], module.in_channels
+        scratch = 4 * (-(-kernel * kernel * inputs // 4) * 4) if kernel > 1 else 0
+        margins = [
+            max((-(-side // stride) - 1) * stride + kernel - side, 0) // 2
+            for side in maps[before][1:]
+        ]
+        if set(margins) != {kernel // 2}:
+            channels, height, width = maps[before]
+            maps[f"{name}.padded"] = (channels, height + kernel - 1, width + kernel - 1)
+            operators.append(Operator((before,), f"{name}.padded"))
+            before = f"{name}.padded"
+        operators.append(Operator((before,), name, scratch))
+
+    add_conv("image", "stem.conv")
+    last = "stem.conv"
+    for i, blocks in enumerate(architecture.blocks):
+        for block in range(blocks):
+            name, shortcut = f"stages.{i}.{block}", last
+            if block == 0 and architecture.projections[i]:
+                shortcut = f"{name}.shortcut.conv"
+                add_conv(last, shortcut)
+            add_conv(last, f"{name}.conv1")
+            add_conv(f"{name}.conv1", f"{name}.conv2")
+            operators.append(Operator((f"{name}.conv2", shortcut), name))
+            last = name
+    operators += [Operator((last,), "pooled"), Operator(("pooled",), "head")]
+    return operators, {name: -(-prod(shape) // 16) * 16 for name, shape in maps.items()}
+
+
+@settings(max_examples=60)
+@given(cases())
+@example((PRESETS["resnet20"], CIFAR10))
+def test_memory_is_that_of_the_worst_operator(case: tuple[Architecture, ImageInput]) -> None:
+    operators, sizes = on_a_device(*case)
+    made = {"image": 0, **{op.output: i for i, op in enumerate(operators)}}
+    used = {name: i for i, op in enumerate(operators) for name in (op.output, *op.inputs)}
+    live = [
+        sum(sizes[name] for name in used if made[name] <= i <= used[name])
+        for i in range(len(operators))
+    ]
+    cost = count(*case)
+    assert cost.peak_ram == max(live)
+    working = max(tensors + op.scratch for tensors, op in zip(live, operators, strict=True))
+    kept = cost.arena - working
+    assert 1_000 < kept < 1_500 + 350 * len(operators) + 10 * sum(case[0].channels) * len(operators)
+    weights = sum(
+        parameter.numel() for parameter in build(*case).parameters() if parameter.dim() > 1
+    )
+    assert weights < cost.flash < weights + 2_000 * len(operators)
+
+
+MEMORY = {  # peak of live tensors of 32x32 images, in three maps of the first stage
+    "resnet20": 3 * 16 * 32 * 32,
+    "resnet10": 3 * 64 * 32 * 32,
+}
+
+
+@pytest.mark.parametrize(("name", "peak"), MEMORY.items())
+def test_presets_have_their_known_memory(name: str, peak: int) -> None:
+    assert count(PRESETS[name], CIFAR10).peak_ram == peak
 
 
 def test_the_worked_example_adds_up() -> None:

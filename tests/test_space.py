@@ -1,7 +1,7 @@
 import json
 import random
 import re
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, asdict, fields
 from itertools import product
 from pathlib import Path
 
@@ -26,6 +26,11 @@ TINY = SearchSpace(
     shortcut_kernels=((1,), (1, 3)),
     pool=(2, 3, 5),
 )
+
+
+def sized(parameters: int, mult_adds: int) -> Count:
+    """Costs of which only these matter."""
+    return Count(parameters, mult_adds, activations=1, peak_ram=1, arena=1, flash=1)
 
 
 @st.composite
@@ -92,6 +97,21 @@ def limited_spaces(draw: st.DrawFn) -> tuple[SearchSpace, Limits, list[Architect
     return space, limits, [a for a in designs if limits.allow(count(a, space.input))]
 
 
+@given(spaces(), st.data())
+def test_no_cost_falls_as_a_choice_grows(space: SearchSpace, data: st.DataObject) -> None:
+    """What the smallest completion of a partial design relies on; P works the other way."""
+    stages = data.draw(st.sampled_from(space.stages))
+    variables = space.variables(stages)
+    values = {v.name: data.draw(st.sampled_from(v.by_cost)) for v in variables}
+    smaller = asdict(count(space.architecture(stages, values), space.input))
+    for variable in variables:
+        larger = variable.by_cost[-1]
+        cost = asdict(
+            count(space.architecture(stages, {**values, variable.name: larger}), space.input)
+        )
+        assert all(cost[name] >= smaller[name] for name in cost)
+
+
 def space_file(directory: Path, text: str | bytes) -> Path:
     path = directory / "space.toml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
@@ -103,7 +123,7 @@ def space_file(directory: Path, text: str | bytes) -> Path:
 
 @given(st.integers(1, 10**12), st.integers(1, 10**12), st.integers(-2, 2))
 def test_limits_allow_what_is_not_above_them(parameters: int, mult_adds: int, off: int) -> None:
-    cost = Count(parameters, mult_adds)
+    cost = sized(parameters, mult_adds)
     assert Limits(max_parameters=parameters).allow(cost)
     limits = Limits(max_parameters=max(1, parameters + off))
     assert limits.allow(cost) == (parameters <= limits["parameters"])
@@ -112,28 +132,26 @@ def test_limits_allow_what_is_not_above_them(parameters: int, mult_adds: int, of
 
 
 @given(
-    st.fixed_dictionaries({name: st.integers(1, 10**18) for name in COSTS}),
+    st.builds(Count, *[st.integers(1, 10**18)] * len(fields(Count))),
     st.fixed_dictionaries(
         {}, optional={cost.maximum: st.integers(1, 10**18) for cost in COSTS.values()}
     ).filter(bool),
 )
-def test_limits_allow_what_exceeds_none_of_them(
-    costs: dict[str, int], maxima: dict[str, int]
-) -> None:
-    cost, limits = Count(**costs), Limits(**maxima)
+def test_limits_allow_what_exceeds_none_of_them(cost: Count, maxima: dict[str, int]) -> None:
+    limits = Limits(**maxima)
     assert {COSTS[name].maximum: most for name, most in limits.items()} == maxima
     assert limits.allow(cost) == all(excess <= 0 for excess in limits.excess(cost).values())
-    assert limits.allow(cost) == all(costs[name] <= most for name, most in limits.items())
+    assert limits.allow(cost) == all(getattr(cost, name) <= most for name, most in limits.items())
 
 
 def test_excess_is_a_share_of_the_limit() -> None:
     limits = Limits(max_parameters=100, max_mult_adds=1000)
-    assert limits.excess(Count(150, 1000)) == pytest.approx({"parameters": 0.5, "mult_adds": 0})
-    assert limits.excess(Count(100, 500)) == pytest.approx({"parameters": 0, "mult_adds": -0.5})
-    assert not limits.allow(Count(150, 1000))
-    assert not limits.allow(Count(100, 1001))
-    assert limits.allow(Count(100, 1000))
-    assert Limits(max_parameters=100).excess(Count(50, 10**9)) == {"parameters": -0.5}
+    assert limits.excess(sized(150, 1000)) == pytest.approx({"parameters": 0.5, "mult_adds": 0})
+    assert limits.excess(sized(100, 500)) == pytest.approx({"parameters": 0, "mult_adds": -0.5})
+    assert not limits.allow(sized(150, 1000))
+    assert not limits.allow(sized(100, 1001))
+    assert limits.allow(sized(100, 1000))
+    assert Limits(max_parameters=100).excess(sized(50, 10**9)) == {"parameters": -0.5}
 
 
 @pytest.mark.parametrize("value", [0, -5])

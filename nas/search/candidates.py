@@ -13,13 +13,13 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from nas.architecture import Architecture
-from nas.counting import COSTS, Count, count
-from nas.search.domain import Domain, Params
+from nas.counting import Count, count
+from nas.search.domain import LEARNED_COSTS, Domain, Params
 from nas.space import Choices, Limits, SearchSpace
 from nas.study.optuna_private import CONSTRAINTS, trial_id_of
 from nas.training.tuning import Choice, Value, trial_key
 
-_costs = attrgetter(*COSTS)  # their values, of a `Count`
+_costs = attrgetter(*LEARNED_COSTS)
 _DRAWS = 100  # before the designs are walked through one by one
 _REMEMBERED = 50_000  # candidates, of about 1 kB
 

@@ -18,6 +18,9 @@ from optuna.distributions import (
 
 Params = Mapping[str, Any]
 
+LEARNED_COSTS = ("parameters", "mult_adds")
+"""Those of `Count` that proposals learn from; with others a study would go on differently."""
+
 _TRIES = 1_000  # random choices until one is within the limits
 _FEW = 8  # choices of which all count as neighbours
 _NEAR = 3  # steps of a longer range that count as neighbours

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.counting import COSTS
+from nas.search.domain import LEARNED_COSTS
 from nas.search.gp import Encoder, GaussianProcess, Kernel
 from nas.search.importances import compared_trials
 from nas.search.scores import carried_deviations, normal_scores
@@ -50,10 +50,10 @@ def expected_best(study: StudyRecord) -> Expected | None:
         return None
     records = [record for record, _ in compared]
     encoder = Encoder({n: d for _, trial in compared for n, d in trial.distributions.items()})
-    costs = np.log([[getattr(record, name) for name in COSTS] for record in records])
+    costs = np.log([[getattr(record, name) for name in LEARNED_COSTS] for record in records])
     costs = (costs - costs.min(0)) / np.maximum(np.ptp(costs, axis=0), 1e-9)
     columns = np.hstack([encoder.encode([trial.params for _, trial in compared]), costs])
-    groups = np.r_[encoder.groups, encoder.groups.max() + 1 + np.arange(len(COSTS))]
+    groups = np.r_[encoder.groups, encoder.groups.max() + 1 + np.arange(len(LEARNED_COSTS))]
     measured = np.array([_measured(record) for record in records])
     scores = normal_scores(measured)
     images = study.settings.validation_images

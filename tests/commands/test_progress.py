@@ -82,7 +82,8 @@ def epoch(number: int, accuracy: float, seconds: float = 1.0) -> EpochResult:
 
 def started(trial: TrialRecord, needed: Threshold | None = None) -> TrialStarted:
     assert trial.architecture
-    cost = Count(trial.parameters or 0, trial.mult_adds or 0)
+    known = (trial.parameters or 0, trial.mult_adds or 0)
+    cost = Count(*known, activations=0, peak_ram=0, arena=0, flash=0)
     return TrialStarted(trial.number, trial.architecture, cost, needed)
 
 

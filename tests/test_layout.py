@@ -45,6 +45,7 @@ OWNERS = {
     "torch": {"model", "runtime", "data", "training", "export", "search", "final", "trackers"},
     "onnx": {"export"},
     "safetensors": {"export"},
+    "flatbuffers": {"export"},
     "optuna": {"study", "search", "dashboard", "commands"},  # commands: its log level only
     "optuna_dashboard": {"dashboard"},
     "sqlalchemy": {"study", "search"},
@@ -58,7 +59,7 @@ OWNERS = {
 }
 HEAVY = (
     *("torch", "torchvision", "sklearn", "optuna", "sqlalchemy", "pandas", "plotly", "jinja2"),
-    *("psutil", "mlflow", "tensorboard", "wandb"),
+    *("psutil", "mlflow", "tensorboard", "wandb", "flatbuffers"),
 )
 
 FILES = sorted(
@@ -206,8 +207,8 @@ DISTRIBUTIONS = {
     "optuna_dashboard": "optuna-dashboard",
     "sklearn": "scikit-learn",
 }
-# Tools without an import, and what SQLAlchemy and pandas load or are checked with.
-NOT_IMPORTED = {"mypy", "pandas-stubs", "psycopg", "pytest-xdist", "ruff"}
+# Tools without an import, what SQLAlchemy and pandas load or are checked with, and what runs alone.
+NOT_IMPORTED = {"mypy", "pandas-stubs", "psycopg", "pytest-xdist", "ruff", "tflite-micro"}
 
 
 def declared(requirements: list[str]) -> set[str]:

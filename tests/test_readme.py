@@ -123,6 +123,9 @@ def test_the_example_is_what_the_readme_shows(
     (shown,) = (block for block in blocks_of("text", README) if block.startswith("rank"))
     for part in shown.strip().split("\n\n"):
         assert part in printed
+    (final_again,) = commands(DOCS["final.md"])  # it has been done, and prints its result
+    assert main(shlex.split(final_again.replace("python -m nas.", ""))) == 0
+    assert capsys.readouterr().out in blocks_of("text", DOCS["final.md"])
 
 
 def test_the_search_on_a_gpu_is_what_the_readme_says() -> None:
@@ -189,6 +192,7 @@ def test_the_commands_do_what_readme_and_docs_say(tmp_path: Path) -> None:
     trained_again = run(train, tmp_path)
     assert trained_again.returncode == 0, trained_again.stderr
     assert "best    " in trained_again.stdout
+    final = final.replace("digits-example", "digits-5M")
     in_short = run(f"{final} --top 1 --seeds 1 --epochs 1", tmp_path)
     assert in_short.returncode == 0, in_short.stderr
     assert "test    images read once in this study" in in_short.stdout

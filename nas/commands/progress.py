@@ -113,7 +113,8 @@ class SearchProgress(Display):
         study = opening.study
         for note in study.notes:
             self.warn(f"NOTE: {note}")
-        self._doing = "proposing a design"
+        starts = opening.workers > 1  # in processes of their own, which takes seconds
+        self._doing = "starting the workers" if starts else "proposing a design"
         self.trials, self.location = opening.trials, opening.location
         self._study = study
         self._outcomes, self._before = study.outcomes, study.trained

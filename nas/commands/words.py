@@ -29,7 +29,7 @@ def finished(outcomes: Mapping[Outcome, int], interrupted: int = 0) -> str:
     runs = [words for outcome, words in shown.items() if outcome.counts]
     others = [words for outcome, words in shown.items() if not outcome.counts]
     if interrupted:
-        others.append(f"{interrupted:,} queued again")
+        others.append(f"{interrupted:,} interrupted and queued again")
     return "; also ".join(filter(None, [", ".join(runs) or "none", ", ".join(others)]))
 
 

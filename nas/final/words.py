@@ -31,7 +31,8 @@ def choice(record: FinalRecord) -> str:
         return "With one seed each, nothing shows which design is better."
     if not others:
         return "The other finalists are worse with 95% confidence."
-    return f"It cannot be told apart from {', '.join(others)} with 95% confidence."
+    chosen = record.chosen.name
+    return f"Whether {chosen} is better than {' or '.join(others)} is open at 95% confidence."
 
 
 def gain(gain: Gain) -> str:

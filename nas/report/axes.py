@@ -5,7 +5,7 @@ Ticks are chosen here and not by plotly, so that none lies where no value can, s
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median, quantiles
 from typing import Any
 
@@ -16,6 +16,7 @@ _ERRORS_ABOVE = 0.95  # median accuracy, above which the scale is one of errors
 _FAR_OUT = 3.0  # interquartile ranges below the lower quartile (Tukey 1977)
 _ROOM, _RUG = 0.06, 0.05  # shares of the axis: around what is in view, and below that for ticks
 _LEAST_SPAN, _LEAST_DECADES = 0.02, 0.1  # of an axis of accuracies, and of one of errors
+_SCALE = "log scale of errors"
 _MANTISSAS = (range(1, 10), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
 
 
@@ -47,14 +48,23 @@ class AccuracyAxis:
         height = self.low - (_ROOM + _RUG) * (self.high - self.low)
         return round(height if self.least_error is None else 10**-height, 6)
 
-    def layout(self, ticks: int = 6) -> dict[str, Any]:
-        """Of a plotly axis, with about so many ticks at most."""
+    def with_rug(self, accuracies: Iterable[float]) -> "AccuracyAxis":
+        """The same with room for ticks, if one of these is not in view."""
+        return replace(self, has_rug=not all(map(self.holds, accuracies)))
+
+    def layout(self, title: str = "", ticks: int = 6) -> dict[str, Any]:
+        """Of a plotly axis, whose title says so where it is one of errors.
+
+        Args:
+            title: what the accuracies are.
+            ticks: of which there are about so many at most.
+        """
         room = _ROOM * (self.high - self.low)
         bottom = self.low - room - 2 * self.has_rug * _RUG * (self.high - self.low)
         ends = self.low - room, self.high + room
         if self.least_error is None:
             values = _steps(max(ends[0], 0.0), min(ends[1], 1.0), ticks)
-            layout: dict[str, Any] = {"range": [bottom, ends[1]]}
+            layout: dict[str, Any] = {"range": [bottom, ends[1]], "title": {"text": title}}
             accuracies = values
         else:
             values = _log_steps(10 ** -ends[1], min(10 ** -ends[0], 1.0), ticks)
@@ -63,7 +73,8 @@ class AccuracyAxis:
                 values = [error for error in values if error > 1.9 * self.least_error]
                 accuracies = [1.0, *(1 - error for error in values)]
                 values = [round(self.least_error, 6), *values]
-            layout = {"type": "log", "range": [-bottom, -ends[1]]}
+            said = f"{title} ({_SCALE})" if title else _SCALE
+            layout = {"type": "log", "range": [-bottom, -ends[1]], "title": {"text": said}}
         labels = [f"{100 * accuracy:.6g}%" for accuracy in accuracies]
         return {**layout, "tickvals": values, "ticktext": labels}
 
@@ -73,7 +84,6 @@ def accuracy_axis(
     others: Iterable[float] = (),
     *,
     images: int = 0,
-    has_rug: bool = False,
     finals: Iterable[float] | None = None,
 ) -> AccuracyAxis:
     """The axis that accuracies which compare fill.
@@ -86,7 +96,6 @@ def accuracy_axis(
         others: accuracies that are in view, too, unless they would make the axis more than three
             times as long.
         images: that were classified; the 95% intervals of `compared` are in view. 0: none.
-        has_rug: whether there is room for ticks below; always where some are not in view.
         finals: whose median it is, if not that of `compared`.
     """
     known = sorted(compared)
@@ -109,7 +118,7 @@ def accuracy_axis(
         low, high = middle - least_span / 2, middle + least_span / 2
     near = [_height(accuracy, least) for accuracy in others]
     near = [height for height in near if abs(height - (low + high) / 2) <= 1.5 * (high - low)]
-    return AccuracyAxis(min([low, *near]), max([high, *near]), least, has_rug or lowest > known[0])
+    return AccuracyAxis(min([low, *near]), max([high, *near]), least)
 
 
 def size_axis(sizes: Sequence[int]) -> dict[str, Any]:

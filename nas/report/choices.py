@@ -283,7 +283,8 @@ def slices_figure(choices: pd.DataFrame) -> go.Figure:
             ticks |= {"tickvals": sorted(set(values))}
         ticks["title"] = {"text": words, "standoff": 6, "font": {"size": 11}}
         figure.update_xaxes(**ticks, **place)
-    return figure.update_yaxes(axis.layout(ticks=4))
+    figure.update_yaxes(axis.layout(ticks=4))
+    return figure.update_yaxes(title_text="", col=2)  # the same scale as in the first
 
 
 def choices_table(study: StudyRecord) -> pd.DataFrame:

@@ -314,7 +314,7 @@ def _settings_of(study: StudyRecord) -> dict[str, str]:
 
 def incumbents_figure(incumbents: pd.DataFrame) -> go.Figure:
     """Step lines of `incumbent_by_effort`, one for each `study`."""
-    figure = empty_figure("designs trained", "validation accuracy")
+    figure = empty_figure("designs trained", "")
     axis = accuracy_axis(incumbents["val_accuracy"].dropna().tolist())
     for (name, steps), look in zip(incumbents.groupby("study", sort=False), _SIDES, strict=False):
         figure.add_scatter(
@@ -328,7 +328,7 @@ def incumbents_figure(incumbents: pd.DataFrame) -> go.Figure:
             hovertemplate="%{x} designs: %{customdata:.2%}",
         )
     figure.update_xaxes(whole_axis(incumbents["trained"].tolist()))
-    return figure.update_yaxes(axis.layout())
+    return figure.update_yaxes(axis.layout("validation accuracy"))
 
 
 def sizes_figure(trials: pd.DataFrame) -> go.Figure:
@@ -336,7 +336,7 @@ def sizes_figure(trials: pd.DataFrame) -> go.Figure:
 
     Designs that are far below the others are left out.
     """
-    figure = empty_figure("parameters", "validation accuracy")
+    figure = empty_figure("parameters", "")
     axis = accuracy_axis(trials["val_accuracy"].tolist())
     trials = trials[trials["val_accuracy"].map(axis.holds).astype(bool)]
     for (name, shown), look in zip(trials.groupby("study", sort=False), _SIDES, strict=False):
@@ -349,4 +349,4 @@ def sizes_figure(trials: pd.DataFrame) -> go.Figure:
             **hover(shown, "parameters", str(name)),
         )
     figure.update_xaxes(size_axis(trials["parameters"].tolist()))
-    return figure.update_yaxes(axis.layout())
+    return figure.update_yaxes(axis.layout("validation accuracy"))

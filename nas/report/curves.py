@@ -12,7 +12,7 @@ from nas.report.document import Section, figure_section
 from nas.report.overview import epochs_saved, stopped_by_pruner
 from nas.report.tables import TRIAL, Column, table, typed_frame
 from nas.report.theme import BLUE, GREY, ORANGE, empty_figure, plain, rounded, two_lines
-from nas.report.words import STOPPED, TRAINED, last_epoch, listed, outcome_name
+from nas.report.words import STOPPED, TRAINED, last_epoch, listed, where_it_stands
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import are, percent, plural, whole
 
@@ -106,7 +106,7 @@ def curve_table(study: StudyRecord) -> pd.DataFrame:
         (
             {
                 "number": trial.number,
-                "outcome": outcome_name(trial.outcome),
+                "outcome": where_it_stands(trial),
                 "design": trial.design,
                 "epoch": epoch,
                 "val_accuracy": val_accuracy,
@@ -136,16 +136,16 @@ def curves_figure(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
     there is a tick at the bottom.
     """
     curves = curves.dropna(subset=["val_accuracy"])
-    figure = empty_figure("epoch", "validation accuracy")
+    figure = empty_figure("epoch", "")
     best = curves["number"] == (-1 if incumbent is None else incumbent)
     trained, stopped = curves["outcome"] == TRAINED, curves["outcome"] == STOPPED
     late = curves[trained & (2 * curves["epoch"] > curves["epoch"].max())]
     accuracies = (curves if late.empty else late)["val_accuracy"].tolist()
     axis = accuracy_axis(
         [*accuracies, curves["val_accuracy"].max()],
-        has_rug=not late.empty,
         finals=None if late.empty else late.groupby("number")["val_accuracy"].last().tolist(),
     )
+    axis = axis.with_rug(curves.sort_values("epoch").groupby("number")["val_accuracy"].last())
     other = curves[~trained & ~stopped & ~best]
     grey, blue = {"color": GREY, "width": 1.2}, {"color": BLUE, "width": 1.4}
     _add_lines(figure, axis, other, "not finished", {**grey, "dash": "dot"}, opacity=0.8)
@@ -155,7 +155,7 @@ def curves_figure(curves: pd.DataFrame, incumbent: int | None) -> go.Figure:
     thick = {"color": ORANGE, "width": 3.5}
     _add_lines(figure, axis, curves[best], "incumbent", thick, opacity=1)
     figure.update_xaxes(whole_axis(curves["epoch"].tolist()))
-    return figure.update_yaxes(axis.layout())
+    return figure.update_yaxes(axis.layout("validation accuracy"))
 
 
 def _add_lines(

@@ -25,6 +25,7 @@ _PLAIN = (
     "started",
     "finished",
     "reason",
+    "queued_again",  # it was only interrupted
 )
 _TRAINING = ("optimizer", "lr", "batch_size", "augment")  # where they are tuned
 

@@ -18,6 +18,7 @@ from nas.counting import COSTS, count
 from nas.report.overview import epochs_saved, stopped_by_pruner
 from nas.report.tested import last_final
 from nas.report.trials import is_tied
+from nas.report.words import listed, said_by_searches
 from nas.search.candidates import Candidates
 from nas.search.gp import Encoder, Floats, GaussianProcess, Kernel
 from nas.search.pruners import make_pruner
@@ -199,10 +200,15 @@ def _stopping(study: StudyRecord) -> Iterator[Finding]:
         sentence = f"It saved {saved} of {plural(full, 'epoch')}.{others}"
         yield Finding(Level.PASS, "early stopping", sentence)
     else:
+        rules = [name for name in said_by_searches(study, "pruner") if name != "none"]
+        by_time = study.outcomes[Outcome.STOPPED_EARLY]
+        ended = f", and the time limit ended {plural(by_time, 'run')}" if by_time else ""
         sentence = (
-            f"No run was stopped by a pruner; --pruner selects a rule that stops some.{others}"
+            f"The pruner ({listed(rules)}) stopped no run{ended}."
+            if rules
+            else f"No pruner stopped a run{ended}; --pruner selects a rule that stops some."
         )
-        yield Finding(Level.NOTE, "early stopping", sentence)
+        yield Finding(Level.NOTE, "early stopping", f"{sentence}{others}")
 
 
 def _replayed(study: StudyRecord) -> str:

@@ -1,18 +1,21 @@
 """What was asked of a study and found, how sure that is and what it cost, in sentences."""
 
+from collections import Counter
 from statistics import median
 
 from nas.counting import COSTS, Cost
 from nas.final.records import FinalDesign
 from nas.report.tested import last_final
 from nas.report.words import (
-    UNFINISHED,
+    NOT_ENDED,
     design_in_words,
+    images_in_words,
     interval_of,
     last_epoch,
     listed,
     said_by_searches,
     subset_in_words,
+    where_it_stands,
 )
 from nas.search.expected import expected_best
 from nas.study.records import TIME_UP, Outcome, StudyRecord, TrialRecord, training_in_words
@@ -25,8 +28,8 @@ def asked(study: StudyRecord) -> str:
     part = plural(s.train_images, "training image") if s.subset == 1 else subset_in_words(study)
     trained = {0: "none was", 1: "1 was"}.get(study.trained, f"{whole(study.trained)} were")
     return (
-        f"The most accurate residual network for {s.dataset} with {s.limits}. Designs train for up "
-        f"to {plural(s.epochs, 'epoch')} on {part} and are compared on "
+        f"The most accurate residual network for {images_in_words(study)} with {s.limits}. "
+        f"Designs train for up to {plural(s.epochs, 'epoch')} on {part} and are compared on "
         f"{plural(s.validation_images, 'validation image')}; {trained} trained."
     )
 
@@ -206,7 +209,7 @@ def devices(study: StudyRecord) -> list[str]:
 
 def _sentence_of_outcomes(study: StudyRecord) -> str:
     outcomes = study.outcomes
-    unfinished = len(study.trials) - outcomes.total()
+    others = Counter(where_it_stands(trial) for trial in study.trials)
     stopped = len(stopped_by_pruner(study))
     phrases = {
         "trained to the last epoch": outcomes[Outcome.TRAINED],
@@ -218,7 +221,7 @@ def _sentence_of_outcomes(study: StudyRecord) -> str:
         "out of memory": outcomes[Outcome.OUT_OF_MEMORY],
         "failed": outcomes[Outcome.FAILED] - study.interrupted,
         "interrupted and queued again": study.interrupted,
-        f"{UNFINISHED} (running, or ended without an outcome)": unfinished,
+        **{words: others[words] for words in NOT_ENDED},
     }
     parts = [f"{whole(trials)} {phrase}" for phrase, trials in phrases.items() if trials]
     return f"{plural(len(study.trials), 'trial')}: {listed(parts)}."

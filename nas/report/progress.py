@@ -31,21 +31,28 @@ from nas.report.theme import (
     trials_axis,
 )
 from nas.report.trials import measured
-from nas.report.words import STOPPED, TRAINED, UNFINISHED, listed, outcome_name
+from nas.report.words import (
+    NOT_ENDED,
+    STOPPED,
+    TRAINED,
+    listed,
+    outcome_name,
+    where_it_stands,
+)
 from nas.study.records import INTERRUPTED, Outcome, StudyRecord
 from nas.text import duration, percent, plural, share, whole
 
 _PROPOSED = "proposed"
 _STEPS = (
-    Outcome.OVER_BUDGET,
-    Outcome.DUPLICATE,
+    outcome_name(Outcome.OVER_BUDGET),
+    outcome_name(Outcome.DUPLICATE),
     INTERRUPTED,  # and queued again
-    Outcome.FAILED,
-    Outcome.OUT_OF_MEMORY,
-    Outcome.DIVERGED,
-    None,
-    Outcome.STOPPED_EARLY,
-    Outcome.TRAINED,
+    outcome_name(Outcome.FAILED),
+    outcome_name(Outcome.OUT_OF_MEMORY),
+    outcome_name(Outcome.DIVERGED),
+    *NOT_ENDED,
+    STOPPED,
+    TRAINED,
 )
 _KINDS: dict[Outcome | None, str] = {
     Outcome.TRAINED: "trained to the end",
@@ -100,16 +107,15 @@ def funnel_table(study: StudyRecord) -> pd.DataFrame:
     The first row is all proposals; the others add up to it. `left` counts those that a step and all
     later ones hold. Steps that no trial ended in are left out, but for the last, `trained`.
     """
-    ended: dict[Outcome | str | None, int] = dict.fromkeys(_STEPS, 0)
+    ended = dict.fromkeys(_STEPS, 0)
     for trial in study.trials:
-        ended[INTERRUPTED if trial.queued_again else trial.outcome] += 1
+        ended[INTERRUPTED if trial.queued_again else where_it_stands(trial)] += 1
     total = left = len(study.trials)
     rows = [{"step": _PROPOSED, "trials": total, "share": 1.0 if total else None, "left": total}]
     for step, trials in ended.items():
-        if trials or step is Outcome.TRAINED:
-            name = outcome_name(step) if isinstance(step, Outcome) else step or UNFINISHED
+        if trials or step == TRAINED:
             part = trials / total if total else None
-            rows.append({"step": name, "trials": trials, "share": part, "left": left})
+            rows.append({"step": step, "trials": trials, "share": part, "left": left})
         left -= trials
     return typed_frame(rows, integers="trials left", floats="share", texts="step")
 
@@ -209,7 +215,7 @@ def history_figure(trials: pd.DataFrame, incumbents: pd.DataFrame, *, images: in
     """
     trials = measured(trials)
     incumbents = incumbents.dropna(subset=["val_accuracy"])
-    figure = empty_figure("trial", "validation accuracy")
+    figure = empty_figure("trial", "")
     axis = trials_axis(trials, images=images)
     add_trials(figure, trials, "number", axis, images=images)
     if len(incumbents):
@@ -224,7 +230,7 @@ def history_figure(trials: pd.DataFrame, incumbents: pd.DataFrame, *, images: in
             hoverinfo="skip",
         )
     figure.update_xaxes(whole_axis(trials["number"].tolist()))
-    return figure.update_yaxes(axis.layout())
+    return figure.update_yaxes(axis.layout("validation accuracy"))
 
 
 def over_time(study: StudyRecord) -> Section:

@@ -68,11 +68,11 @@ def accuracy_figure(epochs: pd.DataFrame) -> go.Figure:
     """Validation accuracy by epoch."""
     accuracies = epochs["val_accuracy"].tolist()
     axis = accuracy_axis(accuracies)
-    figure = empty_figure("epoch", "validation accuracy")
+    figure = empty_figure("epoch", "")
     _add_line(figure, epochs, axis.y(accuracies), "validation", ORANGE)
     hover = "epoch %{x}: %{customdata:.2%}<extra></extra>"
     figure.update_traces(customdata=rounded(epochs["val_accuracy"]), hovertemplate=hover)
-    return figure.update_yaxes(axis.layout())
+    return figure.update_yaxes(axis.layout("validation accuracy"))
 
 
 def loss_figure(epochs: pd.DataFrame) -> go.Figure:

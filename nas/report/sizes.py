@@ -69,6 +69,7 @@ def accuracy_by_size(
             sized,
             study.settings.limits.get("parameters"),
             None if study.incumbent is None else study.incumbent.number,
+            deployed,
             # The figure's steps are over parameters: a front of mult-adds has none in it.
             front_table(study) if study.front_size == "parameters" else None,
             references,
@@ -122,8 +123,8 @@ def cost_of_half_the_size(study: StudyRecord, deployed: int | None = None) -> st
         cost += f", so {plural(images, 'image')} cannot tell it from none)" if gap.low <= 0 else ")"
     if halves:
         return (
-            f"Half the size or less {cost}: trial {number} has {part:.0%} of the parameters of "
-            f"{name}, and {percent(accuracy)} instead of {percent(best.val_accuracy)}."
+            f"Trial {number}, with {100 * part:.2g}% of the parameters of {name}, {cost}: "
+            f"{percent(accuracy)} instead of {percent(best.val_accuracy)}."
         )
     return (
         f"No design of half the size was trained to the end; the smallest, trial {number}, has "
@@ -135,6 +136,7 @@ def size_figure(
     trials: pd.DataFrame,
     max_parameters: int | None,
     incumbent: int | None,
+    deployed: int | None = None,
     front: pd.DataFrame | None = None,
     references: pd.DataFrame | None = None,
     *,
@@ -143,15 +145,16 @@ def size_figure(
 ) -> go.Figure:
     """Validation accuracy against parameters.
 
-    The incumbent is a star and the front, `front_table`, a step line: the best accuracy of the
-    designs that are no larger. Of the references, `reference_table`, those within the budget are
-    squares with their mark, open where published, filled and with their interval where measured
-    here; those far from the accuracies of the trials are left out.
+    The deployed design, or else the incumbent, is a star, and the front, `front_table`, a step
+    line: the best accuracy of the designs that are no larger. Of the references, `reference_table`,
+    those within the budget are squares with their mark, open where published, filled and with their
+    interval where measured here; those far from the accuracies of the trials are left out.
 
     Args:
         trials: `trials_table`.
         max_parameters: the budget, a line.
         incumbent: its trial.
+        deployed: the trial that the final training chose.
         front: see above.
         references: see above.
         images: that trials were measured on, for their intervals; 0: none are drawn.
@@ -161,7 +164,7 @@ def size_figure(
     others = reference_frame(()) if references is None else references[references["fits"]]
     axis = trials_axis(trials, others["accuracy"].tolist(), images=images)
     others = others[others["accuracy"].map(axis.holds).astype(bool)]
-    figure = empty_figure("parameters", "validation accuracy" if others.empty else "accuracy")
+    figure = empty_figure("parameters", "")
     add_trials(figure, trials, "parameters", axis, images=images)
     if front is not None and len(front) > 1:
         figure.add_scatter(
@@ -172,15 +175,16 @@ def size_figure(
             line={"color": ORANGE, "width": 2, "shape": "hv", "dash": "dot"},
             hoverinfo="skip",
         )
-    best = trials[trials["number"] == incumbent] if incumbent is not None else trials.head(0)
+    number, name = (incumbent, "incumbent") if deployed is None else (deployed, "chosen")
+    best = trials[trials["number"] == (-1 if number is None else number)]
     if len(best):
         figure.add_scatter(
             x=best["parameters"].tolist(),
             y=axis.y(best["val_accuracy"]),
-            name="incumbent",
+            name=name,
             mode="markers",
             marker={"color": ORANGE, "size": 17, "symbol": "star"},
-            **hover(best, "parameters", "incumbent"),
+            **hover(best, "parameters", name),
         )
     sizes = [*trials["parameters"].tolist(), *others["parameters"].tolist()]
     sizes += [] if max_parameters is None else [max_parameters]
@@ -203,7 +207,7 @@ def size_figure(
     for kind, marks in others.groupby("kind", sort=True):
         _add_squares(figure, axis, marks, str(kind))
     figure.update_xaxes(size_axis(sizes))
-    figure.update_yaxes(axis.layout())
+    figure.update_yaxes(axis.layout("validation accuracy" if others.empty else "accuracy"))
     if max_parameters is not None:
         place = {"x0": max_parameters, "x1": max_parameters, "y0": 0, "y1": 1, "yref": "paper"}
         _add_line(figure, f"budget: {short_count(max_parameters)}", "dash", **place)

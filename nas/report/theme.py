@@ -7,6 +7,7 @@ hue alone.
 
 import functools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -168,7 +169,8 @@ def marks_in_words(figure: go.Figure, images: int) -> str:
     """
     traces = {trace.name: trace for trace in figure.data}
     marks = []
-    if TRAINED in traces and traces[TRAINED].error_y.array is not None:
+    dots = traces.get(TRAINED, traces.get(STOPPED))
+    if dots is not None and dots.error_y.array is not None:
         marks.append(f"bars are 95% intervals ({plural(images, 'image')})")
     if TRAINED in traces and STOPPED in traces:
         marks.append("ticks at the bottom are runs stopped early")
@@ -183,7 +185,8 @@ def trials_axis(
     dots = compared(trials)
     accuracies = dots["val_accuracy"].tolist()
     images = images if len(dots) <= _MOST_BARS else 0
-    return accuracy_axis(accuracies, others, images=images, has_rug=len(dots) < len(trials))
+    axis = accuracy_axis(accuracies, others, images=images)
+    return replace(axis, has_rug=True) if len(dots) < len(trials) else axis.with_rug(accuracies)
 
 
 def compared(trials: pd.DataFrame) -> pd.DataFrame:

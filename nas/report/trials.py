@@ -20,7 +20,7 @@ from nas.report.tables import (
     typed_frame,
     with_interval,
 )
-from nas.report.words import STOPPED, TRAINED, interval_of, last_epoch, outcome_name
+from nas.report.words import STOPPED, TRAINED, interval_of, last_epoch, where_it_stands
 from nas.statistics import difference_interval
 from nas.study.chance import guessing_in_words
 from nas.study.records import StudyRecord, TrialRecord, training_in_words
@@ -41,7 +41,7 @@ def trials_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
         (
             {
                 "number": trial.number,
-                "outcome": outcome_name(trial.outcome),
+                "outcome": where_it_stands(trial),
                 "design": trial.design,
                 "preset": trial.preset,
                 **{name: getattr(trial, name) for name in COSTS},
@@ -174,7 +174,7 @@ def reason_table(study: StudyRecord) -> pd.DataFrame:
     found: dict[tuple[str, str], list[int]] = {}
     for trial in study.trials:
         if trial.reason is not None:
-            outcome = "queued again" if trial.queued_again else outcome_name(trial.outcome)
+            outcome = "queued again" if trial.queued_again else where_it_stands(trial)
             found.setdefault((outcome, trial.reason), []).append(trial.number)
     return typed_frame(
         (

@@ -112,7 +112,8 @@ def tiles(study: StudyRecord, final: FinalRecord | None) -> Iterator[Tile]:
         detail = f"{whole(study.trained - cut)} to the end, {whole(cut)} stopped early"
         yield Tile("Designs trained", whole(study.trained), detail)
     if (seconds := overview.training_seconds(study)) is not None:
-        yield Tile("Search: training time", duration(seconds), overview.device_minutes(study))
+        detail = f"summed over all runs: {overview.device_minutes(study)}"
+        yield Tile("Search: training time", duration(seconds), detail)
 
 
 def next_step(study: StudyRecord, final: FinalRecord | None, folder: Path | None) -> Step:

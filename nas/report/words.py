@@ -1,18 +1,31 @@
 """Words that several parts of the report share, as plain text."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from nas.architecture import Architecture
+from nas.search.request import OWN_FOLDER
 from nas.statistics import Estimate, wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import plural
 
-UNFINISHED = "unfinished"  # shown for a trial without an outcome: running, or ended without one
+NOT_ENDED = ("queued", "running", "ended without an outcome")
+"""Where a trial without an outcome stands, as it is shown."""
 
 
-def outcome_name(outcome: Outcome | None) -> str:
+def outcome_name(outcome: Outcome) -> str:
     """An outcome as it is shown."""
-    return UNFINISHED if outcome is None else outcome.replace("_", " ")
+    return outcome.replace("_", " ")
+
+
+def where_it_stands(trial: TrialRecord) -> str:
+    """The outcome of a trial as it is shown, or why it has none."""
+    if trial.outcome is not None:
+        return outcome_name(trial.outcome)
+    queued, running, ended = NOT_ENDED
+    if trial.finished is not None:
+        return ended
+    return queued if trial.started is None else running
 
 
 TRAINED = outcome_name(Outcome.TRAINED)
@@ -42,6 +55,13 @@ def said_by_searches(study: StudyRecord, name: str) -> list[str]:
     values = [search[name] for search in study.searches if search.get(name) is not None]
     texts = [",".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in values]
     return list(dict.fromkeys(texts))
+
+
+def images_in_words(study: StudyRecord) -> str:
+    """The dataset; of a person's own images, the name of their folder."""
+    folder = Path(next(iter(said_by_searches(study, "data_dir")[-1:]), "")).name
+    own = study.settings.dataset == OWN_FOLDER and folder
+    return f"the images in the folder {folder}" if own else study.settings.dataset
 
 
 def subset_in_words(study: StudyRecord) -> str:

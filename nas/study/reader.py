@@ -187,6 +187,7 @@ def readable_record(trial: FrozenTrial) -> TrialRecord:
             number=trial.number,
             outcome=None,
             val_accuracy=_share(trial.value if trial.state is TrialState.COMPLETE else None),
+            started=trial.datetime_start,
             finished=trial.datetime_complete,
             reason=f"{FOREIGN}: {error}",
         )

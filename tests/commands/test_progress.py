@@ -298,7 +298,7 @@ def test_what_other_processes_do_is_told() -> None:
         "trial 1: resumes after epoch 4",
         "trial 3: its worker is gone, and its design queued again",
     ]
-    assert screen.progress.summary() == "0 of 50: none; also 1 queued again"
+    assert screen.progress.summary() == "0 of 50: none; also 1 interrupted and queued again"
 
 
 def test_a_resumed_search_tells_what_is_new() -> None:

@@ -402,7 +402,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(
     assert states() == ["FAIL", "WAITING"]
     assert search("--epochs", "200", trials="1") == 0
     output = capsys.readouterr().out
-    assert "trials  finished 1 of 1: 1 full; also 1 queued again" in output
+    assert "trials  finished 1 of 1: 1 full; also 1 interrupted and queued again" in output
     assert states() == ["FAIL", "COMPLETE"]
 
 

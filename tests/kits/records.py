@@ -101,7 +101,7 @@ def mixed() -> StudyRecord:
         trial(7, Outcome.FAILED, reason="disk is full"),
         trial(8, Outcome.FAILED, reason="disk is full"),
         trial(9, accuracy=0.85),
-        replace(trial(10, None), curve=((1, 0.3),)),
+        replace(trial(10, None), curve=((1, 0.3),), started=STARTED + timedelta(hours=10)),
         TrialRecord(number=11, outcome=None),
     )
 

@@ -143,7 +143,13 @@ class TestFindings:
         assert about(record, "early stopping").level is Level.PASS
         late = replace(stopped, reason=TIME_UP)
         record = replace(record, trials=(late, *record.trials[1:]))
-        assert about(record, "early stopping").level is Level.NOTE
+        finding = about(record, "early stopping")
+        assert finding.level is Level.NOTE
+        assert "No pruner stopped a run, and the time limit ended 1 run; " in finding.sentence
+        ruled = replace(record, searches=({"pruner": "evidence"},))
+        finding = about(ruled, "early stopping")
+        assert "The pruner (evidence) stopped no run, and the time limit" in finding.sentence
+        assert "--pruner" not in finding.sentence
 
     def test_what_other_pruners_would_have_saved(self) -> None:
         """The better a design the better its curve from the start, so all keep the best."""

@@ -42,7 +42,7 @@ EDGES = {
     "all over budget": study(*(trial(i, Outcome.OVER_BUDGET) for i in range(3))),
     "all failed": study(*(trial(i, Outcome.FAILED, reason="no disk") for i in range(3))),
     "all stopped early": study(*(trial(i, Outcome.STOPPED_EARLY, 0.4, epochs=1) for i in range(3))),
-    "running": study(TrialRecord(number=0, outcome=None)),
+    "queued": study(TrialRecord(number=0, outcome=None)),
     "trained, nothing else known": study(TrialRecord(number=0, outcome=Outcome.TRAINED)),
     "accuracy without a design": study(
         TrialRecord(number=0, outcome=Outcome.TRAINED, val_accuracy=1.0)
@@ -83,7 +83,7 @@ class TestPage:
             ("all over budget", "No design was trained. 3 trials: 3 over the budget."),
             ("all failed", "No design was trained. 3 trials: 3 failed."),
             ("all stopped early", "No design was trained to the last epoch yet (3 stopped early)"),
-            ("running", "1 unfinished (running, or ended without an outcome)"),
+            ("queued", "1 trial: 1 queued."),
             ("one trial", "it comes from one run with one seed"),
         ],
     )

@@ -42,7 +42,8 @@ class TestFunnel:
             "failed": 2,
             "out of memory": 1,
             "diverged": 1,
-            "unfinished": 2,
+            "queued": 1,
+            "running": 1,
             "stopped early": 1,
             "trained": 3,
         }

@@ -37,21 +37,20 @@ class TestTradeOff:
     def test_half_the_size(self) -> None:
         gap = difference_interval(0.94, 5_000, 0.92, 5_000)
         assert self.said((1_000, 0.94), (600, 0.93), (480, 0.92), (100, 0.80)) == (
-            f"Half the size or less costs 2.00 points (95% interval {100 * gap.low:.2f} to "
-            f"{100 * gap.high:.2f}): trial 2 has 48% of the parameters of trial 0, the best, and "
-            "92.00% instead of 94.00%."
+            "Trial 2, with 48% of the parameters of trial 0, the best, costs 2.00 points (95% "
+            f"interval {100 * gap.low:.2f} to {100 * gap.high:.2f}): 92.00% instead of 94.00%."
         )
 
     def test_what_the_images_cannot_tell_is_said(self) -> None:
         gap = difference_interval(0.94, 287, 0.93, 287)
         assert gap.low < 0
         assert self.said((1_000, 0.94), (500, 0.93), images=287) == (
-            f"Half the size or less costs 1.00 points (95% interval {100 * gap.low:.2f} to "
-            f"{100 * gap.high:.2f}, so 287 images cannot tell it from none): trial 1 has 50% of "
-            "the parameters of trial 0, the best, and 93.00% instead of 94.00%."
+            "Trial 1, with 50% of the parameters of trial 0, the best, costs 1.00 points (95% "
+            f"interval {100 * gap.low:.2f} to {100 * gap.high:.2f}, so 287 images cannot tell it "
+            "from none): 93.00% instead of 94.00%."
         )
         assert "costs 0.00 points" in self.said((1_000, 0.94), (500, 0.94))
-        assert "costs 1.00 points: trial" in self.said((1_000, 0.94), (500, 0.93), images=0)
+        assert "costs 1.00 points: 93.00%" in self.said((1_000, 0.94), (500, 0.93), images=0)
 
     def test_without_half_the_size_the_smallest_is_compared(self) -> None:
         said = self.said((1_000, 0.94), (800, 0.90), (600, 0.91), (600, 0.90), (2_000, 0.5))
@@ -76,9 +75,9 @@ class TestTradeOff:
         )
         gap = difference_interval(0.95, 5_000, 0.94, 5_000)
         assert sizes.cost_of_half_the_size(record, deployed=1) == (
-            f"Half the size or less gains 1.00 points in the search (95% interval "
-            f"{100 * gap.low:.2f} to {100 * gap.high:.2f}): trial 0 has 20% of the parameters of "
-            "trial 1, the chosen one, and 95.00% instead of 94.00%."
+            "Trial 0, with 20% of the parameters of trial 1, the chosen one, gains 1.00 points in "
+            f"the search (95% interval {100 * gap.low:.2f} to {100 * gap.high:.2f}): 95.00% "
+            "instead of 94.00%."
         )
         assert "costs 5.00 points in the search" in sizes.cost_of_half_the_size(record, deployed=0)
         best = sizes.cost_of_half_the_size(record)
@@ -93,6 +92,12 @@ class TestTradeOff:
         section = sizes.accuracy_by_size(record, every, sizes.reference_frame(()))
         assert "chance: 53.0%" in str(section.json)
 
+    def test_the_star_is_the_design_that_is_deployed(self) -> None:
+        for deployed, star in ((None, ("incumbent", 4)), (1, ("chosen", 1))):
+            figure = sizes.size_figure(figures_input(mixed()), 5_000_000, 4, deployed)
+            (trace,) = [t for t in figure.data if t.marker.symbol == "star"]
+            assert (trace.name, trace.customdata[0][0]) == star
+
     def test_the_page_compares_the_design_that_the_example_deploys(self) -> None:
         at = StudyLocation.at("digits-example", studies_dir=STUDIES, storage=None)
         text = parsed(render(read_study(at))).text
@@ -103,7 +108,7 @@ class TestReferences:
     def test_published_and_measured_never_look_alike(self) -> None:
         references = sizes.reference_table(mixed(), final_record())
         trials = figures_input(mixed())
-        figure = sizes.size_figure(trials, 5_000_000, 4, None, references)
+        figure = sizes.size_figure(trials, 5_000_000, 4, references=references)
         traces = {trace.name: trace for trace in figure.data}
         published, measured = traces[sizes.PUBLISHED_KIND], traces[sizes.MEASURED_KIND]
         assert published.marker.symbol == "square-open"
@@ -124,7 +129,7 @@ class TestReferences:
     def test_far_ones_are_not_drawn(self) -> None:
         references = sizes.reference_table(mixed(), None)
         trials = figures_input(study(*(trial(i, accuracy=0.90 + i / 100) for i in range(4))))
-        figure = sizes.size_figure(trials, 5_000_000, None, None, references)
+        figure = sizes.size_figure(trials, 5_000_000, None, references=references)
         (squares,) = [t for t in figure.data if t.name == sizes.PUBLISHED_KIND]
         assert min(squares.y) == 0.8785
         assert max(squares.y) == 0.9574

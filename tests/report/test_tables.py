@@ -132,7 +132,7 @@ class TestFigures:
         for record, said in (
             (mixed(), {bars, ticks}),
             (study(trial(0, accuracy=0.5)), {bars}),
-            (study(trial(0, Outcome.STOPPED_EARLY, 0.5)), set()),
+            (study(trial(0, Outcome.STOPPED_EARLY, 0.5)), {bars}),
         ):
             caption = progress.history(record, trials.trials_table(record.trials)).content
             assert {text for text in (bars, ticks) if text in caption} == said

@@ -10,13 +10,30 @@ from nas.report import settings as page_settings
 from nas.report.settings import choices_in_words
 from nas.report.verdict import tiles
 from nas.space import Limits
-from nas.study.records import TIME_UP, Outcome
+from nas.study.records import TIME_UP, Outcome, TrialRecord
 from nas.study.settings import differences, settings_to_json
 from nas.text import duration, millions
-from tests.kits.records import EPOCHS, SETTINGS, design, mixed, study, trial
+from tests.kits.records import EPOCHS, SETTINGS, STARTED, design, mixed, study, trial
 
 
 class TestWords:
+    def test_where_a_trial_without_an_outcome_stands(self) -> None:
+        queued = TrialRecord(number=0, outcome=None)
+        running = replace(queued, started=STARTED)
+        lost = replace(running, finished=STARTED)
+        record = study(queued, running, lost)
+        assert [words.where_it_stands(t) for t in record.trials] == list(words.NOT_ENDED)
+        assert overview.cost(record) == [
+            "3 trials: 1 queued, 1 running and 1 ended without an outcome."
+        ]
+
+    def test_a_folder_of_images_is_called_by_its_name(self) -> None:
+        assert f"network for {SETTINGS.dataset} with" in overview.asked(study())
+        own = replace(study(), settings=replace(SETTINGS, dataset="folder"))
+        asked = overview.asked(replace(own, searches=({"data_dir": "somewhere/flowers"},)))
+        assert "network for the images in the folder flowers with" in asked
+        assert "network for folder with" in overview.asked(own)  # of which no search says more
+
     def test_design(self) -> None:
         assert words.design_in_words(design()) == (
             "3 stages (N) of 2, 1 and 1 blocks (B) with 16, 32 and 64 channels (C); 3x3, 3x3 and "

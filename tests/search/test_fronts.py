@@ -83,7 +83,7 @@ def test_report_and_figure_show_it() -> None:
     assert len(front) > 1
     trials = trials_table(record.trials)
     shown = trials[trials["val_accuracy"].notna()]
-    with_front = size_figure(shown, 5_000_000, 4, front)
+    with_front = size_figure(shown, 5_000_000, 4, front=front)
     (line,) = [trace for trace in with_front.data if trace.name == "Pareto front"]
     assert list(line.x) == front["parameters"].tolist()
     assert "Pareto front</h3>" in render(record)

@@ -21,6 +21,7 @@ from nas.training.checkpoint import load_checkpoint, save_checkpoint
 from nas.training.config import fast
 from nas.training.loop import Run, task_of
 from nas.training.optimizers import Optimizer
+from nas.training.teacher import Teacher
 from tests.kits.norms import check_what_is_no_number, deviations
 from tests.kits.studies import RequestOf
 from tests.kits.training import make_dataset
@@ -40,7 +41,12 @@ def images(count: int = 2048) -> ImageDataset:
     return make_dataset(train_images=count, height=32, width=32, classes=10).to(CUDA)
 
 
-def new_run(dataset: ImageDataset, optimizer: Optimizer, precision: str = "bfloat16") -> Run:
+def new_run(
+    dataset: ImageDataset,
+    optimizer: Optimizer,
+    precision: str = "bfloat16",
+    teacher: Teacher | None = None,
+) -> Run:
     config = dataclasses.replace(
         fast(task_of(dataset, CUDA)),
         optimizer=optimizer,
@@ -50,7 +56,7 @@ def new_run(dataset: ImageDataset, optimizer: Optimizer, precision: str = "bfloa
         precision=Precision(precision),
     )
     model = build(PRESETS["resnet20"], INPUT, generator=torch.Generator().manual_seed(0))
-    return Run(model, dataset, config, seed=0, device=CUDA)
+    return Run(model, dataset, config, seed=0, device=CUDA, teacher=teacher)
 
 
 def test_the_doctor_finds_nothing_wrong(
@@ -88,6 +94,23 @@ def test_a_captured_step_trains_as_an_uncaptured_one(
     expected = [eager.train_epoch().train_loss for _ in range(4)]
     assert not eager.captured
     assert losses == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_captured_step_with_a_teacher_trains_as_an_uncaptured_one(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if precision == "bfloat16" and not has_bfloat16(CUDA):
+        pytest.skip("this GPU has no bfloat16")
+    dataset = images()
+    seeds = (torch.Generator().manual_seed(seed) for seed in (1, 2))
+    teacher = Teacher([build(PRESETS["resnet20"], INPUT, generator=seed) for seed in seeds])
+    captured = new_run(dataset, Optimizer.NESTEROV, precision, teacher)
+    losses = [captured.train_epoch().train_loss for _ in range(4)]
+    assert captured.captured, captured.not_captured
+    monkeypatch.setenv(graphs.OFF, "1")
+    eager = new_run(dataset, Optimizer.NESTEROV, precision, teacher)
+    assert losses == pytest.approx([eager.train_epoch().train_loss for _ in range(4)], rel=0.05)
 
 
 def test_a_continued_run_stays_close_to_an_uninterrupted_one(tmp_path: Path) -> None:

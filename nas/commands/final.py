@@ -106,6 +106,8 @@ def _text(result: "FinalResult", report: str) -> str:
     lines = [*_table(record), ""]
     if len(record.finalists) > 1:
         lines.append(f"choice  {chosen.name}. {words.choice(record)}")
+    designs = (*record.finalists, *record.references)
+    lines += [f"teacher {words.distilled(design)}" for design in designs if design.distilled]
     lines += [f"note    {note}" for note in record.notes]
     lines += [f"gain    {words.gain(gain)}" for gain in record.gains]
     costs = [

@@ -70,9 +70,9 @@ class FinalProgress(Display):
                     "test image was read for this choice",
                     important=True,
                 )
-            case MoreRuns(runs, left):
+            case MoreRuns(runs, what, left):
                 self._add(left)
-                self.say(f"{plural(len(runs), 'run')} on the training and validation images")
+                self.say(f"{plural(len(runs), 'run')} {what}")
             case ReadingTestImages(images):
                 self._doing = f"reading the {plural(images, 'test image')}"
                 self.say(self._doing)

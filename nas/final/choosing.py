@@ -12,7 +12,7 @@ from nas.errors import RequestError
 from nas.final.records import FinalDesign, Gain, Measured
 from nas.final.references import DATASET, PUBLISHED
 from nas.final.request import ALL, FinalRequest
-from nas.final.runs import RunResult
+from nas.final.runs import Run, RunResult
 from nas.final.testing import Tested
 from nas.statistics import Correct, cannot_be_told_apart, difference
 from nas.study.records import StudyRecord, TrialRecord
@@ -26,6 +26,11 @@ class Entry:
     name: str
     architecture: Architecture
     trial: TrialRecord | None  # None: a reference
+    teacher: tuple[Run, ...] = ()  # trained before
+
+    def runs(self, seeds: Sequence[int], on: str) -> list[Run]:
+        """Its runs on a part of the images."""
+        return [Run(self.name, self.architecture, seed, on, self.teacher) for seed in seeds]
 
 
 def entries_of(study: StudyRecord, request: FinalRequest) -> list[Entry]:
@@ -45,14 +50,16 @@ def entries_of(study: StudyRecord, request: FinalRequest) -> list[Entry]:
             f"--study: expected a study with a design trained to the end, got {study.name} with "
             f"none in {plural(len(study.trials), 'trial')}; continue the search"
         )
-    for name in request.baselines:
-        try:
-            count(PRESETS[name], study.settings.input)
-        except ValueError as error:
-            raise RequestError(
-                f"--baseline: expected designs that can read {study.settings.input}, "
-                f"got {name}: {error}"
-            ) from error
+    teacher = [request.teacher] if request.teacher in PRESETS else []
+    for option, names in (("--baseline", request.baselines), ("--teacher", teacher)):
+        for name in names:
+            try:
+                count(PRESETS[name], study.settings.input)
+            except ValueError as error:
+                raise RequestError(
+                    f"{option}: expected designs that can read {study.settings.input}, "
+                    f"got {name}: {error}"
+                ) from error
     return finalists + [Entry(name, PRESETS[name], None) for name in request.baselines]
 
 

@@ -34,9 +34,10 @@ class DesignChosen:
 
 @dataclass(frozen=True, slots=True)
 class MoreRuns:
-    """These, on the training and validation images, are what will be tested."""
+    """These are to be trained, too."""
 
     runs: Sequence[Run]
+    what: str  # they are, in words
     left: Sequence[Run] = ()  # of them, those that are not done
 
 

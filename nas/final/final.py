@@ -26,17 +26,17 @@ from nas.final.choosing import (
     ranked,
     seeds_of,
 )
+from nas.final.distilling import distill, taught, teacher_of, with_teacher
 from nas.final.events import (
     DesignChosen,
-    MoreRuns,
     OnEvent,
     Opened,
     ReadingTestImages,
 )
 from nas.final.expected import epoch_seconds
 from nas.final.records import FinalDesign, FinalRecord, Measured
-from nas.final.request import ALL, RUNS, TRAIN, FinalRequest, final_folder
-from nas.final.runs import Run, RunResult, networks_digest
+from nas.final.request import ALL, NO_TEACHER, RUNS, TRAIN, FinalRequest, final_folder
+from nas.final.runs import RunResult
 from nas.final.testing import MISTAKES, Tested, exported_record, test_once, write_pictures
 from nas.final.workers import FinalFailed, FinalRuns
 from nas.model import ResNet
@@ -55,6 +55,7 @@ from nas.study.records import StudyRecord
 from nas.study.storage import storage_errors
 from nas.study.store import held, open_store
 from nas.study.test_access import begin_reading, check_unread, end_reading
+from nas.training.teacher import networks_digest
 
 __all__ = ["FinalFailed", "FinalResult", "run_final"]
 
@@ -202,7 +203,11 @@ class _Final:
         if not whole:
             self.read_images(record.precision)
             chosen = record.chosen
-            run = Run(chosen.name, chosen.architecture, record.exported.seed, record.on)
+            entry = Entry(chosen.name, chosen.architecture, None)
+            if chosen.distilled:
+                teacher = teacher_of(self.request.teacher, entry, record.seeds)
+                entry = replace(entry, teacher=teacher)
+            (run,) = entry.runs([record.exported.seed], record.on)
             try:
                 network = self._runs.run_folder(run).network()
             except RequestError as error:
@@ -250,7 +255,8 @@ class _Final:
         """
         finalists = [entry for entry in self._entries if entry.trial is not None]
         references = [entry for entry in self._entries if entry.trial is None]
-        runs = self._runs_of(self._entries if self.request.on == TRAIN else finalists, TRAIN)
+        first = self._entries if self.request.on == TRAIN else finalists
+        runs = [run for entry in first for run in entry.runs(self._seeds, TRAIN)]
         left = self._runs.left(runs)
         share = self._runs.share(left)
         images, kind = len(self._runs.dataset.train), self._device.type
@@ -274,12 +280,18 @@ class _Final:
                 f"every finalist has a run that failed: {ranking[0].name}, "
                 f"{ranking[0].failed}; another --recipe may help"
             )
+        if self.request.teacher != NO_TEACHER:
+            (best,) = (entry for entry in finalists if entry.name == ranking[0].name)
+            finalists.append(distill(best, self._runs, self._seeds, results, self.on_event))
+            ranking = ranked(self._designs(finalists, results), results, self._labels_I)
         self.on_event(DesignChosen(ranking))
-        if self.request.on == ALL:
-            tested = [e for e in finalists if e.name == ranking[0].name] + references
-            runs = self._runs_of(tested, ALL)
-            self.on_event(MoreRuns(runs, self._runs.left(runs)))
-            results += self._runs.train_all(runs, self.on_event)
+        (chosen,) = (entry for entry in finalists if entry.name == ranking[0].name)
+        if chosen.teacher:  # the references as they are, too, for what others published of them
+            references += [taught(entry, chosen.teacher) for entry in references]
+        self._entries, self._tested = finalists + references, [chosen, *references]
+        what = "on the training and validation images" if self.request.on == ALL else "to compare"
+        runs = [r for entry in self._tested for r in entry.runs(self._seeds, self.request.on)]
+        self._runs.train_more(runs, results, what, self.on_event)
         return ranking, results
 
     def test_and_export(
@@ -293,7 +305,7 @@ class _Final:
         """
         final, dataset = self._runs, self._runs.dataset
         tested = [r for r in results if r.run.on == self.request.on and not r.failed]
-        names = [finalists[0].name, *self.request.baselines]
+        names = [entry.name for entry in self._tested]
         by_name = {name: [r for r in tested if r.run.name == name] for name in names}
         runs = {name: found for name, found in by_name.items() if len(found) == len(self._seeds)}
         if finalists[0].name not in runs:
@@ -340,16 +352,13 @@ class _Final:
         )
         write_model(self.folder, network, spec, metrics=record.to_dict(), card=model_card(record))
 
-    def _runs_of(self, entries: Sequence[Entry], on: str) -> list[Run]:
-        return [
-            Run(entry.name, entry.architecture, seed, on)
-            for entry in entries
-            for seed in self._seeds
-        ]
-
     def _designs(self, entries: Sequence[Entry], results: Sequence[RunResult]) -> list[FinalDesign]:
         dataset = self._runs.dataset
-        return designs_of(entries, results, self._labels_I, dataset.input, dataset.name)
+        designs = designs_of(entries, results, self._labels_I, dataset.input, dataset.name)
+        return [
+            with_teacher(design, entry, results, self._labels_I)
+            for design, entry in zip(designs, entries, strict=True)
+        ]
 
     def _record(
         self,
@@ -392,7 +401,7 @@ class _Final:
             gains=tuple(
                 gain_over(chosen.name, design, look, alike=self._as_published(look))
                 for design in references
-                if design.test
+                if design.test and bool(design.distilled) == bool(chosen.distilled)
             ),
             exported=exported_record(look, dataset.classes, seed),
             read=datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -38,6 +38,16 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Distilled:
+    """From what a design learned beside the labels, and what that brought."""
+
+    teacher: str  # in words
+    temperature: float
+    weight: float  # of the teacher in the loss, 0..1
+    gain: Estimate | None = None  # validation accuracy above its own without a teacher, if measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinalDesign:
     """One design that was trained in full: a finalist of the study, or a reference."""
 
@@ -53,6 +63,7 @@ class FinalDesign:
     test: Measured | None = None  # of the chosen one and the references
     published: float | None = None  # accuracy of a reference elsewhere, 0..1
     source: str | None = None  # of `published`
+    distilled: Distilled | None = None
 
     @property
     def is_reference(self) -> bool:
@@ -95,7 +106,7 @@ class Gain:
     """By how much the chosen design's mean test accuracy is above a reference's."""
 
     reference: str
-    architecture: Estimate  # under the same recipe and seeds
+    architecture: Estimate  # under the same recipe and seeds, and the same teacher if there is one
     recipe: float | None  # what this recipe adds to the reference's published accuracy
 
 

@@ -22,6 +22,10 @@ ALL = "train+validation"
 PARTS = (TRAIN, ALL)
 """What the chosen design's networks, those that are tested, are trained on."""
 
+NO_TEACHER = "none"
+ENSEMBLE = "ensemble"  # of the chosen design's own runs
+LARGER = "larger"  # the chosen design with twice the channels
+
 _AS_SEARCH = {field.name: field.metadata for field in fields(SearchRequest)}
 
 
@@ -54,6 +58,15 @@ class FinalRequest:
         nargs="+",
     )
     on: str = option(TRAIN, text, "images that the tested networks are trained on", choices=PARTS)
+    teacher: str = option(
+        NO_TEACHER,
+        text,
+        "train the chosen design once more from the probabilities of a teacher, and choose between "
+        "both: none; ensemble, the runs without a teacher; larger, the design with twice the "
+        "channels; or a known design, as for --baseline",
+        choices=(NO_TEACHER, ENSEMBLE, LARGER, *PRESETS),
+        metavar="TEACHER",
+    )
     again: bool = option(
         False,
         flag,
@@ -113,6 +126,8 @@ class FinalRequest:
         }
         if precision is not Precision.FLOAT32:  # else it is that of versions without a choice
             decisive["precision"] = precision
+        if self.teacher != NO_TEACHER:  # as that of versions without one
+            decisive["teacher"] = self.teacher
         if drop_duplicates:  # not named before it was an option
             decisive["drop_duplicates"] = True
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from nas.training.config import TrainingConfig
 from nas.training.evaluation import predict
 from nas.training.loop import EpochResult, finish
 from nas.training.plan import RunPlan
+from nas.training.teacher import Teacher
 
 _CHECKPOINT = "checkpoint.pt"
 _WEIGHTS = "weights.pt"
@@ -50,6 +51,7 @@ class Run:
     architecture: Architecture
     seed: int
     on: str  # one of nas.final.request.PARTS
+    teacher: tuple["Run", ...] = ()  # whose networks it learns from
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,23 @@ class RunFolder:
         run: which.
         dataset: its images, of the part that the run is about.
         config: its recipe.
+        teacher: what the run learns from, if it has one.
     """
 
     def __init__(
-        self, parent: Path, run: Run, dataset: ImageDataset, config: TrainingConfig
+        self,
+        parent: Path,
+        run: Run,
+        dataset: ImageDataset,
+        config: TrainingConfig,
+        teacher: Teacher | None = None,
     ) -> None:
         self._plan = RunPlan(
-            architecture=run.architecture, dataset=dataset, config=config, seed=run.seed
+            architecture=run.architecture,
+            dataset=dataset,
+            config=config,
+            seed=run.seed,
+            teacher=teacher,
         )
         self._identity = {**self._plan.identity(), "on": run.on}
         identity = json.dumps(self._identity, sort_keys=True)
@@ -303,13 +315,3 @@ def train_runs(
             left.remove(folder)
         if left and len(left) == begun:
             signals.sleep(_POLL)
-
-
-def networks_digest(states: Sequence[Mapping[str, torch.Tensor]]) -> str:
-    """Of the weights of several networks in that order, as 16 hex digits."""
-    digest = hashlib.sha256()
-    for state in states:
-        for name, tensor in state.items():
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
-    return digest.hexdigest()[:16]

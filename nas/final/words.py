@@ -35,6 +35,23 @@ def choice(record: FinalRecord) -> str:
     return f"Whether {chosen} is better than {' or '.join(others)} is open at 95% confidence."
 
 
+def distilled(design: FinalDesign) -> str:
+    """From what a design learned, and what that brought; empty without a teacher."""
+    if design.distilled is None:
+        return ""
+    found, gain = design.distilled, design.distilled.gain
+    text = (
+        f"{design.name} learned from {found.teacher} (weight {found.weight:g}, temperature "
+        f"{found.temperature:g})"
+    )
+    if gain is not None:
+        text += (
+            f": {points(gain.value)} points on the validation images over the same training "
+            f"without a teacher (95% interval {points(gain.low)} to {points(gain.high)})"
+        )
+    return text
+
+
 def gain(gain: Gain) -> str:
     """What the design and what the recipe adds to a reference."""
     estimate = gain.architecture

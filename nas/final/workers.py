@@ -11,7 +11,7 @@ from nas.data.catalogue import DataError
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset, Images
 from nas.errors import RequestError
-from nas.final.events import OnEvent
+from nas.final.events import MoreRuns, OnEvent
 from nas.final.request import ALL, FinalRequest
 from nas.final.runs import OnRunEvent, Run, RunEvent, RunFolder, RunResult, train_runs
 from nas.runtime.arithmetic import choose
@@ -25,6 +25,7 @@ from nas.search.events import WorkerFailed
 from nas.text import are, plural
 from nas.training.config import RECIPES, TrainingConfig
 from nas.training.loop import task_of
+from nas.training.teacher import Teacher
 
 
 class FinalFailed(RuntimeError):
@@ -80,9 +81,31 @@ class FinalRuns:
         epochs = self.request.epochs or config.epochs
         return replace(config, precision=self.precision, epochs=epochs)
 
-    def run_folder(self, run: Run) -> RunFolder:
-        """The folder of a run."""
-        return RunFolder(self.folder, run, self.part(run.on), self.config(run.on))
+    def run_folder(self, run: Run, there: ImageDataset | None = None) -> RunFolder:
+        """The folder of a run, whose teacher is trained.
+
+        Args:
+            run: which.
+            there: the images that it trains on, where they are on a device already.
+
+        Raises:
+            RequestError: the weights of its teacher are missing or damaged.
+        """
+        if run.teacher and run.teacher not in self._teachers:
+            networks = [self.run_folder(taught).network() for taught in run.teacher]
+            self._teachers[run.teacher] = Teacher(networks)
+        return RunFolder(
+            self.folder,
+            run,
+            there or self.part(run.on),
+            self.config(run.on),
+            self._teachers[run.teacher] if run.teacher else None,
+        )
+
+    @cached_property
+    def _teachers(self) -> dict[tuple[Run, ...], Teacher]:
+        """Those that were read, in this process."""
+        return {}
 
     def left(self, runs: Sequence[Run]) -> list[Run]:
         """Those of the runs that are not done, or had too little memory."""
@@ -108,7 +131,8 @@ class FinalRuns:
         """Trains the runs that are not done, in this process; returns when all are.
 
         Raises:
-            RequestError: this device lacks the precision; the GPUs of a machine may differ.
+            RequestError: this device lacks the precision, as GPUs of a machine may differ; or the
+                weights of a teacher are missing or damaged.
             OSError: a folder cannot be written.
             KeyboardInterrupt: on a signal.
         """
@@ -117,10 +141,18 @@ class FinalRuns:
         folders = []
         for on in dict.fromkeys(run.on for run in runs):
             there = self.part(on).to(device)
-            config = self.config(on)
-            folders += [RunFolder(self.folder, run, there, config) for run in runs if run.on == on]
+            folders += [self.run_folder(run, there) for run in runs if run.on == on]
         lock = lock_of(device, self.request.per_gpu)
         train_runs(folders, device=device, on_event=on_event, lock=lock)
+
+    def train_more(
+        self, runs: Sequence[Run], results: list[RunResult], what: str, on_event: OnEvent
+    ) -> None:
+        """As `train_all`, with what comes of runs that are not among the results added to them."""
+        there = {result.run for result in results}
+        if more := [run for run in runs if run not in there]:
+            on_event(MoreRuns(more, what, self.left(more)))
+            results += self.train_all(more, on_event)
 
     def train_all(self, runs: Sequence[Run], on_event: OnEvent) -> list[RunResult]:
         """Trains the runs that are not done, with as many workers as are asked for.

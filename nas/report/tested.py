@@ -58,6 +58,7 @@ def final_training(study: StudyRecord) -> Section | None:
         *(note for note in record.notes if note not in study.notes),
         final_words.choice(record),
         table(designs_table(record), columns, caption=_HEADING, marked=0),
+        *(f"{final_words.distilled(d)}." for d in record.finalists if d.distilled),
         *(f"{final_words.gain(gain)}." for gain in record.gains),
     )
 

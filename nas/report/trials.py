@@ -112,7 +112,7 @@ def leaderboard_table(study: StudyRecord, final: FinalRecord | None = None) -> p
     `final_validation` and `final_test` are means over the seeds of the final training.
     """
     ranking, finalists = study.ranking, final.finalists if final else ()
-    trained = {design.trial: design for design in finalists}
+    trained = {design.trial: design for design in reversed(finalists)}  # of two the better one
     rows = []
     for rank, trial in enumerate(ranking, start=1):
         interval, design = interval_of(study, trial), trained.get(trial.number)

@@ -28,6 +28,7 @@ from nas.training.evaluation import Evaluation, predict
 from nas.training.memory import give_back_memory, keep_freed_memory
 from nas.training.schedules import rate
 from nas.training.step import TrainingStep, make_optimizer
+from nas.training.teacher import Teacher
 
 OnBatches = Callable[[int, int], None]  # takes the batches of an epoch that have begun, and all
 TOLD_EVERY = 1.0  # seconds between two calls of it
@@ -96,6 +97,10 @@ class Run:
         seed: of the order of images and of their augmentation.
         device: where to train; opened with `nas.runtime.devices.open_device`.
         backend: how to use the device; for this run alone.
+        teacher: what it learns from beside the labels; moved to the device.
+
+    Raises:
+        ValueError: the teacher reads other images than those of the dataset.
     """
 
     def __init__(
@@ -107,7 +112,10 @@ class Run:
         seed: int,
         device: torch.device,
         backend: Backend | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
+        if teacher is not None and teacher.input != dataset.input:
+            raise ValueError(f"teacher must read {dataset.input}, got one for {teacher.input}")
         if device.type == "cpu":
             keep_freed_memory()
         backend = backend or backend_for(device)
@@ -120,6 +128,9 @@ class Run:
         self._dataset = dataset
         self._device = device
         self._backend = backend
+        if teacher is not None:
+            teacher.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._teacher = teacher
         self._batches = TrainBatches(
             dataset, config, seed=seed, values_at_once=backend.values_at_once
         )
@@ -129,7 +140,12 @@ class Run:
 
     def _new_step(self) -> TrainingStep:
         return TrainingStep(
-            self.model, self._optimizer, self.config, self._device, self._backend.graphs
+            self.model,
+            self._optimizer,
+            self.config,
+            self._device,
+            self._backend.graphs,
+            self._teacher,
         )
 
     @property

@@ -12,6 +12,7 @@ from nas.model import build
 from nas.training.checkpoint import Checkpoint
 from nas.training.config import TrainingConfig
 from nas.training.loop import Run
+from nas.training.teacher import Teacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class RunPlan:
     dataset: ImageDataset  # resident on the device that trains
     config: TrainingConfig
     seed: int  # of weights, order and augmentation
+    teacher: Teacher | None = None
 
     def identity(self) -> dict[str, Any]:
         """What decides the weights, as plain values; the same in every version of nas."""
@@ -32,6 +34,7 @@ class RunPlan:
             "subset": self.dataset.subset,
             "seed": self.seed,
             "recipe": self.config.identity(),
+            **({"teacher": self.teacher.identity()} if self.teacher else {}),
         }
 
     def begin(self, device: torch.device) -> Run:
@@ -42,7 +45,14 @@ class RunPlan:
             generator=torch.Generator().manual_seed(self.seed),
             zero_last_gamma=self.config.zero_last_gamma,
         )
-        return Run(model, self.dataset, self.config, seed=self.seed, device=device)
+        return Run(
+            model,
+            self.dataset,
+            self.config,
+            seed=self.seed,
+            device=device,
+            teacher=self.teacher,
+        )
 
     def checkpoint(
         self, path: Path, device: torch.device, *, kept: bool = False, parents: bool = True

@@ -13,6 +13,7 @@ from nas.training.config import TrainingConfig
 from nas.training.graphs import CaptureError, Graphs
 from nas.training.muon import Muon
 from nas.training.optimizers import Optimizer
+from nas.training.teacher import Teacher
 
 _WARMUP_STEPS = 3  # before a capture: cuDNN chooses its kernels, the optimizer makes its state
 
@@ -77,11 +78,13 @@ class TrainingStep:
         config: TrainingConfig,
         device: torch.device,
         graphs: Graphs | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.not_captured: str | None = None  # why, once a capture has failed
         self._model = model
         self._optimizer = optimizer
         self._smoothing = config.label_smoothing
+        self._teacher = teacher  # on the device
         self._device = device
         self._precision = config.precision
         self._loss_sum = torch.zeros((), device=device)
@@ -123,7 +126,11 @@ class TrainingStep:
     def _run(self, batch: Batch) -> None:
         with arithmetic(self._device, self._precision):
             logits_NK = self._model(batch.images_NCHW)
-        loss = F.cross_entropy(logits_NK.float(), batch.targets, label_smoothing=self._smoothing)
+            taught_NK = self._teacher(batch.images_NCHW) if self._teacher else None
+        logits_NK = logits_NK.float()
+        loss = F.cross_entropy(logits_NK, batch.targets, label_smoothing=self._smoothing)
+        if self._teacher is not None and taught_NK is not None:
+            loss = self._teacher.loss(loss, logits_NK, taught_NK)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()

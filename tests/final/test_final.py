@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,19 +16,16 @@ import torch
 from PIL import Image
 
 import nas
-import nas.data.loading as loading
 from nas.commands import main
 from nas.data.loading import load_dataset, load_test
-from nas.data.sources import Part, Source, open_source
 from nas.errors import RequestError
 from nas.final.choosing import designs_of, entries_of, ranked, seeds_of
 from nas.final.events import DesignChosen, Event, Opened, ReadingTestImages
 from nas.final.final import FinalFailed, FinalResult, run_final
 from nas.final.records import FinalRecord
-from nas.final.request import ALL, TRAIN, FinalRequest
+from nas.final.request import ALL, TRAIN
 from nas.final.runs import Run, RunResult, RunStarted
 from nas.report.page import render
-from nas.search.run import run_search
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
 from nas.training.checkpoint import load_checkpoint
@@ -38,55 +34,12 @@ from nas.training.plan import RunPlan
 from tests.kits import warm
 from tests.kits.commands import error_line
 from tests.kits.events import each, on
+from tests.kits.finals import STUDY, request_of
 from tests.kits.records import final_record
-from tests.kits.studies import TINY_SPACE, RequestOf
+from tests.kits.studies import TINY_SPACE
 from tests.kits.training import channels_first
 from tests.kits.waiting import PATIENCE, wait_until
 from tests.kits.writers import killed_writer, living_writer, unfinished
-
-STUDY = "digits-5M"
-
-
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a study of four designs trained to the end."""
-    folder = tmp_path_factory.mktemp("searched")
-    space = folder / "tiny.toml"
-    space.write_text(TINY_SPACE)
-    run_search(RequestOf(folder, space)(trials=4, pruner="none"))
-    return folder
-
-
-@pytest.fixture
-def folder(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it to work in."""
-    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every time that a test part is read in this process, by the name of its dataset."""
-    read: list[str] = []
-
-    def watched(name: str, data_dir: Path, **settings: Any) -> Source:
-        source = open_source(name, data_dir, **settings)
-
-        def read_test() -> Part:
-            read.append(name)
-            return source.read_test()
-
-        return dataclasses.replace(source, read_test=read_test)
-
-    monkeypatch.setattr(loading, "open_source", watched)
-    return read
-
-
-def request_of(**changes: object) -> FinalRequest:
-    plain = {"study": STUDY, "recipe": "fast", "epochs": 2, "top": 2, "seeds": 2, "subset": 0.2}
-    return FinalRequest(**{**plain, **changes})  # type: ignore[arg-type]
-
 
 FAST = ["final", "--study", STUDY, "--recipe", "fast", "--epochs", "2", "--subset", "0.2"]
 

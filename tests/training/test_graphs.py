@@ -15,6 +15,7 @@ from nas.training.config import Augment, TrainingConfig
 from nas.training.graphs import CudaGraphs, cuda_graphs
 from nas.training.loop import Run
 from nas.training.optimizers import Optimizer
+from nas.training.teacher import Teacher
 from tests.kits.cuda_double import CudaDouble, record
 from tests.kits.training import CPU, make_config, make_dataset, make_model
 
@@ -44,8 +45,14 @@ def dataset() -> ImageDataset:
     return make_dataset(train_images=200)
 
 
-def new_run(dataset: ImageDataset, config: TrainingConfig, backend: Backend | None = None) -> Run:
-    return Run(make_model(dataset), dataset, config, seed=0, device=CPU, backend=backend)
+def new_run(
+    dataset: ImageDataset,
+    config: TrainingConfig,
+    backend: Backend | None = None,
+    teacher: Teacher | None = None,
+) -> Run:
+    model = make_model(dataset)
+    return Run(model, dataset, config, seed=0, device=CPU, backend=backend, teacher=teacher)
 
 
 def with_graphs(**changes: object) -> Backend:
@@ -113,6 +120,19 @@ def test_captured_steps_equal_plain_ones_with_every_augmentation(
     captured = train(new_run(dataset, config, with_graphs()))
     assert captured.captured
     assert_equal_runs(captured, train(new_run(dataset, config)))
+
+
+@pytest.mark.parametrize("augment", [POLICIES[2], POLICIES[3]], ids=["cutout", "mixup"])
+def test_captured_steps_with_a_teacher_equal_plain_ones(
+    augment: tuple[Augment, ...], cuda: CudaDouble, dataset: ImageDataset
+) -> None:
+    config = make_config(augment=augment, crop_padding=1, cutout_size=3, ema=0.9)
+    teacher = Teacher([make_model(dataset, seed) for seed in (1, 2)])
+    captured = train(new_run(dataset, config, with_graphs(), teacher))
+    assert captured.captured
+    assert_equal_runs(captured, train(new_run(dataset, config, teacher=teacher)))
+    with pytest.raises(AssertionError):  # the teacher is in the graph
+        assert_equal_runs(captured, train(new_run(dataset, config)))
 
 
 def test_a_continued_run_is_captured_again_and_ends_as_an_uninterrupted_one(

@@ -100,7 +100,7 @@ class Count:
         return ", ".join(cost.about(getattr(self, name)) for name, cost in COSTS.items())
 
 
-def count(architecture: Architecture, input: ImageInput) -> Count:
+def count(architecture: Architecture, input: ImageInput, *, scratch: bool = True) -> Count:
     """All costs of a design.
 
     A stage of B blocks with C channels, fed by c channels, has 2B - 1 convolutions C -> C, one
@@ -110,6 +110,11 @@ def count(architecture: Architecture, input: ImageInput) -> Count:
     input and output; the input, the shortcut and the first convolution's output; the shortcut and
     the second convolution's input and output. Of the other blocks the last three are all that is
     live at once.
+
+    Args:
+        architecture: the design.
+        input: its images and classes.
+        scratch: whether convolutions ask for memory of their own, as the kernels of a Cortex-M do.
 
     Raises:
         ValueError: the pool is larger than the last map.
@@ -122,7 +127,7 @@ def count(architecture: Architecture, input: ImageInput) -> Count:
     parameters = stem + 2 * inputs
     mult_adds = stem * height * width + 2 * inputs
     activations = inputs * height * width
-    convs, outputs, adds, pads = 1, inputs, 0, 0
+    convs, outputs, factors, adds, pads = 1, inputs, _factors(inputs), 0, 0
     before = _map_bytes(inputs, height, width)
     peak = _map_bytes(input.channels, height, width) + before
     working = peak + _scratch(STEM_KERNEL, input.channels)  # the same, with what kernels ask for
@@ -145,6 +150,7 @@ def count(architecture: Architecture, input: ImageInput) -> Count:
         activations += stage_convs * c * h * w
         convs += stage_convs
         outputs += stage_convs * c
+        factors += stage_convs * _factors(c)
         adds += b
         after = _map_bytes(c, h, w)
         peak = max(peak, 3 * after)
@@ -164,14 +170,24 @@ def count(architecture: Architecture, input: ImageInput) -> Count:
     last = pooled + max(before, _aligned(input.classes))
     features = inputs * head_height * head_width
     head = (features + 1) * input.classes
-    tensors = 6 + 3 * convs + adds + 2 * pads  # 6: the image, pool, and 4 of the classifier
+    # What the interpreter keeps, and the file's tables: measured, see benchmarks/device_costs.py.
+    tensors = 3 * convs + adds + 2 * pads + 5  # 5: the image, pool, and 3 of the classifier
+    live = max(working if scratch else peak, last, 49 * tensors + 32)  # while memory is planned
+    kept = factors + 241 * convs + 166 * adds + 172 * pads + 1182
     return Count(
         parameters=parameters + head,
         mult_adds=mult_adds + head,
         activations=activations + input.classes,
         peak_ram=max(peak, last),
-        arena=max(working, last) + _kept(convs, outputs),
-        flash=weights + head + 28 * outputs + 125 * tensors + 382,
+        arena=_aligned(live + kept),
+        flash=weights
+        + (features + 15) * input.classes
+        + 28 * outputs
+        + 339 * convs
+        + 151 * adds
+        + 261 * pads
+        + 259 * input.channels
+        + 1340,
     )
 
 
@@ -203,12 +219,9 @@ def _scratch(kernel: int, inputs: int) -> int:
     return 0 if kernel == 1 else _aligned(4 * kernel * kernel * inputs)
 
 
-def _kept(convs: int, outputs: int) -> int:
-    """Bytes that the interpreter keeps beside tensors, of so many convolutions and their channels.
-
-    Measured, see benchmarks/device_costs.py.
-    """
-    return _aligned(334 * convs + 81 * outputs // 10 + 1126)
+def _factors(channels: int) -> int:
+    """Bytes of a convolution's factors from sums to outputs: a number and a shift per channel."""
+    return 2 * _aligned(4 * channels)
 
 
 def count_parameters(architecture: Architecture, input: ImageInput) -> int:

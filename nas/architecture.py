@@ -233,6 +233,7 @@ PRESETS: Mapping[str, Architecture] = MappingProxyType(
         "resnet12-1211": _plain((1, 2, 1, 1), _WIDE, 4),
         "resnet14": _plain((3, 1, 1, 1), _WIDE, 4),
         "resnet20": _plain((3, 3, 3), (16, 32, 64), 8),
+        "mlperf-tiny-resnet": _plain((1, 1, 1), (16, 32, 64), 8),
         "flexres10": _plain((1, 1, 1, 1), _WIDE, 4),
         "flexres18": _plain((2, 2, 2, 2), (64, 157, 211, 270), 4),
         "flexres20": _plain((2, 2, 2, 3), (64, 128, 185, 245), 4),

@@ -9,12 +9,12 @@ The others are bytes on a microcontroller, of the int8 network with its norms fo
 convolutions, as TensorFlow Lite Micro runs it; docs/devices.md derives them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
 from nas.architecture import STEM_KERNEL, Architecture, ImageInput, head_size, stage_sizes
-from nas.text import millions, plural, whole
+from nas.text import kibibytes, millions, plural, short_bytes, short_count, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +41,55 @@ class Cost:
 
     name: str  # in `Count`, in a trial's attributes and among the objectives
     unit: str  # in the singular
-    limit: str  # what its limit is called
-    option: str  # sets the limit
+    limit: str = ""  # what its limit is called; it has none without
+    option: str = ""  # sets the limit
     rounded: Callable[[int | None], str] = whole  # a value as tables show it
+    short: Callable[[int], str] = short_count  # a limit as it is typed
     per: str = ""  # what a value is of, where that is not the design
+    memory: str = ""  # of bytes: what they are of
+    always: bool = False  # whether tables show it also where nobody asked for it
 
     @property
     def units(self) -> str:
-        """The unit in the plural, which names the cost in tables."""
-        return f"{self.unit}s"
+        """The unit in the plural."""
+        return f"bytes of {self.memory}" if self.memory else f"{self.unit}s"
+
+    @property
+    def title(self) -> str:
+        """What the cost is called in tables."""
+        return self.memory or self.units
 
     @property
     def maximum(self) -> str:
         """The field that holds its limit, in `nas.space.Limits` and `SearchRequest`."""
         return f"max_{self.name}"
 
+    @property
+    def heading(self) -> str:
+        """The title with a capital letter."""
+        return self.title[0].upper() + self.title[1:]
+
     def exactly(self, value: int) -> str:
         """A value with its unit: 520,562,442 mult-adds."""
-        return plural(value, self.unit)
+        return plural(value, self.unit, self.units)
 
     def about(self, value: int) -> str:
-        """A value with its unit as tables show it: 520.6 M mult-adds."""
+        """A value with its unit as tables show it: 520.6 M mult-adds, 54.7 KiB of arena."""
+        if self.memory:
+            return f"{self.rounded(value)} of {self.memory}"
         return f"{self.rounded(value)} {self.unit if value == 1 else self.units}"
+
+
+def _memory(name: str, memory: str, limit: str, option: str) -> Cost:
+    return Cost(
+        name=name,
+        unit=f"byte of {memory}",
+        limit=limit,
+        option=option,
+        rounded=kibibytes,
+        short=short_bytes,
+        memory=memory,
+    )
 
 
 _ALIGNMENT = 16  # bytes, of TensorFlow Lite Micro's tensors
@@ -70,7 +97,7 @@ _ALIGNMENT = 16  # bytes, of TensorFlow Lite Micro's tensors
 COSTS: Mapping[str, Cost] = {
     cost.name: cost
     for cost in (
-        Cost(name="parameters", unit="parameter", limit="budget", option="--budget"),
+        Cost(name="parameters", unit="parameter", limit="budget", option="--budget", always=True),
         Cost(
             name="mult_adds",
             unit="mult-add",
@@ -78,10 +105,24 @@ COSTS: Mapping[str, Cost] = {
             option="--max-mult-adds",
             rounded=millions,
             per="per image",
+            always=True,
         ),
+        Cost(name="activations", unit="activation", rounded=millions, per="per image"),
+        _memory("peak_ram", "peak RAM", "limit of peak RAM", "--max-peak-ram"),
+        _memory("arena", "arena", "RAM limit", "--max-ram"),
+        _memory("flash", "flash", "flash limit", "--max-flash"),
     )
 }
 """Every cost by its name."""
+
+LIMITED: Mapping[str, Cost] = {name: cost for name, cost in COSTS.items() if cost.option}
+"""Those that may have a limit."""
+
+
+def shown_costs(asked: Iterable[str]) -> tuple[Cost, ...]:
+    """The costs that tables show: those that they always do, and those that were asked for."""
+    names = set(asked)
+    return tuple(cost for cost in COSTS.values() if cost.always or cost.name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +138,7 @@ class Count:
 
     def __str__(self) -> str:
         """As in 4,903,242 parameters, 253.0 M mult-adds."""
-        return ", ".join(cost.about(getattr(self, name)) for name, cost in COSTS.items())
+        return ", ".join(cost.about(getattr(self, cost.name)) for cost in shown_costs(()))
 
 
 def count(architecture: Architecture, input: ImageInput, *, scratch: bool = True) -> Count:

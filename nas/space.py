@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.architecture import FIELD_NAMES, MAX_BLOCKS, STAGE_FIELDS, Architecture, ImageInput
-from nas.counting import COSTS, Count, count
+from nas.counting import COSTS, LIMITED, Count, count
 from nas.text import plural
 from nas.values import LARGEST, did_you_mean, keep_plain, or_none, several, whole
 
@@ -32,7 +32,7 @@ _MOST = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # equal as mappings are
 class Limits(Mapping[str, int]):
-    """What a design may cost at most: the maximum of each of `COSTS` that has one, by its name.
+    """What a design may cost at most: the maximum of each of `LIMITED` that has one, by its name.
 
     Raises:
         ValueError: a limit is no whole number, or below 1, or there is none.
@@ -40,9 +40,12 @@ class Limits(Mapping[str, int]):
 
     max_parameters: int | None = None
     max_mult_adds: int | None = None
+    max_peak_ram: int | None = None  # bytes, as the others below
+    max_arena: int | None = None
+    max_flash: int | None = None
 
     def __post_init__(self) -> None:
-        maxima = {cost.maximum: or_none(whole) for cost in COSTS.values()}
+        maxima = {cost.maximum: or_none(whole) for cost in LIMITED.values()}
         keep_plain(self, maxima)
         if not self:
             raise ValueError(f"limits must have {' or '.join(maxima)}, got none")
@@ -60,7 +63,7 @@ class Limits(Mapping[str, int]):
 
     def __iter__(self) -> Iterator[str]:
         """The names of the costs that have a maximum."""
-        return (name for name in COSTS if getattr(self, f"max_{name}") is not None)
+        return (name for name in LIMITED if getattr(self, f"max_{name}") is not None)
 
     def __len__(self) -> int:
         """How many costs have a maximum."""

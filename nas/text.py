@@ -24,6 +24,15 @@ def millions(value: int | None) -> str:
     return f"{scaled:,.1f} M" if scaled >= 10 else f"{scaled:.2f} M"
 
 
+def kibibytes(value: int | None) -> str:
+    """Bytes in units of 1,024: 219.6 KiB, 256 KiB, 970 B; a dash for None."""
+    if value is None:
+        return "-"
+    if value < 1024:
+        return f"{value} B"
+    return f"{value / 1024:,.1f}".removesuffix(".0") + " KiB"
+
+
 def about(value: int | None) -> str:
     """A count in three digits: 970, 11.7 k, 4.92 M; a dash for None."""
     if value is None:
@@ -45,6 +54,14 @@ def short_count(count: int) -> str:
         if count >= unit and count % (unit // 1000) == 0:
             return f"{count / unit:.3f}".rstrip("0").rstrip(".") + name
     return str(count)
+
+
+def short_bytes(size: int) -> str:
+    """Bytes with their unit, exact, as options read them: 262144 -> 256k, 1048576 -> 1M."""
+    for unit, name in ((1024**2, "M"), (1024, "k")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit}{name}"
+    return str(size)
 
 
 def duration(seconds: float) -> str:

@@ -52,6 +52,11 @@ def amount_or_none(name: str, value: object) -> int | str:
     return NO_LIMIT if isinstance(value, str) and value == NO_LIMIT else amount(name, value)
 
 
+def memory(name: str, value: object) -> int:
+    """A whole number of bytes from 1 on. Raises as `whole`."""
+    return whole(name, value)
+
+
 def real(
     name: str,
     value: object,

@@ -24,6 +24,7 @@ PARAMETERS = {
     "resnet12-1211": 5_198_666,
     "resnet14": 5_051_210,
     "resnet20": 272_474,
+    "mlperf-tiny-resnet": 78_042,
     "flexres10": 4_903_242,
     "flexres18": 4_996_254,
     "flexres20": 4_998_382,

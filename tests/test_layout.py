@@ -25,6 +25,7 @@ ORDER = (
     "packages",
     "statistics",
     "templates",
+    "devices",
     "architecture",
     "counting",
     "space",

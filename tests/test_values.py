@@ -47,7 +47,8 @@ WHOLE = [
     *(("search", n) for n in ("workers", "threads", "per_gpu")),
     *(("final", n) for n in ("top", "seeds", "epochs", "workers", "threads", "per_gpu")),
     *(("recipe", n) for n in ("epochs", "batch_size", "crop_padding", "cutout_size")),
-    *(("limits", n) for n in ("max_parameters", "max_mult_adds")),
+    *(("search", n) for n in ("max_arena", "max_flash", "max_peak_ram")),
+    *(("limits", n) for n in ("max_parameters", "max_mult_adds", "max_arena", "max_flash")),
     *(("image", n) for n in ("channels", "height", "width", "classes")),
     *(("design", n) for n in ("pool", "stem_channels")),
 ]

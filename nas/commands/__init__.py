@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from nas.commands import (
     count,
     dashboard,
+    devices,
     doctor,
     final,
     log,
@@ -36,6 +37,7 @@ from nas.values import choices, did_you_mean
 _COMMANDS = {
     "search": search,
     "count": count,
+    "devices": devices,
     "train": train,
     "final": final,
     "predict": predict,

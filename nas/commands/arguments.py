@@ -27,6 +27,7 @@ from nas.study.location import without_secrets
 T = TypeVar("T")
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _COUNT = re.compile(r"(\d[\d_]{0,29}(?:\.\d{1,30})?(?:e\+?\d{1,2})?)([kmg]?)", re.IGNORECASE)
 
 
@@ -75,11 +76,20 @@ def trials(text: str) -> Trials:
         ) from None
 
 
+def memory(text: str) -> int:
+    """Bytes such as 262144, 256k or 1M, where k is 1,024."""
+    return _whole(text, _BYTES, "bytes such as 262144, 256k or 1M")
+
+
 def _count(text: str, example: str) -> int:
+    return _whole(text, _UNITS, f"a positive whole number such as {example}")
+
+
+def _whole(text: str, units: Mapping[str, int], expected: str) -> int:
     match = _COUNT.fullmatch(text.strip())
-    value = Fraction(match[1].replace("_", "")) * _UNITS[match[2].lower()] if match else Fraction()
+    value = Fraction(match[1].replace("_", "")) * units[match[2].lower()] if match else Fraction()
     whole = int(value) if value.denominator == 1 else None
-    return _checked(values.whole, whole, f"a positive whole number such as {example}", text)
+    return _checked(values.whole, whole, expected, text)
 
 
 def seed(text: str) -> int:
@@ -165,6 +175,7 @@ def path(text: str) -> Path:
 _READ: Mapping[values.Check, tuple[Callable[[str], Any], str]] = {
     values.amount: (large_number, "N"),
     values.amount_or_none: (large_number_or_none, "N"),
+    values.memory: (memory, "BYTES"),
     values.whole: (whole_number, "N"),
     values.seed: (seed, "N"),
     values.share: (share, "SHARE"),

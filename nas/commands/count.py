@@ -1,4 +1,4 @@
-"""`nas count`: parameters, mult-adds and the layer table of one design."""
+"""`nas count`: every cost and the layer table of one design."""
 
 import argparse
 import dataclasses
@@ -6,12 +6,15 @@ import json
 
 from nas.architecture import Architecture, ImageInput
 from nas.commands import arguments, design
-from nas.counting import COSTS, Count, Layer, count, layer_table
+from nas.counting import COSTS, LIMITED, Count, Layer, count, layer_table
+from nas.devices import DEVICES, KEPT_BACK
 from nas.errors import RequestError
 from nas.space import Limits
 from nas.text import share
 
-SUMMARY = "count the parameters and mult-adds of one design"
+SUMMARY = "count what one design costs: parameters, mult-adds, RAM and flash on a device"
+
+_PER_LAYER = ("parameters", "mult_adds", "activations")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +30,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", type=arguments.whole_number, default=10, metavar="N", help="number of classes"
     )
-    for cost in COSTS.values():
+    for cost in LIMITED.values():
         parser.add_argument(
             cost.option,
             dest=cost.maximum,
-            type=arguments.large_number,
-            metavar="N",
+            type=arguments.memory if cost.memory else arguments.large_number,
+            metavar="BYTES" if cost.memory else "N",
             help=f"most {cost.units} a design may have; exit status 1 when it has more",
         )
+    parser.add_argument(
+        "--for",
+        dest="target",
+        choices=tuple(DEVICES),
+        metavar="DEVICE",
+        help=f"sets --max-ram and --max-flash where they are not given: {', '.join(DEVICES)}; "
+        f"{KEPT_BACK}",
+    )
     arguments.add_json_option(parser)
 
 
@@ -47,8 +58,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise RequestError(str(error)) from error
     cost = count(architecture, input)
-    maxima = {c.maximum: getattr(options, c.maximum) for c in COSTS.values()}
-    limits = Limits(**maxima) if any(maxima.values()) else None
+    limits = _limits(options)
     fits = limits.allow(cost) if limits else None
     if options.json:
         document = {
@@ -56,7 +66,9 @@ def run(options: argparse.Namespace) -> int:
             "key": architecture.key,
             **dataclasses.asdict(cost),
             "fits": fits,
-            "layers": [dataclasses.asdict(layer) for layer in layers],
+            "layers": [
+                {**dataclasses.asdict(layer), "activations": layer.activations} for layer in layers
+            ],
         }
         print(json.dumps(document, indent=2))
     else:
@@ -65,26 +77,37 @@ def run(options: argparse.Namespace) -> int:
             value: int = getattr(cost, name)
             side = "fits" if value <= most else "over"
             print(f"{side}: {value:,} of {COSTS[name].exactly(most)} ({share(value / most)})")
+        if options.target:
+            print(f"for {options.target}: {KEPT_BACK}")
     return 1 if fits is False else 0
 
 
+def _limits(options: argparse.Namespace) -> Limits | None:
+    maxima = {cost.maximum: getattr(options, cost.maximum) for cost in LIMITED.values()}
+    if options.target:
+        device = DEVICES[options.target]
+        for name in ("max_arena", "max_flash"):
+            maxima[name] = maxima[name] or getattr(device, name)
+    return Limits(**maxima) if any(maxima.values()) else None
+
+
 def _text(architecture: Architecture, input: ImageInput, layers: list[Layer], cost: Count) -> str:
-    width = max(len(layer.name) for layer in layers)
-    lines = [
-        f"{architecture}   for {input}",
-        "",
-        f"{'layer':<{width}}  {'kind':<6}  {'output':>12}  {'kernel':>6}  {'stride':>6}  "
-        f"{'parameters':>12}  {'mult-adds':>14}",
-    ]
+    rows = [("layer", "output", "kernel", *(COSTS[name].units for name in _PER_LAYER))]
     for layer in layers:
+        stride = f"/{layer.stride}" if layer.stride > 1 else ""
+        kernel = f"{layer.kernel}x{layer.kernel}{stride}" if layer.kernel else ""
         output = "x".join(map(str, layer.output))
-        kernel = f"{layer.kernel}x{layer.kernel}" if layer.kernel else ""
-        stride = str(layer.stride) if layer.kernel else ""
-        lines.append(
-            f"{layer.name:<{width}}  {layer.kind:<6}  {output:>12}  {kernel:>6}  {stride:>6}  "
-            f"{layer.parameters:>12,}  {layer.mult_adds:>14,}"
-        )
+        costs = [f"{value:,}" if (value := getattr(layer, n)) else "" for n in _PER_LAYER]
+        rows.append((layer.name, output, kernel, *costs))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{architecture}   for {input}", ""]
+    for name, *cells in rows:
+        row = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([f"{name:<{widths[0]}}", *row]).rstrip())
     lines.append("")
-    width = max(len(c.units) for c in COSTS.values())
-    lines += [f"{c.units:<{width}}  {getattr(cost, name):,}" for name, c in COSTS.items()]
+    width = max(len(c.title) for c in COSTS.values())
+    for name, c in COSTS.items():
+        value = getattr(cost, name)
+        bytes_ = f" bytes ({c.rounded(value)})" if c.memory else ""
+        lines.append(f"{c.title:<{width}}  {value:,}{bytes_}")
     return "\n".join(lines)

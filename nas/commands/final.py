@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from nas.commands import arguments
 from nas.commands.loading import loading, log_file
 from nas.commands.words import COLUMNS
-from nas.counting import COSTS
+from nas.counting import LIMITED
 from nas.final.request import FinalRequest
 from nas.runtime import signals
 from nas.runtime.precision import AUTO
@@ -113,7 +113,7 @@ def _text(result: "FinalResult", report: str) -> str:
     costs = [
         f"{cost.exactly(getattr(chosen, name))} "
         f"({share(getattr(chosen, name) / record.limits[name])} of the {cost.limit})"
-        for name, cost in COSTS.items()
+        for name, cost in LIMITED.items()
         if name in record.limits
     ]
     lines += [

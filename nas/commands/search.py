@@ -13,7 +13,7 @@ from nas.architecture import FIELD_NAMES
 from nas.commands import arguments
 from nas.commands.loading import loading, log_file
 from nas.commands.words import COLUMNS, described, designs_finished, finished, of_asked
-from nas.counting import COSTS
+from nas.counting import COSTS, LIMITED, Cost
 from nas.errors import RequestError
 from nas.runtime import signals
 from nas.runtime.precision import AUTO
@@ -109,13 +109,10 @@ def _request(options: argparse.Namespace) -> SearchRequest:
         try:
             return continued(read_study(location), given)
         except NoStudy as error:
-            if options.budget is None:
-                raise RequestError(f"{error}; a new study needs a --budget") from error
-    elif options.budget is None:
-        raise RequestError(
-            "--budget: expected the most parameters a design may have, such as 5M, or the study to "
-            "continue with --study, got neither"
-        )
+            if not {"target", *(cost.maximum for cost in LIMITED.values())} & set(given):
+                raise RequestError(
+                    f"{error}; a new study needs a --budget or another limit"
+                ) from error
     return SearchRequest(**given)
 
 
@@ -239,18 +236,21 @@ def _size(request: SearchRequest) -> str:
     return request.objectives[1] if len(request.objectives) > 1 else "parameters"
 
 
+def _width(cost: Cost) -> int:
+    """Characters of its column: of bytes as in 1,024.5 KiB."""
+    return max(len(cost.title), 11 if cost.memory else 0)
+
+
 def _table(study: "StudyRecord", shown: "Sequence[TrialRecord]", first: str) -> list[str]:
     """A row for each trial, no wider than a terminal: long designs go on in a line below."""
     from nas.study.chance import at_chance
 
-    head = "".join(f"  {cost.units:>{len(cost.units)}}" for cost in COSTS.values())
+    costs = study.shown_costs
+    head = "".join(f"  {cost.title:>{_width(cost)}}" for cost in costs)
     lines = [f"{first:>4}  trial  accuracy{head}  design"]
     for rank, trial in enumerate(shown, start=1):
-        costs = "".join(
-            f"  {cost.rounded(getattr(trial, name)):>{len(cost.units)}}"
-            for name, cost in COSTS.items()
-        )
-        row = f"{rank:>4}  {trial.number:>5}  {percent(trial.val_accuracy):>8}{costs}  "
+        cells = "".join(f"  {c.rounded(getattr(trial, c.name)):>{_width(c)}}" for c in costs)
+        row = f"{rank:>4}  {trial.number:>5}  {percent(trial.val_accuracy):>8}{cells}  "
         design = textwrap.wrap(described(trial), COLUMNS - len(row), break_on_hyphens=False)
         design += [training_in_words(trial.training)] if trial.training else []
         design += ["at chance: no better than guessing"] if at_chance(study, trial) else []

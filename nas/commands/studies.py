@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.commands import arguments
-from nas.counting import COSTS
+from nas.counting import shown_costs
 from nas.runtime import signals
 from nas.search.request import SearchRequest
-from nas.text import in_one_line, percent, printable, short_count
+from nas.text import in_one_line, percent, printable
 
 if TYPE_CHECKING:
     from nas.study.listing import ListedStudy, OtherFile
@@ -74,7 +74,8 @@ def _document(
 
 
 def _table(studies: "Sequence[ListedStudy]") -> str:
-    limits = [cost.limit.removeprefix("limit of ") for cost in COSTS.values()]
+    costs = shown_costs({name for study in studies for name in study.limits})
+    limits = [cost.limit.removeprefix("limit of ") for cost in costs]
     rows = [("study", "dataset", *limits, "time", "designs", "best", "state", "changed")]
     for study in studies:
         of = "" if study.asked is None else f" of {study.asked}"
@@ -82,7 +83,7 @@ def _table(studies: "Sequence[ListedStudy]") -> str:
             (
                 printable(study.name),
                 printable(study.dataset),
-                *(short_count(study.limits[n]) if n in study.limits else "-" for n in COSTS),
+                *(c.short(study.limits[c.name]) if c.name in study.limits else "-" for c in costs),
                 str(study.time or "-"),
                 f"{study.trained}{of}",
                 percent(study.best_val_accuracy),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.architecture import Architecture
 from nas.commands import arguments, design
-from nas.counting import COSTS, count
+from nas.counting import count, shown_costs
 from nas.errors import RequestError
 from nas.runtime import signals
 from nas.runtime.precision import AUTO, PRECISIONS, Precision
@@ -227,7 +227,7 @@ def run(options: argparse.Namespace) -> int:
     best = best_epoch(result.epochs)
     about = {
         "design": str(architecture),
-        **{c.units: f"{getattr(cost, name):,}" for name, c in COSTS.items()},
+        **{c.units: f"{getattr(cost, c.name):,}" for c in shown_costs(())},
         "dataset": dataset.name,
         "recipe": options.recipe or ("that of the study" if options.study else _RECIPE),
         **{n.replace("_", " "): str(v) for n, v in config.to_dict().items()},

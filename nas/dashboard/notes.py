@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from nas.architecture import LETTERS
-from nas.counting import COSTS
+from nas.counting import COSTS, shown_costs
 from nas.report import overview
 from nas.report.choices import TOO_FEW, cannot_be_told
 from nas.report.health import health, to_heed
@@ -39,7 +39,6 @@ def curve_in_words(curve: Sequence[tuple[int, float]]) -> str:
 _render = Templates(
     "nas.dashboard",
     choices_in_words=choices_in_words,
-    costs=COSTS,
     curve_in_words=curve_in_words,
     design_in_words=design_in_words,
     letters=LETTERS,
@@ -84,6 +83,7 @@ def trial_note(trial: TrialRecord, settings: StudySettings, *, curve: str) -> st
         trial=trial,
         settings=settings,
         epochs=last_epoch(trial),
+        costs=shown_costs(settings.limits),
         accuracy=_accuracy(trial, settings),
         excess=listed(_excess(trial, settings)),
         curve=curve,
@@ -103,8 +103,7 @@ def _accuracy(trial: TrialRecord, settings: StudySettings) -> str:
 
 def _excess(trial: TrialRecord, settings: StudySettings) -> list[str]:
     return [
-        f"{whole(value)} {COSTS[n].units} are {whole(value - most)} more than the limit of "
-        f"{whole(most)}"
+        f"{COSTS[n].exactly(value)} are {whole(value - most)} more than the limit of {whole(most)}"
         for n, most in settings.limits.items()
         if (value := getattr(trial, n)) is not None and value > most
     ] or ["over a limit of the study"]

@@ -4,7 +4,7 @@ After Mitchell et al. 2019 (arXiv:1810.03993): what it is, how it was made, how 
 whom, and what it must not be used for.
 """
 
-from nas.counting import COSTS
+from nas.counting import shown_costs
 from nas.data.catalogue import DATASETS
 from nas.final import words
 from nas.final.records import FinalRecord
@@ -15,7 +15,7 @@ from nas.text import duration, percent, plural, points, times, whole
 _OWN_LICENCE = "that of your own images"
 _render = Templates(
     "nas.final",
-    costs=COSTS,
+    shown_costs=shown_costs,
     words=words,
     duration=duration,
     percent=percent,

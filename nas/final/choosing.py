@@ -1,5 +1,6 @@
 """Which designs are trained in full, and which of them is chosen."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -99,8 +100,7 @@ def designs_of(
             FinalDesign(
                 name=entry.name,
                 architecture=entry.architecture,
-                parameters=cost.parameters,
-                mult_adds=cost.mult_adds,
+                **dataclasses.asdict(cost),
                 trial=entry.trial.number if entry.trial else None,
                 search_accuracy=entry.trial.val_accuracy if entry.trial else None,
                 validation=None if correct_SI is None else Measured.of(correct_SI),

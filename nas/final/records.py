@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas.architecture import Architecture, ImageInput
-from nas.counting import COSTS
+from nas.counting import LIMITED
 from nas.runtime.precision import Precision
 from nas.shapes import check_fields, from_json
 from nas.space import Limits
@@ -16,6 +16,7 @@ from nas.statistics import (
     mean_accuracy,
     standard_deviation,
 )
+from nas.study.records import with_costs
 from nas.training.config import precision_of
 
 
@@ -55,6 +56,10 @@ class FinalDesign:
     architecture: Architecture
     parameters: int
     mult_adds: int
+    activations: int | None = None  # this and the next ones: see `nas.counting.Count`
+    peak_ram: int | None = None
+    arena: int | None = None
+    flash: int | None = None
     trial: int | None = None  # of a finalist
     search_accuracy: float | None = None  # of a finalist's trial, on the validation images, 0..1
     validation: Measured | None = None  # None: a run failed
@@ -168,9 +173,14 @@ class FinalRecord:
             ValueError: a value is missing or unknown, as in a study of another version.
         """
         try:
-            limits = {c.maximum: values.get(c.maximum) for c in COSTS.values()}
+            limits = {c.maximum: values.get(c.maximum) for c in LIMITED.values()}
             others = {name: value for name, value in values.items() if name not in limits}
             record: FinalRecord = from_json(cls, {**others, "limits": limits})
+            record = dataclasses.replace(
+                record,
+                finalists=tuple(with_costs(d, record.input) for d in record.finalists),
+                references=tuple(with_costs(d, record.input) for d in record.references),
+            )
             check_fields(record)
             precision_of(record.recipe)
             _check_classes(record)

@@ -13,12 +13,12 @@ from nas.report.overview import device_minutes, devices, epochs_saved, training_
 from nas.report.progress import incumbent_table
 from nas.report.settings import choices_in_words
 from nas.report.tables import (
-    COST_COLUMNS,
     INTERVAL,
     PARAMETERS,
     TRIAL,
     VAL_ACCURACY,
     Column,
+    cost_columns,
     frame_of,
     integer,
     table,
@@ -161,7 +161,7 @@ def _found(studies: dict[str, StudyRecord]) -> Section:
         _STUDY,
         TRIAL,
         Column("design", "Best design", kind="text design"),
-        *COST_COLUMNS,
+        *cost_columns(*studies.values()),
         VAL_ACCURACY,
         INTERVAL,
         Column("tested", "Tested design", kind="text design"),

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from nas.architecture import Architecture
-from nas.counting import COSTS, count
+from nas.counting import LIMITED, count
 from nas.report.overview import epochs_saved, stopped_by_pruner
 from nas.report.tested import last_final
 from nas.report.trials import is_tied
@@ -255,7 +255,7 @@ def _rejected(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
         yield Finding(Level.PASS, "limits", sentence)
 
 
-_UNLIMITED = Limits(**{cost.maximum: LARGEST for cost in COSTS.values()})
+_UNLIMITED = Limits(**{cost.maximum: LARGEST for cost in LIMITED.values()})
 
 
 @functools.lru_cache(maxsize=4)  # the page, the terminal and a note ask for the same

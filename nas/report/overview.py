@@ -78,7 +78,7 @@ def found(study: StudyRecord) -> str:
         text += f" (95% interval {percent(interval.low)} to {percent(interval.high)})"
     if best.training:
         text += f", trained with {training_in_words(best.training)},"
-    size = [f"{cost.about(value)} {cost.per}".rstrip() for cost, value in costs_of(best)]
+    size = [f"{cost.about(value)} {cost.per}".rstrip() for cost, value in costs_of(best, study)]
     return f"{text} with {listed(size)}." if size else f"{text}."
 
 
@@ -116,9 +116,13 @@ def nothing_found(study: StudyRecord) -> str:
     return text
 
 
-def costs_of(design: TrialRecord | FinalDesign) -> list[tuple[Cost, int]]:
-    """What a design costs, as far as it is known."""
-    return [(c, value) for n, c in COSTS.items() if (value := getattr(design, n)) is not None]
+def costs_of(design: TrialRecord | FinalDesign, study: StudyRecord) -> list[tuple[Cost, int]]:
+    """What a design costs, as far as it is shown and known."""
+    return [
+        (cost, value)
+        for cost in study.shown_costs
+        if (value := getattr(design, cost.name)) is not None
+    ]
 
 
 def caution(study: StudyRecord) -> str | None:

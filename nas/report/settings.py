@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from nas.counting import COSTS
+from nas.counting import LIMITED
 from nas.report.document import Section
 from nas.report.html import html
 from nas.report.overview import devices, searched
@@ -29,7 +29,8 @@ def settings(study: StudyRecord) -> Section:
         "Split seed": str(s.split_seed),
         **{
             cost.limit.capitalize(): cost.exactly(s.limits[name]) if name in s.limits else "none"
-            for name, cost in COSTS.items()
+            for name, cost in LIMITED.items()
+            if cost.always or name in s.limits
         },
     }
     tuning = {name: listed(values, "or") for name, values in s.tuning.items()}

@@ -15,13 +15,13 @@ from nas.final.words import seeds as seeds_in_words
 from nas.report.axes import AccuracyAxis, size_axis
 from nas.report.document import Section, figure_section, section
 from nas.report.tables import (
-    DESIGN,
     INTERVAL,
     OUTCOME,
     PARAMETERS,
     TRIAL,
     VAL_ACCURACY,
     Column,
+    design_columns,
     table,
     typed_frame,
     with_interval,
@@ -86,7 +86,11 @@ def accuracy_by_size(
         "size",
         "Accuracy against size",
         caption,
-        table(sized, (TRIAL, OUTCOME, *DESIGN, VAL_ACCURACY), caption="Accuracy against size"),
+        table(
+            sized,
+            (TRIAL, OUTCOME, *design_columns(study), VAL_ACCURACY),
+            caption="Accuracy against size",
+        ),
         figure,
     )
 
@@ -266,7 +270,7 @@ def front(study: StudyRecord) -> Section | None:
     best = front_table(study)
     if len(best) < 2:
         return None
-    rows = table(best, (TRIAL, *DESIGN, VAL_ACCURACY), caption="Pareto front")
+    rows = table(best, (TRIAL, *design_columns(study), VAL_ACCURACY), caption="Pareto front")
     return section("Pareto front", rows, caption=front_caption(study))
 
 

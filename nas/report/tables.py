@@ -13,6 +13,7 @@ from markupsafe import Markup
 from nas.counting import COSTS, Cost
 from nas.report.html import html
 from nas.runtime import signals
+from nas.study.records import StudyRecord
 from nas.text import percent, percent_range, plural, whole
 
 MISSING = "–"  # noqa: RUF001  an en dash, as tables show what is not known
@@ -38,7 +39,7 @@ class Column:
 def _of(cost: Cost) -> Column:
     return Column(
         cost.name,
-        cost.units.capitalize(),
+        cost.heading,
         lambda value: cost.rounded(int(value)),
         exact=cost.rounded is not whole,
     )
@@ -47,10 +48,20 @@ def _of(cost: Cost) -> Column:
 TRIAL = Column("number", "Trial", integer)
 OUTCOME = Column("outcome", "Outcome", kind="text")
 PARAMETERS, MULT_ADDS = _of(COSTS["parameters"]), _of(COSTS["mult_adds"])
-COST_COLUMNS = tuple(map(_of, COSTS.values()))
-DESIGN = (Column("design", "Design", kind="text design"), *COST_COLUMNS)
+DESIGN = Column("design", "Design", kind="text design")
 VAL_ACCURACY = Column("val_accuracy", "Validation accuracy", percent)
 INTERVAL = Column("interval", "95% interval", kind="text interval")
+
+
+def cost_columns(*studies: StudyRecord) -> tuple[Column, ...]:
+    """Those of the costs that any of the studies shows."""
+    shown = {cost for study in studies for cost in study.shown_costs}
+    return tuple(_of(cost) for cost in COSTS.values() if cost in shown)
+
+
+def design_columns(study: StudyRecord) -> tuple[Column, ...]:
+    """A design and its costs."""
+    return (DESIGN, *cost_columns(study))
 
 
 def table(

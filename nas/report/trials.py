@@ -8,13 +8,14 @@ from nas.counting import COSTS
 from nas.final.records import FinalRecord
 from nas.report.document import Section, section
 from nas.report.tables import (
-    COST_COLUMNS,
     DESIGN,
     INTERVAL,
     OUTCOME,
     TRIAL,
     VAL_ACCURACY,
     Column,
+    cost_columns,
+    design_columns,
     integer,
     table,
     typed_frame,
@@ -77,11 +78,11 @@ def leaderboard(study: StudyRecord, final: FinalRecord | None) -> Section | None
     columns = (
         Column("rank", "Rank", integer),
         TRIAL,
-        Column("design", "Design", kind="text design"),
+        DESIGN,
         VAL_ACCURACY,
         INTERVAL,
         Column("tied", "Tied with first", kind="text"),
-        *COST_COLUMNS,
+        *cost_columns(study),
         _EPOCHS,
         _TRAINING_TIME,
         *([_TRAINING] if study.settings.tuning else []),
@@ -199,7 +200,7 @@ def every_trial(study: StudyRecord, trials: pd.DataFrame) -> Section | None:
     columns = (
         TRIAL,
         OUTCOME,
-        *DESIGN,
+        *design_columns(study),
         VAL_ACCURACY,
         *([_TRAINING] if study.settings.tuning else []),
         _EPOCHS,

@@ -5,7 +5,17 @@ from collections.abc import Mapping
 
 from nas.report.document import document, figure_section, section
 from nas.report.progress import history_figure
-from nas.report.tables import DESIGN, OUTCOME, TRIAL, VAL_ACCURACY, Column, facts, table
+from nas.report.tables import (
+    DESIGN,
+    MULT_ADDS,
+    OUTCOME,
+    PARAMETERS,
+    TRIAL,
+    VAL_ACCURACY,
+    Column,
+    facts,
+    table,
+)
 from nas.report.trials import measured, trials_table
 from nas.study.records import UnreadableStudy
 from nas.text import percent, plural, whole
@@ -22,7 +32,7 @@ def render_unreadable(study: UnreadableStudy) -> str:
         "everything."
     )
     reason = Column("reason", "Reason", kind="text long")
-    columns = (TRIAL, OUTCOME, *DESIGN, VAL_ACCURACY, reason)
+    columns = (TRIAL, OUTCOME, DESIGN, PARAMETERS, MULT_ADDS, VAL_ACCURACY, reason)
     known = {name: _shown(value) for name, value in _flat(study.attributes).items()}
     sections = [
         section("Trials", _summary(study)),

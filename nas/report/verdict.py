@@ -103,10 +103,10 @@ def tiles(study: StudyRecord, final: FinalRecord | None) -> Iterator[Tile]:
             detail += f"; 95% interval {percent_range(interval.low, interval.high)}"
         yield Tile("Validation accuracy", percent(best.val_accuracy), detail)
     deployed = best if final is None else final.chosen
-    for cost, value in overview.costs_of(deployed) if deployed else ():
+    for cost, value in overview.costs_of(deployed, study) if deployed else ():
         most = study.settings.limits.get(cost.name)
         detail = f"{share(value / most)} of {cost.rounded(most)}" if most else cost.per
-        yield Tile(cost.units.capitalize(), cost.rounded(value), detail)
+        yield Tile(cost.heading, cost.rounded(value), detail)
     if study.trained:
         cut = study.outcomes[Outcome.STOPPED_EARLY]
         detail = f"{whole(study.trained - cut)} to the end, {whole(cut)} stopped early"

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.errors import RequestError
 from nas.search.request import DATA_DIR, OWN_FOLDER, SPLIT_SEED, SearchRequest
 from nas.space import SearchSpace, space_from_table
 from nas.study.location import StudyError
 from nas.study.records import StudyRecord
 from nas.training.tuning import names_of
 
-_BETWEEN = ("trials", "enqueue", "objectives", "sampler", "pruner", "seed", "time")
+_BETWEEN = ("trials", "enqueue", "objectives", "sampler", "pruner", "seed", "time", "target")
 """Fields of a request that may change from one search of a study to the next."""
 
 _OF_DATA = ("data_dir", "skip_broken", "drop_duplicates")
@@ -46,16 +45,14 @@ def continued(study: StudyRecord, given: Mapping[str, Any]) -> SearchRequest:
             another dataset only the study's limits are kept.
 
     Raises:
-        RequestError: a value is out of its range, or there is no limit of parameters.
+        RequestError: a value is out of its range.
         StudyError: another version made the study, with a space that this one does not know.
     """
     settings, last = study.settings, _last(study)
-    if "parameters" not in settings.limits and "max_parameters" not in given:
-        raise RequestError(
-            f"--budget: expected a study with a limit of parameters, got {study.name} without one; "
-            "choose another name with --study, and a --budget for it"
-        )
-    kept: dict[str, Any] = {"study": study.name, **dataclasses.asdict(settings.limits)}
+    limits = dataclasses.asdict(settings.limits)
+    if "target" in given:  # whose limits are to be those of the study
+        limits |= {"max_arena": None, "max_flash": None}
+    kept: dict[str, Any] = {"study": study.name, **limits}
     if given.get("dataset") == "auto" and settings.dataset in ("cifar10", "digits"):
         given = {name: value for name, value in given.items() if name != "dataset"}
     if given.get("dataset", settings.dataset) == settings.dataset:

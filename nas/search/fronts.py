@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from nas.counting import COSTS, count
+from nas.counting import LIMITED, count
 from nas.space import Limits, SearchSpace
 from nas.values import did_you_mean
 
@@ -17,16 +17,16 @@ ACCURACY = "val_accuracy"
 
 
 def check_objectives(objectives: Sequence[str]) -> tuple[str, ...]:
-    """`val_accuracy`, alone or with one of `COSTS` after it, against which it is weighed.
+    """`val_accuracy`, alone or with one of `LIMITED` after it, against which it is weighed.
 
     Raises:
         ValueError: anything else.
     """
     found = tuple(objectives)
-    if found[:1] != (ACCURACY,) or len(found) > 2 or not set(found[1:]) <= set(COSTS):
+    if found[:1] != (ACCURACY,) or len(found) > 2 or not set(found[1:]) <= set(LIMITED):
         raise ValueError(
-            f"expected {ACCURACY}, or {' or '.join(f'{ACCURACY},{size}' for size in COSTS)}, "
-            f"got {','.join(map(str, found))!r}{did_you_mean(found[-1] if found else '', COSTS)}"
+            f"expected {ACCURACY}, or {' or '.join(f'{ACCURACY},{size}' for size in LIMITED)}, "
+            f"got {','.join(map(str, found))!r}{did_you_mean(found[-1] if found else '', LIMITED)}"
         )
     return found
 

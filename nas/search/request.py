@@ -4,12 +4,13 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.architecture import PRESETS, Architecture, ImageInput
-from nas.counting import COSTS, Cost, Count, count
+from nas.counting import COSTS, LIMITED, Cost, Count, count
 from nas.data.catalogue import DATASET_NAMES, DATASETS
+from nas.devices import DEVICES, KEPT_BACK
 from nas.errors import RequestError
 from nas.runtime.precision import AUTO, PRECISIONS
 from nas.search.fronts import ACCURACY, check_objectives
@@ -18,7 +19,6 @@ from nas.study.location import StudyError, StudyLocation, default_study_name
 from nas.training.tuning import TUNABLE, check_names
 from nas.values import (
     NO_LIMIT,
-    Option,
     amount,
     amount_or_none,
     choices,
@@ -26,6 +26,7 @@ from nas.values import (
     flag,
     keep_options,
     keep_plain,
+    memory,
     names,
     option,
     path,
@@ -47,6 +48,7 @@ SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a 
 GRACE = 60.0  # seconds without a heartbeat after which a worker counts as dead
 _PRUNERS_OF_FRONTS = ("evidence", "rungs", "none")
 
+_FOR = "--for"
 _OF_STUDY = "as in --study, or {default}"
 _SIZED = "as in --study, or what fits --time, or {}"
 _OF_SEARCH = "as in the last search of --study"
@@ -120,16 +122,13 @@ class SearchRequest:
         RequestError: a value is out of its range.
     """
 
-    max_parameters: int = field(
-        metadata={
-            "option": Option(
-                amount,
-                "maximum number of parameters, such as 5M, 5e6 or 5000000; required for a new "
-                "study",
-                otherwise="as in --study",
-                name=COSTS["parameters"].option,
-            )
-        }
+    max_parameters: int | None = option(
+        None,
+        amount,
+        "maximum number of parameters, such as 5M, 5e6 or 5000000; a new study needs it, or "
+        "another limit",
+        otherwise=_OF_STUDY.format(default="none"),
+        name=COSTS["parameters"].option,
     )
     trials: int = option(
         50,
@@ -175,7 +174,7 @@ class SearchRequest:
         None,
         text,
         "name of the study",
-        otherwise="name of the dataset or folder, and budget, such as cifar10-5M",
+        otherwise="name of the dataset or folder, and budget or device, such as cifar10-5M",
     )
     studies_dir: Path = option(Path("studies"), path, "folder of the studies")
     storage: str | None = option(
@@ -198,6 +197,36 @@ class SearchRequest:
         amount_or_none,
         "maximum number of mult-adds per image, or none",
         otherwise=_SIZED.format("none"),
+    )
+    max_arena: int | None = option(
+        None,
+        memory,
+        "maximum of RAM that TensorFlow Lite Micro needs for the network in int8, such as 256k",
+        otherwise=_OF_STUDY.format(default="none"),
+        name=COSTS["arena"].option,
+    )
+    max_flash: int | None = option(
+        None,
+        memory,
+        "maximum size of the network's int8 file, such as 1M",
+        otherwise=_OF_STUDY.format(default="none"),
+        name=COSTS["flash"].option,
+    )
+    max_peak_ram: int | None = option(
+        None,
+        memory,
+        "maximum of RAM for the tensors alone that are live at once",
+        otherwise=_OF_STUDY.format(default="none"),
+    )
+    target: str | None = option(
+        None,
+        text,
+        "device that the network is for, which sets --max-ram and --max-flash where they are not "
+        f"given: {', '.join(DEVICES)}; {KEPT_BACK}",
+        otherwise=_OF_STUDY.format(default="none"),
+        name=_FOR,
+        choices=tuple(DEVICES),
+        metavar="DEVICE",
     )
     tune: tuple[str, ...] = option(
         (),
@@ -277,6 +306,15 @@ class SearchRequest:
     def __post_init__(self) -> None:
         keep_options(self)
         keep_plain(self, {"additional": flag})
+        for name, most in self._of_target.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, most)
+        if not self._maxima:
+            raise RequestError(
+                "--budget: expected the most parameters a design may have, such as 5M, or another "
+                f"limit ({', '.join(c.option for c in LIMITED.values() if not c.always)}, {_FOR}), "
+                "or the study to continue with --study, got none"
+            )
         try:
             object.__setattr__(self, "tune", check_names(self.tune))
         except ValueError as error:
@@ -309,8 +347,25 @@ class SearchRequest:
     @property
     def limits(self) -> Limits:
         """What a design may cost."""
-        given = {cost.maximum: getattr(self, cost.maximum) for cost in COSTS.values()}
-        return Limits(**{name: most for name, most in given.items() if most != NO_LIMIT})
+        return Limits(**self._maxima)
+
+    @property
+    def _maxima(self) -> dict[str, int]:
+        given = {cost.maximum: getattr(self, cost.maximum) for cost in LIMITED.values()}
+        return {name: most for name, most in given.items() if most not in (None, NO_LIMIT)}
+
+    @property
+    def _of_target(self) -> dict[str, int]:
+        """The limits of the device that the network is for."""
+        if self.target is None:
+            return {}
+        device = DEVICES[self.target]
+        return {"max_arena": device.max_arena, "max_flash": device.max_flash}
+
+    def _option_of(self, cost: Cost) -> str:
+        """The option that set a cost's limit."""
+        most = getattr(self, cost.maximum)
+        return f"{_FOR} {self.target}" if self._of_target.get(cost.maximum) == most else cost.option
 
     def space_for(self, input: ImageInput) -> SearchSpace:
         """The space for these images.
@@ -332,8 +387,8 @@ class SearchRequest:
         smallest = space.smallest(self.limits)
         for cost, value, most in self._exceeded(count(smallest, input)):
             raise RequestError(
-                f"{cost.option}: expected at least {cost.exactly(value)}, which the smallest "
-                f"design of the space has ({smallest}, for {input}), got {most:,}"
+                f"{self._option_of(cost)}: expected at least {cost.exactly(value)}, which the "
+                f"smallest design of the space has ({smallest}, for {input}), got {most:,}"
             )
         return space
 
@@ -355,7 +410,7 @@ class SearchRequest:
             for cost, value, most in self._exceeded(counted):
                 raise RequestError(
                     f"--enqueue: expected designs of at most {cost.exactly(most)} "
-                    f"({cost.option}), got {name} with {value:,}"
+                    f"({self._option_of(cost)}), got {name} with {value:,}"
                 )
             if design.key not in {known.key for known in presets.values()}:
                 presets[name] = design
@@ -375,7 +430,7 @@ class SearchRequest:
             StudyError: its name cannot be a file name.
         """
         subject = folder_name(self.data_dir) if dataset == OWN_FOLDER else dataset
-        default = default_study_name(subject, self.max_parameters)
+        default = default_study_name(subject, self.limits, self.target)
         return self._at(default if self.study is None else self.study)
 
     def location_like(self) -> StudyLocation | None:
@@ -393,7 +448,7 @@ class SearchRequest:
 
     def location_before(self) -> StudyLocation:
         """Where the study of an own folder lay when all those of one budget had one name."""
-        return self._at(default_study_name(OWN_FOLDER, self.max_parameters))
+        return self._at(default_study_name(OWN_FOLDER, self.limits, self.target))
 
     def _at(self, name: str) -> StudyLocation:
         return StudyLocation.at(name, studies_dir=self.studies_dir, storage=self.storage)

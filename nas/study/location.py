@@ -8,6 +8,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas.counting import COSTS
+from nas.space import Limits
 from nas.text import short_count
 
 _LONGEST_NAME = 100  # characters; files, folders and reports are called like the study
@@ -260,6 +262,10 @@ def check_directory(option: str, directory: Path) -> None:
         ) from error
 
 
-def default_study_name(dataset: str, max_parameters: int) -> str:
-    """Dataset and budget, such as ``cifar10-5M``."""
-    return f"{dataset}-{short_count(max_parameters)}"
+def default_study_name(dataset: str, limits: Limits, target: str | None = None) -> str:
+    """Dataset and budget, such as ``cifar10-5M``; without one the device, or the other limits."""
+    budget = limits.get("parameters")
+    if budget is None and target is not None:
+        return f"{dataset}-{target}"
+    parts = [f"{n.replace('_', '-')}-{COSTS[n].short(most)}" for n, most in limits.items()]
+    return "-".join([dataset, *([short_count(budget)] if budget else parts)])

@@ -24,6 +24,7 @@ from nas.study.records import (
     StudySettings,
     TrialRecord,
     UnreadableStudy,
+    with_costs,
 )
 from nas.study.settings import settings_from_json
 from nas.study.storage import (
@@ -159,7 +160,8 @@ def study_record(
             f"{location}: expected a study made by this version of nas, got {error}; "
             "choose another name with --study"
         ) from error
-    return replace(record, trials=_trial_records(study) if trials is None else tuple(trials))
+    found = _trial_records(study) if trials is None else trials
+    return replace(record, trials=tuple(with_costs(trial, settings.input) for trial in found))
 
 
 def trained_in(study: optuna.Study) -> int:

@@ -6,13 +6,13 @@ and tested, from records written by hand.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from nas.architecture import Architecture, ImageInput
-from nas.counting import COSTS
+from nas.counting import COSTS, LIMITED, Cost, count, shown_costs
 from nas.runtime.precision import Precision
 from nas.space import Limits
 from nas.training.config import precision_of
@@ -122,6 +122,10 @@ class TrialRecord:
     architecture: Architecture | None = None  # None: ended before the proposal was complete
     parameters: int | None = None
     mult_adds: int | None = None  # for one image
+    activations: int | None = None  # likewise
+    peak_ram: int | None = None  # bytes, see `nas.counting.Count`
+    arena: int | None = None  # likewise
+    flash: int | None = None  # likewise
     val_accuracy: float | None = None  # 0..1; of the last epoch, for stopped_early too
     curve: tuple[tuple[int, float], ...] = ()  # (epoch from 1, val_accuracy)
     started: datetime | None = None
@@ -192,10 +196,15 @@ class StudyRecord:
 
     @property
     def front_size(self) -> str:
-        """Which of `COSTS` the last search weighed accuracy against; else `parameters`."""
+        """Which of `LIMITED` the last search weighed accuracy against; else `parameters`."""
         objectives = self.searches[-1].get("objectives") if self.searches else None
         known = objectives if isinstance(objectives, list | tuple) else ()
-        return next((name for name in COSTS if name in known), "parameters")
+        return next((name for name in LIMITED if name in known), "parameters")
+
+    @property
+    def shown_costs(self) -> tuple[Cost, ...]:
+        """The costs that its tables show."""
+        return shown_costs({*self.settings.limits, self.front_size})
 
     def pareto_front(self, by: str = "parameters") -> tuple[TrialRecord, ...]:
         """The trained designs that no other dominates, the smallest first.
@@ -265,6 +274,26 @@ class UnreadableStudy:
     reason: str  # why not
     attributes: Mapping[str, object] = field(default_factory=dict)  # of the study, as they are
     trials: tuple[TrialRecord, ...] = ()
+
+
+_Counted = TypeVar("_Counted")
+
+
+def with_costs(design: _Counted, input: ImageInput) -> _Counted:
+    """A record of a design with the costs that it lacks, as what an earlier version wrote does.
+
+    It stays as it is where it has no design, or one that cannot read these images.
+    """
+    record: Any = design
+    if record.architecture is None or all(getattr(record, n) is not None for n in COSTS):
+        return design
+    try:
+        cost = count(record.architecture, input)
+    except ValueError:
+        return design
+    missing = {n: getattr(cost, n) for n in COSTS if getattr(record, n) is None}
+    found: _Counted = replace(record, **missing)
+    return found
 
 
 def _measured(trial: TrialRecord) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.architecture import LETTERS, ImageInput
-from nas.counting import COSTS
+from nas.counting import LIMITED
 from nas.shapes import check_fields, from_json
 from nas.study.records import StudySettings
 from nas.training.config import DEFAULTS, precision_of
@@ -19,7 +19,7 @@ _CALLED = {
     "validation_images": "number of validation images",
     "subset": "subset (--subset)",
     "split_seed": "split",
-    **{f"limits.{cost.maximum}": f"{cost.limit} ({cost.option})" for cost in COSTS.values()},
+    **{f"limits.{cost.maximum}": f"{cost.limit} ({cost.option})" for cost in LIMITED.values()},
     "recipe.epochs": "epochs (--epochs)",
     "recipe.precision": "precision (--precision)",
     **{f"space.{name}": f"choices for {letter} (--space)" for name, letter in LETTERS.items()},

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from nas.architecture import PRESETS, ImageInput
 from nas.commands import main
 from nas.commands.arguments import whole_number, whole_numbers
-from nas.counting import COSTS, Cost, count, layer_table
+from nas.commands.words import COLUMNS
+from nas.counting import COSTS, LIMITED, Cost, count, layer_table
+from nas.devices import DEVICES
+from nas.text import kibibytes
 from tests.kits.commands import Capture, error_of
 from tests.kits.waiting import PATIENCE
 
@@ -47,8 +50,12 @@ def refused(capsys: Capture, *words: str) -> str:
 def test_preset_is_counted(capsys: Capture, name: str) -> None:
     cost = count(PRESETS[name], CIFAR10)
     out = counted(capsys, "--preset", name)
-    assert f"parameters  {cost.parameters:,}\n" in out
-    assert f"mult-adds   {cost.mult_adds:,}\n" in out
+    totals = dict(line.split("  ", 1) for line in out.splitlines()[-len(COSTS) :])
+    assert {name: value.strip().split()[0] for name, value in totals.items()} == {
+        c.title: f"{getattr(cost, c.name):,}" for c in COSTS.values()
+    }
+    assert f"({kibibytes(cost.arena)})" in totals["arena"]
+    assert max(map(len, out.splitlines()[1:])) <= COLUMNS
 
 
 def test_table_has_a_line_per_layer(capsys: Capture) -> None:
@@ -56,9 +63,11 @@ def test_table_has_a_line_per_layer(capsys: Capture) -> None:
     assert lines[0] == f"{PRESETS['resnet12']}   for 3x32x32, 10 classes"
     for layer in layer_table(PRESETS["resnet12"], CIFAR10):
         (line,) = [line for line in lines if line.split(" ")[0] == layer.name]
-        assert line.split()[1] == layer.kind
-        assert "x".join(map(str, layer.output)) in line.split()
-        assert line.split()[-2:] == [f"{layer.parameters:,}", f"{layer.mult_adds:,}"]
+        _, output, *cells = line.split()
+        assert output == "x".join(map(str, layer.output))
+        kernel = f"{layer.kernel}x{layer.kernel}" + f"/{layer.stride}" * (layer.stride > 1)
+        costs = (layer.parameters, layer.mult_adds, layer.activations)
+        assert cells == [kernel] * bool(layer.kernel) + [f"{n:,}" for n in costs if n]
 
 
 def test_explicit_fields_are_the_same_design(capsys: Capture) -> None:
@@ -96,7 +105,7 @@ def test_json_is_one_document_that_adds_up(capsys: Capture, name: str) -> None:
     assert (read["parameters"], read["mult_adds"]) == (cost.parameters, cost.mult_adds)
     assert read["fits"] is None
     assert read["key"] == PRESETS[name].key
-    for total in ("parameters", "mult_adds"):
+    for total in ("parameters", "mult_adds", "activations"):
         assert sum(layer[total] for layer in read["layers"]) == read[total]
     names = [layer.name for layer in layer_table(PRESETS[name], CIFAR10)]
     assert [layer["name"] for layer in read["layers"]] == names
@@ -122,19 +131,52 @@ def test_budget_gives_a_verdict(capsys: Capture, budget: str, status: int, verdi
     assert read["fits"] is (status == 0)
 
 
-@pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
+@pytest.mark.parametrize("cost", LIMITED.values(), ids=LIMITED)
 def test_every_cost_has_a_verdict(capsys: Capture, cost: Cost) -> None:
     value = getattr(count(PRESETS["resnet12"], CIFAR10), cost.name)
     words = ("--preset", "resnet12", cost.option)
     assert document(capsys, *words, str(value))[cost.name] == value
     assert f"fits: {value:,} of {value:,} {cost.units}" in counted(capsys, *words, str(value))
     assert "over: " in counted(capsys, *words, str(value - 1), status=1)
-    others = [word for c in COSTS.values() if c != cost for word in (c.option, "1G")]
+    others = [word for c in LIMITED.values() if c != cost for word in (c.option, "1G")]
     out = counted(capsys, *words, str(value - 1), *others, status=1)
-    verdicts = [line[:4] for line in out.splitlines()[-len(COSTS) :]]
-    assert verdicts == ["over" if c == cost else "fits" for c in COSTS.values()]
+    verdicts = [line[:4] for line in out.splitlines()[-len(LIMITED) :]]
+    assert verdicts == ["over" if c == cost else "fits" for c in LIMITED.values()]
     read = document(capsys, *words, str(value - 1), *others, status=1)
     assert read["fits"] is False
+
+
+def test_a_device_sets_the_limits_that_are_not_given(capsys: Capture) -> None:
+    words = ("--preset", "mlperf-tiny-resnet", "--for", "arduino-nano-33-ble")
+    *_, arena, flash, kept = counted(capsys, *words).splitlines()
+    cost = count(PRESETS["mlperf-tiny-resnet"], CIFAR10)
+    assert arena.startswith(f"fits: {cost.arena:,} of 196,608 bytes of arena")
+    assert flash.startswith(f"fits: {cost.flash:,} of 946,176 bytes of flash")
+    assert kept.startswith("for arduino-nano-33-ble: a quarter of the RAM and 100 KiB of flash")
+    out = counted(capsys, *words, "--max-ram", "50k", status=1)
+    assert f"over: {cost.arena:,} of 51,200 bytes of arena (110.6%)" in out
+    read = document(capsys, "--preset", "resnet18", "--for", "stm32f746", status=1)
+    assert read["fits"] is False
+    line = refused(capsys, "--preset", "resnet18", "--for", "stm32f764")
+    assert line.startswith("error: --for: expected one of arduino-nano-33-ble, ")
+    assert "did you mean stm32f746?" in line
+    assert all(name in line for name in DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("256k", 262_144), ("1M", 1_048_576), ("1.5m", 1_572_864), ("65536", 65_536), ("10", 10)],
+)
+def test_bytes_are_counted_in_units_of_1024(capsys: Capture, written: str, value: int) -> None:
+    status = 0 if value >= count(PRESETS["resnet20"], CIFAR10).arena else 1
+    out = counted(capsys, "--preset", "resnet20", "--max-ram", written, status=status)
+    assert f" of {value:,} bytes of arena" in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("written", ["3x", "-1", "0", "1.5", "1kB", "", "256 k"])
+def test_bad_bytes_are_refused(capsys: Capture, written: str) -> None:
+    line = refused(capsys, "--preset", "resnet20", f"--max-ram={written}")
+    assert f"--max-ram: expected bytes such as 262144, 256k or 1M, got {written!r}" in line
 
 
 @pytest.mark.parametrize(

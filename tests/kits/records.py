@@ -1,7 +1,7 @@
 """Made-up studies, trials and final trainings, as the reader of a study gives them."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
@@ -55,8 +55,7 @@ def trial(
         number=number,
         outcome=outcome,
         architecture=architecture,
-        parameters=cost.parameters,
-        mult_adds=cost.mult_adds,
+        **asdict(cost),
         reason=reason,
     )
     if accuracy is None:
@@ -130,8 +129,7 @@ def final_record(classes: tuple[str, ...] = ("cat", "dog"), **changes: object) -
         return FinalDesign(
             name=name,
             architecture=PRESETS[preset],
-            parameters=cost.parameters,
-            mult_adds=cost.mult_adds,
+            **asdict(cost),
             validation=measured(value),
             test=measured(value),
             **more,  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nas.counting import COSTS, Cost
+from nas.counting import LIMITED, Cost
 from nas.report import overview, tables, trials, words
 from nas.report import settings as page_settings
 from nas.report.settings import choices_in_words
@@ -77,7 +77,7 @@ class TestWords:
         record = study(trial(0, accuracy=0.94), trial(1, accuracy=0.928))
         assert "every other design's difference" in trials.ties(record)
 
-    @pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
+    @pytest.mark.parametrize("cost", LIMITED.values(), ids=LIMITED)
     def test_every_limit_is_told(self, cost: Cost) -> None:
         limits = Limits(**{cost.maximum: 7_000_000})
         record = replace(study(trial(0, accuracy=0.9)), settings=replace(SETTINGS, limits=limits))
@@ -85,11 +85,11 @@ class TestWords:
         assert f"at most {cost.exactly(7_000_000)}. Designs" in overview.asked(record)
         assert cost.about(value) in overview.found(record)
         numbers = {tile.label: tile for tile in tiles(record, None)}
-        tile = numbers[cost.units.capitalize()]
+        tile = numbers[cost.heading]
         assert tile.value == cost.rounded(value)
         assert tile.detail == f"{value / 7_000_000:.1%} of {cost.rounded(7_000_000)}"
         assert settings_to_json(record.settings)["limits"][cost.maximum] == 7_000_000
-        others = {c.maximum: 9_000_000 for c in COSTS.values() if c != cost}
+        others = {c.maximum: 9_000_000 for c in LIMITED.values() if c != cost}
         without = replace(SETTINGS, limits=Limits(**others))
         limited = replace(SETTINGS, limits=Limits(**others, **{cost.maximum: 7_000_000}))
         said = f"{cost.limit} ({cost.option}): the study has none, this search 7,000,000"

@@ -88,7 +88,7 @@ def test_a_study_in_a_database_of_a_url_goes_on_alike(capsys: Capture) -> None:
     assert "1 of 1 design finished. To add trials" in capsys.readouterr().out
     (line,) = lines_of_error(capsys, ["search", "--study", "other", *url])
     assert line.startswith("error: own.db: expected a study named 'other', got 's'")
-    assert line.endswith("; a new study needs a --budget")
+    assert line.endswith("; a new study needs a --budget or another limit")
 
 
 def test_what_may_change_between_searches_is_what_is_given() -> None:
@@ -176,25 +176,22 @@ def test_another_dataset_is_refused_as_one(capsys: Capture) -> None:
 def test_a_new_study_needs_a_budget(capsys: Capture) -> None:
     (line,) = lines_of_error(capsys, ["search", "--study", "s"])
     assert line.startswith("error: studies/s.db: expected a study, got no such file; ")
-    assert line.endswith("; a new study needs a --budget")
+    assert line.endswith("; a new study needs a --budget or another limit")
     (line,) = lines_of_error(capsys, ["search", "--dataset", "digits"])
     assert line.startswith("error: --budget: expected the most parameters a design may have")
     assert "--study" in line
     assert not Path("studies").exists()
 
 
-def test_a_study_without_a_budget_is_refused_as_one(capsys: Capture) -> None:
+def test_a_study_without_a_budget_goes_on_with_its_limits(capsys: Capture) -> None:
     made()
     with closing(sqlite3.connect("studies/s.db")) as database, database:
         database.execute(
             "UPDATE study_user_attributes SET value_json = json_set(value_json, "
             "'$.limits', json('{\"max_mult_adds\": 5000000}')) WHERE key = 'settings'"
         )
-    (line,) = lines_of_error(capsys, ["search", "--study", "s"])
-    assert line == (
-        "error: --budget: expected a study with a limit of parameters, got s without one; choose "
-        "another name with --study, and a --budget for it"
-    )
+    assert main(["search", "--study", "s"]) == 0
+    assert "Nothing left to do" in capsys.readouterr().out
     _, *rest = lines_of_error(capsys, ["search", "--study", "s", "--budget", "5M"])
     assert rest == ["budget (--budget): the study has none, this search 5,000,000"]
 

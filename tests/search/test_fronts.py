@@ -11,7 +11,7 @@ import pytest
 
 from nas.architecture import ImageInput
 from nas.commands import main
-from nas.counting import count
+from nas.counting import LIMITED, count
 from nas.errors import RequestError
 from nas.report.page import render
 from nas.report.sizes import front_table, size_figure
@@ -101,10 +101,16 @@ def test_proposal_budgets_are_log_uniform_and_drawn_from_the_generator_alone() -
         proposal_budget(6, 5, random.Random(0))
 
 
-@pytest.mark.parametrize("size", ["parameters", "mult_adds"])
+@pytest.mark.parametrize("size", LIMITED)
 def test_a_proposals_limits_always_hold_a_design(size: str) -> None:
     space = default_space(CIFAR)
-    limits = Limits(max_parameters=100_000, max_mult_adds=30_000_000)
+    limits = Limits(
+        max_parameters=100_000,
+        max_mult_adds=30_000_000,
+        max_peak_ram=200_000,
+        max_arena=250_000,
+        max_flash=200_000,
+    )
     assert proposal_limits(("val_accuracy",), space, limits, random.Random(0)) == limits
     found = set()
     for i in range(20):
@@ -124,6 +130,9 @@ def test_a_proposals_limits_always_hold_a_design(size: str) -> None:
         (("val_accuracy", "seconds"), "got 'val_accuracy,seconds'"),
         (("val_accuracy", "parameters", "mult_adds"), "expected val_accuracy"),
         (("val_accuracy", "mult_adds"), "expected --max-mult-adds"),
+        (("val_accuracy", "arena"), "expected --max-ram with arena"),
+        (("val_accuracy", "arena"), "did you mean arena?"),
+        (("val_accuracy", "activations"), "got 'val_accuracy,activations'"),
     ],
 )
 def test_objectives_that_cannot_be_searched_are_refused(

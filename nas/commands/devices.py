@@ -1,0 +1,46 @@
+"""`nas devices`: the microcontrollers that `--for` knows."""
+
+import argparse
+import dataclasses
+import json
+import textwrap
+
+from nas.commands import arguments
+from nas.commands.words import COLUMNS
+from nas.devices import DEVICES, KEPT_BACK, KIB
+
+SUMMARY = "list the devices that --for knows, and what of them a network may use"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `nas devices`."""
+    arguments.add_json_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the table."""
+    if options.json:
+        document = [
+            {
+                **dataclasses.asdict(device),
+                "max_flash": device.max_flash,
+                "max_arena": device.max_arena,
+            }
+            for device in DEVICES.values()
+        ]
+        print(json.dumps(document, indent=2))
+        return 0
+    rows = [("KiB", "", "flash", "of it", "RAM", "of it")]
+    for device in DEVICES.values():
+        sizes = (device.flash, device.max_flash, device.ram, device.max_arena)
+        rows.append((device.name, device.processor, *(f"{size // KIB:,}" for size in sizes)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, processor, *sizes in rows:
+        cells = [f"{size:>{width}}" for size, width in zip(sizes, widths[2:], strict=True)]
+        print("  ".join([f"{name:<{widths[0]}}", f"{processor:<{widths[1]}}", *cells]))
+    print()
+    print(textwrap.fill(f"Of it for a network: {KEPT_BACK}.", COLUMNS))
+    print("Sources of the sizes:")
+    for device in DEVICES.values():
+        print(f"  {device.name}: {device.source}")
+    return 0

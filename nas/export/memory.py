@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 ALIGNMENT = 16  # bytes; tflite-micro, `MicroArenaBufferAlignment`
-_TRIES = 300  # orders drawn at random, where none of the plain ones reaches the bound
+_TRIES = 1000  # orders drawn at random, where none of the plain ones reaches the bound
 
 
 class Tensor(Protocol):
@@ -107,7 +107,7 @@ def plan(lived: Sequence[Lifetime]) -> Plan:
     for _ in range(_TRIES):
         if best.bytes == least:
             break
-        weights = {tensor.name: tensor.bytes * draws.uniform(0.3, 1) for tensor in lived}
+        weights = {tensor.name: tensor.bytes * draws.random() for tensor in lived}
         found = _first_fit(sorted(lived, key=lambda tensor: -weights[tensor.name]))
         best = min(best, found, key=lambda plan: plan.bytes)
     return best

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from nas.architecture import Architecture, ImageInput
+from nas.export.int8 import Int8Network, quantize
 from nas.export.spec import ModelSpec
 from nas.export.writing import write_model
 from nas.model import ResNet, build
@@ -80,3 +83,26 @@ def write_photos(folder: Path) -> list[str]:
     for name, (image, options) in kinds.items():
         image.save(folder / name, **options)
     return [str(folder / name) for name in kinds]
+
+
+def make_images(spec: ModelSpec, count: int, seed: int = 0) -> Tensor:
+    """Random uint8 images, (N, C, H, W)."""
+    shape = (count, spec.input.channels, spec.input.height, spec.input.width)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+
+
+def make_int8(spec: ModelSpec) -> Int8Network:
+    """A network with random weights in int8."""
+    return quantize(make_network(spec), spec, make_images(spec, 32))
+
+
+def int8_logits(network: Int8Network, images_NCHW: Tensor) -> NDArray[np.int8]:
+    """The logits as a device puts them out, (N, K)."""
+    logits = network.logits(images_NCHW).numpy() / network.output.scale
+    return np.round(logits + network.output.zero_point).astype(np.int8)
+
+
+def as_read(network: Int8Network, images_NCHW: Tensor) -> NDArray[np.int8]:
+    """What a device reads of images, (N, H, W, C)."""
+    return network.read(images_NCHW).permute(0, 2, 3, 1).contiguous().numpy()

@@ -7,12 +7,14 @@ takes the largest tensor first, often needs more; a plan that is stored in the f
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 ALIGNMENT = 16  # bytes; tflite-micro, `MicroArenaBufferAlignment`
-_TRIES = 1000  # orders drawn at random, where none of the plain ones reaches the bound
+_STEPS = 50  # from which plans are tried to start
+_DRAWN = 1000  # orders at random, where no other reaches the bound
 
 
 class Tensor(Protocol):
@@ -52,9 +54,10 @@ class Lifetime:
     first: int
     last: int
 
-    def meets(self, other: "Lifetime") -> bool:
-        """Whether both are live at the same step."""
-        return self.first <= other.last and other.first <= self.last
+    @property
+    def steps(self) -> range:
+        """The steps at which it is live."""
+        return range(self.first, self.last + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,43 +88,58 @@ def lifetimes(operators: Sequence[Operator]) -> list[Lifetime]:
 
 def bound(lived: Sequence[Lifetime]) -> int:
     """The most bytes that are live at any step: what every plan needs at least."""
-    steps = range(max(tensor.last for tensor in lived) + 1)
-    return max(sum(t.bytes for t in lived if t.first <= step <= t.last) for step in steps)
+    return max(_live(lived).values())
 
 
 def plan(lived: Sequence[Lifetime]) -> Plan:
     """A place for every tensor, none over another that is live with it; the same each time.
 
-    Each tensor gets the lowest place that is free, in an order by time, else by size, else one of
-    `_TRIES` between them; the first plan that reaches `bound` is taken, else the smallest.
+    Each tensor gets the lowest place that is free, in one order after another until a plan reaches
+    `bound`; the smallest plan, where none does.
     """
-    draws = random.Random(0)
     least = bound(lived)
-    orders = [
-        sorted(lived, key=lambda tensor: tensor.first),
-        sorted(lived, key=lambda tensor: -tensor.first),
-        sorted(lived, key=lambda tensor: (-tensor.bytes, tensor.first)),
-        sorted(lived, key=lambda tensor: (-tensor.bytes, -tensor.first)),
-    ]
-    best = min((_first_fit(order) for order in orders), key=lambda found: found.bytes)
-    for _ in range(_TRIES):
+    best: Plan | None = None
+    for order in _orders(lived):
+        found = _first_fit(order)
+        if best is None or found.bytes < best.bytes:
+            best = found
         if best.bytes == least:
             break
-        weights = {tensor.name: tensor.bytes * draws.random() for tensor in lived}
-        found = _first_fit(sorted(lived, key=lambda tensor: -weights[tensor.name]))
-        best = min(best, found, key=lambda plan: plan.bytes)
+    assert best is not None
     return best
 
 
+def _live(lived: Sequence[Lifetime]) -> Counter[int]:
+    """How many bytes are live at each step."""
+    live: Counter[int] = Counter()
+    for tensor in lived:
+        live.update(dict.fromkeys(tensor.steps, tensor.bytes))
+    return live
+
+
+def _orders(lived: Sequence[Lifetime]) -> Iterator[list[Lifetime]]:
+    """By size; then from each of the fullest steps outward in time; then at random."""
+    yield sorted(lived, key=lambda tensor: (-tensor.bytes, tensor.first))
+    yield sorted(lived, key=lambda tensor: (-tensor.bytes, -tensor.first))
+    for step, _ in _live(lived).most_common(_STEPS):
+        away = [(max(t.first - step, step - t.last, 0), i) for i, t in enumerate(lived)]
+        yield [lived[i] for _, i in sorted(away)]
+    draws = random.Random(0)
+    for _ in range(_DRAWN):
+        drawn = [(-t.bytes * draws.random(), i) for i, t in enumerate(lived)]
+        yield [lived[i] for _, i in sorted(drawn)]
+
+
 def _first_fit(order: Sequence[Lifetime]) -> Plan:
-    placed: list[tuple[int, Lifetime]] = []  # by offset
+    offsets: dict[str, int] = {}
+    taken: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # by step: start and end
     for tensor in order:
         offset = 0
-        for start, other in placed:
-            if tensor.meets(other):
-                if start - offset >= tensor.bytes:
-                    break
-                offset = max(offset, start + other.bytes)
-        placed = sorted([*placed, (offset, tensor)], key=lambda place: place[0])
-    end = max(offset + tensor.bytes for offset, tensor in placed)
-    return Plan({tensor.name: offset for offset, tensor in placed}, end)
+        for start, end in sorted({place for step in tensor.steps for place in taken[step]}):
+            if start - offset >= tensor.bytes:
+                break
+            offset = max(offset, end)
+        offsets[tensor.name] = offset
+        for step in tensor.steps:
+            taken[step].append((offset, offset + tensor.bytes))
+    return Plan(offsets, max(end for places in taken.values() for _, end in places))

@@ -96,6 +96,9 @@ share = partial(real, above=0, most=1)
 duration = partial(real, above=0)
 """Seconds, above 0."""
 
+points = partial(real, least=0, most=100)
+"""Percentage points, from 0 to 100."""
+
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 

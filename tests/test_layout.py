@@ -45,6 +45,7 @@ ORDER = (
 OWNERS = {
     "torch": {"model", "runtime", "data", "training", "export", "search", "final", "trackers"},
     "onnx": {"export"},
+    "onnxruntime": {"export"},
     "safetensors": {"export"},
     "flatbuffers": {"export"},
     "optuna": {"study", "search", "dashboard", "commands"},  # commands: its log level only
@@ -60,7 +61,7 @@ OWNERS = {
 }
 HEAVY = (
     *("torch", "torchvision", "sklearn", "optuna", "sqlalchemy", "pandas", "plotly", "jinja2"),
-    *("psutil", "mlflow", "tensorboard", "wandb", "flatbuffers"),
+    *("psutil", "onnxruntime", "flatbuffers", "mlflow", "tensorboard", "wandb"),
 )
 
 FILES = sorted(

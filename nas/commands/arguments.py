@@ -109,6 +109,12 @@ def seconds(text: str) -> float:
     return _checked(values.duration, _number(text), "seconds above 0, such as 3600", text)
 
 
+def points(text: str) -> float:
+    """Percentage points."""
+    expected = "percentage points from 0 to 100, such as 0.5"
+    return _checked(values.points, _number(text), expected, text)
+
+
 def time(text: str) -> str:
     """A limit of time, as it is typed."""
     return _checked(time_limit, text, "a time such as 90s, 30m, 2h or 1d, or none", text)
@@ -180,6 +186,7 @@ _READ: Mapping[values.Check, tuple[Callable[[str], Any], str]] = {
     values.seed: (seed, "N"),
     values.share: (share, "SHARE"),
     values.duration: (seconds, "SECONDS"),
+    values.points: (points, "POINTS"),
     values.path: (path, "DIR"),
     values.names: (names, "LIST"),
     values.text: (str, "NAME"),

@@ -95,7 +95,9 @@ def _final(options: argparse.Namespace, log: TextIO | None) -> int:
         print(json.dumps(document, indent=2))
     else:
         print(_text(result, str(report)))
-    return 0
+    for reason in result.refused:
+        progress.fail(f"error: {reason}", 1)
+    return 1 if result.refused else 0
 
 
 def _text(result: "FinalResult", report: str) -> str:
@@ -116,13 +118,14 @@ def _text(result: "FinalResult", report: str) -> str:
         for name, cost in LIMITED.items()
         if name in record.limits
     ]
+    files = ["model.safetensors", "model.onnx", *record.int8_files, "architecture.json"]
     lines += [
         f"model   {chosen.name}, seed {exported.seed}: {percent(exported.accuracy.value)} of "
         f"{plural(record.test_images, 'test image')} (95% interval "
         f"{words.interval(exported.accuracy)}), {', '.join(costs)}",
+        *(f"int8    {words.int8_file(file, record)}" for file in record.int8),
         f"test    images read {times(record.readings)} in this study",
-        f"files   {result.folder}: model.safetensors, model.onnx, architecture.json, metrics.json, "
-        "README.md, mistakes/, runs/",
+        f"files   {result.folder}: {', '.join(files)}, metrics.json, README.md, mistakes/, runs/",
         f"report  {report}",
         f"next    python -m nas.predict {shlex.quote(str(result.folder))} IMAGE...",
     ]

@@ -10,6 +10,7 @@ from nas.commands.words import COLUMNS
 from nas.final.events import (
     DesignChosen,
     Event,
+    MakingInt8,
     MoreRuns,
     Opened,
     ReadingTestImages,
@@ -73,6 +74,9 @@ class FinalProgress(Display):
             case MoreRuns(runs, what, left):
                 self._add(left)
                 self.say(f"{plural(len(runs), 'run')} {what}")
+            case MakingInt8():
+                self._doing = "making int8 files"
+                self.say(self._doing)
             case ReadingTestImages(images):
                 self._doing = f"reading the {plural(images, 'test image')}"
                 self.say(self._doing)

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,7 @@ from typing import TYPE_CHECKING
 
 from nas.commands import arguments
 from nas.data.catalogue import DataError
-from nas.errors import RequestError
-from nas.export.spec import DESCRIPTION
-from nas.final.request import FINAL
+from nas.final.request import model_folder
 from nas.runtime import signals, streams
 from nas.search.request import check_device_name
 from nas.text import in_one_line, percent, percent_range, printable
@@ -76,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     from nas.runtime.devices import open_device
 
     signals.check()  # one that came while these were loaded
-    folder = _model_folder(options.model)
+    folder = model_folder(options.model)
     model = load(folder, device=open_device(options.device))
     tested = _tested(model)
     if tested is not None:
@@ -115,26 +112,6 @@ def _tested(model: "Classifier") -> "Estimate | None":
         return FinalRecord.from_dict(model.metrics).exported.accuracy
     except ValueError:  # of another version, or of a model that another program exported
         return None
-
-
-def _model_folder(given: Path) -> Path:
-    """The folder of the model that is meant: for a study's folder that of its final training.
-
-    Raises:
-        RequestError: the study has none yet.
-    """
-    final = given / FINAL
-    if (given / DESCRIPTION).exists() or not (final.is_dir() or Path(f"{given}.db").exists()):
-        return given
-    if not (final / DESCRIPTION).exists():
-        command = ["python", "-m", "nas.final", "--study", given.name]
-        if str(given.parent) != "studies":
-            command += ["--studies-dir", str(given.parent)]
-        raise RequestError(
-            f"{given}: expected a study with a final training, got one without; to make it, run "
-            f"{shlex.join(command)}"
-        )
-    return final
 
 
 def _files(given: Sequence[str]) -> tuple[list[str], list[_Failure]]:

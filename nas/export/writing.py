@@ -8,6 +8,7 @@ from typing import Any
 
 import safetensors.torch
 
+from nas.export.formats import FORMATS
 from nas.export.graph import onnx_model
 from nas.export.spec import CARD, DESCRIPTION, GRAPH, METRICS, WEIGHTS, ModelSpec
 from nas.files import replacing_all
@@ -15,7 +16,13 @@ from nas.model import ResNet
 
 
 def write_model(
-    folder: Path | str, network: ResNet, spec: ModelSpec, *, metrics: Mapping[str, Any], card: str
+    folder: Path | str,
+    network: ResNet,
+    spec: ModelSpec,
+    *,
+    metrics: Mapping[str, Any],
+    card: str,
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Writes the five files of a model; those of an older one are replaced, other files stay.
 
@@ -28,6 +35,7 @@ def write_model(
         spec: what it reads and answers.
         metrics: how good it is, for `metrics.json`: plain finite values.
         card: for a reader, in Markdown, for `README.md`.
+        files: int8 files of this network, by their names; those of an older model go.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; an older model is then whole.
@@ -48,13 +56,35 @@ def write_model(
     contents = {
         WEIGHTS: weights,
         GRAPH: onnx_model(network, spec),
-        METRICS: (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode(),
-        CARD: card.encode("utf-8", "backslashreplace"),
+        **(files or {}),
+        **_about(metrics, card),
         DESCRIPTION: _a_line_each(description).encode(),
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     replacing_all({folder / name: content for name, content in contents.items()})
+    for format in FORMATS.values():
+        if format.file not in contents:
+            (folder / format.file).unlink(missing_ok=True)
+
+
+def add_files(
+    folder: Path, files: Mapping[str, bytes], *, metrics: Mapping[str, Any], card: str
+) -> None:
+    """Adds int8 files to a model that is there, with what is said of it; arguments as above.
+
+    Raises:
+        OSError: the folder cannot be written; nothing in it is changed.
+    """
+    contents = {**files, **_about(metrics, card)}
+    replacing_all({folder / name: content for name, content in contents.items()})
+
+
+def _about(metrics: Mapping[str, Any], card: str) -> dict[str, bytes]:
+    return {
+        METRICS: (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode(),
+        CARD: card.encode("utf-8", "backslashreplace"),
+    }
 
 
 def _a_line_each(document: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ whom, and what it must not be used for.
 
 from nas.counting import shown_costs
 from nas.data.catalogue import DATASETS
+from nas.export.formats import CALIBRATION
 from nas.final import words
 from nas.final.records import FinalRecord
 from nas.final.request import ALL
@@ -15,6 +16,7 @@ from nas.text import duration, percent, plural, points, times, whole
 _OWN_LICENCE = "that of your own images"
 _render = Templates(
     "nas.final",
+    calibration=CALIBRATION,
     shown_costs=shown_costs,
     words=words,
     duration=duration,

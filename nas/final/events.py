@@ -42,11 +42,25 @@ class MoreRuns:
 
 
 @dataclass(frozen=True, slots=True)
+class MakingInt8:
+    """Int8 files of the network are about to be made, and judged on the validation images."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadingTestImages:
     """The test images are about to be read."""
 
     images: int
 
 
-Event = RunEvent | Loading | Opened | DesignChosen | MoreRuns | ReadingTestImages | WorkerFailed
+Event = (
+    RunEvent
+    | Loading
+    | Opened
+    | DesignChosen
+    | MoreRuns
+    | MakingInt8
+    | ReadingTestImages
+    | WorkerFailed
+)
 OnEvent = Callable[[Event], None]

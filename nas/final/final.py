@@ -1,6 +1,5 @@
 """A final training: the best designs of a study in full, one chosen, tested once, exported."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,13 +8,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from nas.data.catalogue import DATASETS, DataError
+from nas.data.catalogue import DATASETS
 from nas.errors import RequestError
-from nas.export.loading import load
-from nas.export.spec import CARD, GRAPH, METRICS, ModelError, ModelSpec
-from nas.export.writing import write_model
+from nas.export.formats import FORMATS, check_packages
 from nas.files import remove_unfinished
-from nas.final.card import model_card
 from nas.final.choosing import (
     Entry,
     best_run,
@@ -29,12 +25,23 @@ from nas.final.choosing import (
 from nas.final.distilling import distill, taught, teacher_of, with_teacher
 from nas.final.events import (
     DesignChosen,
+    MakingInt8,
     OnEvent,
     Opened,
     ReadingTestImages,
 )
 from nas.final.expected import epoch_seconds
-from nas.final.records import FinalDesign, FinalRecord, Measured
+from nas.final.folder import (
+    FinalResult,
+    add_int8,
+    check_images,
+    held_record,
+    missing,
+    spec_of,
+    write_network,
+)
+from nas.final.int8 import Int8, make_int8
+from nas.final.records import FinalDesign, FinalRecord, Int8Accuracy, Measured
 from nas.final.request import ALL, NO_TEACHER, RUNS, TRAIN, FinalRequest, final_folder
 from nas.final.runs import RunResult
 from nas.final.testing import MISTAKES, Tested, exported_record, test_once, write_pictures
@@ -58,15 +65,6 @@ from nas.study.test_access import begin_reading, check_unread, end_reading
 from nas.training.teacher import networks_digest
 
 __all__ = ["FinalFailed", "FinalResult", "run_final"]
-
-
-@dataclass(frozen=True, slots=True)
-class FinalResult:
-    """A finished final training."""
-
-    record: FinalRecord
-    folder: Path  # of the exported model
-    tested_now: bool  # False: the result of an earlier reading is still valid
 
 
 def run_final(
@@ -126,8 +124,7 @@ def run_final(
                 # Another process may have ended the same final training meanwhile.
                 if (valid := final.valid_result(read_study(location))) is not None:
                     return final.with_model(valid)
-                record = final.test_and_export(finalists, results)
-    return FinalResult(record, folder, tested_now=True)
+                return final.test_and_export(finalists, results)
 
 
 @contextmanager
@@ -160,6 +157,8 @@ class _Final:
     def __post_init__(self) -> None:
         self._entries = entries_of(self.study, self.request)
         self._seeds = seeds_of(self.study, self.request.seeds)
+        self._formats = self.request.formats(self.study.settings.limits)
+        check_packages(self._formats)
         self._plan = self.request.digest(
             [entry.architecture.key for entry in self._entries],
             self.study.settings.dataset_digest,
@@ -185,23 +184,23 @@ class _Final:
             ) from error
 
     def with_model(self, record: FinalRecord) -> FinalResult:
-        """A valid result, with its model, which is exported again where it is missing.
+        """A valid result, with its model and int8 files, made again where they are missing.
 
         No test image is read for that, so that the pictures of mistakes stay missing.
 
         Raises:
             RequestError: the model is missing, and so are the weights of its run.
         """
-        try:
-            load(self.folder)
-            held = json.loads((self.folder / METRICS).read_text(encoding="utf-8"))
-            whole = FinalRecord.from_dict(held) == record and all(
-                (self.folder / name).is_file() for name in (GRAPH, CARD)
-            )
-        except (ModelError, ValueError):
-            whole = False
-        if not whole:
+        untested = replace(record, int8=())
+        held = held_record(self.folder)
+        if held is not None and replace(held, int8=()) != untested:
+            held = None
+        names = [name for name, format in FORMATS.items() if format.file in record.int8_files]
+        left = missing([*names, *self._formats], self.folder, held.int8 if held else ())
+        check_packages(left)
+        if held is None or left:
             self.read_images(record.precision)
+        if held is None:
             chosen = record.chosen
             entry = Entry(chosen.name, chosen.architecture, None)
             if chosen.distilled:
@@ -219,8 +218,13 @@ class _Final:
                     f"the study was named {record.study!r} at the time; copy them from "
                     f"{final_folder(self.request.studies_dir, before)}"
                 ) from error
-            self._export(network, record)
-        return FinalResult(record, self.folder, tested_now=False)
+            held = untested
+            write_network(self.folder, network, held, self._runs.dataset, {})
+        if not left:
+            return FinalResult(held, self.folder, tested_now=False)
+        self.on_event(MakingInt8())
+        most = self.request.max_int8_loss
+        return add_int8(self.folder, left, self._runs.dataset, most=most, tested=record.int8)
 
     def read_images(self, precision: Precision) -> None:
         """The training and validation part, which must be the study's, for runs in this precision.
@@ -228,7 +232,6 @@ class _Final:
         Raises:
             DataError: it cannot be had, or is another.
         """
-        settings = self.study.settings
         self.on_event(Loading())
         self._device = find_device(self.request.device)
         self._runs = FinalRuns(
@@ -238,13 +241,7 @@ class _Final:
             precision=precision,
         )
         found = self._runs.dataset
-        if found.digest != settings.dataset_digest:
-            raise DataError(
-                f"expected the images of the study ({settings.dataset}, digest "
-                f"{settings.dataset_digest}), got others in {self.data.data_dir} (digest "
-                f"{found.digest}); name their folder with --data-dir, "
-                "and give --skip-broken and --drop-duplicates as the search did"
-            )
+        check_images(found, self.study, self.data)
         self._labels_I = found.validation.labels_N
 
     def train(self) -> tuple[list[FinalDesign], list[RunResult]]:
@@ -296,8 +293,10 @@ class _Final:
 
     def test_and_export(
         self, finalists: Sequence[FinalDesign], results: Sequence[RunResult]
-    ) -> FinalRecord:
+    ) -> FinalResult:
         """Reads the test images once, logs it in the study, and writes the model's folder.
+
+        Before that int8 files are made and judged.
 
         Raises:
             FinalFailed: the chosen design's runs on all images failed.
@@ -316,6 +315,7 @@ class _Final:
         }
         number = best_run(runs[finalists[0].name], self._labels_I, self.request.on)
         exported = networks[finalists[0].name][number]
+        int8 = self._int8(exported)
         digest = networks_digest([n.state_dict() for found in networks.values() for n in found])
         with worker_name() as worker, open_store(self.location) as database:
             with storage_errors(self.location), database.allocation_lock():
@@ -330,27 +330,22 @@ class _Final:
             self.on_event(ReadingTestImages(dataset.test_images))
             device = open_device(self.request.device, self.request.threads)
             signals.check()  # later, too: a reading that is cut off is gone on with
-            look = test_once(networks, exported, dataset, self.data, device)
+            look = test_once(networks, exported, int8.networks, dataset, self.data, device)
             record = self._record(
-                finalists, results, look, seed=self._seeds[number], readings=reading + 1
+                finalists, results, look, int8, seed=self._seeds[number], readings=reading + 1
             )
-            self._export(exported, record)
+            write_network(self.folder, exported, record, dataset, int8.contents)
             write_pictures(look, record.exported.mistakes, self.folder)
             with storage_errors(self.location), database.allocation_lock():
                 end_reading(database.study, reading, record.to_dict())
-        return record
+        return FinalResult(record, self.folder, tested_now=True, refused=int8.refused)
 
-    def _export(self, network: ResNet, record: FinalRecord) -> None:
-        dataset = self._runs.dataset
-        spec = ModelSpec(
-            architecture=network.architecture,
-            input=dataset.input,
-            classes=dataset.classes,
-            mean=dataset.mean,
-            std=dataset.std,
-            bits=dataset.bits,
-        )
-        write_model(self.folder, network, spec, metrics=record.to_dict(), card=model_card(record))
+    def _int8(self, network: ResNet) -> Int8:
+        if not self._formats:
+            return Int8((), ())
+        self.on_event(MakingInt8())
+        dataset, most = self._runs.dataset, self.request.max_int8_loss
+        return make_int8(self._formats, network, spec_of(network, dataset), dataset, most=most)
 
     def _designs(self, entries: Sequence[Entry], results: Sequence[RunResult]) -> list[FinalDesign]:
         dataset = self._runs.dataset
@@ -365,6 +360,7 @@ class _Final:
         finalists: Sequence[FinalDesign],
         results: Sequence[RunResult],
         look: Tested,
+        int8: Int8,
         *,
         seed: int,
         readings: int,
@@ -410,6 +406,11 @@ class _Final:
             devices=tuple(dict.fromkeys(result.device for result in results)),
             versions=versions(),
             command=self.command,
+            int8=tuple(
+                file
+                for judged, right_N in zip(int8.judged, look.int8, strict=True)
+                for file in judged.records(Int8Accuracy.of(right_N, look.right_N))
+            ),
         )
 
     def _as_published(self, look: Tested) -> bool:

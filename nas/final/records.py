@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nas.architecture import Architecture, ImageInput
 from nas.counting import LIMITED
 from nas.runtime.precision import Precision
@@ -13,8 +16,10 @@ from nas.space import Limits
 from nas.statistics import (
     Correct,
     Estimate,
+    difference,
     mean_accuracy,
     standard_deviation,
+    wilson_interval,
 )
 from nas.study.records import with_costs
 from nas.training.config import precision_of
@@ -107,6 +112,33 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Accuracy:
+    """An int8 file on one set of images, beside the network in float32 on the same ones."""
+
+    accuracy: Estimate  # Wilson's interval: this file, further images
+    lost: Estimate  # of the accuracy in float32: of pairs, and below 0 where int8 is better
+
+    @classmethod
+    def of(cls, right_I: NDArray[np.bool_], in_float_I: NDArray[np.bool_]) -> "Int8Accuracy":
+        """From which images the file gets right, and which the network in float32."""
+        return cls(
+            accuracy=wilson_interval(float(right_I.mean()), len(right_I)),
+            lost=difference(in_float_I[None], right_I[None]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Record:
+    """An int8 file of the exported network."""
+
+    file: str  # in the model's folder
+    bytes: int
+    sha256: str  # of its content
+    validation: Int8Accuracy
+    test: Int8Accuracy | None = None  # None: it was made after the test images were read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
     """By how much the chosen design's mean test accuracy is above a reference's."""
 
@@ -143,11 +175,17 @@ class FinalRecord:
     devices: tuple[str, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
+    int8: tuple[Int8Record, ...] = ()
 
     @property
     def precision(self) -> Precision:
         """The arithmetic that the runs were trained in."""
         return precision_of(self.recipe)
+
+    @property
+    def int8_files(self) -> tuple[str, ...]:
+        """The names of the int8 files."""
+        return tuple(record.file for record in self.int8)
 
     @property
     def chosen(self) -> FinalDesign:

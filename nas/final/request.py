@@ -2,17 +2,33 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from nas.architecture import PRESETS
 from nas.errors import RequestError
+from nas.export.formats import FORMATS
+from nas.export.spec import DESCRIPTION
 from nas.runtime.precision import AUTO, PRECISIONS, Precision
 from nas.search.request import SearchRequest, check_device_name, folder_of
+from nas.space import Limits
 from nas.study.location import StudyLocation
 from nas.training.config import RECIPES
-from nas.values import Option, choices, flag, keep_options, names, option, share, text, whole
+from nas.values import (
+    NO_LIMIT,
+    Option,
+    choices,
+    flag,
+    keep_options,
+    names,
+    option,
+    points,
+    share,
+    text,
+    whole,
+)
 
 FINAL = "final"  # the folder of the exported model, among the files of a study
 RUNS = "runs"  # in it, a folder for each run
@@ -26,12 +42,33 @@ NO_TEACHER = "none"
 ENSEMBLE = "ensemble"  # of the chosen design's own runs
 LARGER = "larger"  # the chosen design with twice the channels
 
+_EXPORTS = (*FORMATS, NO_LIMIT)
 _AS_SEARCH = {field.name: field.metadata for field in fields(SearchRequest)}
 
 
 def final_folder(studies_dir: Path, location: StudyLocation) -> Path:
     """Where the model that a study's final training exports is."""
     return folder_of(studies_dir, location) / FINAL
+
+
+def model_folder(given: Path) -> Path:
+    """The folder of the model that is meant: for a study's folder that of its final training.
+
+    Raises:
+        RequestError: the study has none yet.
+    """
+    final = given / FINAL
+    if (given / DESCRIPTION).exists() or not (final.is_dir() or Path(f"{given}.db").exists()):
+        return given
+    if not (final / DESCRIPTION).exists():
+        command = ["python", "-m", "nas.final", "--study", given.name]
+        if str(given.parent) != "studies":
+            command += ["--studies-dir", str(given.parent)]
+        raise RequestError(
+            f"{given}: expected a study with a final training, got one without; to make it, run "
+            f"{shlex.join(command)}"
+        )
+    return final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +110,18 @@ class FinalRequest:
         "read the test images once more, which the report will state, and replace the exported "
         "model",
     )
+    export: tuple[str, ...] | None = option(
+        None,
+        names,
+        f"int8 files to make of the model; comma-separated: {', '.join(FORMATS)}; or {NO_LIMIT}",
+        otherwise="none",
+    )
+    max_int8_loss: float = option(
+        1.0,
+        points,
+        "percentage points of validation accuracy that an int8 file may lose; one that loses more "
+        "is not written",
+    )
     data_dir: Path | None = field(default=None, metadata=_AS_SEARCH["data_dir"])
     skip_broken: bool | None = field(default=None, metadata=_AS_SEARCH["skip_broken"])
     drop_duplicates: bool | None = option(
@@ -101,7 +150,17 @@ class FinalRequest:
         for name in self.baselines:
             if name not in PRESETS:
                 raise RequestError(f"--baseline: expected {choices(name, PRESETS)}")
+        for name in self.export or ():
+            if name not in _EXPORTS:
+                raise RequestError(f"--export: expected {choices(name, _EXPORTS)}")
+        if self.export is not None:
+            made = tuple(name for name in self.export if name != NO_LIMIT)
+            object.__setattr__(self, "export", made)
         check_device_name(self.device)
+
+    def formats(self, limits: Limits) -> tuple[str, ...]:
+        """The int8 files to make for a study with these limits, by the names of their formats."""
+        return self.export or ()
 
     def digest(
         self, keys: Sequence[str], images: str, precision: Precision, *, drop_duplicates: bool

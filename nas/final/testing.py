@@ -5,7 +5,7 @@ Shapes: N images, K classes, S seeds.
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ from nas.data.catalogue import DataError
 from nas.data.loading import load_test
 from nas.data.twins import digests_of, first_of_each
 from nas.data.types import ImageDataset, Images
+from nas.export.int8_files import Quantized
 from nas.files import replacing
+from nas.final.int8 import Right, right_in_int8
 from nas.final.records import ClassResult, Exported, Mistake
 from nas.model import ResNet
 from nas.search.continuing import DataOptions
@@ -37,11 +39,19 @@ class Tested:
     notes: tuple[str, ...]  # what was done to them
     correct: Mapping[str, Correct]  # by the name of the design, (S, N)
     probabilities_NK: NDArray[np.float32]  # of the network that is exported
+    int8: tuple[Right, ...]  # which images its int8 networks classify rightly
+
+    @property
+    def right_N(self) -> Right:
+        """Which images the exported network classifies rightly."""
+        right_N: Right = self.probabilities_NK.argmax(axis=1) == self.images.labels_N.numpy()
+        return right_N
 
 
 def test_once(
     networks: Mapping[str, Sequence[ResNet]],
     exported: ResNet,
+    int8: Sequence[Quantized],
     dataset: ImageDataset,
     data: DataOptions,
     device: torch.device,
@@ -51,6 +61,7 @@ def test_once(
     Args:
         networks: by the name of their design, one for each seed.
         exported: one of them.
+        int8: what was made of that one.
         dataset: whose test part it is.
         data: where they lie, and how they are read.
         device: where to compute.
@@ -82,10 +93,11 @@ def test_once(
                 probabilities_NK = logits_NK.softmax(dim=1).cpu().numpy()
             network.to("cpu")
         correct[name] = np.stack(rows)
-    if not data.drop_duplicates:
-        right_N = probabilities_NK.argmax(axis=1) == images.labels_N.numpy()
-        notes += _notes_on_twins(seen_N, repeated_N, right_N)
-    return Tested(images, notes, correct, probabilities_NK)
+    in_int8 = tuple(right_in_int8(network, images) for network in int8)
+    look = Tested(images, notes, correct, probabilities_NK, in_int8)
+    if data.drop_duplicates:
+        return look
+    return replace(look, notes=notes + _notes_on_twins(seen_N, repeated_N, look.right_N))
 
 
 def _twins(images: Images, dataset: ImageDataset) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -181,9 +193,9 @@ def exported_record(tested: Tested, classes: Sequence[str], seed: int) -> Export
 def _surest_mistakes(tested: Tested) -> list[int]:
     """The numbers of the images that are classified wrongly with the highest probability."""
     surest_N = tested.probabilities_NK.max(axis=1)
-    wrong = tested.probabilities_NK.argmax(axis=1) != tested.images.labels_N.numpy()
-    order = np.argsort(-np.where(wrong, surest_N, -1.0), kind="stable")
-    return [int(i) for i in order[: min(_MISTAKES, int(wrong.sum()))]]
+    wrong_N = ~tested.right_N
+    order = np.argsort(-np.where(wrong_N, surest_N, -1.0), kind="stable")
+    return [int(i) for i in order[: min(_MISTAKES, int(wrong_N.sum()))]]
 
 
 def write_pictures(look: Tested, mistakes: Sequence[Mistake], folder: Path) -> None:

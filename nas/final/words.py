@@ -1,9 +1,9 @@
 """A final training in words: sentences that its card, its report and the terminal share."""
 
 from nas.counting import COSTS
-from nas.final.records import FinalDesign, FinalRecord, Gain
+from nas.final.records import FinalDesign, FinalRecord, Gain, Int8Accuracy, Int8Record
 from nas.statistics import Estimate
-from nas.text import percent_range, plural, points
+from nas.text import percent, percent_range, plural, points
 
 
 def interval(estimate: Estimate) -> str:
@@ -68,3 +68,33 @@ def size_note(design: FinalDesign, record: FinalRecord) -> str:
     """Which limits a reference is over, if any."""
     over = [COSTS[n].limit for n, most in record.limits.items() if getattr(design, n) > most]
     return f" (over the {' and '.join(over)})" if over else ""
+
+
+def int8_file(file: Int8Record, record: FinalRecord) -> str:
+    """What an int8 file reaches: on the test images, if they were read for it."""
+    measured, images = file.test, plural(record.test_images, "test image")
+    if measured is None:
+        measured, images = file.validation, plural(record.validation_images, "validation image")
+    unread = "; not measured on test images" if file.test is None else ""
+    return (
+        f"{file.file}, int8, {plural(file.bytes, 'byte')}: {percent(measured.accuracy.value)} of "
+        f"{images} (95% interval {interval(measured.accuracy)}), {lost(measured)}{unread}"
+    )
+
+
+def int8_refused(file: str, measured: Int8Accuracy, images: int, most: float) -> str:
+    """Why an int8 file is not written."""
+    in_float = measured.accuracy.value + measured.lost.value
+    return (
+        f"{file}: expected int8 to lose at most {most:.2f} points (--max-int8-loss) on "
+        f"{plural(images, 'validation image')}, got {percent(measured.accuracy.value)} instead of "
+        f"{percent(in_float)} in float32, {lost(measured)}; the file is "
+        "not written, all others are: a larger --max-int8-loss would allow it"
+    )
+
+
+def lost(measured: Int8Accuracy) -> str:
+    """What int8 costs: 0.28 points lost (95% interval -0.55 to 1.10)."""
+    lost = measured.lost
+    value, low, high = (f"{100 * share:z.2f}" for share in (lost.value, lost.low, lost.high))
+    return f"{value} points lost (95% interval {low} to {high})"

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import resource
 import shutil
 import subprocess
@@ -26,6 +27,8 @@ from nas.architecture import PRESETS, Architecture
 from nas.data.decode import Shape, decode
 from nas.data.loading import load_dataset, load_test
 from nas.export.graph import onnx_model
+from nas.export.int8_onnx import quantize_onnx
+from nas.export.loading import Classifier
 from nas.export.spec import ModelError, ModelSpec
 from nas.training.evaluation import evaluate
 from nas.training.loop import train
@@ -148,6 +151,37 @@ def test_onnx_runtime_computes_the_same(
         assert np.abs(ours).max() > 0.1
 
 
+def test_onnx_runtime_quantizes_to_nearly_the_same_and_says_nothing(
+    exported: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, digits = nas.load(exported / "digits"), load_dataset("digits", exported)
+    training, validation = (
+        channels_first(part.pixels_NHWC) for part in (digits.train, digits.validation)
+    )
+    handlers = list(logging.root.handlers)
+    int8 = quantize_onnx(model.network, model.spec, training[:100])
+    assert (tuple(capfd.readouterr()), logging.root.handlers) == (("", ""), handlers)
+    assert quantize_onnx(model.network, model.spec, training[:100]).content == int8.content
+    same = int8.logits(validation).argmax(dim=1) == model.logits(validation).argmax(dim=1)
+    assert same.float().mean() > 0.8  # after one epoch many images are close calls
+    about = {p.key: p.value for p in onnx.load_from_string(int8.content).metadata_props}
+    assert json.loads(about["classes"]) == list(digits.classes)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape"),
+    [(PRESETS["resnet20"], (1, 37, 33)), (NARROW_STEM, (3, 40, 53)), (WIDE_KERNELS, (1, 2, 3))],
+)
+def test_every_design_can_be_int8(architecture: Architecture, shape: tuple[int, int, int]) -> None:
+    spec = make_spec(architecture, shape=shape)
+    network = make_network(spec)
+    images = torch.randint(256, (70, *shape), dtype=torch.uint8)
+    int8 = quantize_onnx(network, spec, images)
+    wanted = Classifier(spec, network, {}, CPU).logits(images)
+    error = (int8.logits(images) - wanted).abs().mean()
+    assert 0 < error < 0.3 * wanted.abs().mean()
+
+
 def test_the_graph_explains_itself(exported: Path) -> None:
     model = onnx.load(exported / "photos/model.onnx")
     about = {entry.key: entry.value for entry in model.metadata_props}
@@ -169,6 +203,13 @@ def test_a_newer_model_replaces_the_older_and_nothing_else(tmp_path: Path) -> No
     wanted = make_network(spec, 2).state_dict()
     for name, tensor in model.network.state_dict().items():
         assert torch.equal(tensor, wanted[name])
+
+
+def test_int8_files_go_with_the_model_that_they_were_made_of(tmp_path: Path) -> None:
+    write(tmp_path, 1, files={"model.int8.onnx": b"int8"})
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"model.int8.onnx"}
+    write(tmp_path, 2)
+    assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def test_a_cut_off_reading_counts_and_is_gone_on_with(
         raise PowerFailure
 
     with monkeypatch.context() as patch:
-        patch.setattr("nas.final.final.write_model", fails)
+        patch.setattr("nas.final.folder.write_model", fails)
         with pytest.raises(PowerFailure):
             run_final(request_of())
     assert "were read once" in report()

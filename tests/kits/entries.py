@@ -10,6 +10,7 @@ ENTRIES = {
     "studies.py",
     "train.py",
     "dashboard/__main__.py",
+    "export/__main__.py",
     "final/__main__.py",
     "report/__main__.py",
     "search/__main__.py",

@@ -1,0 +1,55 @@
+"""The int8 files of a network, and what computes as whoever runs them does.
+
+Shapes: N images, C channels, H x W pixels, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from nas.export.formats import Format
+from nas.export.spec import ModelError, ModelSpec
+from nas.model import ResNet
+
+
+class Quantized(Protocol):
+    """A network in int8."""
+
+    def logits(self, images: Tensor, /) -> Tensor:
+        """Logits of uint8 images (N, C, H, W): (N, K), float32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Files:
+    """One int8 network, and the files that hold it."""
+
+    network: Quantized
+    contents: Mapping[str, bytes]  # by the names of the files
+
+
+def int8_files(
+    formats: Sequence[Format], network: ResNet, spec: ModelSpec, images_NCHW: Tensor
+) -> Int8Files:
+    """The files of formats that one package makes; the same from the same images.
+
+    Args:
+        formats: one or more.
+        network: trained; it is not changed.
+        spec: what it reads and answers.
+        images_NCHW: uint8, of the training part, to find the ranges of the activations.
+
+    Raises:
+        ModelError: there are no images, or int8 cannot hold the network.
+    """
+    if not len(images_NCHW):
+        raise ModelError(
+            "expected training images to find the ranges of int8 with, got none; give those that "
+            "the network was trained on"
+        )
+    from nas.export.int8_onnx import quantize_onnx  # imported late: of an extra
+
+    graph = quantize_onnx(network, spec, images_NCHW)
+    return Int8Files(graph, {format.file: graph.content for format in formats})

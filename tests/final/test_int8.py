@@ -1,0 +1,196 @@
+"""Int8 files of the exported network: what they lose, and when they are not written."""
+
+import json
+import re
+import shutil
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from nas.commands import main
+from nas.data.loading import load_dataset, load_test
+from nas.data.types import ImageDataset, Images
+from nas.final.events import ReadingTestImages
+from nas.final.final import run_final
+from nas.final.records import FinalRecord
+from nas.final.request import FinalRequest
+from nas.report.page import render
+from nas.study.location import StudyLocation
+from nas.study.reader import read_study
+from tests.kits.commands import Capture, error_line, error_of
+from tests.kits.events import on
+from tests.kits.training import channels_first
+
+STUDY = "digits-5M"
+ONNX = "model.int8.onnx"
+FINAL = ["final", "--study", STUDY, "--recipe", "fast", "--epochs", "4", "--subset", "0.2"]
+SHORT = [*FINAL, "--top", "1", "--seeds", "1"]
+EXPORT = ["--export", "int8.onnx"]
+
+pytestmark = pytest.mark.usefixtures("own_directory", "one_trial")
+
+
+def request_of(**changes: object) -> FinalRequest:
+    plain = {"study": STUDY, "recipe": "fast", "epochs": 4, "top": 1, "seeds": 1, "subset": 0.2}
+    return FinalRequest(**{**plain, "max_int8_loss": 100.0, **changes})  # type: ignore[arg-type]
+
+
+def right(folder: Path, name: str, images: Images) -> NDArray[np.bool_]:
+    """Which images ONNX Runtime classifies rightly with a file of the folder."""
+    session = onnxruntime.InferenceSession(folder / name)
+    pixels = channels_first(images.pixels_NHWC).numpy()
+    (logits,) = session.run(["logits"], {"images": pixels})
+    return np.asarray(logits.argmax(axis=1) == images.labels_N.numpy())
+
+
+def black(dataset: ImageDataset) -> torch.Tensor:
+    """Calibration images that show nothing."""
+    return torch.zeros_like(channels_first(dataset.train.pixels_NHWC[:64]).contiguous())
+
+
+def page() -> str:
+    study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
+    return re.sub(r"<[^>]*>", " ", render(study))
+
+
+def test_one_reading_measures_float_and_int8(readings: list[str]) -> None:
+    result = run_final(request_of(export=("int8.onnx",)))
+    assert readings == ["digits"]
+    (file,) = result.record.int8
+    content = (result.folder / ONNX).read_bytes()
+    assert (file.file, file.bytes) == (ONNX, len(content))
+    assert file.sha256 == sha256(content).hexdigest()
+    validation = load_dataset("digits", Path("data")).validation
+    test = load_test("digits", Path("data")).images
+    for measured, images in ((file.validation, validation), (file.test, test)):
+        assert measured is not None
+        in_int8, in_float = (right(result.folder, n, images) for n in (ONNX, "model.onnx"))
+        assert measured.accuracy.value == pytest.approx(in_int8.mean())
+        assert measured.lost.value == pytest.approx(in_float.mean() - in_int8.mean())
+        assert measured.lost.low <= measured.lost.value <= measured.lost.high
+    metrics = json.loads((result.folder / "metrics.json").read_text())
+    assert FinalRecord.from_dict(metrics) == result.record
+    assert file.test is not None
+    for text in (page(), (result.folder / "README.md").read_text()):
+        assert ONNX in text
+        assert f"{file.test.accuracy.value:.2%}" in text
+
+
+def test_a_cut_off_reading_is_gone_on_with_and_a_lost_file_made_again(readings: list[str]) -> None:
+    def interrupt(event: ReadingTestImages) -> None:
+        raise KeyboardInterrupt
+
+    request = request_of(export=("int8.onnx",))
+    with pytest.raises(KeyboardInterrupt):
+        run_final(request, on(ReadingTestImages, interrupt))
+    first = run_final(request)
+    assert (first.record.readings, readings) == (1, ["digits"])
+    before = {path: path.read_bytes() for path in first.folder.glob("*.*")}
+    (first.folder / ONNX).unlink()
+    for asked in (request, request_of()):  # it belongs to what was tested, asked for or not
+        again = run_final(asked)
+        assert (again.record, again.tested_now) == (first.record, False)
+        assert {path: path.read_bytes() for path in first.folder.glob("*.*")} == before
+        (first.folder / "model.onnx").unlink()  # the second time that is gone, too
+    assert readings == ["digits"]
+
+
+def test_what_is_made_later_is_not_tested(readings: list[str], capsys: Capture) -> None:
+    first = run_final(request_of())
+    assert main(["export", str(first.folder.parent), *EXPORT, "--max-int8-loss", "100"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{ONNX}, int8, ")
+    assert "not measured on test images\n" in said
+    assert "not measured on test images" in (first.folder / "README.md").read_text()
+    made = (first.folder / ONNX).read_bytes()
+    kept = run_final(request_of())
+    assert [file.test for file in kept.record.int8] == [None]
+    assert (kept.folder / ONNX).read_bytes() == made
+    (kept.folder / ONNX).unlink()
+    again = run_final(request_of(export=("int8.onnx",)))
+    assert again.record == kept.record
+    assert (kept.folder / ONNX).read_bytes() == made
+    assert readings == ["digits"]
+
+
+def test_garbage_calibration_is_caught_and_all_else_is_written(
+    readings: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.final.int8.calibration_images", black)
+    for _ in range(2):  # the second time nothing is trained or tested
+        assert main([*SHORT, *EXPORT]) == 1
+        captured = capsys.readouterr()
+        assert "images read once in this study" in captured.out
+        line = captured.err.splitlines()[-1]
+        assert re.match(
+            rf"error: {ONNX}: expected int8 to lose at most 1\.00 points \(--max-int8-loss\) on "
+            r"287 validation images, got [\d.]+% instead of [\d.]+% in float32, [\d.]+ points lost "
+            r"\(95% interval [\d.]+ to [\d.]+\)",
+            line,
+        )
+    folder = Path("studies", STUDY, "final")
+    assert {path.name for path in folder.glob("[!.]*.*")} == {
+        *("model.safetensors", "model.onnx", "architecture.json", "metrics.json", "README.md")
+    }
+    assert Path("reports", f"{STUDY}.html").is_file()
+    assert ONNX not in (folder / "README.md").read_text()
+    assert main(["export", str(folder), *EXPORT]) == 1
+    assert "points lost" in capsys.readouterr().err
+    assert not (folder / ONNX).exists()
+    assert readings == ["digits"]
+
+
+def test_no_calibration_image_is_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.final.int8.calibration_images", lambda dataset: black(dataset)[:0])
+    assert main([*SHORT, *EXPORT]) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert f"{ONNX}: expected training images to find the ranges of int8 with, got none" in line
+    assert Path("studies", STUDY, "final", "model.onnx").is_file()
+
+
+def test_a_missing_package_is_known_before_anything_is_trained(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert error_of(capsys, main([*SHORT, *EXPORT])) == (
+        "error: --export int8.onnx: expected the package onnxruntime, got none; "
+        "pip install 'nas[int8]'"
+    )
+    assert not Path("studies", STUDY, "final").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--export", "tflight"], "--export: expected one of int8.onnx, none, got"),
+        (["--export", "tflite,"], "--export: expected comma-separated names"),
+        (["--max-int8-loss", "-1"], "--max-int8-loss: expected percentage points from 0 to 100"),
+    ],
+)
+def test_bad_options_are_one_line(capsys: Capture, arguments: list[str], said: str) -> None:
+    assert said in error_of(capsys, main([*SHORT, *arguments]))
+    assert said in error_of(capsys, main(["export", "studies", *arguments]))
+
+
+def test_export_needs_the_study_and_its_images(capsys: Capture) -> None:
+    folder = run_final(request_of()).folder
+    shutil.copytree(folder, "elsewhere/of/final")
+    said = error_line(capsys, main(["export", "elsewhere/of/final", *EXPORT]))
+    assert "expected the model of a study that is still there" in said
+    said = error_line(capsys, main(["export", f"studies/{STUDY}-other", *EXPORT]))
+    assert "expected the folder of an exported model, got no such folder" in said
+    (folder / "metrics.json").write_text("{}")
+    said = error_line(capsys, main(["export", str(folder), *EXPORT]))
+    assert "expected a model that nas final exported" in said
+
+
+def test_nothing_is_exported_where_nothing_asks_for_it() -> None:
+    study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
+    assert request_of().formats(study.settings.limits) == ()
+    assert request_of(export=("none",)).formats(study.settings.limits) == ()

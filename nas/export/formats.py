@@ -23,7 +23,11 @@ class Format:
 
 FORMATS: Mapping[str, Format] = {
     format.name: format
-    for format in (Format("int8.onnx", "model.int8.onnx", "onnxruntime", "int8"),)
+    for format in (
+        Format("tflite", "model.tflite", "flatbuffers", "mcu"),
+        Format("header", "model.h", "flatbuffers", "mcu"),
+        Format("int8.onnx", "model.int8.onnx", "onnxruntime", "int8"),
+    )
 }
 """By name."""
 

@@ -9,9 +9,15 @@ from typing import Protocol
 
 from torch import Tensor
 
+from nas.counting import count
 from nas.export.formats import Format
+from nas.export.header import header
+from nas.export.int8 import quantize
 from nas.export.spec import ModelError, ModelSpec
+from nas.export.tflite import tflite
 from nas.model import ResNet
+
+_ROOM = 102  # percent of the counted arena that a program gets: the formula may be 1% short
 
 
 class Quantized(Protocol):
@@ -49,7 +55,15 @@ def int8_files(
             "expected training images to find the ranges of int8 with, got none; give those that "
             "the network was trained on"
         )
-    from nas.export.int8_onnx import quantize_onnx  # imported late: of an extra
+    if formats[0].package == "onnxruntime":  # imported late: of an extra
+        from nas.export.int8_onnx import quantize_onnx
 
-    graph = quantize_onnx(network, spec, images_NCHW)
-    return Int8Files(graph, {format.file: graph.content for format in formats})
+        graph = quantize_onnx(network, spec, images_NCHW)
+        return Int8Files(graph, {format.file: graph.content for format in formats})
+    integers = quantize(network, spec, images_NCHW)
+    arena = _ROOM * count(spec.architecture, spec.input).arena // 100
+    makers = {
+        "tflite": lambda: tflite(integers),
+        "header": lambda: header(integers, arena=arena).encode(),
+    }
+    return Int8Files(integers, {format.file: makers[format.name]() for format in formats})

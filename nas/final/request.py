@@ -42,6 +42,8 @@ NO_TEACHER = "none"
 ENSEMBLE = "ensemble"  # of the chosen design's own runs
 LARGER = "larger"  # the chosen design with twice the channels
 
+_OF_A_DEVICE = ("arena", "flash")  # limits of a microcontroller, which runs int8 files
+_EXPORTS = (*FORMATS, NO_LIMIT)
 _EXPORTS = (*FORMATS, NO_LIMIT)
 _AS_SEARCH = {field.name: field.metadata for field in fields(SearchRequest)}
 
@@ -114,7 +116,7 @@ class FinalRequest:
         None,
         names,
         f"int8 files to make of the model; comma-separated: {', '.join(FORMATS)}; or {NO_LIMIT}",
-        otherwise="none",
+        otherwise="tflite if the study has a limit of RAM or flash, else none",
     )
     max_int8_loss: float = option(
         1.0,
@@ -160,7 +162,9 @@ class FinalRequest:
 
     def formats(self, limits: Limits) -> tuple[str, ...]:
         """The int8 files to make for a study with these limits, by the names of their formats."""
-        return self.export or ()
+        if self.export is not None:
+            return self.export
+        return ("tflite",) if any(name in limits for name in _OF_A_DEVICE) else ()
 
     def digest(
         self, keys: Sequence[str], images: str, precision: Precision, *, drop_duplicates: bool

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from nas.commands import main
 from nas.data.loading import load_dataset, load_test
 from nas.data.types import ImageDataset, Images
+from nas.export.tflite import read_tflite
 from nas.final.events import ReadingTestImages
 from nas.final.final import run_final
 from nas.final.records import FinalRecord
@@ -41,12 +43,26 @@ def request_of(**changes: object) -> FinalRequest:
     return FinalRequest(**{**plain, "max_int8_loss": 100.0, **changes})  # type: ignore[arg-type]
 
 
-def right(folder: Path, name: str, images: Images) -> NDArray[np.bool_]:
-    """Which images ONNX Runtime classifies rightly with a file of the folder."""
-    session = onnxruntime.InferenceSession(folder / name)
+def in_onnx_runtime(file: Path, images: Images) -> NDArray[np.bool_]:
+    """Which images ONNX Runtime classifies rightly."""
     pixels = channels_first(images.pixels_NHWC).numpy()
-    (logits,) = session.run(["logits"], {"images": pixels})
+    (logits,) = onnxruntime.InferenceSession(file).run(["logits"], {"images": pixels})
     return np.asarray(logits.argmax(axis=1) == images.labels_N.numpy())
+
+
+def in_tensorflow_lite_micro(file: Path, images: Images) -> NDArray[np.bool_]:
+    """Which images TensorFlow Lite Micro classifies rightly."""
+    runtime = pytest.importorskip(
+        "tflite_micro.python.tflite_micro.runtime", reason="needs tflite-micro, of Linux on x86-64"
+    )
+    (table,) = read_tflite(file.read_bytes()).table_CV  # of gray
+    interpreter = runtime.Interpreter.from_file(str(file), arena_size=1 << 20)
+    answers = []
+    for pixels in table[images.pixels_NHWC.numpy()]:
+        interpreter.set_input(pixels[None], 0)
+        interpreter.invoke()
+        answers.append(interpreter.get_output(0).argmax())
+    return np.asarray(answers == images.labels_N.numpy())
 
 
 def black(dataset: ImageDataset) -> torch.Tensor:
@@ -59,27 +75,36 @@ def page() -> str:
     return re.sub(r"<[^>]*>", " ", render(study))
 
 
-def test_one_reading_measures_float_and_int8(readings: list[str]) -> None:
-    result = run_final(request_of(export=("int8.onnx",)))
+@pytest.mark.parametrize(
+    ("formats", "runs"),
+    [(("int8.onnx",), in_onnx_runtime), (("tflite", "header"), in_tensorflow_lite_micro)],
+)
+def test_one_reading_measures_float_and_int8(
+    readings: list[str], formats: tuple[str, ...], runs: Callable[[Path, Images], NDArray[np.bool_]]
+) -> None:
+    result = run_final(request_of(export=formats))
     assert readings == ["digits"]
-    (file,) = result.record.int8
-    content = (result.folder / ONNX).read_bytes()
-    assert (file.file, file.bytes) == (ONNX, len(content))
-    assert file.sha256 == sha256(content).hexdigest()
+    file = result.record.int8[0]
+    content = (result.folder / file.file).read_bytes()
+    assert (file.bytes, file.sha256) == (len(content), sha256(content).hexdigest())
     validation = load_dataset("digits", Path("data")).validation
     test = load_test("digits", Path("data")).images
     for measured, images in ((file.validation, validation), (file.test, test)):
         assert measured is not None
-        in_int8, in_float = (right(result.folder, n, images) for n in (ONNX, "model.onnx"))
-        assert measured.accuracy.value == pytest.approx(in_int8.mean())
-        assert measured.lost.value == pytest.approx(in_float.mean() - in_int8.mean())
+        in_int8 = runs(result.folder / file.file, images).mean()
+        in_float = in_onnx_runtime(result.folder / "model.onnx", images).mean()
+        assert measured.accuracy.value == pytest.approx(in_int8)
+        assert measured.lost.value == pytest.approx(in_float - in_int8)
         assert measured.lost.low <= measured.lost.value <= measured.lost.high
     metrics = json.loads((result.folder / "metrics.json").read_text())
     assert FinalRecord.from_dict(metrics) == result.record
-    assert file.test is not None
-    for text in (page(), (result.folder / "README.md").read_text()):
-        assert ONNX in text
-        assert f"{file.test.accuracy.value:.2%}" in text
+    for held in result.record.int8:
+        assert (held.validation, held.test) == (file.validation, file.test)
+        assert held.test is not None
+        for text in (page(), (result.folder / "README.md").read_text()):
+            assert held.file in text
+            assert f"{held.test.accuracy.value:.2%}" in text
+    assert len(result.record.int8) == len(formats)
 
 
 def test_a_cut_off_reading_is_gone_on_with_and_a_lost_file_made_again(readings: list[str]) -> None:
@@ -154,13 +179,17 @@ def test_no_calibration_image_is_one_line(capsys: Capture, monkeypatch: pytest.M
     assert Path("studies", STUDY, "final", "model.onnx").is_file()
 
 
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [("int8.onnx", "onnxruntime", "int8"), ("tflite", "flatbuffers", "mcu")],
+)
 def test_a_missing_package_is_known_before_anything_is_trained(
-    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert error_of(capsys, main([*SHORT, *EXPORT])) == (
-        "error: --export int8.onnx: expected the package onnxruntime, got none; "
-        "pip install 'nas[int8]'"
+    monkeypatch.setitem(sys.modules, package, None)
+    assert error_of(capsys, main([*SHORT, "--export", name])) == (
+        f"error: --export {name}: expected the package {package}, got none; "
+        f"pip install 'nas[{extra}]'"
     )
     assert not Path("studies", STUDY, "final").exists()
 
@@ -168,7 +197,7 @@ def test_a_missing_package_is_known_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--export", "tflight"], "--export: expected one of int8.onnx, none, got"),
+        (["--export", "tflight"], "--export: expected one of tflite, header, int8.onnx, none, got"),
         (["--export", "tflite,"], "--export: expected comma-separated names"),
         (["--max-int8-loss", "-1"], "--max-int8-loss: expected percentage points from 0 to 100"),
     ],
@@ -188,9 +217,3 @@ def test_export_needs_the_study_and_its_images(capsys: Capture) -> None:
     (folder / "metrics.json").write_text("{}")
     said = error_line(capsys, main(["export", str(folder), *EXPORT]))
     assert "expected a model that nas final exported" in said
-
-
-def test_nothing_is_exported_where_nothing_asks_for_it() -> None:
-    study = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies")))
-    assert request_of().formats(study.settings.limits) == ()
-    assert request_of(export=("none",)).formats(study.settings.limits) == ()

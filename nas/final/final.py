@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from nas.data.catalogue import DATASETS
 from nas.errors import RequestError
-from nas.export.formats import FORMATS, check_packages
+from nas.export.formats import check_packages
 from nas.files import remove_unfinished
 from nas.final.choosing import (
     Entry,
@@ -195,8 +195,7 @@ class _Final:
         held = held_record(self.folder)
         if held is not None and replace(held, int8=()) != untested:
             held = None
-        names = [name for name, format in FORMATS.items() if format.file in record.int8_files]
-        left = missing([*names, *self._formats], self.folder, held.int8 if held else ())
+        left = missing(self._formats, self.folder, record, held)
         check_packages(left)
         if held is None or left:
             self.read_images(record.precision)

@@ -72,9 +72,19 @@ def held_record(folder: Path) -> FinalRecord | None:
     return held if all((folder / name).is_file() for name in (GRAPH, CARD)) else None
 
 
-def missing(names: Iterable[str], folder: Path, held: Iterable[Int8Record]) -> list[str]:
-    """Those of the formats whose files are not there as their records say."""
-    known = {record.file: record.sha256 for record in held}
+def missing(
+    names: Iterable[str], folder: Path, record: FinalRecord, held: FinalRecord | None
+) -> list[str]:
+    """The formats whose files are to be made.
+
+    Args:
+        names: of the formats that are asked for.
+        folder: of the network.
+        record: of its test; the int8 files that were tested belong to it.
+        held: what the folder says; None where it holds no network.
+    """
+    tested = [name for name, format in FORMATS.items() if format.file in record.int8_files]
+    known = {file.file: file.sha256 for file in held.int8} if held else {}
 
     def there(file: str) -> bool:
         try:
@@ -83,7 +93,7 @@ def missing(names: Iterable[str], folder: Path, held: Iterable[Int8Record]) -> l
             return False
         return sha256(content).hexdigest() == known.get(file)
 
-    return [name for name in dict.fromkeys(names) if not there(FORMATS[name].file)]
+    return [name for name in dict.fromkeys([*tested, *names]) if not there(FORMATS[name].file)]
 
 
 def add_int8(

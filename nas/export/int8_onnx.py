@@ -38,7 +38,9 @@ class OnnxNetwork:
         """Logits of uint8 images, (N, K), float32."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(self.content, options)
+        session = onnxruntime.InferenceSession(
+            self.content, options, providers=["CPUExecutionProvider"]
+        )
         answers = []
         for part in torch.split(images_NCHW, _BATCH):
             signals.check()

@@ -77,7 +77,7 @@ def int8_file(file: Int8Record, record: FinalRecord) -> str:
         measured, images = file.validation, plural(record.validation_images, "validation image")
     unread = "; not measured on test images" if file.test is None else ""
     return (
-        f"{file.file}, int8, {plural(file.bytes, 'byte')}: {percent(measured.accuracy.value)} of "
+        f"{file.file} ({plural(file.bytes, 'byte')}): {percent(measured.accuracy.value)} of "
         f"{images} (95% interval {interval(measured.accuracy)}), {lost(measured)}{unread}"
     )
 

@@ -59,7 +59,7 @@ def verdict(
     else:
         design = final.chosen.architecture
         found = [summary(final), f"Its design: {design_in_words(design)}."]
-        found += [f"{final_words.int8_file(file, final)}." for file in final.int8]
+        found += [f"In int8 {final_words.int8_file(file, final)}." for file in final.int8]
         if best is not None and best.number != final.chosen.trial:
             found.append(
                 f"In the search trial {best.number} was first, with a validation accuracy of "

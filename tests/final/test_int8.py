@@ -130,7 +130,7 @@ def test_what_is_made_later_is_not_tested(readings: list[str], capsys: Capture) 
     first = run_final(request_of())
     assert main(["export", str(first.folder.parent), *EXPORT, "--max-int8-loss", "100"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"{ONNX}, int8, ")
+    assert said.startswith(f"{ONNX} (")
     assert "not measured on test images\n" in said
     assert "not measured on test images" in (first.folder / "README.md").read_text()
     made = (first.folder / ONNX).read_bytes()

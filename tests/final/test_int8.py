@@ -1,5 +1,6 @@
 """Int8 files of the exported network: what they lose, and when they are not written."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -31,8 +32,8 @@ from tests.kits.training import channels_first
 
 STUDY = "digits-5M"
 ONNX = "model.int8.onnx"
-FINAL = ["final", "--study", STUDY, "--recipe", "fast", "--epochs", "4", "--subset", "0.2"]
-SHORT = [*FINAL, "--top", "1", "--seeds", "1"]
+SHORT = ["final", "--study", STUDY, "--recipe", "fast", "--epochs", "4", "--subset", "0.2"]
+SHORT += ["--top", "1", "--seeds", "1"]
 EXPORT = ["--export", "int8.onnx"]
 
 pytestmark = pytest.mark.usefixtures("own_directory", "one_trial")
@@ -138,8 +139,12 @@ def test_what_is_made_later_is_not_tested(readings: list[str], capsys: Capture) 
     assert [file.test for file in kept.record.int8] == [None]
     assert (kept.folder / ONNX).read_bytes() == made
     (kept.folder / ONNX).unlink()
-    again = run_final(request_of(export=("int8.onnx",)))
-    assert again.record == kept.record
+    capsys.readouterr()
+    assert main([*SHORT, *EXPORT, "--max-int8-loss", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert f"int8    {ONNX} (" in printed
+    assert f"model.onnx, {ONNX}, architecture.json" in printed
+    assert run_final(request_of()).record == kept.record
     assert (kept.folder / ONNX).read_bytes() == made
     assert readings == ["digits"]
 
@@ -207,13 +212,20 @@ def test_bad_options_are_one_line(capsys: Capture, arguments: list[str], said: s
     assert said in error_of(capsys, main(["export", "studies", *arguments]))
 
 
-def test_export_needs_the_study_and_its_images(capsys: Capture) -> None:
+def test_export_needs_the_study_and_its_images(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = run_final(request_of()).folder
     shutil.copytree(folder, "elsewhere/of/final")
     said = error_line(capsys, main(["export", "elsewhere/of/final", *EXPORT]))
     assert "expected the model of a study that is still there" in said
     said = error_line(capsys, main(["export", f"studies/{STUDY}-other", *EXPORT]))
     assert "expected the folder of an exported model, got no such folder" in said
+    with monkeypatch.context() as patch:
+        other = dataclasses.replace(load_dataset("digits", Path("data")), digest="0" * 16)
+        patch.setattr("nas.final.folder.load_dataset", lambda *_, **__: other)
+        said = error_line(capsys, main(["export", str(folder), *EXPORT]))
+    assert "expected the images of the study (digits, digest" in said
     (folder / "metrics.json").write_text("{}")
     said = error_line(capsys, main(["export", str(folder), *EXPORT]))
     assert "expected a model that nas final exported" in said

@@ -199,19 +199,33 @@ _READ: Mapping[values.Check, tuple[Callable[[str], Any], str]] = {
 """How what a check takes is read from a text, and what it is called in a help text."""
 
 
-def add_options(
-    parser: argparse._ActionsContainer,
+def add_groups(
+    parser: argparse.ArgumentParser,
     request: type[SearchRequest | FinalRequest],
-    *names: str,
-    reports_after: str | None = None,
+    groups: Mapping[str, Sequence[str]],
+) -> argparse._ArgumentGroup:
+    """The options of a request in the groups of a help text, each with the fields it names.
+
+    One that names none has all that no group names. Returns the last one.
+    """
+    named = {name for fields in groups.values() for name in fields}
+    others = [field.name for field, _ in values.options_of(request) if field.name not in named]
+    for title, fields in groups.items():
+        group = parser.add_argument_group(title)
+        add_options(group, request, *(fields or others))
+    return group
+
+
+def add_options(
+    parser: argparse._ActionsContainer, request: type[SearchRequest | FinalRequest], *names: str
 ) -> None:
-    """The options of a request, or of some of its fields, in their order.
+    """The options of some fields of a request, in their order there.
 
     One that is not given is None where the option says what holds otherwise, else the field's
-    default. The option that says where reports go comes after the field `reports_after`.
+    default.
     """
     for field, option in values.options_of(request):
-        if names and field.name not in names:
+        if field.name not in names:
             continue
         default = field.default
         if isinstance(default, tuple):
@@ -234,14 +248,6 @@ def add_options(
                 "required": default is MISSING and not option.otherwise,
             }
         parser.add_argument(_name(field, option), **settings)
-        if field.name == reports_after:
-            parser.add_argument(
-                "--reports-dir",
-                type=path,
-                default=Path("reports"),
-                metavar="DIR",
-                help="where the report is written",
-            )
 
 
 def given(
@@ -257,6 +263,17 @@ def given(
 
 def _name(field: Field[Any], option: values.Option) -> str:
     return option.name or f"--{field.name.replace('_', '-')}"
+
+
+def add_reports_option(parser: argparse._ActionsContainer) -> None:
+    """The option that says where reports go."""
+    parser.add_argument(
+        "--reports-dir",
+        type=path,
+        default=Path("reports"),
+        metavar="DIR",
+        help="where the report is written",
+    )
 
 
 def add_display_options(parser: argparse._ActionsContainer) -> None:

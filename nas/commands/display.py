@@ -18,6 +18,7 @@ from rich.text import Text
 
 from nas.commands.loading import write_log
 from nas.commands.words import COLUMNS
+from nas.runtime import signals
 from nas.runtime.load import is_busy
 from nas.search.evidence import Threshold
 from nas.search.remaining import TimeLeft
@@ -25,7 +26,6 @@ from nas.text import duration, percent, shortened
 from nas.training.loop import EpochResult
 
 _PAUSE = 60.0  # seconds without a line after which there is one all the same
-_LOOK = 1.0  # seconds between two looks whether that is so
 _SLOW_EPOCH = 20  # seconds after which an epoch is long enough for a person to wonder
 _BARS = 4  # of what runs
 _REFRESH = 2  # times a second that the panel is drawn: each takes milliseconds from a training
@@ -248,7 +248,11 @@ class Display(ABC):
             self._live.stop()
 
     def _tick(self) -> None:
-        while not self._ended.wait(_LOOK):
+        stopping = False
+        while not self._ended.wait(signals.LOOK):
+            if signals.has_come() and not stopping:
+                stopping = True
+                self.warn("stopping after this batch ...; a second Ctrl-C ends at once")
             self.tick()
 
     def _print(self, text: str, style: str | None) -> None:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
     from nas.final.final import FinalResult
     from nas.final.records import FinalDesign, FinalRecord, Measured
 
+_GROUPS = {
+    "basics": (),  # all that no other names
+    "data": ("data_dir", "subset", "skip_broken", "drop_duplicates", "on"),
+    "training": ("recipe", "epochs", "precision"),
+    "machine": ("device", "workers", "threads", "per_gpu"),
+    "output": ("studies_dir", "storage"),
+}
 _SHORT = 50  # epochs below which strong augmentation costs more than it gives
 
 SUMMARY = "train a study's best designs in full, choose one, test it once and export it"
@@ -26,9 +33,10 @@ SUMMARY = "train a study's best designs in full, choose one, test it once and ex
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas final`."""
-    arguments.add_options(parser, FinalRequest, reports_after="subset")
-    arguments.add_display_options(parser)
-    arguments.add_json_option(parser)
+    output = arguments.add_groups(parser, FinalRequest, _GROUPS)
+    arguments.add_reports_option(output)
+    arguments.add_display_options(output)
+    arguments.add_json_option(output)
 
 
 def run(options: argparse.Namespace) -> int:

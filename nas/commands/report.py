@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     studies.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="compare two studies instead"
     )
-    arguments.add_options(parser, SearchRequest, "studies_dir", "storage", reports_after="storage")
+    arguments.add_options(parser, SearchRequest, "studies_dir", "storage")
+    arguments.add_reports_option(parser)
     parser.add_argument(
         "--csv", type=arguments.path, metavar="FILE", help="also write all trials as CSV"
     )

@@ -28,15 +28,24 @@ if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known b
 
 SUMMARY = "find the most accurate network that fits a parameter budget"
 
+_GROUPS = {
+    "basics": ("max_parameters", "trials", "time", "study"),
+    "data": ("dataset", "data_dir", "subset", "skip_broken", "drop_duplicates"),
+    "training": ("epochs", "tune", "precision"),
+    "search": (),  # all that no other names
+    "machine": ("device", "workers", "threads", "per_gpu", "grace"),
+    "output": ("studies_dir", "storage"),
+}
 _SHOWN = 10  # designs in the printed ranking
 _FEW = 10  # designs, fewer than which are not much of a search
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas search`."""
-    arguments.add_options(parser, SearchRequest, reports_after="storage")
-    arguments.add_display_options(parser)
-    arguments.add_json_option(parser)
+    output = arguments.add_groups(parser, SearchRequest, _GROUPS)
+    arguments.add_reports_option(output)
+    arguments.add_display_options(output)
+    arguments.add_json_option(output)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -130,6 +130,12 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def has_come() -> bool:
+    """Whether a signal has come, of whatever thread that is asked; `check` acts on it."""
+    listener = _listener
+    return listener is not None and listener.came
+
+
 def sleep(seconds: float) -> None:
     """Waits so long, or until a signal comes.
 

@@ -17,6 +17,7 @@ from nas.commands.progress import SearchProgress
 from nas.commands.words import trial_line
 from nas.counting import Count
 from nas.errors import RequestError
+from nas.runtime import signals
 from nas.search.events import (
     BatchesDone,
     DatabaseGone,
@@ -40,6 +41,7 @@ from tests.kits import records
 from tests.kits.commands import error_line, error_of
 from tests.kits.places import STUDIES
 from tests.kits.threads import asked_meanwhile
+from tests.kits.waiting import wait_until
 
 EXAMPLES = ("digits-example", "cifar10-h200")
 WIDTHS = (80, 140)
@@ -124,6 +126,19 @@ class Screen:
     @property
     def lines(self) -> list[str]:
         return self.file.getvalue().splitlines()
+
+
+def test_a_signal_is_answered_before_it_is_acted_on() -> None:
+    screen = Screen()
+
+    def waiting() -> None:
+        with signals.listening(), screen.progress:
+            signals.stop()
+            wait_until(lambda: "stopping after this batch" in screen.file.getvalue())
+
+    with pytest.raises(KeyboardInterrupt):
+        waiting()
+    assert len(screen.lines) == 1  # however long it takes
 
 
 @pytest.mark.parametrize("width", WIDTHS)

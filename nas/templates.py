@@ -5,18 +5,21 @@ A package keeps its own in a folder `templates`.
 
 import re
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 _LONGEST = 500  # characters of a code span
 
 
 class Templates:
-    """The templates of a package, given by its dotted name; all of them may call `globals`."""
+    """The templates of packages, given by their dotted names; all of them may call `globals`.
 
-    def __init__(self, package: str, **globals: object) -> None:
+    Of one name in several packages it is that of the first.
+    """
+
+    def __init__(self, *packages: str, **globals: object) -> None:
         self._environment = Environment(
-            loader=PackageLoader(package),
+            loader=ChoiceLoader([PackageLoader(package) for package in packages]),
             autoescape=select_autoescape(("html", "svg")),
             undefined=StrictUndefined,
             trim_blocks=True,

@@ -107,14 +107,17 @@ class LiveStudy:
                 study = read_any_study(self._location)
             if isinstance(study, UnreadableStudy):
                 return encoded(render_unreadable(study))
-            state = ([t for t in study.trials if t.outcome is not None], study.readings)
+            state = _state(study)
             if self._report is None or self._report[0] != state:
                 self._report = (state, encoded(render(study, self.model)))
             return self._report[1]
 
     def note(self, study: StudyRecord, model: Sequence[str]) -> str:
-        """The note of the study; `model` are the addresses of the files of its final model."""
-        state = (study, list(model))
+        """The note of the study, as of its last trial that has ended.
+
+        `model` are the addresses of the files of its final model.
+        """
+        state = (_state(study), list(model))
         if self._note is None or self._note[0] != state:
             note = notes.study_note(study, report=self.report_address, model=model)
             self._note = (state, note)
@@ -156,6 +159,11 @@ class LiveStudy:
                     self._ended[trial.number] = record
             records.append(record)
         return records
+
+
+def _state(study: StudyRecord) -> tuple[object, ...]:
+    """What a page or note about all of a study depends on."""
+    return [t for t in study.trials if t.outcome is not None], study.readings
 
 
 def _numbered(study: StudyRecord, number: int) -> TrialRecord | None:

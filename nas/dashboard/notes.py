@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from nas.architecture import LETTERS
 from nas.counting import COSTS, shown_costs
 from nas.report import overview
-from nas.report.choices import TOO_FEW, cannot_be_told
+from nas.report.choices import importances_in_words
 from nas.report.health import health, to_heed
 from nas.report.settings import choices_in_words
 from nas.report.tested import last_final, summary
@@ -56,7 +56,6 @@ def study_note(study: StudyRecord, *, report: str, model: Sequence[str] = ()) ->
     `report` is the address of its report, and `model` are those of its final model's files.
     """
     final = last_final(study)
-    trained = len(study.ranking)
     return _render(
         "study.md",
         study=study,
@@ -67,7 +66,7 @@ def study_note(study: StudyRecord, *, report: str, model: Sequence[str] = ()) ->
         final=final and summary(final),
         cost=next(iter(overview.cost(study)), None),
         health=to_heed(health(study)),
-        importances=cannot_be_told(trained) if trained < TOO_FEW else None,
+        importances=importances_in_words(study)[1],
         report=report,
         model=listed([f"[{address.rsplit('/', 1)[-1]}]({address})" for address in model]),
     ).strip()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nas.dashboard.live import LiveStudy
 from nas.report.theme import PALETTES
-from nas.study.listing import ListedStudy, list_studies
+from nas.study.listing import ListedStudy, OtherFile, list_studies
 from nas.study.location import StudyGone, StudyLocation
 from nas.templates import Templates
 from nas.text import percent
@@ -17,7 +17,7 @@ from nas.text import percent
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-_render = Templates("nas.dashboard", palettes=PALETTES, percent=percent).render
+_render = Templates("nas.dashboard", "nas.report", palettes=PALETTES, percent=percent).render
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,13 @@ class StudiesOfFolder:
         every = list(list_studies(self._folder))
         studies = [(_number(s), s) for s in every if isinstance(s, ListedStudy)]
         studies.sort(key=lambda numbered: numbered[1].changed, reverse=True)
-        others = [other for other in every if not isinstance(other, ListedStudy)]
-        return _render("studies.html", folder=self._folder, studies=studies, others=others)
+        others = [
+            (_number(other) if other.name else None, other)
+            for other in every
+            if not isinstance(other, ListedStudy)
+        ]
+        title = f"Studies in {self._folder}"
+        return _render("studies.html", title=title, studies=studies, others=others)
 
     def summaries(self) -> list[dict[str, object]]:
         """The list as Optuna Dashboard's own pages ask for it.
@@ -124,15 +129,16 @@ class StudiesOfFolder:
             for study in self._listed()
         ]
 
-    def _listed(self) -> list[ListedStudy]:
-        return [study for study in list_studies(self._folder) if isinstance(study, ListedStudy)]
+    def _listed(self) -> list[ListedStudy | OtherFile]:
+        """All that can be opened: also those of which only the settings cannot be read."""
+        return [study for study in list_studies(self._folder) if study.name is not None]
 
-    def _location(self, study: ListedStudy) -> StudyLocation:
+    def _location(self, study: ListedStudy | OtherFile) -> StudyLocation:
         # Of several in one file each is known by its own name.
-        alone = study.path.stem == study.name
-        storage = None if alone else f"sqlite:///{study.path}"
-        return StudyLocation.at(study.name, studies_dir=self._folder, storage=storage)
+        name = str(study.name)
+        storage = None if study.path.stem == name else f"sqlite:///{study.path}"
+        return StudyLocation.at(name, studies_dir=self._folder, storage=storage)
 
 
-def _number(study: ListedStudy) -> int:
+def _number(study: ListedStudy | OtherFile) -> int:
     return zlib.crc32(f"{study.path.name}/{study.name}".encode(errors="surrogatepass"))

@@ -48,11 +48,10 @@ _ENOUGH = 3  # designs with a value, for its middle
 def what_mattered(study: StudyRecord) -> Section:
     """What mattered, or how many designs are missing to tell."""
     heading = "What mattered"
-    trained = sum(t.val_accuracy is not None for t in study.ranking)
-    found = importances(study) if trained >= TOO_FEW else Importances(trained, (), ())
+    found, said = importances_in_words(study)
+    if not found.letters:
+        return section(heading, caption=said)
     designs = plural(found.designs, "design")
-    if found.designs < TOO_FEW or not found.letters:
-        return section(heading, caption=cannot_be_told(found.designs))
     mattered = importance_table(found)
     columns = (
         Column("name", "Choice", kind="text"),
@@ -65,7 +64,7 @@ def what_mattered(study: StudyRecord) -> Section:
     return figure_section(
         "importances",
         heading,
-        _what_passed(found),
+        said,
         table(mattered, columns, caption=heading),
         importances_figure(mattered, weak=found.designs < ENOUGH),
         note="A bar shows how much the values of a choice in the best tenth "
@@ -77,8 +76,16 @@ def what_mattered(study: StudyRecord) -> Section:
     )
 
 
-def cannot_be_told(designs: int) -> str:
-    """Why so few designs do not show what mattered."""
+def importances_in_words(study: StudyRecord) -> tuple[Importances, str]:
+    """What mattered, none of it where too few designs can be compared, and how sure that is."""
+    trained = sum(t.val_accuracy is not None for t in study.ranking)
+    found = importances(study) if trained >= TOO_FEW else Importances(trained, (), ())
+    if found.designs >= TOO_FEW and found.letters:
+        return found, _what_passed(found)
+    return Importances(found.designs, (), ()), _cannot_be_told(found.designs)
+
+
+def _cannot_be_told(designs: int) -> str:
     return (
         f"Which choices mattered cannot be told: {plural(designs, 'design')} of the space "
         f"{'was' if designs == 1 else 'were'} trained to the end, and with fewer than {TOO_FEW}, "

@@ -25,6 +25,7 @@ from nas.text import are, percent, plural, share, whole
 
 _NO_MISTAKE = "No test image was classified wrongly."
 _CONFUSED = 15  # pairs in the table
+_DRAWN_CLASSES = 200  # of 1,000 the matrix would have 16 MB
 _LABELLED_CLASSES = 20
 _NUMBERED_CLASSES = 12
 _LONGEST_NAME = 10  # of a class on an axis
@@ -48,23 +49,30 @@ def mistakes(final: FinalRecord | None, folder: Path | None) -> Section | None:
 
 def _confusion(final: FinalRecord) -> Section:
     pairs = confused_table(final).head(_CONFUSED)
+    drawn = len(final.classes) <= _DRAWN_CLASSES
+    how = (
+        "A row is a true class, a column an answer of the exported network; blue is right, orange "
+        "wrong (darker: a larger share of the class, each on its own scale)."
+        if drawn
+        else f"Of {whole(len(final.classes))} classes only the pairs that are confused most are "
+        "shown."
+    )
     columns = (
         Column("label", "True class", kind="text name"),
         Column("predicted", "Answer", kind="text name"),
         Column("images", "Test images", integer),
         Column("share", "Share of the class", share),
     )
-    return figure_section(
-        "confusion",
-        "Confusion matrix",
-        f"{_most_confused(final)} A row is a true class, a column an answer of the exported "
-        "network; blue is right, orange wrong (darker: a larger share of the class, each on its "
-        "own scale).",
+    caption = f"{_most_confused(final)} {how}"
+    data = (
         table(pairs, columns, caption="Most frequent mistakes")
         if len(pairs)
-        else html("section.html", caption="", pieces=[_NO_MISTAKE]),
-        confusion_figure(final.exported.confusion, final.classes),
+        else html("section.html", caption="", pieces=[_NO_MISTAKE])
     )
+    if not drawn:
+        return section("Most frequent mistakes", data, caption=caption)
+    figure = confusion_figure(final.exported.confusion, final.classes)
+    return figure_section("confusion", "Confusion matrix", caption, data, figure)
 
 
 def _most_confused(final: FinalRecord) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nas.search.evidence import FEWEST_FINISHED
 from nas.search.sizing import TRAINED_SHARE
-from nas.study.records import StudyRecord, TrialRecord
+from nas.study.records import DIED, StudyRecord, TrialRecord
 from nas.text import duration_range, plural
 
 _PRIOR = 5  # runs that the share expected of their epochs is worth
@@ -15,6 +15,7 @@ _LAST = 20  # runs that say how fast the machine is now
 _DRIFT = 0.3  # deviation of what comes from what came: other designs, a machine shared with others
 _UNSURE = 0.5  # deviation of an estimate from before
 _WIDTH = 1.28  # deviations on either side, between which four fifths of a normal distribution lie
+_SILENT = 3.0  # longest runs here, after which a worker elsewhere that ends none counts as gone
 _EARLY = 0.1  # share of the time left at which a search may end since no design fits any more
 
 
@@ -163,7 +164,7 @@ class Pace:
         self._ends: dict[int, float] = {}  # when it will, of one that has done an epoch
         self._free: dict[str | None, float] = {}  # since when, by worker
         self._ended: list[RunTime] = []
-        self._others: set[str | None] = set()  # workers of other processes
+        self._others: dict[str | None, float] = {}  # when workers elsewhere ended a trial last
 
     def begin(self, number: int, now: float) -> None:
         """A trial has begun."""
@@ -180,7 +181,9 @@ class Pace:
         counts = trial.outcome is not None and trial.outcome.counts
         if began is None:
             if counts:
-                self._others.add(trial.worker)
+                self._others[trial.worker] = now
+            elif (trial.reason or "").startswith(DIED):
+                self._others.pop(trial.worker, None)
             return
         since = self._free.get(trial.worker, began)
         self._free[trial.worker] = now
@@ -192,13 +195,16 @@ class Pace:
 
     def left(self, runs: int, now: float) -> TimeLeft | None:
         """The time left until so many more runs have ended; see `time_left`."""
-        began, ends = dict(self._began), dict(self._ends)  # copies, since another thread asks
+        # Copies, since another thread asks.
+        began, ends, ended = dict(self._began), dict(self._ends), list(self._ended)
+        silence = _SILENT * max((run.whole for run in ended), default=math.inf)
+        others = [last for last in dict(self._others).values() if now - last <= silence]
         return time_left(
             max(runs, len(began)),
-            ended=list(self._ended),
+            ended=ended,
             running=[now - since for number, since in began.items() if number not in ends],
             rests=[max(0.0, end - now) for number, end in ends.items() if number in began],
-            workers=self._workers + len(self._others),
+            workers=self._workers + len(others),
             pruner=self._pruner,
             before=self._before,
             estimate=self._estimate,
@@ -207,13 +213,13 @@ class Pace:
         )
 
 
-def mean_seconds(study: StudyRecord, kind: str) -> float | None:
-    """Seconds that a run of the study took on average on this kind of device; None without any.
+def mean_seconds(study: StudyRecord, device: str) -> float | None:
+    """Seconds that a run of the study took on average on this device; None without any.
 
     Args:
         study: as it was found.
-        kind: of the device, cpu or cuda.
+        device: in words, with the threads of a CPU.
     """
-    ended = [t for t in study.trials if t.outcome and t.outcome.counts and t.trained_on(kind)]
+    ended = [t for t in study.trials if t.outcome and t.outcome.counts and t.device == device]
     found = [trial.seconds for trial in ended if trial.seconds]
     return statistics.fmean(found[-_LAST:]) if found else None

@@ -138,7 +138,7 @@ def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEven
         why, *_ = prepared.dataset.notes  # CIFAR-10 is not there
         warnings.append(why if why not in study.notes else None)
     if study.trained < begun.trials:
-        expected = mean_seconds(study, device.type)
+        expected = mean_seconds(study, in_words(device, Share(1, share.threads)))
         limited = begun.seconds_left < math.inf  # then its own trials say how long they take
         if expected is None and device.type == "cpu" and not limited:  # a GPU soon shows it
             expected = prepared.trial_seconds(begun.config.precision, share.threads)

@@ -56,6 +56,7 @@ class OtherFile:
 
     path: Path
     reason: str
+    name: str | None = None  # of the study in it, of which only the settings cannot be read
 
 
 def list_studies(folder: Path) -> Iterator[ListedStudy | OtherFile]:
@@ -108,7 +109,11 @@ def _study(
     attributes: dict[str, Any] = {key: _loaded(value) for key, value in rows}
     if "settings" not in attributes:
         return OtherFile(path, f"expected a study made by nas, got {name!r} without its settings")
-    settings = settings_from_json(attributes["settings"])
+    try:
+        settings = settings_from_json(attributes["settings"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = f"expected a study made by this version of nas, got {name!r} with {error}"
+        return OtherFile(path, reason, name)
     ended = [
         (ended_as(state, _loaded(outcome), value), value)
         for state, outcome, value in database.execute(_TRIALS, (study_id,))

@@ -291,6 +291,21 @@ def test_without_a_study_there_is_a_list_of_all(one_trial: SearchResult, tmp_pat
         assert len(dashboard.detail(number)["trials"]) == 50
 
 
+def test_a_study_with_settings_of_another_version_is_in_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "studies" / "old.db"
+    path.parent.mkdir()
+    shutil.copy(EXAMPLE, path)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE study_user_attributes SET value_json='{}' WHERE key='settings'")
+    with served(None, tmp_path) as dashboard:
+        page = dashboard.ask("/").content.decode()  # type: ignore[attr-defined]
+        assert "expected a study made by this version of nas" in page
+        (number,) = re.findall(r'href="/report/(\d+)">old</a>', page)
+        report = dashboard.ask(f"/report/{number}").content.decode()  # type: ignore[attr-defined]
+        assert "cannot read the settings of this study" in report
+        assert len(dashboard.detail(number)["trials"]) == 50
+
+
 def test_an_empty_folder_has_an_empty_list(tmp_path: Path) -> None:
     with served(None, tmp_path) as dashboard:
         assert b"No studies yet" in dashboard.ask("/").content  # type: ignore[attr-defined]

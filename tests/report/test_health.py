@@ -14,6 +14,7 @@ from markupsafe import escape
 from nas.architecture import Architecture
 from nas.counting import count
 from nas.dashboard.notes import study_note
+from nas.report.choices import importances_in_words
 from nas.report.health import Finding, Level, health
 from nas.report.page import render
 from nas.report.trials import ties
@@ -22,6 +23,7 @@ from nas.statistics import visible_difference
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import TIME_UP, Outcome, StudyRecord
+from nas.templates import text
 from tests.kits.records import IMAGE, SETTINGS, studies, study, trial
 
 SPACE = default_space(IMAGE)
@@ -176,6 +178,13 @@ def test_what_is_not_well_is_in_the_dashboards_note() -> None:
     note = study_note(searched(lambda design: 0.1), report="/report/1")
     assert "**WARNING** learning" in note
     assert "PASS" not in note
+
+
+def test_the_dashboards_note_says_of_importances_what_the_report_says() -> None:
+    for record in (searched(lambda design: 0.1), searched(width), study()):
+        said = importances_in_words(record)[1]
+        assert text(said) in study_note(record, report="/report/1")
+    assert str(escape(importances_in_words(searched(width))[1])) in render(searched(width))
 
 
 def test_of_the_example_studies_only_what_is_so() -> None:

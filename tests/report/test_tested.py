@@ -16,6 +16,20 @@ from tests.kits.records import EVIL, final_record, read_record, study
 
 
 class TestTestedNetwork:
+    @pytest.mark.parametrize(("number", "drawn"), [(200, True), (1_000, False)])
+    def test_of_very_many_classes_only_pairs_are_shown(self, number: int, drawn: bool) -> None:
+        row = [0] * number
+        matrix = [[*row[:i], 9, *row[i + 1 :]] for i in range(number)]
+        matrix[3][5] = 1
+        names = tuple(f"c{i}" for i in range(number))
+        exported = replace(final_record().exported, confusion=tuple(map(tuple, matrix)))
+        final = final_record(names, exported=exported)
+        section = mistakes.mistakes(final, None)
+        assert section is not None
+        assert ("confusion" in dict(section.figures)) == drawn
+        assert "Most often c3 is taken for c5" in section.content
+        assert ("A row is a true class" in section.content) == drawn
+
     def test_confusion_shows_right_and_wrong_apart(self) -> None:
         right, wrong = mistakes.confusion_figure(((8, 2, 0), (0, 10, 0), (1, 0, 3)), "abc").data
         assert list(right.z) == [[0.8, None, None], [None, 1.0, None], [None, None, 0.75]]

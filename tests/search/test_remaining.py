@@ -139,6 +139,25 @@ def test_other_processes_take_their_share() -> None:
     assert two.middle < 0.6 * one.middle
 
 
+def test_a_worker_elsewhere_that_is_gone_takes_no_share() -> None:
+    def middle(*, heard: bool, died: bool = False, now: float = 70.0) -> float:
+        pace = Pace()
+        pace.begin(0, 0.0)
+        pace.end(trial(0, accuracy=0.5), 60.0)
+        if heard:
+            pace.end(replace(trial(1, accuracy=0.5), worker="elsewhere"), 60.0)
+        if died:
+            pace.end(replace(trial(2, Outcome.FAILED, reason=DIED), worker="elsewhere"), 65.0)
+        said = pace.left(20, now)
+        assert said
+        return said.middle
+
+    alone = middle(heard=False)
+    assert middle(heard=True) < 0.6 * alone
+    assert middle(heard=True, died=True) == alone
+    assert middle(heard=True, now=60.0 + 3 * 60 + 1) == alone  # it would have ended another one
+
+
 def test_a_run_that_resumed_took_no_longer_than_it_was_here() -> None:
     pace = Pace()
     pace.begin(0, 0.0)
@@ -148,14 +167,15 @@ def test_a_run_that_resumed_took_no_longer_than_it_was_here() -> None:
     assert said.middle == pytest.approx(60)
 
 
-def test_the_runs_of_earlier_searches_on_this_kind_of_device_are_an_estimate() -> None:
-    assert mean_seconds(study(), "cuda") is None
+def test_the_runs_of_earlier_searches_on_this_device_are_an_estimate() -> None:
+    gpu, one, two = "NVIDIA H200", "cpu (1 thread)", "cpu (2 threads)"
+    assert mean_seconds(study(), gpu) is None
     runs = study(trial(0, accuracy=0.5), trial(1, Outcome.STOPPED_EARLY, 0.2, epochs=2))
-    assert mean_seconds(runs, "cuda") == 40
-    assert mean_seconds(runs, "cpu") is None
-    slow = replace(trial(2, accuracy=0.5), device="cpu (2 threads)", seconds=900.0)
+    assert mean_seconds(runs, gpu) == 40
+    assert mean_seconds(runs, two) is None
+    slow = replace(trial(2, accuracy=0.5), device=two, seconds=900.0)
     both = replace(runs, trials=(*runs.trials, slow))
-    assert (mean_seconds(both, "cuda"), mean_seconds(both, "cpu")) == (40, 900)
+    assert [mean_seconds(both, device) for device in (gpu, two, one)] == [40, 900, None]
 
 
 def test_what_was_stopped_of_later_runs_says_what_the_first_ones_would_have_been() -> None:

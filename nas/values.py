@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex, TypeVar
 
 from nas.errors import RequestError
+from nas.text import short_count
 
 T = TypeVar("T")
 Check = Callable[[str, Any], object]
@@ -118,6 +119,15 @@ def span(name: str, value: object) -> str:
 def seconds_of(span: str) -> float:
     """Seconds of a time span as it is typed."""
     return float(span[:-1]) * _SECONDS[span[-1:]]
+
+
+def typed(value: float | str | None) -> str:
+    """The value of an option as a person would type it: 22M, 0.1, 30m, none."""
+    if value is None:
+        return NO_LIMIT
+    if isinstance(value, str):
+        return value
+    return short_count(value) if isinstance(value, int) else f"{value:g}"
 
 
 def flag(name: str, value: object) -> bool:

@@ -19,8 +19,8 @@ from nas.export.writing import write_model
 from nas.files import remove_unfinished, replacing, replacing_all, temporary_folder
 from nas.report.document import write_page
 from nas.report.pictures import PicturesError, write_pictures
-from nas.search.request import checkpoints_folder
 from nas.search.run import run_search
+from nas.study.location import checkpoints_folder
 from nas.training.checkpoint import Checkpoint
 from nas.training.folder import train_in_folder
 from nas.training.plan import RunPlan

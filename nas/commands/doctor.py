@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from nas.commands import arguments
 from nas.errors import RequestError
 from nas.runtime import signals
-from nas.search.request import SearchRequest, check_device_name, checkpoints_folder
-from nas.study.location import StudyError, StudyLocation
+from nas.search.request import SearchRequest, check_device_name
+from nas.study.location import StudyError, StudyLocation, checkpoints_folder
 
 if TYPE_CHECKING:  # torch and Optuna load in seconds; bad usage must be known before
     from nas.search.continuing import DataOptions

@@ -1,10 +1,15 @@
 """What is known of each dataset before anything is read; needs no torch and no NumPy."""
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from nas.architecture import ImageInput
+
+OWN_FOLDER = "folder"  # the dataset of a person's own images
 
 
 class DataError(ValueError):
@@ -119,5 +124,16 @@ _ENTRIES = (
 DATASETS: Mapping[str, DatasetInfo] = MappingProxyType({info.name: info for info in _ENTRIES})
 """The datasets of a fixed shape, by name; `folder` has the shape of the person's own images."""
 
-DATASET_NAMES: tuple[str, ...] = ("auto", *DATASETS, "folder")
+DATASET_NAMES: tuple[str, ...] = ("auto", *DATASETS, OWN_FOLDER)
 """What may be asked for: `auto` is CIFAR-10, or `digits` where that cannot be had."""
+
+
+def folder_name(folder: Path) -> str:
+    """What a person calls an own folder, in letters that the name of a study may have.
+
+    Accents are left out, and so is what has no such letters; without any it is ``folder``. A name
+    that is a dataset's would be taken for that.
+    """
+    plain = unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-.")[:80] or OWN_FOLDER
+    return f"{name}-{OWN_FOLDER}" if name in DATASETS else name

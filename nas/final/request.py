@@ -12,9 +12,9 @@ from nas.errors import RequestError
 from nas.export.formats import FORMATS
 from nas.export.spec import DESCRIPTION
 from nas.runtime.precision import AUTO, PRECISIONS, Precision
-from nas.search.request import SearchRequest, check_device_name, folder_of
+from nas.search.request import SearchRequest, check_device_name
 from nas.space import Limits
-from nas.study.location import StudyLocation
+from nas.study.location import StudyLocation, folder_of
 from nas.training.config import RECIPES
 from nas.values import (
     NO_LIMIT,

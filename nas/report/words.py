@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas.architecture import Architecture
-from nas.search.request import OWN_FOLDER
+from nas.data.catalogue import OWN_FOLDER
 from nas.statistics import Estimate, wilson_interval
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import plural

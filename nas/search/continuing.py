@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.search.request import DATA_DIR, OWN_FOLDER, SPLIT_SEED, SearchRequest
+from nas.data.catalogue import OWN_FOLDER
+from nas.search.request import DATA_DIR, SPLIT_SEED, SearchRequest
 from nas.space import SearchSpace, space_from_table
 from nas.study.location import StudyError
 from nas.study.records import StudyRecord

@@ -13,6 +13,7 @@ import torch
 
 from nas.architecture import Architecture
 from nas.counting import COSTS, count
+from nas.data.catalogue import OWN_FOLDER
 from nas.data.loading import load_dataset, reduced
 from nas.data.types import ImageDataset
 from nas.runtime import signals
@@ -25,8 +26,8 @@ from nas.search.deadline import searched_seconds
 from nas.search.estimate import measure, typical_mult_adds
 from nas.search.events import Loading, OnEvent, TimeSized, Warned
 from nas.search.presets import designs_like
-from nas.search.recipe import search_choices, search_recipe
-from nas.search.request import OWN_FOLDER, PRUNERS, SPLIT_SEED, SearchRequest
+from nas.search.recipe import search_choices, search_recipe, study_settings
+from nas.search.request import PRUNERS, SPLIT_SEED, SearchRequest
 from nas.search.sizing import Size, Sized, Speed, Work, size
 from nas.search.stale import fail_all_stale
 from nas.search.workers import share_for
@@ -37,10 +38,9 @@ from nas.study.reader import read_study, study_record, trained_in
 from nas.study.records import StudyRecord, StudySettings
 from nas.study.storage import storage_errors
 from nas.study.store import Store
-from nas.text import short_count
 from nas.training.config import TrainingConfig
 from nas.training.tuning import Choice
-from nas.values import NO_LIMIT
+from nas.values import NO_LIMIT, typed
 
 _TOO_LONG = 3600.0  # seconds of a search that nobody waits for
 _TIME = "30m"  # that such a search has instead
@@ -139,7 +139,9 @@ class Preparation:
                 begin_search(
                     store.study,
                     self.location,
-                    study_settings(prepared, config),
+                    study_settings(
+                        dataset, prepared.space, request.limits, config, prepared.choices
+                    ),
                     search={
                         **search,
                         "time": request.time,
@@ -312,7 +314,7 @@ class Preparation:
         options = self._left_open(sized.size)
         if self.request.time == AUTO:
             options["time"] = request.time
-        words = [f"--{n.replace('_', '-')} {_typed(value)}" for n, value in options.items()]
+        words = [f"--{n.replace('_', '-')} {typed(value)}" for n, value in options.items()]
         return TimeSized(
             request.time,
             sized.size,
@@ -322,15 +324,6 @@ class Preparation:
             decided.otherwise,
             " ".join([str(command or "nas search"), *words]),
         )
-
-
-def _typed(value: float | str | None) -> str:
-    """The value of an option as a person would type it: 22M, 0.1, 30m, none."""
-    if value is None:
-        return NO_LIMIT
-    if isinstance(value, str):
-        return value
-    return short_count(value) if isinstance(value, int) else f"{value:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,21 +403,3 @@ def _location(request: SearchRequest, dataset: ImageDataset) -> StudyLocation:
             if read_study(before).settings.dataset_digest == dataset.digest:
                 return before
     return request.location_for(dataset.name)
-
-
-def study_settings(prepared: Preparation, config: TrainingConfig) -> StudySettings:
-    """What makes accuracies of a study comparable, with the recipe in its precision."""
-    dataset = prepared.dataset
-    return StudySettings(
-        dataset=dataset.name,
-        dataset_digest=dataset.digest,
-        input=dataset.input,
-        train_images=len(dataset.train),
-        validation_images=len(dataset.validation),
-        subset=dataset.subset,
-        split_seed=dataset.split_seed,
-        limits=prepared.request.limits,
-        space=prepared.space.to_dict(),
-        recipe=config.to_dict(),
-        tuning={choice.name: list(choice.values) for choice in prepared.choices},
-    )

@@ -1,11 +1,12 @@
 """The recipe that all trials of a study are trained with: `fast`, or what an older study has."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from nas.data.types import ImageDataset
+from nas.space import Limits, SearchSpace
 from nas.study.records import StudySettings
 from nas.training.config import Task, TrainingConfig, fast
 from nas.training.loop import task_of
@@ -70,4 +71,27 @@ def search_choices(
         if choice.name in kept
         else choice
         for choice in choices
+    )
+
+
+def study_settings(
+    dataset: ImageDataset,
+    space: SearchSpace,
+    limits: Limits,
+    config: TrainingConfig,
+    choices: Sequence[Choice],
+) -> StudySettings:
+    """What makes accuracies of a study comparable: images, designs, and how these are trained."""
+    return StudySettings(
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        input=dataset.input,
+        train_images=len(dataset.train),
+        validation_images=len(dataset.validation),
+        subset=dataset.subset,
+        split_seed=dataset.split_seed,
+        limits=limits,
+        space=space.to_dict(),
+        recipe=config.to_dict(),
+        tuning={choice.name: list(choice.values) for choice in choices},
     )

@@ -2,20 +2,24 @@
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import COSTS, LIMITED, Cost, Count, count
-from nas.data.catalogue import DATASET_NAMES, DATASETS
+from nas.data.catalogue import DATASET_NAMES, DATASETS, OWN_FOLDER, folder_name
 from nas.devices import DEVICES, KEPT_BACK
 from nas.errors import RequestError
 from nas.runtime.precision import AUTO, PRECISIONS
 from nas.search.fronts import ACCURACY, check_objectives
 from nas.space import Limits, SearchSpace, default_space, load_space
-from nas.study.location import StudyError, StudyLocation, default_study_name
+from nas.study.location import (
+    StudyError,
+    StudyLocation,
+    checkpoints_folder,
+    default_study_name,
+)
 from nas.training.tuning import TUNABLE, check_names
 from nas.values import (
     NO_LIMIT,
@@ -42,7 +46,6 @@ from nas.values import (
 SAMPLERS = ("gp", "tpe", "random")
 PRUNERS = ("evidence", "rungs", "median", "halving", "none")
 
-OWN_FOLDER = "folder"  # the dataset of a person's own images
 DATA_DIR = Path("data")
 SPLIT_SEED = 0  # fixed: the validation part must not change with the seed of a search
 GRACE = 60.0  # seconds without a heartbeat after which a worker counts as dead
@@ -90,28 +93,6 @@ def check_device_name(name: str) -> None:
             f"--device: expected auto, cpu or a CUDA device of this machine such as cuda:0, "
             f"got {name!r}"
         )
-
-
-def folder_of(studies_dir: Path, location: StudyLocation) -> Path:
-    """Where the files of a study lie; names in a server may hold any character."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", location.name).lstrip(".") or "_"
-    return studies_dir / name
-
-
-def checkpoints_folder(studies_dir: Path, location: StudyLocation) -> Path:
-    """Where the checkpoints of running trials of a study lie."""
-    return folder_of(studies_dir, location) / "checkpoints"
-
-
-def folder_name(folder: Path) -> str:
-    """What a person calls an own folder, in letters that the name of a study may have.
-
-    Accents are left out, and so is what has no such letters; without any it is ``folder``. A name
-    that is a dataset's would be taken for that.
-    """
-    plain = unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-.")[:80] or OWN_FOLDER
-    return f"{name}-{OWN_FOLDER}" if name in DATASETS else name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

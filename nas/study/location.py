@@ -269,3 +269,14 @@ def default_study_name(dataset: str, limits: Limits, target: str | None = None) 
         return f"{dataset}-{target}"
     parts = [f"{n.replace('_', '-')}-{COSTS[n].short(most)}" for n, most in limits.items()]
     return "-".join([dataset, *([short_count(budget)] if budget else parts)])
+
+
+def folder_of(studies_dir: Path, location: StudyLocation) -> Path:
+    """Where the files of a study lie; names in a server may hold any character."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", location.name).lstrip(".") or "_"
+    return studies_dir / name
+
+
+def checkpoints_folder(studies_dir: Path, location: StudyLocation) -> Path:
+    """Where the checkpoints of running trials of a study lie."""
+    return folder_of(studies_dir, location) / "checkpoints"

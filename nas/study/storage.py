@@ -9,9 +9,17 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from nas.runtime import signals
 from nas.study.location import NoStudy, StudyError, StudyGone, StudyLocation
-from nas.study.optuna_private import STUDIES, WRITTEN_LAST, StudyStorage
+from nas.study.optuna_private import (
+    PARTS_OF_TRIALS,
+    STUDIES,
+    TRIALS,
+    WRITTEN_LAST,
+    StudyStorage,
+)
 
+_CREATIONS = 20  # attempts to make the tables of a server that others are making, too
 SQLITE_TIMEOUT = 60  # seconds to wait for another process's write
 STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError, sqlite3.Error)
 """What a database may raise in the middle of a search."""
@@ -35,6 +43,49 @@ def complete_storage(location: StudyLocation) -> StudyStorage:
     return StudyStorage(
         location.engine_url, engine_kwargs={"connect_args": connect}, skip_table_creation=True
     )
+
+
+def writable_storage(location: StudyLocation) -> StudyStorage:
+    """A database to be written, completed if need be."""
+    return _sqlite(location) if location.path is not None else _server(location)
+
+
+def _sqlite(location: StudyLocation) -> StudyStorage:
+    storage = StudyStorage(
+        location.engine_url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}}
+    )
+    _remove_leftovers(storage.engine)
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def without_waiting_for_the_disk(connection: sqlite3.Connection, record: object) -> None:
+        # In WAL mode only: a power failure may undo the last writes, never harm the file.
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+    storage.engine.dispose()  # the next connection is a new one
+    return storage
+
+
+def _remove_leftovers(engine: sqlalchemy.Engine) -> None:
+    """Removes the rows of deleted trials whose ids SQLite gives away again."""
+    newest = sqlalchemy.select(sqlalchemy.func.coalesce(sqlalchemy.func.max(TRIALS.c.trial_id), 0))
+    with engine.begin() as connection:
+        for table in PARTS_OF_TRIALS:
+            left = table.c.trial_id > newest.scalar_subquery()
+            if connection.execute(sqlalchemy.select(table.c.trial_id).where(left).limit(1)).first():
+                connection.execute(table.delete().where(left))
+
+
+def _server(location: StudyLocation) -> StudyStorage:
+    for attempt in range(_CREATIONS):
+        try:
+            return StudyStorage(location.url)
+        except STORAGE_ERRORS as error:
+            made_by_another = any(word in str(error).lower() for word in ("exist", "duplicate"))
+            if not made_by_another or attempt == _CREATIONS - 1:
+                raise
+            signals.sleep(0.1)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def no_study_yet(location: StudyLocation) -> NoStudy:

@@ -25,24 +25,21 @@ from nas.runtime import signals
 from nas.study import heartbeat
 from nas.study.location import OpenFile, StudyGone, StudyLocation
 from nas.study.optuna_private import (
-    PARTS_OF_TRIALS,
     STUDIES,
     STUDY_SYSTEM_ATTRIBUTES,
     SYSTEM_ATTRIBUTES,
     TRIALS,
     USER_ATTRIBUTES,
-    StudyStorage,
     storage_of,
     study_id_of,
     trial_id_of,
 )
 from nas.study.records import Outcome
 from nas.study.rows import insert_attributes, insert_params, write_changes
-from nas.study.storage import SQLITE_TIMEOUT, STORAGE_ERRORS, storage_errors, stored_name
+from nas.study.storage import STORAGE_ERRORS, storage_errors, stored_name, writable_storage
 
 _LOCK_POLL = 0.01  # seconds
 _STUCK = 60.0  # seconds after which the process that has the lock is not waited for any more
-_CREATIONS = 20  # attempts to make the tables of a server that others are making, too
 
 
 # A process that is stopped (SIGSTOP, a machine that sleeps) with the lock loses it after this time.
@@ -325,7 +322,7 @@ def open_store(location: StudyLocation, file: OpenFile | None = None) -> Iterato
         if path is not None:
             path.touch(mode=0o644)  # the only place where the file is made
             _set_journal_mode(path, "WAL", patience=0.5)
-        storage = _sqlite(location) if path is not None else _server(location)
+        storage = writable_storage(location)
         study = optuna.create_study(
             study_name=stored_name(location, storage) or location.name,
             storage=get_storage(storage),
@@ -382,41 +379,3 @@ def _set_journal_mode(path: Path, mode: str, *, patience: float = 0) -> None:
         closing(sqlite3.connect(place, timeout=patience, uri=True)) as database,
     ):
         database.execute(f"PRAGMA journal_mode={mode}")
-
-
-def _sqlite(location: StudyLocation) -> StudyStorage:
-    storage = StudyStorage(
-        location.engine_url, engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}}
-    )
-    _remove_leftovers(storage.engine)
-
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def without_waiting_for_the_disk(connection: sqlite3.Connection, record: object) -> None:
-        # In WAL mode only: a power failure may undo the last writes, never harm the file.
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-            connection.execute("PRAGMA synchronous=NORMAL")
-
-    storage.engine.dispose()  # the next connection is a new one
-    return storage
-
-
-def _remove_leftovers(engine: sqlalchemy.Engine) -> None:
-    """Removes the rows of deleted trials whose ids SQLite gives away again."""
-    newest = sqlalchemy.select(sqlalchemy.func.coalesce(sqlalchemy.func.max(TRIALS.c.trial_id), 0))
-    with engine.begin() as connection:
-        for table in PARTS_OF_TRIALS:
-            left = table.c.trial_id > newest.scalar_subquery()
-            if connection.execute(sqlalchemy.select(table.c.trial_id).where(left).limit(1)).first():
-                connection.execute(table.delete().where(left))
-
-
-def _server(location: StudyLocation) -> StudyStorage:
-    for attempt in range(_CREATIONS):
-        try:
-            return StudyStorage(location.url)
-        except STORAGE_ERRORS as error:
-            made_by_another = any(word in str(error).lower() for word in ("exist", "duplicate"))
-            if not made_by_another or attempt == _CREATIONS - 1:
-                raise
-            signals.sleep(0.1)
-    raise AssertionError("the last attempt returns or raises")

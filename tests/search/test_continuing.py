@@ -11,8 +11,9 @@ import pytest
 
 import nas
 from nas.commands import main
+from nas.data.catalogue import folder_name
 from nas.search.continuing import continued, data_options
-from nas.search.request import SearchRequest, folder_name
+from nas.search.request import SearchRequest
 from nas.study.records import StudyRecord
 from tests.kits.commands import SIGN_OF_LIFE, Capture
 from tests.kits.exports import make_spec, write_network

@@ -18,6 +18,7 @@ from nas.training.config import DEFAULTS
 _KIND = "nas checkpoint"
 _VERSION = 1
 _SHARE = 0.05  # of the time, at most, is spent on writing
+_TRIES = 10  # to write into a folder that others remove when it is empty
 _LEAST = 1.0  # seconds of training that are worth a checkpoint
 
 
@@ -160,15 +161,24 @@ class Checkpoint:
         if not (self.kept or at_once) and started - self._saved < self._pause:
             return
         self.error = None
+        content = {"identity": self.identity, "run": run.state()}
         try:
-            self.path.parent.mkdir(parents=self._parents, exist_ok=True)
-            save_checkpoint(self.path, {"identity": self.identity, "run": run.state()})
+            self._write(content)
         except OSError as error:
             if self.kept:
                 raise
             self.error = error
         self._saved = time.monotonic()
         self._pause = max(self._least, (self._saved - started) / _SHARE)
+
+    def _write(self, content: dict[str, Any]) -> None:
+        for left in reversed(range(_TRIES)):
+            self.path.parent.mkdir(parents=self._parents, exist_ok=True)
+            try:
+                return save_checkpoint(self.path, content)
+            except FileNotFoundError:  # another process found the folder empty and removed it
+                if not left:
+                    raise
 
     def remove(self) -> None:
         """Removes the file, and folders that were made for it and are empty."""

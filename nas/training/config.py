@@ -204,20 +204,19 @@ class Task:
 def fast(task: Task) -> TrainingConfig:
     """Short search runs: 10 epochs, in which the rate goes straight up and straight down.
 
-    From 10,000 images on with Muon in batches of 128: docs/training.md has what was measured. A GPU
-    wants larger batches, in which Muon is not measured yet: there it is Nesterov's momentum in
-    batches of 512. So it is below 10,000 images, in batches of 64, since Muon's cost per step is
-    half of all for wide designs and images as small as the digits. Before the last epoch what is
-    evaluated are weights averaged over about an epoch: they rank designs better while the learning
-    rate is high, and lag behind when it is 0 (docs/pruning.md).
+    From 10,000 images on with Muon, in batches of 128 on a CPU and of 512 on a GPU, which is faster
+    with large ones: docs/training.md has what was measured. Below 10,000 images it is Nesterov's
+    momentum in batches of 64, since Muon's cost per step is half of all for wide designs and images
+    as small as the digits. Before the last epoch what is evaluated are weights averaged over about
+    an epoch: they rank designs better while the learning rate is high, and lag behind when it is 0
+    (docs/pruning.md).
     """
-    muon = task.large and not task.gpu
-    batch_size = 128 if muon else 512 if task.large else 64
+    batch_size = (512 if task.gpu else 128) if task.large else 64
     return TrainingConfig(
         epochs=10,
         batch_size=batch_size,
-        optimizer=Optimizer.MUON if muon else Optimizer.NESTEROV,
-        momentum=0.85 if muon else 0.9,
+        optimizer=Optimizer.MUON if task.large else Optimizer.NESTEROV,
+        momentum=0.85 if task.large else 0.9,
         ema=1 - 1 / max(2, task.train_images // batch_size),
         ema_at_end=False,
         lr=0.4 if task.large and task.gpu else 0.2,
@@ -227,16 +226,19 @@ def fast(task: Task) -> TrainingConfig:
 
 
 def long(task: Task) -> TrainingConfig:
-    """Final training of a chosen design: 200 epochs with strong augmentation and averaged weights.
+    """Final training of a chosen design: 200 epochs with strong augmentation.
 
-    After the CIFAR recipes of TrivialAugment (Mueller and Hutter 2021, arXiv:2103.10158). Below
-    10,000 images in batches of 64, as `fast` is.
+    From 10,000 images on `fast` with alternating flips and TrivialAugment (Mueller and Hutter 2021,
+    arXiv:2103.10158). Below, in batches of 64, after the CIFAR recipes of that paper.
     """
     flip = (Augment.ALTERNATING_FLIP,) if task.horizontal_flip else ()
+    if task.large:
+        augment = (Augment.CROP, *flip, Augment.TRIVIAL)
+        return dataclasses.replace(fast(task), epochs=200, augment=augment)
     return TrainingConfig(
         epochs=200,
-        batch_size=256 if task.large else 64,
-        lr=0.2 if task.large else 0.1,
+        batch_size=64,
+        lr=0.1,
         schedule=Schedule.COSINE,
         warmup=0.025,
         augment=(Augment.CROP, *flip, Augment.TRIVIAL, Augment.CUTOUT),

@@ -4,6 +4,7 @@ import pickle
 import random
 import subprocess
 import sys
+import threading
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from nas.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from nas.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
 from tests.kits.waiting import PATIENCE
 
 
@@ -186,3 +192,34 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="wrong checksum"):
         load_checkpoint(path)
+
+
+class Nothing:
+    """A run with nothing to keep."""
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def test_a_checkpoint_is_written_while_others_remove_theirs(tmp_path: Path) -> None:
+    folder = tmp_path / "study" / "checkpoints"
+    mine, others = (Checkpoint(folder / name, {}) for name in ("mine.pt", "others.pt"))
+    done = threading.Event()
+
+    def remove() -> None:
+        while not done.is_set():
+            others.remove()
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    try:
+        for _ in range(300):
+            mine.save(Nothing(), at_once=True)
+            assert mine.error is None
+            mine.remove()
+    finally:
+        done.set()
+        remover.join()

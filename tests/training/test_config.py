@@ -106,11 +106,12 @@ PUBLISHED: dict[str, dict[str, object]] = {
     },
     "long": {
         "epochs": 200,
-        "schedule": "cosine",
-        "augment": ["crop", "alternating-flip", "trivialaugment", "cutout"],
-        "crop_padding": 4,
-        "cutout_size": 16,
-        "ema": 0.9998,
+        "batch_size": 128,
+        "lr": 0.2,
+        "optimizer": "muon",
+        "schedule": "triangle",
+        "augment": ["crop", "alternating-flip", "trivialaugment"],
+        "crop_padding": 2,
     },
 }
 
@@ -159,8 +160,9 @@ def test_lengths_in_pixels_follow_the_image_size() -> None:
     sizes = {}
     for name, task in TASKS.items():
         fast, long = RECIPES["fast"](task), RECIPES["long"](task)
-        sizes[name] = (fast.crop_padding, long.crop_padding, long.cutout_size)
-    assert sizes == {"cifar10": (2, 4, 16), "digits": (1, 1, 4), "fashion-mnist": (2, 4, 14)}
+        sizes[name] = (fast.crop_padding, long.crop_padding)
+    assert sizes == {"cifar10": (2, 2), "digits": (1, 1), "fashion-mnist": (2, 2)}
+    assert RECIPES["long"](TASKS["digits"]).cutout_size == 4
 
 
 def test_the_fast_recipe_takes_small_batches_of_few_images() -> None:
@@ -173,7 +175,7 @@ def test_the_fast_recipe_takes_small_batches_of_few_images() -> None:
 
 def test_the_fast_recipe_takes_larger_batches_on_a_gpu() -> None:
     gpu = RECIPES["fast"](dataclasses.replace(CIFAR, gpu=True))
-    assert (gpu.batch_size, gpu.optimizer, gpu.lr) == (512, Optimizer.NESTEROV, 0.4)
+    assert (gpu.batch_size, gpu.optimizer, gpu.lr) == (512, Optimizer.MUON, 0.4)
 
 
 # What a recipe refuses

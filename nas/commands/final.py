@@ -24,7 +24,7 @@ _GROUPS = {
     "data": ("data_dir", "subset", "skip_broken", "drop_duplicates", "on"),
     "training": ("recipe", "epochs", "precision"),
     "machine": ("device", "workers", "threads", "per_gpu"),
-    "output": ("studies_dir", "storage"),
+    "output": ("export", "max_int8_loss", "studies_dir", "storage"),
 }
 _SHORT = 50  # epochs below which strong augmentation costs more than it gives
 

@@ -24,6 +24,7 @@ from nas.final.final import run_final
 from nas.final.records import FinalRecord
 from nas.final.request import FinalRequest
 from nas.report.page import render
+from nas.space import Limits
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from tests.kits.commands import Capture, error_line, error_of
@@ -229,3 +230,11 @@ def test_export_needs_the_study_and_its_images(
     (folder / "metrics.json").write_text("{}")
     said = error_line(capsys, main(["export", str(folder), *EXPORT]))
     assert "expected a model that nas final exported" in said
+
+
+def test_tflite_is_made_for_devices_and_where_it_is_asked_for() -> None:
+    plain, device = Limits(max_parameters=1000), Limits(max_parameters=1000, max_arena=262_144)
+    assert request_of().formats(plain) == ()
+    assert request_of().formats(device) == ("tflite",)
+    assert request_of(export=("none",)).formats(device) == ()
+    assert request_of(export=("header", "int8.onnx")).formats(plain) == ("header", "int8.onnx")

@@ -3,19 +3,15 @@
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 
 import torch
+
+from nas.runtime.machine import processor_name
 
 
 def processor() -> str:
     """The model of the processor and the number of its logical cores."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    return f"{model}, {os.cpu_count()} logical cores"
+    return f"{processor_name()}, {os.cpu_count()} logical cores"
 
 
 def hardware(device: torch.device | None = None) -> str:

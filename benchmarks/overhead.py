@@ -99,7 +99,7 @@ def fill(database: Store, trials: int, pruner: str) -> None:
             trial.set_user_attr("worker", "elsewhere:1:1-0")
             for name, said in design_attributes(found.architecture, found.cost, found.key).items():
                 trial.set_user_attr(name, said)
-            assert mark_excess(trial, found.cost, LIMITS)
+            assert mark_excess(trial, LIMITS.excess(found.cost))
             for result in curve(found.cost, rng):
                 trial.report(result.val_accuracy, step=result.epoch)
                 if trial.should_prune():

@@ -77,6 +77,10 @@ class Limits(Mapping[str, int]):
         """The same but for one cost's maximum."""
         return replace(self, **{COSTS[name].maximum: maximum})
 
+    def lowered(self, name: str, maximum: int) -> "Limits":
+        """The same, with no higher maximum of one cost."""
+        return self.with_maximum(name, min(maximum, self.get(name, maximum)))
+
     def excess(self, cost: Count) -> dict[str, float]:
         """Per limit: how far the cost is above it, as a share of the limit; fits when <= 0."""
         return {name: (getattr(cost, name) - most) / most for name, most in self.items()}

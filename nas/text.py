@@ -82,6 +82,11 @@ def duration(seconds: float) -> str:
     return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
+def milliseconds(value: float) -> str:
+    """A latency in three digits: 0.412 ms, 5 ms, 12.3 ms."""
+    return f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms"
+
+
 def duration_range(low: float, high: float) -> str:
     """Two time spans, in units of which they have about two: 14 to 22 min, 50 s to 2 min, 3 h.
 

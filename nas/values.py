@@ -130,6 +130,19 @@ def typed(value: float | str | None) -> str:
     return short_count(value) if isinstance(value, int) else f"{value:g}"
 
 
+_MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+
+
+def latency(name: str, value: object) -> float:
+    """Milliseconds above 0; also as they are typed, with a unit: 5ms, 800us or 0.02s."""
+    if not isinstance(value, str):
+        return real(name, value, above=0)
+    typed = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s)", value.strip(), re.ASCII)
+    if typed is None:
+        raise RequestError(f"{name} must be a latency such as 5ms, 800us or 0.02s, got {value!r}")
+    return real(name, float(typed[1]) * _MILLISECONDS[typed[2]], above=0)
+
+
 def flag(name: str, value: object) -> bool:
     """True or False."""
     if not _is_flag(value):

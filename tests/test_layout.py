@@ -28,6 +28,7 @@ ORDER = (
     "devices",
     "architecture",
     "counting",
+    "latency",
     "space",
     "model",
     "runtime",

@@ -115,6 +115,12 @@ def points(text: str) -> float:
     return _checked(values.points, _number(text), expected, text)
 
 
+def latency(text: str) -> float:
+    """A latency above 0, in milliseconds."""
+    expected = "a latency such as 5ms, 800us or 0.02s"
+    return _checked(values.latency, text, expected, text)
+
+
 def time(text: str) -> str:
     """A limit of time, as it is typed."""
     return _checked(time_limit, text, "a time such as 90s, 30m, 2h or 1d, or none", text)
@@ -187,6 +193,7 @@ _READ: Mapping[values.Check, tuple[Callable[[str], Any], str]] = {
     values.share: (share, "SHARE"),
     values.duration: (seconds, "SECONDS"),
     values.points: (points, "POINTS"),
+    values.latency: (latency, "TIME"),
     values.path: (path, "DIR"),
     values.names: (names, "LIST"),
     values.text: (str, "NAME"),

@@ -49,7 +49,7 @@ def opening_lines(opening: Opened) -> list[str]:
         f"{settings.validation_images:,} validation, "
         f"{plural(opening.test_images, 'test image')} (unread), {settings.input}",
         f"study {study.name} in {opening.location}: "
-        f"{designs_finished(study.trained, opening.trials)}, {settings.limits}",
+        f"{designs_finished(study.trained, opening.trials)}, {settings.within}",
         f"{plural(epochs, 'epoch')} each, in {opening.precision} on {opening.device}",
     ]
     return [*lines, FULL_AND_STOPPED] if opening.pruner != "none" else lines

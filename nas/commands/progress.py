@@ -15,6 +15,7 @@ from nas.search.events import (
     EpochEnded,
     Event,
     Loading,
+    MeasuringLatency,
     Opened,
     TimeSized,
     TrialContinued,
@@ -26,6 +27,7 @@ from nas.search.evidence import Threshold
 from nas.search.remaining import Pace, TimeLeft
 from nas.search.request import SearchRequest
 from nas.study.chance import at_chance
+from nas.study.latencies import machine_in_words
 from nas.study.location import StudyLocation
 from nas.study.records import DIED, Outcome, StudyRecord, TrialRecord
 from nas.text import about, duration, percent, plural
@@ -68,6 +70,9 @@ class SearchProgress(Display):
             case Loading():
                 self._doing = "reading images"
                 self.mention(self._doing)
+            case MeasuringLatency(machine):
+                self._doing = "measuring latencies"
+                self.say(f"{self._doing}: {machine_in_words(machine)}")
             case TimeSized():
                 for line in size_lines(event):
                     self.say(line)

@@ -134,6 +134,11 @@ def _document(result: "SearchResult", report: Path, request: SearchRequest) -> d
         "report": str(report),
         "dataset": study.settings.dataset,
         **dataclasses.asdict(study.settings.limits),
+        **(
+            dict(latency_limit=dataclasses.asdict(limit))
+            if (limit := study.settings.latency)
+            else {}
+        ),
         "ending": result.ending.value,
         "trained": study.trained,
         "newly_trained": result.newly_trained,
@@ -153,6 +158,11 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
         "trial": trial.number,
         "val_accuracy": trial.val_accuracy,
         **{name: getattr(trial, name) for name in COSTS},
+        **(
+            {"latency": trial.latency, "latency_estimate": trial.latency_estimate}
+            if trial.latency_estimate
+            else {}
+        ),
         **{name: getattr(design, name) for name in FIELD_NAMES},
         **({"preset": trial.preset} if trial.preset else {}),
         **trial.training,
@@ -256,9 +266,12 @@ def _table(study: "StudyRecord", shown: "Sequence[TrialRecord]", first: str) -> 
 
     costs = study.shown_costs
     head = "".join(f"  {cost.title:>{_width(cost)}}" for cost in costs)
+    head += "  latency ms" if study.settings.latency else ""
     lines = [f"{first:>4}  trial  accuracy{head}  design"]
     for rank, trial in enumerate(shown, start=1):
         cells = "".join(f"  {c.rounded(getattr(trial, c.name)):>{_width(c)}}" for c in costs)
+        if study.settings.latency:
+            cells += f"  {trial.latency or trial.latency_estimate or 0.0:>10.3g}"
         row = f"{rank:>4}  {trial.number:>5}  {percent(trial.val_accuracy):>8}{cells}  "
         design = textwrap.wrap(described(trial), COLUMNS - len(row), break_on_hyphens=False)
         design += [training_in_words(trial.training)] if trial.training else []

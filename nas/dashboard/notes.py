@@ -17,7 +17,7 @@ from nas.report.words import design_in_words, last_epoch, listed
 from nas.statistics import wilson_interval
 from nas.study.records import StudyRecord, StudySettings, TrialRecord, training_in_words
 from nas.templates import Templates
-from nas.text import duration, percent, percent_range, plural, share, whole
+from nas.text import duration, milliseconds, percent, percent_range, plural, share, whole
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 408, 12, 122  # of a learning curve in its picture, in pixels
 
@@ -101,11 +101,14 @@ def _accuracy(trial: TrialRecord, settings: StudySettings) -> str:
 
 
 def _excess(trial: TrialRecord, settings: StudySettings) -> list[str]:
+    most_ms = settings.latency.max_ms if settings.latency else math.inf
+    ms = trial.latency or trial.latency_estimate or 0.0
+    slow = f"{milliseconds(ms)} of latency are more than the limit of {milliseconds(most_ms)}"
     return [
         f"{COSTS[n].exactly(value)} are {whole(value - most)} more than the limit of {whole(most)}"
         for n, most in settings.limits.items()
         if (value := getattr(trial, n)) is not None and value > most
-    ] or ["over a limit of the study"]
+    ] + ([slow] if ms > most_ms else []) or ["over a limit of the study"]
 
 
 def curve_svg(curve: Sequence[tuple[int, float]], epochs: int) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from nas.export.spec import ModelSpec
 from nas.model import BasicBlock, ConvNorm, ResNet
 
-_OPSET = 17  # of 2022: ONNX Runtime 1.12 and later
-_IR_VERSION = 8  # likewise
+OPSET = 17  # of 2022: ONNX Runtime 1.12 and later
+IR_VERSION = 8  # likewise
 
 
 def onnx_model(network: ResNet, spec: ModelSpec) -> bytes:
@@ -40,8 +40,8 @@ def onnx_model(network: ResNet, spec: ModelSpec) -> bytes:
     )
     model = helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
         producer_name="nas",
         doc_string=(
             "images: uint8, N x channels x height x width. Prepare a file so: "

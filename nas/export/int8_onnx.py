@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -56,9 +57,14 @@ def quantize_onnx(network: ResNet, spec: ModelSpec, images_NCHW: Tensor) -> Onnx
         spec: what it reads and answers.
         images_NCHW: uint8, on which the smallest and largest activations are found.
     """
+    return OnnxNetwork(quantized(onnx_model(network, spec), images_NCHW))
+
+
+def quantized(content: bytes, images_NCHW: Tensor) -> bytes:
+    """The file of an int8 graph, of one that reads `images`; otherwise as `quantize_onnx`."""
     with tempfile.TemporaryDirectory() as folder, _silent():
         float32, prepared, int8 = (Path(folder, f"{name}.onnx") for name in ("float", "pre", "int"))
-        float32.write_bytes(onnx_model(network, spec))
+        float32.write_bytes(content)
         quant_pre_process(float32, prepared, skip_symbolic_shape=True)  # folds the norms
         quantize_static(
             prepared,
@@ -69,7 +75,7 @@ def quantize_onnx(network: ResNet, spec: ModelSpec, images_NCHW: Tensor) -> Onnx
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8,
         )
-        return OnnxNetwork(int8.read_bytes())
+        return int8.read_bytes()
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
@@ -78,7 +84,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, images_NCHW: Tensor) -> None:
         self._batches: Iterator[Tensor] = iter(torch.split(images_NCHW, _BATCH))
 
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
         """The next batch; None after the last one."""
         batch = next(self._batches, None)
         return None if batch is None else {"images": batch.numpy()}

@@ -12,10 +12,12 @@ from typing import Any
 from nas.architecture import FIELD_NAMES
 from nas.counting import COSTS
 from nas.report.words import last_epoch
+from nas.study.designs import LATENCIES
 from nas.study.records import StudyRecord, TrialRecord, UnreadableStudy
 
 _PLAIN = (
     *COSTS,
+    *LATENCIES,
     "val_accuracy",
     "seconds",
     "images_per_second",
@@ -50,6 +52,7 @@ def study_document(study: StudyRecord | UnreadableStudy) -> dict[str, Any]:
             "command": study.command,
             "versions": study.versions,
             "searches": study.searches,
+            "latency_machines": study.latency_machines,
             "test_readings": [dataclasses.asdict(reading) for reading in study.readings],
         }
     document: dict[str, Any] = _plain(

@@ -28,7 +28,7 @@ def asked(study: StudyRecord) -> str:
     part = plural(s.train_images, "training image") if s.subset == 1 else subset_in_words(study)
     trained = {0: "none was", 1: "1 was"}.get(study.trained, f"{whole(study.trained)} were")
     return (
-        f"The most accurate residual network for {images_in_words(study)} with {s.limits}. "
+        f"The most accurate residual network for {images_in_words(study)} with {s.within}. "
         f"Designs train for up to {plural(s.epochs, 'epoch')} on {part} and are compared on "
         f"{plural(s.validation_images, 'validation image')}; {trained} trained."
     )
@@ -79,6 +79,7 @@ def found(study: StudyRecord) -> str:
     if best.training:
         text += f", trained with {training_in_words(best.training)},"
     size = [f"{cost.about(value)} {cost.per}".rstrip() for cost, value in costs_of(best, study)]
+    size += [words] if (words := best.latency_in_words) else []
     return f"{text} with {listed(size)}." if size else f"{text}."
 
 

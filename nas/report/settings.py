@@ -12,6 +12,7 @@ from nas.report.html import html
 from nas.report.overview import devices, searched
 from nas.report.tables import MISSING, Column, facts, frame_of, integer, table
 from nas.report.words import listed, subset_in_words
+from nas.study.latencies import machine_in_words
 from nas.study.records import StudyRecord
 from nas.text import plural, whole
 
@@ -32,6 +33,7 @@ def settings(study: StudyRecord) -> Section:
             for name, cost in LIMITED.items()
             if cost.always or name in s.limits
         },
+        **({"Limit of latency": str(s.latency)} if s.latency else {}),
     }
     tuning = {name: listed(values, "or") for name, values in s.tuning.items()}
     parts = {
@@ -56,7 +58,9 @@ def _named(values: Mapping[str, object]) -> dict[str, str]:
 
 def _hardware(study: StudyRecord) -> dict[str, str]:
     trained_on = [trial.device for trial in study.trials]
-    return {device: plural(trained_on.count(device), "run") for device in devices(study)}
+    runs = {device: plural(trained_on.count(device), "run") for device in devices(study)}
+    machines = listed([machine_in_words(machine) for machine in study.latency_machines])
+    return runs | ({"Latencies": machines} if machines else {})
 
 
 def _origin(study: StudyRecord) -> dict[str, str]:

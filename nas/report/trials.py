@@ -1,6 +1,7 @@
 """The trials of a study: the leaderboard, why some went wrong, and every one."""
 
 from collections.abc import Iterable
+from statistics import median
 
 import pandas as pd
 
@@ -24,14 +25,19 @@ from nas.report.tables import (
 from nas.report.words import STOPPED, TRAINED, interval_of, last_epoch, where_it_stands
 from nas.statistics import difference_interval
 from nas.study.chance import guessing_in_words
+from nas.study.designs import LATENCIES
 from nas.study.records import StudyRecord, TrialRecord, training_in_words
-from nas.text import duration, percent, whole
+from nas.text import duration, milliseconds, percent, share, whole
 
 _MOST_NUMBERS = 20  # of trials with the same reason
 _TRAINING = Column("training", "Training", kind="text long")
 _REASON = Column("reason", "Reason", kind="text long")
 _EPOCHS = Column("epochs", "Epochs", integer)
 _TRAINING_TIME = Column("seconds", "Training time", duration, exact=True)
+_LATENCY = (
+    Column("latency", "Latency", milliseconds),
+    Column("latency_estimate", "Latency, estimated", milliseconds),
+)
 _FINAL_VALIDATION = Column("final_validation", "Final validation", percent)
 _FINAL_TEST = Column("final_test", "Final test", percent)
 
@@ -46,6 +52,7 @@ def trials_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
                 "design": trial.design,
                 "preset": trial.preset,
                 **{name: getattr(trial, name) for name in COSTS},
+                **{name: getattr(trial, name) for name in LATENCIES},
                 "val_accuracy": trial.val_accuracy,
                 "training": training_in_words(trial.training) or None,
                 "epochs": last_epoch(trial) or None,
@@ -55,7 +62,7 @@ def trials_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
             for trial in trials
         ),
         integers=f"number {' '.join(COSTS)} epochs",
-        floats="val_accuracy seconds",
+        floats=f"{' '.join(LATENCIES)} val_accuracy seconds",
         texts="outcome design preset training reason",
     )
 
@@ -83,6 +90,7 @@ def leaderboard(study: StudyRecord, final: FinalRecord | None) -> Section | None
         INTERVAL,
         Column("tied", "Tied with first", kind="text"),
         *cost_columns(study),
+        *(_LATENCY if study.settings.latency else []),
         _EPOCHS,
         _TRAINING_TIME,
         *([_TRAINING] if study.settings.tuning else []),
@@ -101,6 +109,7 @@ def leaderboard(study: StudyRecord, final: FinalRecord | None) -> Section | None
         "By validation accuracy in the search, best first; of equal ones, the earlier.",
         ties(study),
         guessing_in_words(study),
+        estimates(study),
         "Final accuracies are means over the seeds of the final training." if final else "",
     ]
     return section("Leaderboard", rows, caption=" ".join(filter(None, caption)))
@@ -156,6 +165,21 @@ def ties(study: StudyRecord) -> str:
     )
 
 
+def estimates(study: StudyRecord) -> str:
+    """How far latencies that were estimated are from those measured; empty without any."""
+    errors = [
+        abs(trial.latency_estimate / trial.latency - 1)
+        for trial in study.trials
+        if trial.latency and trial.latency_estimate
+    ]
+    if not errors:
+        return ""
+    return (
+        "A latency is the shortest of many runs of the whole network; estimates from measured "
+        f"layers are {share(median(errors))} off it (median of {whole(len(errors))} designs)."
+    )
+
+
 def reasons(study: StudyRecord) -> Section | None:
     """Why trials went wrong; None where none did."""
     found = reason_table(study)
@@ -201,6 +225,7 @@ def every_trial(study: StudyRecord, trials: pd.DataFrame) -> Section | None:
         TRIAL,
         OUTCOME,
         *design_columns(study),
+        *(_LATENCY if study.settings.latency else []),
         VAL_ACCURACY,
         *([_TRAINING] if study.settings.tuning else []),
         _EPOCHS,

@@ -17,7 +17,7 @@ from nas.report.tested import final_cost, readings, summary
 from nas.report.trials import ties
 from nas.report.words import design_in_words, interval_of
 from nas.study.records import Outcome, StudyRecord
-from nas.text import duration, percent, percent_range, plural, share, whole
+from nas.text import duration, milliseconds, percent, percent_range, plural, share, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,11 @@ def tiles(study: StudyRecord, final: FinalRecord | None) -> Iterator[Tile]:
         most = study.settings.limits.get(cost.name)
         detail = f"{share(value / most)} of {cost.rounded(most)}" if most else cost.per
         yield Tile(cost.heading, cost.rounded(value), detail)
+    latency = study.settings.latency
+    if latency and deployed and best and (final is None or final.chosen.trial == best.number):
+        ms = best.latency or best.latency_estimate or 0.0
+        detail = f"{share(ms / latency.max_ms)} of {milliseconds(latency.max_ms)}, {latency.of}"
+        yield Tile("Latency", milliseconds(ms), detail)
     if study.trained:
         cut = study.outcomes[Outcome.STOPPED_EARLY]
         detail = f"{whole(study.trained - cut)} to the end, {whole(cut)} stopped early"

@@ -1,6 +1,7 @@
 """What this machine has for us: cores and memory."""
 
 import os
+import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,18 @@ def usable_cores() -> int:
         max(1, int(quota) // int(period)) if quota.isdecimal() and period.isdecimal() else None,
     ]
     return min(filter(None, most), default=1)
+
+
+def processor_name() -> str:
+    """The processor's name, as Linux or Python knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    about = {name.strip(): value.strip() for name, _, value in (li.partition(":") for li in lines)}
+    name = about.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{part} {about[part]}" for part in ("cpu family", "model") if part in about]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
 def free_bytes() -> int:

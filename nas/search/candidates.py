@@ -15,12 +15,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from nas.architecture import Architecture
 from nas.counting import Count, count
 from nas.search.domain import LEARNED_COSTS, Domain, Params
+from nas.search.latency import LatencyTable
 from nas.space import Choices, Limits, SearchSpace
 from nas.study.optuna_private import CONSTRAINTS, trial_id_of
 from nas.training.tuning import Choice, Value, trial_key
 
 _costs = attrgetter(*LEARNED_COSTS)
 _DRAWS = 100  # before the designs are walked through one by one
+_SMALLER = 0.9  # times the mult-adds of a design that is too slow
 _REMEMBERED = 50_000  # candidates, of about 1 kB
 
 
@@ -44,12 +46,21 @@ class Candidates:
         space: the designs.
         limits: what they may cost.
         choices: `nas.training.tuning.training_choices`.
+        latency: what is known of designs, where their latency has a limit. As it learns, fewer or
+            more candidates are within the limits.
     """
 
-    def __init__(self, space: SearchSpace, limits: Limits, choices: Sequence[Choice] = ()) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        limits: Limits,
+        choices: Sequence[Choice] = (),
+        latency: LatencyTable | None = None,
+    ) -> None:
         self.space = space
         self.limits = limits
         self.choices = tuple(choices)
+        self._latency = latency
         training = [choice.name for choice in choices]
         self._names = {
             n: ("stages", *(variable.name for variable in space.variables(n)), *training)
@@ -75,7 +86,7 @@ class Candidates:
         return Domain(
             search_space=self.search_space,
             active=lambda params: self._names[params["stages"]],
-            is_feasible=lambda params: self.limits.allow(self.candidate(params).cost),
+            is_feasible=lambda params: self._allows(params, self.limits),
             key=lambda params: self.candidate(params).key,
             cost=lambda params: _costs(self.candidate(params).cost),
             draw=lambda rng: self.draw(self.limits, rng),
@@ -84,7 +95,7 @@ class Candidates:
     def domain_within(self, limits: Limits) -> Domain:
         """The same within tighter limits, for one proposal."""
         return self.domain.narrowed(
-            lambda params: limits.allow(self.candidate(params).cost),
+            lambda params: self._allows(params, limits),
             lambda rng: self.draw(limits, rng),
         )
 
@@ -112,16 +123,28 @@ class Candidates:
     def draw(self, limits: Limits, rng: random.Random) -> Params:
         """A random candidate within the limits: the design of `SearchSpace.draw`, any training.
 
+        One that is too slow is followed by a smaller one; the smallest may be too slow, too.
+
         Raises:
             ValueError: no design of the space is within the limits.
         """
-        stages, values = self.space.draw(limits, rng)
-        training = {choice.name: rng.choice(choice.values) for choice in self.choices}
-        return {"stages": stages, **values, **training}
+        limits = self._fast(limits)
+        while True:
+            stages, values = self.space.draw(limits, rng)
+            training = {choice.name: rng.choice(choice.values) for choice in self.choices}
+            params = {"stages": stages, **values, **training}
+            if self._allows(params, limits):
+                return params
+            least = self.candidate(params).cost.mult_adds
+            smallest = self.space.smallest(limits, by="mult_adds")
+            if count(smallest, self.space.input).mult_adds == least:
+                return params
+            limits = self._up_to(int(_SMALLER * least), limits)
 
     def any_unseen(self, seen: Set[str]) -> bool:
         """Whether there is a candidate whose key is not in `seen`."""
-        if self._unseen is None or self.candidate(self._unseen).key in seen:
+        unseen = self._unseen
+        if unseen is None or self._key(unseen) in seen or not self._allows(unseen, self.limits):
             self._unseen = self.draw_unseen(seen, self._rng, self.limits)
         return self._unseen is not None
 
@@ -132,14 +155,33 @@ class Candidates:
             ValueError: no design of the space is within the limits.
         """
         drawn = (self.draw(limits, rng) for _ in range(_DRAWS))
-        walked = self._walk(limits)
-        return next((p for p in itertools.chain(drawn, walked) if self._key(p) not in seen), None)
+        walked = self._walk(self._fast(limits))
+        found = (p for p in itertools.chain(drawn, walked) if self._key(p) not in seen)
+        return next((p for p in found if self._allows(p, limits)), None)
 
     def _walk(self, limits: Limits) -> Iterator[Params]:
         names = [choice.name for choice in self.choices]
         for stages, values in self.space.designs(limits):
             for training in itertools.product(*(choice.values for choice in self.choices)):
                 yield {"stages": stages, **values, **dict(zip(names, training, strict=True))}
+
+    def _allows(self, params: Params, limits: Limits) -> bool:
+        """Whether a candidate is within limits, and fast enough as far as is known."""
+        candidate = self.candidate(params)
+        fits = limits.allow(candidate.cost)
+        return fits and (self._latency is None or self._latency.allows(candidate.architecture))
+
+    def _fast(self, limits: Limits) -> Limits:
+        """Limits without what is known to be too slow, that allow the same candidates."""
+        return (
+            limits if self._latency is None else self._up_to(self._latency.most_mult_adds, limits)
+        )
+
+    def _up_to(self, mult_adds: int, limits: Limits) -> Limits:
+        """With a limit of mult-adds, under which there still is a design."""
+        smallest = self.space.smallest(limits, by="mult_adds")
+        least = count(smallest, self.space.input).mult_adds
+        return limits.lowered("mult_adds", max(mult_adds, least))
 
     def _key(self, params: Params) -> str:
         return self.candidate(params).key
@@ -160,12 +202,15 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def mark_excess(trial: optuna.Trial, cost: Count, limits: Limits) -> bool:
+def mark_excess(trial: optuna.Trial, excess: Mapping[str, float]) -> bool:
     """Records how far a design is above each limit; returns whether it is within all.
 
     Samplers learn from it, and Optuna Dashboard shows it.
+
+    Args:
+        trial: of the design.
+        excess: per limit, as `Limits.excess` has it.
     """
-    excess = limits.excess(cost)
     known = trial.constraints  # of a trial that a person has set back to be trained again
     for name, value in excess.items():
         if name not in known:

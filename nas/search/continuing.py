@@ -67,6 +67,12 @@ def continued(study: StudyRecord, given: Mapping[str, Any]) -> SearchRequest:
             "space": _space(study),
             "tune": names_of(settings.tuning),
         }
+        if settings.latency is not None:
+            kept |= {
+                "max_latency": settings.latency.max_ms,
+                "latency_of": settings.latency.of,
+                "latency_threads": settings.latency.threads,
+            }
     return SearchRequest(**{**kept, **given})
 
 

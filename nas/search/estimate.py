@@ -16,7 +16,6 @@ from nas.space import Limits, SearchSpace
 from nas.training.config import TrainingConfig
 from nas.training.loop import Run
 from nas.training.memory import give_back_memory
-from nas.values import LARGEST
 
 _DRAWS = 64
 _MULT_ADDS = {"cpu": 4e9, "cuda": 4e11}  # of the forward passes of an epoch that is timed
@@ -62,7 +61,7 @@ def measure(
     """
     smallest = space.smallest(limits, by="mult_adds")
     least = count(smallest, space.input).mult_adds
-    small = limits.with_maximum("mult_adds", min(_SMALL * least, limits.get("mult_adds", LARGEST)))
+    small = limits.lowered("mult_adds", _SMALL * least)
     designs = {smallest, _median(space, small), _median(space, limits)}
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -1,7 +1,7 @@
 """What happens in a search: each event is a frozen dataclass, handed to one callable."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nas.architecture import Architecture
@@ -16,6 +16,13 @@ from nas.training.loop import EpochResult
 @dataclass(frozen=True, slots=True)
 class Loading:
     """Images are about to be read, which may take a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuringLatency:
+    """A few designs and their layers are about to be measured, for the limit of latency."""
+
+    machine: Mapping[str, object]  # as `nas.export.timing.Stopwatch.machine` has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +157,7 @@ class WorkerFailed:
 
 Event = (
     Loading
+    | MeasuringLatency
     | TimeSized
     | Opened
     | TrialStarted

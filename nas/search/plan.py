@@ -10,6 +10,7 @@ from optuna.pruners import BasePruner
 from nas.architecture import Architecture
 from nas.search.candidates import Candidate, Candidates
 from nas.search.fronts import ACCURACY
+from nas.search.measuring import Latencies
 from nas.search.trainer import Trainer
 from nas.training.checkpoint import Checkpoint
 from nas.training.tuning import Value
@@ -42,6 +43,7 @@ class Plan:
     training_attributes: Callable[[Mapping[str, Value]], Mapping[str, Value]] = lambda values: {}
     presets: Mapping[str, Architecture] = field(default_factory=dict)  # to train first, by name
     objectives: tuple[str, ...] = (ACCURACY,)
+    latencies: Latencies | None = None  # where they have a limit; `candidates` know their table
     clean_up: Callable[[], None] = lambda: None  # after every training, whatever came of it
     device: str = "cpu"  # in words
     timeout: float | None = None  # seconds after which no new trial starts

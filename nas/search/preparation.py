@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -25,13 +25,14 @@ from nas.runtime.precision import AUTO, Precision
 from nas.search.deadline import searched_seconds
 from nas.search.estimate import measure, typical_mult_adds
 from nas.search.events import Loading, OnEvent, TimeSized, Warned
+from nas.search.measuring import likely_limits
 from nas.search.presets import designs_like
 from nas.search.recipe import search_choices, search_recipe, study_settings
 from nas.search.request import PRUNERS, SPLIT_SEED, SearchRequest
 from nas.search.sizing import Size, Sized, Speed, Work, size
 from nas.search.stale import fail_all_stale
 from nas.search.workers import share_for
-from nas.space import SearchSpace
+from nas.space import Limits, SearchSpace
 from nas.study.creation import begin_search, kept_settings
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study, study_record, trained_in
@@ -41,6 +42,9 @@ from nas.study.store import Store
 from nas.training.config import TrainingConfig
 from nas.training.tuning import Choice
 from nas.values import NO_LIMIT, typed
+
+if TYPE_CHECKING:  # of an extra
+    from nas.export.timing import Stopwatch
 
 _TOO_LONG = 3600.0  # seconds of a search that nobody waits for
 _TIME = "30m"  # that such a search has instead
@@ -74,6 +78,8 @@ class Preparation:
     config: TrainingConfig  # whose precision is not chosen yet
     choices: Sequence[Choice]
     location: StudyLocation
+    likely: Limits
+    """What designs will cost at most: less than the limits, where their latency has one."""
     speed: Callable[[Precision, int], Speed | None]
     """Of a worker on this device, with so many threads; measured once each."""
 
@@ -140,7 +146,12 @@ class Preparation:
                     store.study,
                     self.location,
                     study_settings(
-                        dataset, prepared.space, request.limits, config, prepared.choices
+                        dataset,
+                        prepared.space,
+                        request.limits,
+                        request.latency,
+                        config,
+                        prepared.choices,
                     ),
                     search={
                         **search,
@@ -286,7 +297,7 @@ class Preparation:
 
     @functools.cached_property
     def _work(self) -> Work:
-        space, limits, dataset = self.space, self.request.limits, self.dataset
+        space, limits, dataset = self.space, self.likely, self.dataset
         smallest = space.smallest(limits, by="mult_adds")
         named = self.request.presets_for(space.input)
         return Work(
@@ -336,8 +347,15 @@ class _Decided:
     otherwise: float | None = None  # seconds without the limit, where nobody asked for it
 
 
-def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
+def prepare(
+    request: SearchRequest, on_event: OnEvent, clock: "Stopwatch | None" = None
+) -> Preparation:
     """What a request is about.
+
+    Args:
+        request: of the search.
+        on_event: hears that images are read.
+        clock: measures latencies, where a design is to be shown that is within their limit.
 
     Raises:
         RequestError: no design can be within the limits, or the space, the device or its precision
@@ -366,11 +384,15 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
     config = search_recipe(dataset, device, request.epochs)
     space = request.space_for(dataset.input)
 
+    likely = request.limits
+    if clock is not None:
+        likely = likely_limits(clock, space, request.limits)
+
     @functools.cache
     def speed(precision: Precision, threads: int) -> Speed | None:
         return measure(
             space,
-            request.limits,
+            likely,
             dataset,
             dataclasses.replace(config, precision=precision),
             threads=threads,
@@ -388,6 +410,7 @@ def prepare(request: SearchRequest, on_event: OnEvent) -> Preparation:
         config,
         search_choices(config, dataset, device, request.tune),
         _location(request, dataset),
+        likely,
         speed,
     )
     if warning := warning_for(prepared.location.path):

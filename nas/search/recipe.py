@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from nas.data.types import ImageDataset
+from nas.latency import LatencyLimit
 from nas.space import Limits, SearchSpace
 from nas.study.records import StudySettings
 from nas.training.config import Task, TrainingConfig, fast
@@ -78,6 +79,7 @@ def study_settings(
     dataset: ImageDataset,
     space: SearchSpace,
     limits: Limits,
+    latency: LatencyLimit | None,
     config: TrainingConfig,
     choices: Sequence[Choice],
 ) -> StudySettings:
@@ -91,6 +93,7 @@ def study_settings(
         subset=dataset.subset,
         split_seed=dataset.split_seed,
         limits=limits,
+        latency=latency,
         space=space.to_dict(),
         recipe=config.to_dict(),
         tuning={choice.name: list(choice.values) for choice in choices},

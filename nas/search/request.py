@@ -11,6 +11,7 @@ from nas.counting import COSTS, LIMITED, Cost, Count, count
 from nas.data.catalogue import DATASET_NAMES, DATASETS, OWN_FOLDER, folder_name
 from nas.devices import DEVICES, KEPT_BACK
 from nas.errors import RequestError
+from nas.latency import FLOAT, NETWORKS, LatencyLimit
 from nas.runtime.precision import AUTO, PRECISIONS
 from nas.search.fronts import ACCURACY, check_objectives
 from nas.space import Limits, SearchSpace, default_space, load_space
@@ -30,6 +31,7 @@ from nas.values import (
     flag,
     keep_options,
     keep_plain,
+    latency,
     memory,
     names,
     option,
@@ -209,6 +211,27 @@ class SearchRequest:
         choices=tuple(DEVICES),
         metavar="DEVICE",
     )
+    max_latency: float | None = option(
+        None,
+        latency,
+        "maximum milliseconds for one image in ONNX Runtime on this machine's processor, such as "
+        "5ms or 800us",
+        otherwise="as in --study, or none",
+    )
+    latency_of: str = option(
+        FLOAT,
+        text,
+        "the network that is timed: float as it is exported, or the same in int8",
+        otherwise=_OF_STUDY,
+        choices=NETWORKS,
+    )
+    latency_threads: int = option(1, whole, "threads that it is timed with", otherwise=_OF_STUDY)
+    latency_anew: bool = option(
+        False,
+        flag,
+        "measure anew on this machine what another one, or another ONNX Runtime, has measured in "
+        "the study",
+    )
     tune: tuple[str, ...] = option(
         (),
         names,
@@ -315,6 +338,14 @@ class SearchRequest:
                 f"--objectives: expected --pruner {' or '.join(_PRUNERS_OF_FRONTS)} with a front, "
                 f"since others judge small designs by large ones, got {self.pruner!r}"
             )
+        if self.max_latency is None:
+            given = {
+                "--latency-of": self.latency_of != FLOAT,
+                "--latency-threads": self.latency_threads != 1,
+                "--latency-anew": self.latency_anew,
+            }
+            for option_name in filter(given.__getitem__, given):
+                raise RequestError(f"{option_name}: expected a --max-latency with it, got none")
         for name in self.enqueue:
             if name not in PRESETS:
                 raise RequestError(f"--enqueue: expected {choices(name, PRESETS)}")
@@ -347,6 +378,15 @@ class SearchRequest:
         """The option that set a cost's limit."""
         most = getattr(self, cost.maximum)
         return f"{_FOR} {self.target}" if self._of_target.get(cost.maximum) == most else cost.option
+
+    @property
+    def latency(self) -> LatencyLimit | None:
+        """What a design may take; None without a limit."""
+        if self.max_latency is None:
+            return None
+        return LatencyLimit(
+            max_ms=self.max_latency, of=self.latency_of, threads=self.latency_threads
+        )
 
     def space_for(self, input: ImageInput) -> SearchSpace:
         """The space for these images.

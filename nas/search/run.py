@@ -15,13 +15,21 @@ from nas.files import remove_unfinished
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, in_words, open_device
 from nas.runtime.liveness import worker_name
+from nas.runtime.load import is_busy
 from nas.runtime.machine import Share
 from nas.runtime.pool import Report, WorkerError, check_is_no_import, slots_for
 from nas.runtime.sharing import lock_of
 from nas.runtime.verdicts import read_verdict
 from nas.search.candidates import Candidates
 from nas.search.continuing import of_search
-from nas.search.events import OnEvent, Opened, Warned, ignore
+from nas.search.events import MeasuringLatency, OnEvent, Opened, Warned, ignore
+from nas.search.latency import LatencyTable
+from nas.search.measuring import (
+    Latencies,
+    begin_latencies,
+    check_machine,
+    make_clock,
+)
 from nas.search.plan import Plan, SearchEnding, SearchFailed
 from nas.search.preparation import Begun, prepare
 from nas.search.pruners import make_pruner, warning_of_warmup
@@ -46,6 +54,11 @@ __all__ = [
     "SearchResult",
     "run_search",
 ]
+
+
+_BUSY = (
+    "other programs compute on this machine: latencies come out too long, and others than next time"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,8 @@ def run_search(
     with signals.listening():
         if isinstance(request.workers, int):  # or refuse, before anything is read
             slots_for(request.device, request.workers, request.per_gpu)
-        prepared = prepare(request, on_event)
+        clock = None if request.latency is None else make_clock(request.latency)
+        prepared = prepare(request, on_event, clock)
         location = prepared.location
         device = find_device(request.device)
         with _must_stay(location), worker_name() as name:
@@ -99,7 +113,16 @@ def run_search(
                 share = prepared.share(store, device)
                 if share.workers == 1:
                     open_device(request.device, share.threads)
+                if clock is not None:
+                    check_machine(store, location, clock, anew=request.latency_anew)
                 begun = prepared.begin(store, device, share, search, on_event)
+                if clock is not None:
+                    on_event(MeasuringLatency(clock.machine))
+                    if is_busy():
+                        on_event(Warned(_BUSY))
+                    begin_latencies(
+                        store, clock, prepared.space, request.limits, anew=request.latency_anew
+                    )
                 if share.workers == 1:
                     _announce(begun, device, share, on_event)
                     worker = _make_worker(begun, device, store, name, on_event)
@@ -190,7 +213,11 @@ def _make_worker(
     )
     checkpoints = request.checkpoints_for(prepared.location)
     remove_unfinished(checkpoints)
-    candidates = Candidates(prepared.space, request.limits, prepared.choices)
+    latencies = table = None
+    if request.latency is not None:
+        table = LatencyTable(request.latency.max_ms, dataset.input)
+        latencies = Latencies(store, table, make_clock(request.latency))
+    candidates = Candidates(prepared.space, request.limits, prepared.choices, table)
     plan = Plan(
         trials=begun.trials,
         candidates=candidates,
@@ -205,6 +232,7 @@ def _make_worker(
         checkpoint=lambda candidate: training.checkpoint_in(checkpoints, candidate),
         presets=prepared.presets,
         objectives=request.objectives,
+        latencies=latencies,
         training_attributes=training_attributes,
         clean_up=lambda: free_memory(device),
         device=device_name(device),
@@ -245,6 +273,7 @@ def _search_with_workers(
         additional=False,
         enqueue=(),
         like=None,
+        latency_anew=False,
         workers=1,
         threads=share.threads,
     )

@@ -27,7 +27,7 @@ from nas.search.samplers import DomainSampler
 from nas.search.stale import fail_stale, is_stale
 from nas.search.summaries import Summary
 from nas.space import Limits
-from nas.study.designs import design_attributes
+from nas.study.designs import design_attributes, latency_attributes
 from nas.study.heartbeat import WORKER, Heartbeat
 from nas.study.optuna_private import trial_id_of
 from nas.study.outcomes import STATES
@@ -37,6 +37,7 @@ from nas.study.storage import STORAGE_ERRORS
 from nas.study.store import Store, StoredTrial
 from nas.training.tuning import defaults
 
+_REFUSALS = 3  # in a row, after which a design is drawn, where a sampler cannot know all limits
 _FAILURES = 5  # diverged, out of memory or failed in a row before the search gives up
 
 
@@ -115,6 +116,8 @@ class Scheduler:
     def _decide(self) -> Step:
         self._ended_elsewhere += self._history.refresh()
         self._fail_stale()
+        if self._plan.latencies is not None:
+            self._plan.latencies.refresh()
         counts = self._count()
         if self._failed_before is None:
             self._failed_before = len(counts.failures)
@@ -183,16 +186,17 @@ class Scheduler:
         One that is queued and too slow for the time left stays so, for a search with more time.
         """
         study, plan, candidates = self._history.study, self._plan, self._plan.candidates
-        if counts.rejected and not counts.waiting:
+        drawn = counts.rejected >= (_REFUSALS if plan.latencies else 1)
+        if drawn and not counts.waiting:
             rng = random.Random(derived_seed(plan.seed, "draw", counts.proposed))
             unseen = candidates.draw_unseen(counts.seen, rng, limits)
             assert unseen is not None, "see any_unseen"
             study.enqueue_trial(dict(unseen))
         attributes: dict[str, object] = {WORKER: self._name}
         domain = candidates.domain
-        if limits != candidates.limits:
+        if limits != candidates.limits or plan.latencies:  # by which the domain changes
             domain = candidates.domain_within(limits)
-        if len(plan.objectives) > 1 and not counts.waiting and not counts.rejected:
+        if len(plan.objectives) > 1 and not counts.waiting and not drawn:
             domain, attributes["proposal_budget"] = self._narrowed(counts, limits)
         # A seed of its own for every trial: a search that was stopped and continued proposes what
         # one that ran through would have.
@@ -212,10 +216,16 @@ class Scheduler:
             return self._refuse(trial, f"{DAMAGED}: its values are no longer those of its design")
         attributes |= design_attributes(candidate.architecture, candidate.cost, candidate.key)
         attributes |= plan.training_attributes(candidate.training)
+        excess = candidates.limits.excess(candidate.cost)
+        if plan.latencies is not None:
+            within = all(value <= 0 for value in excess.values())
+            latency = plan.latencies.settle(candidate.architecture, measure=within)
+            excess["latency"] = latency.ms / plan.latencies.most - 1
+            attributes |= latency_attributes(latency.estimate, latency.measured)
         for name, value in attributes.items():
             trial.set_user_attr(name, value)
         outcome = None
-        if not mark_excess(trial, candidate.cost, candidates.limits):
+        if not mark_excess(trial, excess):
             outcome = Outcome.OVER_BUDGET
         elif candidate.key in counts.seen:
             outcome = Outcome.DUPLICATE

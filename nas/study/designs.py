@@ -7,6 +7,9 @@ from typing import Any
 from nas.architecture import FIELD_NAMES, Architecture
 from nas.counting import Count
 
+LATENCIES = ("latency_estimate", "latency")
+"""What a trial says of its design's latency in ms, where that has a limit; see `TrialRecord`."""
+
 _OPTIONAL = ("strides", "stem_channels", "stem_bias", "shortcut_norm")
 
 
@@ -28,6 +31,12 @@ def design_attributes(architecture: Architecture, cost: Count, key: str) -> dict
         **dataclasses.asdict(cost),
         **{name: getattr(architecture, name) for name in (*unusual, *FIELD_NAMES)},
     }
+
+
+def latency_attributes(estimate: float, measured: float | None) -> dict[str, float]:
+    """What a trial says of its design's latency, in ms."""
+    values = zip(LATENCIES, (estimate, measured), strict=True)
+    return {name: round(value, 4) for name, value in values if value is not None}
 
 
 def architecture_of(attributes: Mapping[str, Any]) -> Architecture | None:

@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.counting import COSTS
 from nas.runtime import signals
 from nas.shapes import check_fields
-from nas.study.designs import architecture_of
+from nas.study.designs import LATENCIES, architecture_of
+from nas.study.latencies import MACHINES
 from nas.study.location import NoStudy, StudyError, StudyLocation
 from nas.study.optuna_private import Damaged, StudyStorage
 from nas.study.outcomes import outcome_of, reason_of
@@ -153,6 +154,7 @@ def study_record(
             command=attributes.get("command"),
             searches=tuple(attributes.get("searches", ())),
             readings=readings_of(attributes),
+            latency_machines=tuple(attributes.get(MACHINES, ())),
         )
         check_fields(record)
     except TypeError as error:
@@ -198,7 +200,9 @@ def readable_record(trial: FrozenTrial) -> TrialRecord:
 def _check_trial(record: TrialRecord) -> None:
     """Raises a ValueError or TypeError where a trial holds what this version never writes."""
     check_fields(record)
-    amounts = [getattr(record, name) for name in (*COSTS, "seconds", "images_per_second")]
+    amounts = [
+        getattr(record, name) for name in (*COSTS, *LATENCIES, "seconds", "images_per_second")
+    ]
     if any(amount is not None and not 0 <= amount < math.inf for amount in amounts):
         raise ValueError(f"an amount is out of range in {amounts}")
     if _share(record.val_accuracy) != record.val_accuracy:
@@ -230,7 +234,7 @@ def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
         number=trial.number if number is None else number,
         outcome=outcome,
         architecture=architecture_of(attributes),
-        **{name: attributes.get(name) for name in COSTS},
+        **{name: attributes.get(name) for name in (*COSTS, *LATENCIES)},
         val_accuracy=val_accuracy,
         curve=curve,
         started=trial.datetime_start,

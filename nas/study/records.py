@@ -13,8 +13,10 @@ from typing import Any, ClassVar, TypeVar
 
 from nas.architecture import Architecture, ImageInput
 from nas.counting import COSTS, LIMITED, Cost, count, shown_costs
+from nas.latency import LatencyLimit
 from nas.runtime.precision import Precision
 from nas.space import Limits
+from nas.text import milliseconds
 from nas.training.config import precision_of
 
 INTERRUPTED = "interrupted"
@@ -99,6 +101,14 @@ class StudySettings:
     space: Mapping[str, object]  # SearchSpace.to_dict()
     recipe: Mapping[str, object]  # TrainingConfig as a dict; holds `epochs`
     tuning: Mapping[str, Sequence[object]] = field(default_factory=dict)  # choice -> its values
+    latency: LatencyLimit | None = None  # what a design may take on the machine that measures
+
+    @property
+    def within(self) -> str:
+        """The limits in words: at most 5,000,000 parameters and a latency of 5 ms (...)."""
+        return (
+            f"{self.limits} and a latency of {self.latency}" if self.latency else str(self.limits)
+        )
 
     @property
     def epochs(self) -> int:
@@ -126,6 +136,8 @@ class TrialRecord:
     peak_ram: int | None = None  # bytes, see `nas.counting.Count`
     arena: int | None = None  # likewise
     flash: int | None = None  # likewise
+    latency_estimate: float | None = None  # ms, from its layers
+    latency: float | None = None  # ms, of the whole design, where it was measured
     val_accuracy: float | None = None  # 0..1; of the last epoch, for stopped_early too
     curve: tuple[tuple[int, float], ...] = ()  # (epoch from 1, val_accuracy)
     started: datetime | None = None
@@ -145,6 +157,16 @@ class TrialRecord:
         if self.architecture is None:
             return None
         return f"{self.architecture}" + (f" ({self.preset})" if self.preset else "")
+
+    @property
+    def latency_in_words(self) -> str | None:
+        """As in 4.81 ms of latency (estimated 4.93 ms); None where it has no limit."""
+        if self.latency_estimate is None:
+            return None
+        estimate = f"estimated {milliseconds(self.latency_estimate)}"
+        if self.latency is None:
+            return f"a latency of {estimate}"
+        return f"{milliseconds(self.latency)} of latency ({estimate})"
 
     def trained_on(self, kind: str) -> bool:
         """Whether it was trained on this kind of device, cpu or cuda; a GPU has its own name."""
@@ -184,6 +206,7 @@ class StudyRecord:
     searches: tuple[Mapping[str, object], ...] = ()  # all of them, the first one, too
     trials: tuple[TrialRecord, ...] = ()
     readings: tuple[TestReading, ...] = ()  # of the test set, oldest first
+    latency_machines: tuple[Mapping[str, object], ...] = ()  # that measured, the last one now
 
     @property
     def ranking(self) -> tuple[TrialRecord, ...]:

@@ -18,6 +18,7 @@ from nas.counting import COSTS
 from nas.final.records import FinalRecord
 from nas.final.request import RESULT, RUNS
 from nas.report.tested import last_final
+from nas.study.designs import LATENCIES
 from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.study.settings import flat, settings_to_json
 
@@ -141,7 +142,8 @@ def _incumbents(study: StudyRecord) -> Curve:
 
 def _of_trial(trial: TrialRecord, key: str) -> TrackedRun:
     assert trial.outcome is not None
-    costs = {name: value for name in COSTS if (value := getattr(trial, name)) is not None}
+    names = (*COSTS, *LATENCIES)
+    costs = {name: value for name in names if (value := getattr(trial, name)) is not None}
     measured = {
         "val_accuracy": None if trial.curve else trial.val_accuracy,
         "seconds": trial.seconds,

@@ -63,6 +63,20 @@ def test_four_processes_on_a_new_study_of_a_server_train_exactly_what_was_asked_
     assert len(study.searches) == 4
 
 
+def test_processes_on_a_server_share_what_they_measure(
+    request_of: RequestOf, postgres: Server
+) -> None:
+    request = request_of(trials=4, max_latency=10_000, storage=postgres.url, study="timed")
+    processes = start_processes(2, request)
+    _, errors = processes.communicate(timeout=PATIENCE)
+    assert processes.returncode == 0, errors
+    study = read_study(request.location_for("digits"))
+    assert len(study.latency_machines) == 1
+    assert all(trial.latency for trial in study.ranking)
+    run_search(dataclasses.replace(request, trials=5))
+    assert read_study(request.location_for("digits")).trained == 5
+
+
 def test_a_server_that_is_restarted_at_any_moment_does_not_end_a_search(
     request_of: RequestOf, postgres: Server
 ) -> None:

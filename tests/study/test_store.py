@@ -42,7 +42,7 @@ def ask(study: optuna.Study) -> optuna.Trial:
         candidate.architecture, candidate.cost, candidate.key
     ).items():
         trial.set_user_attr(name, list(value) if isinstance(value, tuple) else value)
-    mark_excess(trial, candidate.cost, LIMITS)
+    mark_excess(trial, LIMITS.excess(candidate.cost))
     return trial
 
 

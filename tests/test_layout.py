@@ -209,9 +209,10 @@ DISTRIBUTIONS = {
     "mlflow": "mlflow-skinny",
     "optuna_dashboard": "optuna-dashboard",
     "sklearn": "scikit-learn",
+    "tflite_micro": "tflite-micro",
 }
 # Tools without an import, what SQLAlchemy and pandas load or are checked with, and what runs alone.
-NOT_IMPORTED = {"mypy", "pandas-stubs", "psycopg", "pytest-xdist", "ruff", "tflite-micro"}
+NOT_IMPORTED = {"mypy", "pandas-stubs", "psycopg", "pytest-xdist", "ruff"}
 
 
 def declared(requirements: list[str]) -> set[str]:

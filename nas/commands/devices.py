@@ -30,10 +30,10 @@ def run(options: argparse.Namespace) -> int:
         ]
         print(json.dumps(document, indent=2))
         return 0
-    rows = [("KiB", "", "flash", "of it", "RAM", "of it")]
+    rows: list[tuple[str, ...]] = [("KiB", "", "flash", "of it", "RAM", "of it")]
     for device in DEVICES.values():
-        sizes = (device.flash, device.max_flash, device.ram, device.max_arena)
-        rows.append((device.name, device.processor, *(f"{size // KIB:,}" for size in sizes)))
+        known = (device.flash, device.max_flash, device.ram, device.max_arena)
+        rows.append((device.name, device.processor, *(f"{size // KIB:,}" for size in known)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, processor, *sizes in rows:
         cells = [f"{size:>{width}}" for size, width in zip(sizes, widths[2:], strict=True)]

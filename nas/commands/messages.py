@@ -4,6 +4,7 @@ from typing import assert_never
 
 from nas.commands.words import FULL_AND_STOPPED, designs_finished
 from nas.counting import COSTS
+from nas.devices import KEPT_BACK
 from nas.search.events import (
     CaptureFailed,
     CheckpointFailed,
@@ -52,6 +53,8 @@ def opening_lines(opening: Opened) -> list[str]:
         f"{designs_finished(study.trained, opening.trials)}, {settings.within}",
         f"{plural(epochs, 'epoch')} each, in {opening.precision} on {opening.device}",
     ]
+    if study.target:
+        lines.insert(2, f"for {study.target}: {KEPT_BACK}")
     return [*lines, FULL_AND_STOPPED] if opening.pruner != "none" else lines
 
 

@@ -13,7 +13,7 @@ from nas.architecture import FIELD_NAMES
 from nas.commands import arguments
 from nas.commands.loading import loading, log_file
 from nas.commands.words import COLUMNS, described, designs_finished, finished, of_asked
-from nas.counting import COSTS, LIMITED, Cost
+from nas.counting import COSTS, LIMITED
 from nas.errors import RequestError
 from nas.runtime import signals
 from nas.runtime.precision import AUTO
@@ -37,6 +37,8 @@ _GROUPS = {
     "output": ("studies_dir", "storage"),
 }
 _SHOWN = 10  # designs in the printed ranking
+_DESIGN = 24  # columns that a design has beside its costs, or it stands below them
+_INDENT = 13
 _FEW = 10  # designs, fewer than which are not much of a search
 
 
@@ -255,26 +257,26 @@ def _size(request: SearchRequest) -> str:
     return request.objectives[1] if len(request.objectives) > 1 else "parameters"
 
 
-def _width(cost: Cost) -> int:
-    """Characters of its column: of bytes as in 1,024.5 KiB."""
-    return max(len(cost.title), 11 if cost.memory else 0)
-
-
 def _table(study: "StudyRecord", shown: "Sequence[TrialRecord]", first: str) -> list[str]:
     """A row for each trial, no wider than a terminal: long designs go on in a line below."""
     from nas.study.chance import at_chance
 
-    costs = study.shown_costs
-    head = "".join(f"  {cost.title:>{_width(cost)}}" for cost in costs)
-    head += "  latency ms" if study.settings.latency else ""
+    columns = [
+        [cost.title, *(cost.rounded(getattr(trial, cost.name)) for trial in shown)]
+        for cost in study.shown_costs
+    ]
+    if study.settings.latency:
+        latencies = (trial.latency or trial.latency_estimate or 0.0 for trial in shown)
+        columns.append(["latency ms", *(f"{latency:.3g}" for latency in latencies)])
+    columns = [[f"  {cell:>{max(map(len, cells))}}" for cell in cells] for cells in columns]
+    head, *rows = ("".join(cells) for cells in zip(*columns, strict=True))
     lines = [f"{first:>4}  trial  accuracy{head}  design"]
-    for rank, trial in enumerate(shown, start=1):
-        cells = "".join(f"  {c.rounded(getattr(trial, c.name)):>{_width(c)}}" for c in costs)
-        if study.settings.latency:
-            cells += f"  {trial.latency or trial.latency_estimate or 0.0:>10.3g}"
+    for rank, (trial, cells) in enumerate(zip(shown, rows, strict=True), start=1):
         row = f"{rank:>4}  {trial.number:>5}  {percent(trial.val_accuracy):>8}{cells}  "
-        design = textwrap.wrap(described(trial), COLUMNS - len(row), break_on_hyphens=False)
+        indent = len(row) if len(row) <= COLUMNS - _DESIGN else _INDENT
+        design = textwrap.wrap(described(trial), COLUMNS - indent, break_on_hyphens=False)
         design += [training_in_words(trial.training)] if trial.training else []
         design += ["at chance: no better than guessing"] if at_chance(study, trial) else []
-        lines += [row + design[0], *(" " * len(row) + more for more in design[1:])]
-    return lines
+        lines.append(row + (design.pop(0) if indent == len(row) else ""))
+        lines += [" " * indent + more for more in design]
+    return [line.rstrip() for line in lines]

@@ -4,6 +4,7 @@ from collections import Counter
 from statistics import median
 
 from nas.counting import COSTS, Cost
+from nas.devices import KEPT_BACK
 from nas.final.records import FinalDesign
 from nas.report.tested import last_final
 from nas.report.words import (
@@ -28,7 +29,8 @@ def asked(study: StudyRecord) -> str:
     part = plural(s.train_images, "training image") if s.subset == 1 else subset_in_words(study)
     trained = {0: "none was", 1: "1 was"}.get(study.trained, f"{whole(study.trained)} were")
     return (
-        f"The most accurate residual network for {images_in_words(study)} with {s.within}. "
+        f"The most accurate residual network for {images_in_words(study)} with {s.within}"
+        f"{f', for {study.target} ({KEPT_BACK})' if study.target else ''}. "
         f"Designs train for up to {plural(s.epochs, 'epoch')} on {part} and are compared on "
         f"{plural(s.validation_images, 'validation image')}; {trained} trained."
     )

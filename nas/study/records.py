@@ -225,6 +225,12 @@ class StudyRecord:
         return next((name for name in LIMITED if name in known), "parameters")
 
     @property
+    def target(self) -> str | None:
+        """The device that the last search was for, if it was for one of `nas.devices`."""
+        target = self.searches[-1].get("target") if self.searches else None
+        return target if isinstance(target, str) else None
+
+    @property
     def shown_costs(self) -> tuple[Cost, ...]:
         """The costs that its tables show."""
         return shown_costs({*self.settings.limits, self.front_size})

@@ -211,7 +211,7 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "tflite_micro": "tflite-micro",
 }
-# Tools without an import, what SQLAlchemy and pandas load or are checked with, and what runs alone.
+# Tools without an import, and what SQLAlchemy and pandas load or are checked with.
 NOT_IMPORTED = {"mypy", "pandas-stubs", "psycopg", "pytest-xdist", "ruff"}
 
 

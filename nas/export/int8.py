@@ -3,8 +3,12 @@
 Post-training quantization as TensorFlow Lite specifies it (`lite/performance/quantization_spec`):
 norms folded into their convolutions, weights per output channel and symmetric, biases int32,
 activations int8 with a zero point. The classifier has one scale for all its weights, since older
-kernels read only the first one. Shapes: N images, C channels, H x W pixels, K classes, O outputs,
-I inputs.
+kernels read only the first one. An activation's range is from its least to its largest value on the
+calibration images: percentiles and the range of least squared error gave no better accuracy on
+CIFAR-10 (3,000 images, B1,1,1 C8,16,32: float 63.8%, 63.9% so, 63.5% with 99.99%, 63.3% with least
+error, 63.2% with 99.9%, of 256 calibration images).
+
+Shapes: N images, C channels, H x W pixels, K classes, O outputs, I inputs.
 """
 
 import copy
@@ -31,6 +35,7 @@ from nas.export.operators import (
 )
 from nas.export.spec import ModelError, ModelSpec
 from nas.model import BasicBlock, ConvNorm, ResNet
+from nas.runtime import signals
 from nas.training.batches import Normalize
 
 _BATCH = 128  # calibration images at a time
@@ -84,6 +89,7 @@ class Int8Network:
         largest = max(operator.output.bytes for operator in self.operators)
         parts = []
         for part in torch.split(images_NCHW, max(1, _VALUES // largest)):
+            signals.check()
             held = {self.image.name: self.read(part).float()}
             for i, (operator, kernel) in enumerate(zip(self.operators, kernels, strict=True)):
                 held[operator.output.name] = kernel(*(held[x.name] for x in operator.inputs))
@@ -153,6 +159,7 @@ def _ranges(network: ResNet, spec: ModelSpec, images_NCHW: Tensor) -> dict[str, 
     normalize = Normalize(spec.mean, spec.std, torch.device("cpu"))
     ranges: dict[str, _Range] = {}
     for part in torch.split(images_NCHW, _BATCH):
+        signals.check()
         for name, value in _values(network, normalize(part.cpu().permute(0, 2, 3, 1))):
             if not value.isfinite().all():
                 raise ModelError(

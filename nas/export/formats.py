@@ -43,7 +43,7 @@ def check_packages(names: Iterable[str]) -> None:
         if find_spec(format.package) is None:
             raise RequestError(
                 f"--export {format.name}: expected the package {format.package}, got none; "
-                f"pip install 'nas[{format.extra}]'"
+                f"pip install 'nas[{format.extra}]', or name others with --export"
             )
         with importing():
             import_module(format.package)

@@ -195,7 +195,7 @@ def test_a_missing_package_is_known_before_anything_is_trained(
     monkeypatch.setitem(sys.modules, package, None)
     assert error_of(capsys, main([*SHORT, "--export", name])) == (
         f"error: --export {name}: expected the package {package}, got none; "
-        f"pip install 'nas[{extra}]'"
+        f"pip install 'nas[{extra}]', or name others with --export"
     )
     assert not Path("studies", STUDY, "final").exists()
 

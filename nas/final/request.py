@@ -42,7 +42,7 @@ NO_TEACHER = "none"
 ENSEMBLE = "ensemble"  # of the chosen design's own runs
 LARGER = "larger"  # the chosen design with twice the channels
 
-_OF_A_DEVICE = ("arena", "flash")  # limits of a microcontroller, which runs int8 files
+_OF_A_DEVICE = ("peak_ram", "arena", "flash")  # limits of a microcontroller, which runs int8 files
 _EXPORTS = (*FORMATS, NO_LIMIT)
 _EXPORTS = (*FORMATS, NO_LIMIT)
 _AS_SEARCH = {field.name: field.metadata for field in fields(SearchRequest)}

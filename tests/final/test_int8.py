@@ -233,8 +233,10 @@ def test_export_needs_the_study_and_its_images(
 
 
 def test_tflite_is_made_for_devices_and_where_it_is_asked_for() -> None:
-    plain, device = Limits(max_parameters=1000), Limits(max_parameters=1000, max_arena=262_144)
+    plain = Limits(max_parameters=1000, max_mult_adds=1000)
     assert request_of().formats(plain) == ()
-    assert request_of().formats(device) == ("tflite",)
+    for limit in ("max_arena", "max_peak_ram", "max_flash"):
+        device = Limits(**{limit: 262_144})
+        assert request_of().formats(device) == ("tflite",)
     assert request_of(export=("none",)).formats(device) == ()
     assert request_of(export=("header", "int8.onnx")).formats(plain) == ("header", "int8.onnx")

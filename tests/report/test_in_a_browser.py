@@ -151,7 +151,7 @@ def test_everything_is_drawn_and_nothing_overflows(page: Page) -> None:
             paper, heading, tick = map(brightness, page.evaluate(COLOURS))
             assert (heading > paper) == (tick > paper) == dark
     assert page.evaluate(MARKS) == {
-        "plot-funnel": [0, 0, 9],
+        "plot-funnel": [0, 0, 10],
         "plot-history": [4, 1, 0],
         "plot-time": [6, 2, 0],
         "plot-size": [19, 1, 0],  # with the star and 14 published networks

@@ -27,7 +27,7 @@ from nas.statistics import difference_interval
 from nas.study.chance import guessing_in_words
 from nas.study.designs import LATENCIES
 from nas.study.records import StudyRecord, TrialRecord, training_in_words
-from nas.text import duration, milliseconds, percent, share, whole
+from nas.text import duration, milliseconds, percent, plural, share, whole
 
 _MOST_NUMBERS = 20  # of trials with the same reason
 _TRAINING = Column("training", "Training", kind="text long")
@@ -175,8 +175,9 @@ def estimates(study: StudyRecord) -> str:
     if not errors:
         return ""
     return (
-        "A latency is the shortest of many runs of the whole network; estimates from measured "
-        f"layers are {share(median(errors))} off it (median of {whole(len(errors))} designs)."
+        "A latency is of the fastest tenth of many runs of the whole network; estimates from "
+        f"measured layers are {share(median(errors))} off it (median of "
+        f"{plural(len(errors), 'design')})."
     )
 
 

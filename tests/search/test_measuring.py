@@ -1,7 +1,9 @@
 """Searches with a limit of latency; none of these tests asks how long anything took."""
 
+import itertools
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -251,6 +253,20 @@ def test_layers_and_designs_of_both_kinds_can_be_timed(of: str) -> None:
     for layer in sorted(set(layers_of(SMALL, DIGITS))):
         assert 0 < clock.layer(layer) < ENOUGH
     assert 0 < clock.design(SMALL, DIGITS) < ENOUGH
+
+
+def test_a_clock_that_stands_still_for_a_run_at_times_shortens_no_latency(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, calls, now = time.thread_time, itertools.count(), 0.0
+
+    def standing() -> float:
+        nonlocal now
+        now = now if next(calls) % 30 == 29 else clock()  # at the end of every 15th run
+        return now
+
+    monkeypatch.setattr(time, "thread_time", standing)
+    assert Stopwatch(LatencyLimit(max_ms=1)).design(SMALL, DIGITS) > 0
 
 
 def test_a_large_layer_takes_longer_than_a_small_one() -> None:

@@ -12,12 +12,13 @@ from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import StudyRecord
 from nas.text import millions, percent, percent_range, points
-from tests.kits.documents import blocks_of, table
+from tests.kits.documents import blocks_of, tables
 from tests.kits.places import ROOT, STUDIES
 
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 AT_RESNET20S_SIZE = "cifar10-resnet20-size"
 NAMES = ("cifar10-5M-700M", AT_RESNET20S_SIZE, "cifar10-h200", "digits-example")
+(ROWS,) = tables(PAGE)
 FOLDERS = ("--data-dir", "--studies-dir", "--reports-dir")
 
 
@@ -30,13 +31,9 @@ def final_of(study: StudyRecord) -> FinalRecord:
     return FinalRecord.from_dict(reading.result)
 
 
-def rows() -> list[dict[str, str]]:
-    return table(PAGE)
-
-
 def row_of(study: str, design: str) -> dict[str, str]:
     starts = (f"[`{study}`](../studies/{study}.db), {design}", f"`{study}`, `{design}`")
-    (row,) = (row for row in rows() if row["what"].startswith(starts))
+    (row,) = (row for row in ROWS if row["what"].startswith(starts))
     return row
 
 
@@ -97,7 +94,7 @@ def without_folders(command: str) -> str:
 
 
 def test_the_newest_results_are_first_and_all_are_from_studies() -> None:
-    dates = [row["date"] for row in rows()]
+    dates = [row["date"] for row in ROWS]
     assert dates == sorted(dates, reverse=True)
     assert len(dates) == sum(len(list(designs_tested(final_of(study_of(name))))) for name in NAMES)
 

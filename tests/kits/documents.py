@@ -13,8 +13,11 @@ def blocks_of(language: str, page: str) -> list[str]:
     return [text for name, text in blocks(page) if name == language]
 
 
-def table(page: str) -> list[dict[str, str]]:
-    """The rows of the first table of a Markdown page, by the headings of its columns."""
-    lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
-    head, _, *rows = [[cell.strip() for cell in line] for line in lines]
-    return [dict(zip(head, row, strict=True)) for row in rows]
+def tables(page: str) -> list[list[dict[str, str]]]:
+    """The tables of a Markdown page: their rows, by the headings of the columns."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", page, flags=re.MULTILINE):
+        lines = [line.strip("|").split("|") for line in block.splitlines()]
+        head, _, *rows = [[cell.strip() for cell in line] for line in lines]
+        found.append([dict(zip(head, row, strict=True)) for row in rows])
+    return found

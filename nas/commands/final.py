@@ -26,7 +26,7 @@ _GROUPS = {
     "machine": ("device", "workers", "threads", "per_gpu"),
     "output": ("export", "max_int8_loss", "studies_dir", "storage"),
 }
-_SHORT = 50  # epochs below which strong augmentation costs more than it gives
+_SHORT = 50  # epochs below which strong augmentation may cost more than it gives
 
 SUMMARY = "train a study's best designs in full, choose one, test it once and export it"
 
@@ -62,8 +62,8 @@ def _final(options: argparse.Namespace, log: TextIO | None) -> int:
     with progress:
         if request.recipe == "long" and request.epochs is not None and request.epochs < _SHORT:
             progress.warn(
-                "NOTE: the recipe long is designed for 200 epochs and does poorly in "
-                f"{request.epochs}; --recipe fast is better for short runs"
+                f"NOTE: the recipe long is designed for 200 epochs, not {request.epochs}; "
+                "--recipe fast is for short runs"
             )
         try:
             result = run_final(request, progress, command=options.typed)

@@ -14,14 +14,8 @@ from nas.architecture import ImageInput
 from nas.errors import RequestError
 from nas.final.request import FinalRequest
 from nas.runtime.precision import AUTO
-from nas.search.request import (
-    SearchRequest,
-    designs,
-    silence,
-    space_of,
-    time_limit,
-    worker_count,
-)
+from nas.search.design_options import space_of
+from nas.search.request import SearchRequest, designs, silence, time_limit, worker_count
 from nas.study.location import without_secrets
 
 T = TypeVar("T")

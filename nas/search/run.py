@@ -20,6 +20,7 @@ from nas.runtime.machine import Share
 from nas.runtime.pool import Report, WorkerError, check_is_no_import, slots_for
 from nas.runtime.sharing import lock_of
 from nas.runtime.verdicts import read_verdict
+from nas.search.beginning import Begun, begin, join
 from nas.search.candidates import Candidates
 from nas.search.continuing import of_search
 from nas.search.events import MeasuringLatency, OnEvent, Opened, Warned, ignore
@@ -31,7 +32,7 @@ from nas.search.measuring import (
     make_clock,
 )
 from nas.search.plan import Plan, SearchEnding, SearchFailed
-from nas.search.preparation import Begun, prepare
+from nas.search.preparation import prepare
 from nas.search.pruners import make_pruner, warning_of_warmup
 from nas.search.remaining import mean_seconds
 from nas.search.request import SearchRequest
@@ -115,7 +116,7 @@ def run_search(
                     open_device(request.device, share.threads)
                 if clock is not None:
                     check_machine(store, location, clock, anew=request.latency_anew)
-                begun = prepared.begin(store, device, share, search, on_event)
+                begun = begin(prepared, store, device, share, search, on_event)
                 if clock is not None:
                     on_event(MeasuringLatency(clock.machine))
                     if is_busy():
@@ -303,7 +304,7 @@ def _work(task: WorkerTask, report: Report) -> None:
             open_store(prepared.location, task.file) as store,
         ):
             report(WorkerNamed(name))
-            begun = prepared.joined(store, device)
+            begun = join(prepared, store, device)
             worker = _make_worker(begun, device, store, name, report)
             report(WorkerDone(worker.run()))
     except (RequestError, StudyError, DataError, SearchFailed) as error:

@@ -73,6 +73,7 @@ def verdict(
         asked=overview.asked(study),
         found=list(filter(None, found)),
         design=design,
+        name=final.chosen.name if final else best and f"trial {best.number}",
         sure=list(filter(None, sure)),
         next=next_step(study, final, folder),
         cost=cost,

@@ -115,6 +115,12 @@ class TestAgainstSql:
         assert [row[:2] + row[3:] for row in rows] == expected
         assert all(row[2].startswith("B") for row in rows)
 
+    def test_the_design_is_shown_with_its_trial(self, read: tuple[Database, Parsed]) -> None:
+        database, seen = read
+        (incumbent, _), final = database.ranking[0], database.final
+        number = final["finalists"][0]["trial"] if final else incumbent
+        assert f"trial {number}: B" in seen.text
+
     def test_the_tiles(self, read: tuple[Database, Parsed]) -> None:
         database, seen = read
         number, best = database.ranking[0]

@@ -198,7 +198,7 @@ class _Final:
         left = missing(self._formats, self.folder, record, held)
         check_packages(left)
         if held is None or left:
-            self.read_images(record.precision)
+            self.read_images(record.precision, record)
         if held is None:
             chosen = record.chosen
             entry = Entry(chosen.name, chosen.architecture, None)
@@ -225,8 +225,8 @@ class _Final:
         most = self.request.max_int8_loss
         return add_int8(self.folder, left, self._runs.dataset, most=most, tested=record.int8)
 
-    def read_images(self, precision: Precision) -> None:
-        """The training and validation part, which must be the study's, for runs in this precision.
+    def read_images(self, precision: Precision, tested: FinalRecord | None = None) -> None:
+        """The training and validation part, which must be the study's, for new runs or tested ones.
 
         Raises:
             DataError: it cannot be had, or is another.
@@ -238,10 +238,10 @@ class _Final:
             data=self.data,
             folder=self.folder / RUNS,
             precision=precision,
+            tested=tested,
         )
-        found = self._runs.dataset
-        check_images(found, self.study, self.data)
-        self._labels_I = found.validation.labels_N
+        check_images(self._runs.dataset, self.study, self.data)
+        self._labels_I = self._runs.dataset.validation.labels_N
 
     def train(self) -> tuple[list[FinalDesign], list[RunResult]]:
         """The finalists, the chosen one first, and all runs.

@@ -193,9 +193,9 @@ class FinalRecord:
         return self.finalists[0]
 
     @property
-    def undecided(self) -> tuple[FinalDesign, ...]:
-        """The finalists that cannot be told apart from the best; the chosen one is among them."""
-        return tuple(design for design in self.finalists if design.may_be_best)
+    def others(self) -> tuple[FinalDesign, ...]:
+        """The finalists of other designs: with a teacher the chosen design is there twice."""
+        return tuple(design for design in self.finalists if design.trial != self.chosen.trial)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the limits stand among the others."""

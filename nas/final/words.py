@@ -23,16 +23,16 @@ def epochs(record: FinalRecord) -> str:
 
 
 def choice(record: FinalRecord) -> str:
-    """How sure the choice is."""
-    others = [design.name for design in record.undecided if design is not record.chosen]
-    if len([design for design in record.finalists if design.validation]) == 1:
+    """How sure the choice among designs is; what a teacher brought says `distilled`."""
+    if not any(design.validation for design in record.others):
         return "No other design of the search was trained in full."
     if len(record.seeds) == 1:
         return "With one seed each, nothing shows which design is better."
-    if not others:
-        return "The other finalists are worse with 95% confidence."
+    as_good = [design.name for design in record.others if design.may_be_best]
+    if not as_good:
+        return "The other designs trained in full are worse with 95% confidence."
     chosen = record.chosen.name
-    return f"Whether {chosen} is better than {' or '.join(others)} is open at 95% confidence."
+    return f"Whether {chosen} is better than {' or '.join(as_good)} is open at 95% confidence."
 
 
 def distilled(design: FinalDesign) -> str:

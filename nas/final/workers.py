@@ -12,6 +12,7 @@ from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset, Images
 from nas.errors import RequestError
 from nas.final.events import MoreRuns, OnEvent
+from nas.final.records import FinalRecord
 from nas.final.request import ALL, FinalRequest
 from nas.final.runs import OnRunEvent, Run, RunEvent, RunFolder, RunResult, train_runs
 from nas.runtime.arithmetic import choose
@@ -23,7 +24,7 @@ from nas.runtime.sharing import lock_of
 from nas.search.continuing import DataOptions
 from nas.search.events import WorkerFailed
 from nas.text import are, plural
-from nas.training.config import RECIPES, TrainingConfig
+from nas.training.config import RECIPES, TrainingConfig, recipe_of
 from nas.training.loop import task_of
 from nas.training.teacher import Teacher
 
@@ -40,6 +41,7 @@ class FinalRuns:
     data: DataOptions
     folder: Path  # where those of the runs lie
     precision: Precision
+    tested: FinalRecord | None = None  # runs that were made before
 
     @cached_property
     def dataset(self) -> ImageDataset:
@@ -75,7 +77,12 @@ class FinalRuns:
         return self._joined if on == ALL else self.dataset
 
     def config(self, on: str) -> TrainingConfig:
-        """The recipe of runs on this part, sized to the device, too."""
+        """The recipe of runs on this part, sized to the device, too.
+
+        Of tested runs it is theirs: a name may have meant something else on their day or device.
+        """
+        if self.tested and self.tested.on == on and (config := recipe_of(self.tested.recipe)):
+            return config
         task = task_of(self.part(on), find_device(self.request.device))
         config = RECIPES[self.request.recipe](task)
         epochs = self.request.epochs or config.epochs

@@ -146,4 +146,6 @@ def _note(design: FinalDesign, record: FinalRecord) -> str | None:
     if design.validation and record.chosen.validation:
         behind = design.validation.mean.value - record.chosen.validation.mean.value
         gap = f", {points(behind)} points"
+    if design not in record.others:  # what the teacher brought is said below, with its interval
+        return f"the same design{gap}"
     return ("cannot be told apart from the chosen one" if design.may_be_best else "worse") + gap

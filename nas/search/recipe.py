@@ -9,7 +9,7 @@ from nas.data.types import ImageDataset
 from nas.latency import LatencyLimit
 from nas.space import Limits, SearchSpace
 from nas.study.records import StudySettings
-from nas.training.config import Task, TrainingConfig, fast
+from nas.training.config import Task, TrainingConfig, fast, recipe_of
 from nas.training.loop import task_of
 from nas.training.tuning import Choice, training_choices, tuned
 
@@ -28,17 +28,9 @@ def search_recipe(
         epochs: its length, if it is given.
         settings: of a study that is continued, which keeps its recipe if this version knows it.
     """
-    config = recipe_of(settings) if settings else None
+    config = recipe_of(settings.recipe) if settings else None
     config = config or fast(task_of(dataset, device))
     return dataclasses.replace(config, epochs=epochs) if epochs else config
-
-
-def recipe_of(settings: StudySettings) -> TrainingConfig | None:
-    """The recipe of a study; None where this version does not know it."""
-    try:
-        return TrainingConfig(**settings.recipe)  # type: ignore[arg-type]  # it checks them
-    except (TypeError, ValueError):
-        return None
 
 
 def trial_recipe(settings: StudySettings, training: Mapping[str, object]) -> TrainingConfig | None:
@@ -48,7 +40,7 @@ def trial_recipe(settings: StudySettings, training: Mapping[str, object]) -> Tra
         settings: of its study.
         training: what was tuned, as the trial has it.
     """
-    config = recipe_of(settings)
+    config = recipe_of(settings.recipe)
     if config is None or not training:
         return config
     task = Task(settings.input, settings.train_images, horizontal_flip=False)  # flips are named

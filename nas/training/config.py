@@ -176,6 +176,14 @@ def precision_of(recipe: Mapping[str, object]) -> Precision:
     return Precision(str(recipe.get("precision", DEFAULTS["precision"])))
 
 
+def recipe_of(values: Mapping[str, object]) -> TrainingConfig | None:
+    """The recipe as `to_dict` gave it, also in an earlier version; None if this knows it not."""
+    try:
+        return TrainingConfig(**values)  # type: ignore[arg-type]  # it checks them
+    except (TypeError, ValueError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """What a recipe is sized to."""

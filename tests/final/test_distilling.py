@@ -11,7 +11,7 @@ import torch
 from nas.architecture import Architecture
 from nas.commands import main
 from nas.errors import RequestError
-from nas.final import distilling
+from nas.final import distilling, words
 from nas.final.choosing import ranked
 from nas.final.events import DesignChosen
 from nas.final.final import FinalFailed, run_final
@@ -26,7 +26,8 @@ from nas.training.loop import Run
 from nas.training.plan import RunPlan
 from tests.kits.commands import error_line
 from tests.kits.events import each, on
-from tests.kits.finals import STUDY, request_of
+from tests.kits.finals import STUDY, fast_before, request_of
+from tests.kits.records import final_record
 
 ENSEMBLE = {"top": 1, "teacher": "ensemble"}
 
@@ -49,10 +50,14 @@ def pair(record: FinalRecord) -> tuple[FinalDesign, FinalDesign]:
 
 @pytest.fixture
 def distilled_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the distilled design were the better one, whatever a moment's training gives."""
+    """As if the distilled design were surely the best, whatever a moment's training gives."""
 
     def first(*arguments: object) -> list[FinalDesign]:
-        return sorted(ranked(*arguments), key=lambda design: design.distilled is None)  # type: ignore[arg-type]
+        found = ranked(*arguments)  # type: ignore[arg-type]
+        if not any(design.distilled for design in found):
+            return found
+        found.sort(key=lambda design: design.distilled is None)
+        return [dataclasses.replace(d, may_be_best=d.distilled is not None) for d in found]
 
     monkeypatch.setattr("nas.final.final.ranked", first)
 
@@ -84,7 +89,11 @@ def test_the_better_of_both_is_chosen_before_the_one_reading(
 
 
 def test_a_distilled_network_says_so_everywhere(
-    folder: Path, distilled_wins: None, readings: list[str], capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    distilled_wins: None,
+    readings: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = ["--recipe", "fast", "--epochs", "2", "--subset", "0.2", "--top", "1"]
     assert main(["final", "--study", STUDY, *options, "--teacher", "ensemble"]) == 0
@@ -95,15 +104,39 @@ def test_a_distilled_network_says_so_everywhere(
     said = f"{record.chosen.name} learned from 3 networks of trial {record.chosen.trial}"
     assert f"teacher {said}" in printed
     assert f"{record.chosen.name}, chosen:" in printed
-    assert said in (folder / "README.md").read_text()
-    assert said in render(read_study(location()), final_folder=folder)
+    card = (folder / "README.md").read_text()
+    page = render(read_study(location()), final_folder=folder)
+    for text in (printed, card, page):  # one statistic of the two, the gain with its interval
+        assert said in text
+        assert "No other design of the search was trained in full." in text
+        assert "with 95% confidence" not in text
+    assert "the same design, " in page
 
-    # Its files can be lost and are made again, without a look at test images.
+    # Its files can be lost and are made again, without a look at test images: also in a version
+    # where the recipe's name means another recipe.
+    monkeypatch.setattr("nas.final.workers.RECIPES", {"fast": fast_before})
     model = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").unlink()
     assert main(["final", "--study", STUDY, *options, "--teacher", "ensemble"]) == 0
     assert (folder / "model.safetensors").read_bytes() == model
     assert readings == ["digits"]
+
+
+def test_how_sure_the_choice_is_says_nothing_of_one_design_with_and_without_a_teacher() -> None:
+    (plain,) = final_record().finalists
+    distilled = dataclasses.replace(plain, name="trial 4 distilled", may_be_best=True)
+    other = dataclasses.replace(plain, name="trial 7", trial=7)
+    for seventh_too, said in (
+        (False, "The other designs trained in full are worse with 95% confidence."),
+        (True, "Whether trial 4 distilled is better than trial 7 is open at 95% confidence."),
+    ):
+        for plain_too in (False, True):
+            finalists = (
+                distilled,
+                dataclasses.replace(plain, may_be_best=plain_too),
+                dataclasses.replace(other, may_be_best=seventh_too),
+            )
+            assert words.choice(final_record(finalists=finalists)) == said
 
 
 def test_another_teacher_is_another_final_training(folder: Path) -> None:

@@ -34,7 +34,7 @@ from nas.training.plan import RunPlan
 from tests.kits import warm
 from tests.kits.commands import error_line
 from tests.kits.events import each, on
-from tests.kits.finals import STUDY, request_of
+from tests.kits.finals import STUDY, fast_before, request_of
 from tests.kits.records import final_record
 from tests.kits.studies import TINY_SPACE
 from tests.kits.training import channels_first
@@ -188,6 +188,19 @@ def test_a_model_that_is_gone_or_another_is_exported_again_without_a_reading(
     with pytest.raises(RequestError, match=r"weights\.pt: expected the weights of a finished run"):
         run_final(request_of())
     assert len(readings) == 2
+
+
+def test_a_model_that_is_gone_is_exported_again_from_runs_of_an_earlier_recipe(
+    folder: Path, readings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_of(top=1, seeds=1, on=ALL)
+    with monkeypatch.context() as patch:
+        patch.setattr("nas.final.workers.RECIPES", {"fast": fast_before})
+        first = run_final(request)
+    before = weights(first)
+    (first.folder / "model.safetensors").unlink()
+    again = run_final(request)
+    assert (again.record, weights(again), len(readings)) == (first.record, before, 1)
 
 
 def test_nobody_else_may_read_meanwhile(folder: Path, readings: list[str]) -> None:

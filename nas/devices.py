@@ -7,6 +7,7 @@ KIB = 1024
 FLASH_KEPT = 100 * KIB  # bytes, for the program: TensorFlow Lite Micro and a sketch around it
 RAM_KEPT = 0.25  # a share, for the stack, an image and whatever else a program has
 KEPT_BACK = "a quarter of the RAM and 100 KiB of flash are kept back for the program"
+KERNELS = "The arena is that of TensorFlow Lite Micro with CMSIS-NN, on an Arm Cortex-M"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +69,6 @@ DEVICES: Mapping[str, Device] = {
             ram=640 * KIB,
             source="STMicroelectronics, datasheet DS12023; MLPerf Tiny's board",
         ),
-        Device(
-            name="esp32-s3",
-            processor="ESP32-S3, Xtensa LX7, 240 MHz",
-            flash=8192 * KIB,
-            ram=512 * KIB,
-            source="Espressif, ESP32-S3-WROOM-1 datasheet (N8)",
-        ),
     )
 }
-"""Every device by its name."""
+"""Every device by its name: each an Arm Cortex-M, whose kernels' scratch buffers are counted."""

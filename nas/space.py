@@ -283,12 +283,15 @@ def _last_side(input: ImageInput, stages: int) -> int:
     return -(-min(input.height, input.width) // strides)
 
 
-def default_space(input: ImageInput, stages: Choices = ()) -> SearchSpace:
+def default_space(
+    input: ImageInput, stages: Choices = (), limits: Limits | None = None
+) -> SearchSpace:
     """A sensible space for the image size.
 
     N, unless given, ends on a last map of 4 to 8 pixels (2 to 8 for images under 16 pixels, whose
     stages are few). Small images get narrow stages: they hold little, and wide ones would only cost
-    time. P is the whole last map or half of it.
+    time. Limits of RAM or flash begin it at 4 channels, since a microcontroller holds no 16 maps of
+    a photo. P is the whole last map or half of it.
     """
     stages = _checked_choices("stages", stages) if len(stages) else ()
     side = min(input.height, input.width)
@@ -300,12 +303,15 @@ def default_space(input: ImageInput, stages: Choices = ()) -> SearchSpace:
         ) or (1,)
     last_sides = [_last_side(input, n) for n in stages]
     width, widest, step = (32, 256, 8) if tiny else (128, 512, 16)
+    narrow: Choices = ()
+    if any(COSTS[name].memory for name in limits or ()):
+        narrow, step = (4,), 8
     return SearchSpace(
         input=input,
         stages=stages,
         blocks=((1, 2, 3) if tiny else (1, 2, 3, 4),) * stages[-1],
         channels=tuple(
-            tuple(range(step, min(width * 2**i, widest) + 1, step)) for i in range(stages[-1])
+            (*narrow, *range(step, min(width * 2**i, widest) + 1, step)) for i in range(stages[-1])
         ),
         kernels=((3, 5),) * stages[-1],
         shortcut_kernels=((1, 3),) * stages[-1],
@@ -317,7 +323,7 @@ _ONCE = ("stages", "pool")
 _RANGE_KEYS = {"low", "high", "step"}
 
 
-def load_space(path: Path | str, input: ImageInput) -> SearchSpace:
+def load_space(path: Path | str, input: ImageInput, limits: Limits | None = None) -> SearchSpace:
     """The space of a TOML file; what the file leaves out stays as in `default_space`.
 
     A value is a number, a list of numbers, or a range ``{low = 16, high = 128, step = 16}``. For
@@ -339,19 +345,21 @@ def load_space(path: Path | str, input: ImageInput) -> SearchSpace:
             + did_you_mean(unknown[0], (*_ONCE, *_PER_STAGE))
         )
     try:
-        return space_from_table(table, input)
+        return space_from_table(table, input, limits)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def space_from_table(table: Mapping[str, object], input: ImageInput) -> SearchSpace:
+def space_from_table(
+    table: Mapping[str, object], input: ImageInput, limits: Limits | None = None
+) -> SearchSpace:
     """The space of `SearchSpace.to_dict`, or of a file; what is left out is as in `default_space`.
 
     Raises:
         ValueError: it is no valid space.
     """
     stages = _parsed_choices("stages", table["stages"]) if "stages" in table else ()
-    space = default_space(input, stages)
+    space = default_space(input, stages, limits)
 
     per_stage: dict[str, Any] = {
         name: _parsed_stages(name, table[name], space.stages[-1])

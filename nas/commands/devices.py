@@ -7,7 +7,7 @@ import textwrap
 
 from nas.commands import arguments
 from nas.commands.words import COLUMNS
-from nas.devices import DEVICES, KEPT_BACK, KIB
+from nas.devices import DEVICES, KEPT_BACK, KERNELS, KIB
 
 SUMMARY = "list the devices that --for knows, and what of them a network may use"
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         cells = [f"{size:>{width}}" for size, width in zip(sizes, widths[2:], strict=True)]
         print("  ".join([f"{name:<{widths[0]}}", f"{processor:<{widths[1]}}", *cells]))
     print()
-    print(textwrap.fill(f"Of it for a network: {KEPT_BACK}.", COLUMNS))
+    print(textwrap.fill(f"Of it for a network: {KEPT_BACK}. {KERNELS}.", COLUMNS))
     print("Sources of the sizes:")
     for device in DEVICES.values():
         print(f"  {device.name}: {device.source}")

@@ -190,7 +190,11 @@ class DesignOptions:
             if isinstance(self.space, SearchSpace):
                 space = replace(self.space, input=input)
             else:
-                space = load_space(self.space, input) if self.space else default_space(input)
+                space = (
+                    load_space(self.space, input, self.limits)
+                    if self.space
+                    else default_space(input, limits=self.limits)
+                )
         except OSError as error:
             raise RequestError(
                 f"--space: expected a TOML file, got {self.space}: {error.strerror}"

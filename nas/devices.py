@@ -30,6 +30,11 @@ class Device:
         """Bytes of RAM that a network may need."""
         return int(self.ram * (1 - RAM_KEPT))
 
+    @property
+    def maxima(self) -> dict[str, int]:
+        """Both, by the names of `Limits`."""
+        return {"max_arena": self.max_arena, "max_flash": self.max_flash}
+
 
 DEVICES: Mapping[str, Device] = {
     device.name: device

@@ -59,6 +59,11 @@ def run(options: argparse.Namespace) -> int:
         raise RequestError(str(error)) from error
     cost = count(architecture, input)
     limits = _limits(options)
+    if any(COSTS[name].memory for name in limits or ()) and input.channels not in (1, 3):
+        raise RequestError(
+            "--image: expected 1 channel (gray) or 3 (RGB), which a network in int8 takes, got "
+            f"{input.channels}"
+        )
     fits = limits.allow(cost) if limits else None
     if options.json:
         document = {
@@ -76,7 +81,8 @@ def run(options: argparse.Namespace) -> int:
         for name, most in (limits or {}).items():
             value: int = getattr(cost, name)
             side = "fits" if value <= most else "over"
-            print(f"{side}: {value:,} of {COSTS[name].exactly(most)} ({share(value / most)})")
+            part = f"{value / most:,.0f} times" if value > 10 * most else share(value / most)
+            print(f"{side}: {value:,} of {COSTS[name].exactly(most)} ({part})")
         if options.target:
             print(f"for {options.target}: {KEPT_BACK}")
     return 1 if fits is False else 0
@@ -85,9 +91,8 @@ def run(options: argparse.Namespace) -> int:
 def _limits(options: argparse.Namespace) -> Limits | None:
     maxima = {cost.maximum: getattr(options, cost.maximum) for cost in LIMITED.values()}
     if options.target:
-        device = DEVICES[options.target]
-        for name in ("max_arena", "max_flash"):
-            maxima[name] = maxima[name] or getattr(device, name)
+        for name, most in DEVICES[options.target].maxima.items():
+            maxima[name] = maxima[name] or most
     return Limits(**maxima) if any(maxima.values()) else None
 
 

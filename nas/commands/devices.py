@@ -20,14 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the table."""
     if options.json:
-        document = [
-            {
-                **dataclasses.asdict(device),
-                "max_flash": device.max_flash,
-                "max_arena": device.max_arena,
-            }
-            for device in DEVICES.values()
-        ]
+        document = [{**dataclasses.asdict(device), **device.maxima} for device in DEVICES.values()]
         print(json.dumps(document, indent=2))
         return 0
     rows: list[tuple[str, ...]] = [("KiB", "", "flash", "of it", "RAM", "of it")]

@@ -161,10 +161,7 @@ class DesignOptions:
     @property
     def _of_target(self) -> dict[str, int]:
         """The limits of the device that the network is for."""
-        if self.target is None:
-            return {}
-        device = DEVICES[self.target]
-        return {"max_arena": device.max_arena, "max_flash": device.max_flash}
+        return {} if self.target is None else DEVICES[self.target].maxima
 
     def _option_of(self, cost: Cost) -> str:
         """The option that set a cost's limit."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.counting import COSTS
+from nas.devices import DEVICES
 from nas.space import Limits
 from nas.text import short_count
 
@@ -263,12 +264,21 @@ def check_directory(option: str, directory: Path) -> None:
 
 
 def default_study_name(dataset: str, limits: Limits, target: str | None = None) -> str:
-    """Dataset and budget, such as ``cifar10-5M``; without one the device, or the other limits."""
-    budget = limits.get("parameters")
-    if budget is None and target is not None:
-        return f"{dataset}-{target}"
-    parts = [f"{n.replace('_', '-')}-{COSTS[n].short(most)}" for n, most in limits.items()]
-    return "-".join([dataset, *([short_count(budget)] if budget else parts)])
+    """Dataset and budget, such as ``cifar10-5M``; without one the other limits.
+
+    For a device also its name and the limits that are not its own: ``cifar10-80k-stm32l4r5``,
+    ``cifar10-stm32l4r5-arena-64k``.
+    """
+    others = dict(limits)
+    budget = others.pop("parameters", None)
+    budgets = [] if budget is None else [short_count(budget)]
+    if target is not None:
+        own = DEVICES[target].maxima
+        others = {n: most for n, most in others.items() if own.get(COSTS[n].maximum) != most}
+    parts = [f"{n.replace('_', '-')}-{COSTS[n].short(most)}" for n, most in others.items()]
+    if target is not None:
+        return "-".join([dataset, *budgets, target, *parts])
+    return "-".join([dataset, *(budgets or parts)])
 
 
 def folder_of(studies_dir: Path, location: StudyLocation) -> Path:

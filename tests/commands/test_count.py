@@ -163,6 +163,23 @@ def test_a_device_sets_the_limits_that_are_not_given(capsys: Capture) -> None:
     assert all(name in line for name in DEVICES)
 
 
+def test_far_over_a_limit_is_said_in_times(capsys: Capture) -> None:
+    words = ("--preset", "resnet18", "--budget")
+    parameters = count(PRESETS["resnet18"], CIFAR10).parameters
+    for most, part in ((parameters // 10 + 1, "%)"), (parameters // 20, "(20 times)")):
+        assert counted(capsys, *words, str(most), status=1).rstrip().endswith(part)
+
+
+@pytest.mark.parametrize(
+    "limit", [("--for", "stm32f746"), ("--max-ram", "1M"), ("--max-flash", "1M")]
+)
+def test_a_network_in_int8_takes_gray_or_rgb(capsys: Capture, limit: tuple[str, str]) -> None:
+    words = ("--preset", "resnet20", "--image", "4x32x32")
+    line = refused(capsys, *words, *limit)
+    assert line.startswith("error: --image: expected 1 channel (gray) or 3 (RGB), which")
+    assert "for 4x32x32, 10 classes" in counted(capsys, *words)
+
+
 @pytest.mark.parametrize(
     ("written", "value"),
     [("256k", 262_144), ("1M", 1_048_576), ("1.5m", 1_572_864), ("65536", 65_536), ("10", 10)],

@@ -41,8 +41,12 @@ def test_a_device_sets_what_is_not_given() -> None:
 @pytest.mark.parametrize(
     ("limits", "name"),
     [
-        ({"max_parameters": 5_000_000, "target": NANO}, "digits-5M"),
+        ({"max_parameters": 5_000_000, "target": NANO}, f"digits-5M-{NANO}"),
+        ({"max_parameters": 80_000, "target": "stm32l4r5"}, "digits-80k-stm32l4r5"),
         ({"target": NANO}, f"digits-{NANO}"),
+        ({"target": NANO, "max_arena": 196_608}, f"digits-{NANO}"),
+        ({"target": NANO, "max_arena": 65_536}, f"digits-{NANO}-arena-64k"),
+        ({"max_parameters": 5_000_000, "max_arena": 65_536}, "digits-5M"),
         ({"max_arena": 262_144}, "digits-arena-256k"),
         ({"max_arena": 100_000, "max_flash": 2**20}, "digits-arena-100000-flash-1M"),
         ({"max_mult_adds": 30_000_000}, "digits-mult-adds-30M"),

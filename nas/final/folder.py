@@ -64,36 +64,27 @@ def spec_of(network: ResNet, dataset: ImageDataset) -> ModelSpec:
 
 
 def held_record(folder: Path) -> FinalRecord | None:
-    """What a folder says of its network; None where it does not hold a whole one."""
+    """What a folder holds, without int8 files that are gone; None if it has no whole network."""
     try:
         held = FinalRecord.from_dict(load(folder).metrics)
     except (ModelError, ValueError):
         return None
-    return held if all((folder / name).is_file() for name in (GRAPH, CARD)) else None
+    if not all((folder / name).is_file() for name in (GRAPH, CARD)):
+        return None
+    return replace(held, int8=tuple(file for file in held.int8 if _is_there(file, folder)))
 
 
-def missing(
-    names: Iterable[str], folder: Path, record: FinalRecord, held: FinalRecord | None
-) -> list[str]:
+def missing(names: Iterable[str], record: FinalRecord, held: FinalRecord | None) -> list[str]:
     """The formats whose files are to be made.
 
     Args:
         names: of the formats that are asked for.
-        folder: of the network.
         record: of its test; the int8 files that were tested belong to it.
-        held: what the folder says; None where it holds no network.
+        held: what the folder holds; None where it holds no network.
     """
     tested = [name for name, format in FORMATS.items() if format.file in record.int8_files]
-    known = {file.file: file.sha256 for file in held.int8} if held else {}
-
-    def there(file: str) -> bool:
-        try:
-            content = (folder / file).read_bytes()
-        except OSError:
-            return False
-        return sha256(content).hexdigest() == known.get(file)
-
-    return [name for name in dict.fromkeys([*tested, *names]) if not there(FORMATS[name].file)]
+    there = held.int8_files if held else ()
+    return [name for name in dict.fromkeys([*tested, *names]) if FORMATS[name].file not in there]
 
 
 def add_int8(
@@ -121,7 +112,7 @@ def add_int8(
     held = _record(model, folder)
     int8 = make_int8(names, model.network, model.spec, dataset, most=most)
     tests = {record.sha256: record.test for record in (*held.int8, *tested)}
-    files = {record.file: record for record in held.int8}
+    files = {record.file: record for record in held.int8 if _is_there(record, folder)}
     for judged in int8.judged:
         for made in judged.records():
             files[made.file] = replace(made, test=tests.get(made.sha256))
@@ -191,6 +182,14 @@ def check_images(found: ImageDataset, study: StudyRecord, data: DataOptions) -> 
             f"{found.digest}); name their folder with --data-dir, "
             "and give --skip-broken and --drop-duplicates as the search did"
         )
+
+
+def _is_there(file: Int8Record, folder: Path) -> bool:
+    try:
+        content = (folder / file.file).read_bytes()
+    except OSError:
+        return False
+    return sha256(content).hexdigest() == file.sha256
 
 
 def _record(model: Classifier, folder: Path) -> FinalRecord:

@@ -177,6 +177,33 @@ def test_garbage_calibration_is_caught_and_all_else_is_written(
     assert readings == ["digits"]
 
 
+def test_a_lost_file_that_is_refused_is_no_longer_listed(capsys: Capture) -> None:
+    folder = run_final(request_of()).folder
+    assert main(["export", str(folder), *EXPORT, "--max-int8-loss", "100"]) == 0
+    (folder / ONNX).unlink()
+    listed = run_final(request_of()).record
+    assert listed.int8 == ()
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.final.int8.calibration_images", black)
+        assert main(["export", str(folder), *EXPORT]) == 1
+    captured = capsys.readouterr()
+    assert ONNX not in captured.out
+    assert captured.err.splitlines()[-1].startswith(f"error: {ONNX}: expected int8 to lose")
+    assert ONNX not in (folder / "README.md").read_text()
+    assert json.loads((folder / "metrics.json").read_text())["int8"] == []
+
+
+def test_a_refused_file_that_is_there_stays(capsys: Capture) -> None:
+    folder = run_final(request_of()).folder
+    assert main(["export", str(folder), *EXPORT, "--max-int8-loss", "100"]) == 0
+    before = {path: path.read_bytes() for path in folder.glob("*.*")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.final.int8.calibration_images", black)
+        assert main(["export", str(folder), *EXPORT]) == 1
+    assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
+
+
 def test_no_calibration_image_is_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.final.int8.calibration_images", lambda dataset: black(dataset)[:0])
     assert main([*SHORT, *EXPORT]) == 1

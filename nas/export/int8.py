@@ -83,15 +83,16 @@ class Int8Network:
 
         Raises:
             ModelError: the images are of another type or shape.
+            KeyboardInterrupt: on Ctrl-C or SIGTERM, after any operator.
         """
         kernels = [operator.kernel() for operator in self.operators]
         last_use = {x.name: i for i, operator in enumerate(self.operators) for x in operator.inputs}
         largest = max(operator.output.bytes for operator in self.operators)
         parts = []
         for part in torch.split(images_NCHW, max(1, _VALUES // largest)):
-            signals.check()
             held = {self.image.name: self.read(part).float()}
             for i, (operator, kernel) in enumerate(zip(self.operators, kernels, strict=True)):
+                signals.check()
                 held[operator.output.name] = kernel(*(held[x.name] for x in operator.inputs))
                 for x in operator.inputs:
                     if last_use[x.name] == i:
@@ -159,8 +160,8 @@ def _ranges(network: ResNet, spec: ModelSpec, images_NCHW: Tensor) -> dict[str, 
     normalize = Normalize(spec.mean, spec.std, torch.device("cpu"))
     ranges: dict[str, _Range] = {}
     for part in torch.split(images_NCHW, _BATCH):
-        signals.check()
         for name, value in _values(network, normalize(part.cpu().permute(0, 2, 3, 1))):
+            signals.check()
             if not value.isfinite().all():
                 raise ModelError(
                     f"expected a network whose values are finite, got others in {name}; "

@@ -1,11 +1,15 @@
 """A network in int8: that it answers as the float network does, and what cannot be one."""
 
 import copy
+import signal
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from nas.architecture import Architecture
 from nas.data.loading import load_dataset
@@ -13,6 +17,7 @@ from nas.export.int8 import Int8Network, quantize
 from nas.export.spec import ModelError, ModelSpec
 from nas.export.tflite import tflite
 from nas.model import ResNet
+from nas.runtime import signals
 from nas.training.batches import Normalize
 from nas.training.loop import train
 from tests.kits.exports import (
@@ -74,6 +79,31 @@ def test_logits_are_those_of_the_float_network_but_for_rounding() -> None:
     assert (ours - floats).square().mean().sqrt() < 0.06 * floats.std()
     assert torch.equal(in_int8.logits(images[5:7]), ours[5:7])
     assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_signal_ends_the_arithmetic_before_the_next_operator() -> None:
+    class SignalAtTheFirst(TorchFunctionMode):
+        convolutions = 0
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is F.conv2d:
+                self.convolutions += 1
+                if self.convolutions == 1:
+                    signal.raise_signal(signal.SIGINT)
+            return func(*args, **(kwargs or {}))
+
+    spec = make_spec()
+    network, images = make_int8(spec), make_images(spec, 2)
+    for computing in (
+        lambda: network.logits(images),
+        lambda: quantize(make_network(spec), spec, images),
+    ):
+        counted = SignalAtTheFirst()
+        with signals.listening(), pytest.raises(KeyboardInterrupt), counted:
+            computing()
+        assert counted.convolutions == 1
 
 
 def test_pixels_are_read_as_they_are_normalized() -> None:

@@ -17,8 +17,6 @@ from nas.export.spec import ModelError, ModelSpec
 from nas.export.tflite import tflite
 from nas.model import ResNet
 
-_ROOM = 102  # percent of the counted arena that a program gets: the formula may be 1% short
-
 
 class Quantized(Protocol):
     """A network in int8."""
@@ -61,7 +59,7 @@ def int8_files(
         graph = quantize_onnx(network, spec, images_NCHW)
         return Int8Files(graph, {format.file: graph.content for format in formats})
     integers = quantize(network, spec, images_NCHW)
-    arena = _ROOM * count(spec.architecture, spec.input).arena // 100
+    arena = count(spec.architecture, spec.input).arena  # what a search compares with its limit
     makers = {
         "tflite": lambda: tflite(integers),
         "header": lambda: header(integers, arena=arena).encode(),

@@ -109,6 +109,12 @@ def test_one_reading_measures_float_and_int8(
     assert len(result.record.int8) == len(formats)
 
 
+def test_the_arena_of_a_header_is_what_the_search_has_limited() -> None:
+    result = run_final(request_of(export=("header",)))
+    text = (result.folder / "model.h").read_text()
+    assert f"#define MODEL_ARENA_SIZE {result.record.chosen.arena} " in text
+
+
 def test_a_cut_off_reading_is_gone_on_with_and_a_lost_file_made_again(readings: list[str]) -> None:
     def interrupt(event: ReadingTestImages) -> None:
         raise KeyboardInterrupt

@@ -267,10 +267,13 @@ def default_study_name(dataset: str, limits: Limits, target: str | None = None) 
     """Dataset and budget, such as ``cifar10-5M``; without one the other limits.
 
     For a device also its name and the limits that are not its own: ``cifar10-80k-stm32l4r5``,
-    ``cifar10-stm32l4r5-arena-64k``.
+    ``cifar10-stm32l4r5-arena-64k``. Mult-adds alone name a study only where nothing else does,
+    since their limit may be what fits `--time`.
     """
     others = dict(limits)
     budget = others.pop("parameters", None)
+    if budget or target or len(others) > 1:
+        others.pop("mult_adds", None)
     budgets = [] if budget is None else [short_count(budget)]
     if target is not None:
         own = DEVICES[target].maxima

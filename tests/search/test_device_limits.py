@@ -50,6 +50,9 @@ def test_a_device_sets_what_is_not_given() -> None:
         ({"max_arena": 262_144}, "digits-arena-256k"),
         ({"max_arena": 100_000, "max_flash": 2**20}, "digits-arena-100000-flash-1M"),
         ({"max_mult_adds": 30_000_000}, "digits-mult-adds-30M"),
+        # What fits --time is decided later, and workers must find the same study.
+        ({"max_mult_adds": 5_000_000, "target": NANO}, f"digits-{NANO}"),
+        ({"max_mult_adds": 5_000_000, "max_arena": 262_144}, "digits-arena-256k"),
     ],
 )
 def test_a_study_is_called_after_its_limits(limits: dict[str, Any], name: str) -> None:

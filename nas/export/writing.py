@@ -38,7 +38,8 @@ def write_model(
         files: int8 files of this network, by their names; those of an older model go.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; an older model is then whole.
+        OSError: the folder cannot be written, or the disk is full; an older model is then
+            whole, if perhaps without its int8 files.
         ValueError: the network is not that of the description, or the metrics are no JSON.
     """
     if (network.architecture, network.input) != (spec.architecture, spec.input):
@@ -62,10 +63,10 @@ def write_model(
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    replacing_all({folder / name: content for name, content in contents.items()})
-    for format in FORMATS.values():
+    for format in FORMATS.values():  # first, so that none ever lies beside another model
         if format.file not in contents:
             (folder / format.file).unlink(missing_ok=True)
+    replacing_all({folder / name: content for name, content in contents.items()})
 
 
 def add_files(

@@ -240,6 +240,14 @@ def test_a_full_disk_leaves_no_half_model(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_an_int8_file_that_cannot_go_keeps_the_newer_model_away(tmp_path: Path) -> None:
+    write_network(tmp_path, make_spec(), metrics={"of": "older"})
+    (tmp_path / "model.tflite").mkdir()
+    with pytest.raises(OSError, match=r"model\.tflite"):
+        write_network(tmp_path, make_spec(), metrics={"of": "newer"})
+    assert nas.load(tmp_path).metrics == {"of": "older"}
+
+
 def test_what_does_not_belong_together_is_not_written(tmp_path: Path) -> None:
     spec = make_spec()
     other = make_network(make_spec(shape=(1, 8, 10)))

@@ -6,7 +6,7 @@ import sys
 from nas.commands import arguments
 from nas.commands.loading import loading
 from nas.export.formats import FORMATS
-from nas.final.request import FinalRequest, model_folder
+from nas.final.request import FinalRequest, checked_formats, model_folder
 from nas.runtime import signals
 from nas.text import in_one_line
 
@@ -45,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Makes the files and prints what each is worth; 1 when one loses too much."""
     folder = model_folder(options.model)
-    request = FinalRequest(
-        study=folder.name, export=options.export, max_int8_loss=options.max_int8_loss
-    )
+    formats = checked_formats(options.export)
     with loading("making int8 files"):
         from nas.final import words
         from nas.final.folder import export_int8
@@ -55,8 +53,8 @@ def run(options: argparse.Namespace) -> int:
         signals.check()  # one that came while these were loaded
         result = export_int8(
             folder,
-            request.export or (),
-            most=request.max_int8_loss,
+            formats,
+            most=options.max_int8_loss,
             storage=options.storage,
             data_dir=options.data_dir,
         )

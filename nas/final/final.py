@@ -195,7 +195,7 @@ class _Final:
         held = held_record(self.folder)
         if held is not None and replace(held, int8=()) != untested:
             held = None
-        left = missing(self._formats, record, held)
+        left = [] if self.request.export == () else missing(self._formats, record, held)
         check_packages(left)
         if held is None or left:
             self.read_images(record.precision, record)

@@ -43,8 +43,6 @@ ENSEMBLE = "ensemble"  # of the chosen design's own runs
 LARGER = "larger"  # the chosen design with twice the channels
 
 _OF_A_DEVICE = ("peak_ram", "arena", "flash")  # limits of a microcontroller, which runs int8 files
-_EXPORTS = (*FORMATS, NO_LIMIT)
-_EXPORTS = (*FORMATS, NO_LIMIT)
 _AS_SEARCH = {field.name: field.metadata for field in fields(SearchRequest)}
 
 
@@ -71,6 +69,24 @@ def model_folder(given: Path) -> Path:
             f"{shlex.join(command)}"
         )
     return final
+
+
+def checked_formats(given: Sequence[str], *others: str) -> tuple[str, ...]:
+    """The names of formats, each once.
+
+    Args:
+        given: the names.
+        others: what may be given alone instead.
+
+    Raises:
+        RequestError: one is not the name of a format.
+    """
+    for name in given:
+        if name in others:
+            raise RequestError(f"--export: expected {name} alone, got {','.join(given)}")
+        if name not in FORMATS:
+            raise RequestError(f"--export: expected {choices(name, (*FORMATS, *others))}")
+    return tuple(dict.fromkeys(given))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +168,8 @@ class FinalRequest:
         for name in self.baselines:
             if name not in PRESETS:
                 raise RequestError(f"--baseline: expected {choices(name, PRESETS)}")
-        for name in self.export or ():
-            if name not in _EXPORTS:
-                raise RequestError(f"--export: expected {choices(name, _EXPORTS)}")
         if self.export is not None:
-            made = tuple(name for name in self.export if name != NO_LIMIT)
+            made = () if self.export == (NO_LIMIT,) else checked_formats(self.export, NO_LIMIT)
             object.__setattr__(self, "export", made)
         check_device_name(self.device)
 

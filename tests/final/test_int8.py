@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nas.commands import main
 from nas.data.loading import load_dataset, load_test
 from nas.data.types import ImageDataset, Images
+from nas.errors import RequestError
 from nas.export.tflite import read_tflite
 from nas.final.events import ReadingTestImages
 from nas.final.final import run_final
@@ -210,6 +211,15 @@ def test_a_refused_file_that_is_there_stays(capsys: Capture) -> None:
     assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
 
 
+def test_none_needs_no_package_for_lost_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_final(request_of(export=("int8.onnx",)))
+    (first.folder / ONNX).unlink()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert run_final(request_of(export=("none",))).record.int8 == ()
+    with pytest.raises(RequestError, match="expected the package onnxruntime, got none"):
+        run_final(request_of())
+
+
 def test_no_calibration_image_is_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.final.int8.calibration_images", lambda dataset: black(dataset)[:0])
     assert main([*SHORT, *EXPORT]) == 1
@@ -236,7 +246,7 @@ def test_a_missing_package_is_known_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--export", "tflight"], "--export: expected one of tflite, header, int8.onnx, none, got"),
+        (["--export", "tflight"], "--export: expected one of tflite, header, int8.onnx, "),
         (["--export", "tflite,"], "--export: expected comma-separated names"),
         (["--max-int8-loss", "-1"], "--max-int8-loss: expected percentage points from 0 to 100"),
     ],
@@ -244,6 +254,13 @@ def test_a_missing_package_is_known_before_anything_is_trained(
 def test_bad_options_are_one_line(capsys: Capture, arguments: list[str], said: str) -> None:
     assert said in error_of(capsys, main([*SHORT, *arguments]))
     assert said in error_of(capsys, main(["export", "studies", *arguments]))
+
+
+def test_none_stands_alone_and_only_where_there_is_something_else_to_do(capsys: Capture) -> None:
+    said = error_of(capsys, main([*SHORT, "--export", "none,tflite"]))
+    assert "--export: expected none alone, got none,tflite" in said
+    said = error_of(capsys, main(["export", "studies", "--export", "none"]))
+    assert "--export: expected one of tflite, header, int8.onnx, got 'none'" in said
 
 
 def test_export_needs_the_study_and_its_images(

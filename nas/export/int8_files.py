@@ -32,6 +32,7 @@ class Int8Files:
 
     network: Quantized
     contents: Mapping[str, bytes]  # by the names of the files
+    flash: int | None = None  # bytes on a microcontroller; None: the files are not for one
 
 
 def int8_files(
@@ -60,8 +61,10 @@ def int8_files(
         return Int8Files(graph, {format.file: graph.content for format in formats})
     integers = quantize(network, spec, images_NCHW)
     arena = count(spec.architecture, spec.input).arena  # what a search compares with its limit
+    content = tflite(integers)
     makers = {
-        "tflite": lambda: tflite(integers),
+        "tflite": lambda: content,
         "header": lambda: header(integers, arena=arena).encode(),
     }
-    return Int8Files(integers, {format.file: makers[format.name]() for format in formats})
+    contents = {format.file: makers[format.name]() for format in formats}
+    return Int8Files(integers, contents, flash=len(content))

@@ -6,9 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock
-
-from nas.data.catalogue import DATASETS
 from nas.errors import RequestError
 from nas.export.formats import check_packages
 from nas.files import remove_unfinished
@@ -36,6 +33,7 @@ from nas.final.folder import (
     add_int8,
     check_images,
     held_record,
+    locked,
     missing,
     spec_of,
     write_network,
@@ -60,7 +58,7 @@ from nas.study.location import OpenFile, StudyError, StudyGone, StudyLocation, c
 from nas.study.reader import read_study
 from nas.study.records import StudyRecord
 from nas.study.storage import storage_errors
-from nas.study.store import held, open_store
+from nas.study.store import open_store
 from nas.study.test_access import begin_reading, check_unread, end_reading
 from nas.training.teacher import networks_digest
 
@@ -120,7 +118,7 @@ def run_final(
             finalists, results = final.train()
             if file is not None:
                 file.check()  # before a lock or a database is made anew
-            with held(FileLock(folder / ".lock")):
+            with locked(folder):
                 # Another process may have ended the same final training meanwhile.
                 if (valid := final.valid_result(read_study(location))) is not None:
                     return final.with_model(valid)
@@ -221,6 +219,7 @@ class _Final:
             write_network(self.folder, network, held, self._runs.dataset, {})
         if not left:
             return FinalResult(held, self.folder, tested_now=False)
+        open_device(self.request.device, self.request.threads)
         self.on_event(MakingInt8())
         most = self.request.max_int8_loss
         return add_int8(self.folder, left, self._runs.dataset, most=most, tested=record.int8)
@@ -314,6 +313,7 @@ class _Final:
         }
         number = best_run(runs[finalists[0].name], self._labels_I, self.request.on)
         exported = networks[finalists[0].name][number]
+        device = open_device(self.request.device, self.request.threads)
         int8 = self._int8(exported)
         digest = networks_digest([n.state_dict() for found in networks.values() for n in found])
         with worker_name() as worker, open_store(self.location) as database:
@@ -327,7 +327,6 @@ class _Final:
                     again=self.request.again,
                 )
             self.on_event(ReadingTestImages(dataset.test_images))
-            device = open_device(self.request.device, self.request.threads)
             signals.check()  # later, too: a reading that is cut off is gone on with
             look = test_once(networks, exported, int8.networks, dataset, self.data, device)
             record = self._record(
@@ -344,7 +343,8 @@ class _Final:
             return Int8((), ())
         self.on_event(MakingInt8())
         dataset, most = self._runs.dataset, self.request.max_int8_loss
-        return make_int8(self._formats, network, spec_of(network, dataset), dataset, most=most)
+        spec, on, limits = spec_of(network, dataset), self.request.on, self.study.settings.limits
+        return make_int8(self._formats, network, spec, dataset, on=on, limits=limits, most=most)
 
     def _designs(self, entries: Sequence[Entry], results: Sequence[RunResult]) -> list[FinalDesign]:
         dataset = self._runs.dataset
@@ -375,6 +375,7 @@ class _Final:
             return replace(design, failed=design.failed or failed.get(design.name))
 
         chosen, others = finalists[0], finalists[1:]
+        alike = request.subset == 1 and look.is_as_published(dataset.name)
         references = [with_test(design) for design in references]
         return FinalRecord(
             study=self.study.name,
@@ -394,7 +395,7 @@ class _Final:
             finalists=(with_test(chosen), *others),
             references=tuple(references),
             gains=tuple(
-                gain_over(chosen.name, design, look, alike=self._as_published(look))
+                gain_over(chosen.name, design, look, alike=alike)
                 for design in references
                 if design.test and bool(design.distilled) == bool(chosen.distilled)
             ),
@@ -410,11 +411,4 @@ class _Final:
                 for judged, right_N in zip(int8.judged, look.int8, strict=True)
                 for file in judged.records(Int8Accuracy.of(right_N, look.right_N))
             ),
-        )
-
-    def _as_published(self, look: Tested) -> bool:
-        """Whether the images are those that others published results on."""
-        info = DATASETS.get(self._runs.dataset.name)
-        return (
-            info is not None and self.request.subset == 1 and len(look.images) == info.test_images
         )

@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+
+from filelock import FileLock
 
 from nas.data.catalogue import DataError
 from nas.data.loading import load_dataset
@@ -22,6 +25,7 @@ from nas.search.continuing import DataOptions, data_options
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import StudyRecord
+from nas.study.store import held as held_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,11 @@ class FinalResult:
     folder: Path  # of the exported model
     tested_now: bool  # False: the result of an earlier reading is still valid
     refused: tuple[str, ...] = ()  # why there is no int8 file, a line for each network
+
+
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """A block in which no other process writes to a folder; a signal ends the wait for it."""
+    return held_lock(FileLock(folder / ".lock"))
 
 
 def write_network(
@@ -110,7 +119,9 @@ def add_int8(
     """
     model = load(folder)
     held = _record(model, folder)
-    int8 = make_int8(names, model.network, model.spec, dataset, most=most)
+    int8 = make_int8(
+        names, model.network, model.spec, dataset, on=held.on, limits=held.limits, most=most
+    )
     tests = {record.sha256: record.test for record in (*held.int8, *tested)}
     files = {record.file: record for record in held.int8 if _is_there(record, folder)}
     for judged in int8.judged:
@@ -165,7 +176,8 @@ def export_int8(
         drop_duplicates=data.drop_duplicates,
     )
     check_images(dataset, study, data)
-    return add_int8(folder, names, dataset, most=most)
+    with locked(folder):
+        return add_int8(folder, names, dataset, most=most)
 
 
 def check_images(found: ImageDataset, study: StudyRecord, data: DataOptions) -> None:

@@ -19,6 +19,7 @@ from nas.export.spec import ModelError, ModelSpec
 from nas.final import words
 from nas.final.records import Int8Accuracy, Int8Record
 from nas.model import ResNet
+from nas.space import Limits
 from nas.training.evaluation import predict
 
 Right = NDArray[np.bool_]
@@ -65,7 +66,14 @@ class Int8:
 
 
 def make_int8(
-    names: Iterable[str], network: ResNet, spec: ModelSpec, dataset: ImageDataset, *, most: float
+    names: Iterable[str],
+    network: ResNet,
+    spec: ModelSpec,
+    dataset: ImageDataset,
+    *,
+    on: str,
+    limits: Limits,
+    most: float,
 ) -> Int8:
     """The int8 files of a trained network that lose little accuracy on the validation images.
 
@@ -76,6 +84,8 @@ def make_int8(
         network: trained, on the CPU.
         spec: what it reads and answers.
         dataset: that it was trained on.
+        on: the part of it.
+        limits: of the study; a file for a microcontroller must not be above that of flash.
         most: percentage points of validation accuracy that may be lost.
     """
     groups: dict[str, list[Format]] = {}  # by what makes them: each makes one int8 network
@@ -91,12 +101,17 @@ def make_int8(
         except ModelError as error:
             refused.append(f"{called}: {error}")
             continue
+        most_flash = limits.get("flash")
+        if files.flash is not None and most_flash is not None and files.flash > most_flash:
+            refused.append(words.int8_too_large(called, files.flash, most_flash))
+            continue
         if in_float_I is None:
             in_float_I = right_answers(predict(network, validation, dataset), validation)
         right_I = right_in_int8(files.network, validation)
         accuracy = Int8Accuracy.of(right_I, in_float_I)
         if round(100 * accuracy.lost.value, 9) > most:
-            refused.append(words.int8_refused(called, accuracy, len(validation), most))
+            images = words.validation_images(len(validation), on)
+            refused.append(words.int8_refused(called, accuracy, images, most))
         else:
             judged.append(Judged(files, accuracy))
     return Int8(tuple(judged), tuple(refused))

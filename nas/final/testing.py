@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from nas.data.catalogue import DataError
+from nas.data.catalogue import DATASETS, DataError
 from nas.data.loading import load_test
 from nas.data.twins import digests_of, first_of_each
 from nas.data.types import ImageDataset, Images
@@ -46,6 +46,11 @@ class Tested:
         """Which images the exported network classifies rightly."""
         right_N: Right = self.probabilities_NK.argmax(axis=1) == self.images.labels_N.numpy()
         return right_N
+
+    def is_as_published(self, dataset: str) -> bool:
+        """Whether the images are those that others published results on."""
+        info = DATASETS.get(dataset)
+        return info is not None and len(self.images) == info.test_images
 
 
 def test_once(

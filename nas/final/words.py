@@ -2,6 +2,7 @@
 
 from nas.counting import COSTS
 from nas.final.records import FinalDesign, FinalRecord, Gain, Int8Accuracy, Int8Record
+from nas.final.request import ALL
 from nas.statistics import Estimate
 from nas.text import percent, percent_range, plural, points
 
@@ -74,22 +75,38 @@ def int8_file(file: Int8Record, record: FinalRecord) -> str:
     """What an int8 file reaches: on the test images, if they were read for it."""
     measured, images = file.test, plural(record.test_images, "test image")
     if measured is None:
-        measured, images = file.validation, plural(record.validation_images, "validation image")
+        measured, images = file.validation, validation_images(record.validation_images, record.on)
     unread = "; not measured on test images" if file.test is None else ""
+    known = file.test is None and record.on == ALL  # such an accuracy says nothing of others
+    range = "" if known else f" (95% interval {interval(measured.accuracy)})"
     return (
         f"{file.file} ({plural(file.bytes, 'byte')}): {percent(measured.accuracy.value)} of "
-        f"{images} (95% interval {interval(measured.accuracy)}), {lost(measured)}{unread}"
+        f"{images}{range}, {lost(measured)}{unread}"
     )
 
 
-def int8_refused(file: str, measured: Int8Accuracy, images: int, most: float) -> str:
+def validation_images(number: int, on: str) -> str:
+    """How many there are, and whether a network that was trained on a part knows them."""
+    return plural(number, "validation image") + (", which it was trained on" if on == ALL else "")
+
+
+def int8_refused(file: str, measured: Int8Accuracy, images: str, most: float) -> str:
     """Why an int8 file is not written."""
     in_float = measured.accuracy.value + measured.lost.value
     return (
         f"{file}: expected int8 to lose at most {most:.2f} points (--max-int8-loss) on "
-        f"{plural(images, 'validation image')}, got {percent(measured.accuracy.value)} instead of "
+        f"{images}, got {percent(measured.accuracy.value)} instead of "
         f"{percent(in_float)} in float32, {lost(measured)}; the file is "
         "not written, all others are: a larger --max-int8-loss would allow it"
+    )
+
+
+def int8_too_large(file: str, bytes: int, most: int) -> str:
+    """Why an int8 file is not written."""
+    return (
+        f"{file}: expected at most {most:,} bytes of flash, the limit of the study, got {bytes:,}; "
+        "the file is not written, all others are: a search with a slightly lower --max-flash finds "
+        "a design that fits"
     )
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from nas.commands import main
@@ -22,6 +24,7 @@ from nas.errors import RequestError
 from nas.export.tflite import read_tflite
 from nas.final.events import ReadingTestImages
 from nas.final.final import run_final
+from nas.final.int8 import make_int8
 from nas.final.records import FinalRecord
 from nas.final.request import FinalRequest
 from nas.report.page import render
@@ -30,6 +33,7 @@ from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from tests.kits.commands import Capture, error_line, error_of
 from tests.kits.events import on
+from tests.kits.exports import make_network, make_spec
 from tests.kits.training import channels_first
 
 STUDY = "digits-5M"
@@ -211,6 +215,40 @@ def test_a_refused_file_that_is_there_stays(capsys: Capture) -> None:
     assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
 
 
+def test_files_are_made_while_no_other_process_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_final(request_of()).folder.absolute()
+
+    def only_locked(dataset: ImageDataset) -> torch.Tensor:
+        with pytest.raises(Timeout):
+            FileLock(folder / ".lock").acquire(timeout=0)
+        return black(dataset)
+
+    monkeypatch.setattr("nas.final.int8.calibration_images", only_locked)
+    monkeypatch.chdir(folder)
+    assert main(["export", ".", *EXPORT, "--max-int8-loss", "100"]) == 0
+    assert Path(ONNX).is_file()
+
+
+def test_threads_are_set_before_int8_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, seen = torch.get_num_threads(), []
+
+    def noted(dataset: ImageDataset) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        torch.set_num_threads(threads)
+        return black(dataset)
+
+    monkeypatch.setattr("nas.final.int8.calibration_images", noted)
+    asked = request_of(export=("int8.onnx",), threads=threads + 1)
+    try:
+        first = run_final(asked)
+        torch.set_num_threads(threads)
+        (first.folder / ONNX).unlink()
+        run_final(asked)
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == [threads + 1] * 2
+
+
 def test_none_needs_no_package_for_lost_files(monkeypatch: pytest.MonkeyPatch) -> None:
     first = run_final(request_of(export=("int8.onnx",)))
     (first.folder / ONNX).unlink()
@@ -218,6 +256,41 @@ def test_none_needs_no_package_for_lost_files(monkeypatch: pytest.MonkeyPatch) -
     assert run_final(request_of(export=("none",))).record.int8 == ()
     with pytest.raises(RequestError, match="expected the package onnxruntime, got none"):
         run_final(request_of())
+
+
+def test_a_file_above_the_flash_limit_is_refused() -> None:
+    dataset = load_dataset("digits", Path("data"))
+    plain = make_spec(shape=(1, 8, 8), classes=dataset.classes)
+    spec = dataclasses.replace(plain, input=dataset.input)
+    formats = ["tflite", "header", "int8.onnx"]
+    made = partial(make_int8, formats, make_network(spec), spec, dataset, on="train", most=100.0)
+    fits = len(made(limits=Limits(max_parameters=10**6)).contents["model.tflite"])
+    assert set(made(limits=Limits(max_flash=fits)).contents) == {"model.tflite", "model.h", ONNX}
+    refused = made(limits=Limits(max_flash=fits - 1))
+    assert set(refused.contents) == {ONNX}
+    (line,) = refused.refused
+    assert line.startswith(
+        f"model.tflite and model.h: expected at most {fits - 1:,} bytes of flash, the limit of "
+        f"the study, got {fits:,}; "
+    )
+
+
+def test_that_validation_images_were_trained_on_is_said(capsys: Capture) -> None:
+    folder = run_final(request_of(on="train+validation")).folder
+    assert main(["export", str(folder), *EXPORT, "--max-int8-loss", "100"]) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert re.match(
+        rf"{ONNX} \([\d,]+ bytes\): [\d.]+% of 287 validation images, which it was trained on, "
+        r"-?[\d.]+ points lost",
+        said,
+    )
+    (row,) = [x for x in (folder / "README.md").read_text().splitlines() if f"`{ONNX}`" in x]
+    assert re.search(r"\| [\d.]+%, -?[\d.]+ points lost", row)
+    assert "on validation images, which it was trained on |" in (folder / "README.md").read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.final.int8.calibration_images", black)
+        assert main(["export", str(folder), *EXPORT]) == 1
+    assert "on 287 validation images, which it was trained on, got" in capsys.readouterr().err
 
 
 def test_no_calibration_image_is_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ The network (He et al. 2016, arXiv:1512.03385, with the pooled head of the CIFAR
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
 from nas.text import plural
@@ -19,6 +20,7 @@ from nas.values import LARGEST, flag, keep_plain, several, whole
 
 STEM_KERNEL = 3
 MAX_BLOCKS = 1000  # of a stage; ResNet-1202, the deepest in use, has 200
+NAME_BYTES = 8  # of a class, where its name is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,24 @@ class ImageInput:
     height: int  # pixels
     width: int  # pixels
     classes: int
+    name_bytes: int = field(default=0, compare=False, repr=False)  # of all names, above 8 a class
 
     def __post_init__(self) -> None:
         keep_plain(self, dict.fromkeys(("channels", "height", "width", "classes"), whole))
+        keep_plain(self, {"name_bytes": partial(whole, least=0)})
+
+    @classmethod
+    def named(cls, shape: tuple[int, int, int], classes: Sequence[str]) -> "ImageInput":
+        """Images of (channels, height, width), with the names of their classes known."""
+        channels, height, width = shape
+        size = sum(len(name.encode(errors="surrogatepass")) for name in classes)
+        return cls(
+            channels=channels,
+            height=height,
+            width=width,
+            classes=len(classes),
+            name_bytes=max(0, size - NAME_BYTES * len(classes)),
+        )
 
     def __str__(self) -> str:
         size = f"{self.channels}x{self.height}x{self.width}"

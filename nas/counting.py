@@ -228,6 +228,7 @@ def count(architecture: Architecture, input: ImageInput, *, scratch: bool = True
         + 151 * adds
         + 261 * pads
         + 259 * input.channels
+        + input.name_bytes
         + 1340,
     )
 

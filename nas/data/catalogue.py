@@ -35,8 +35,7 @@ class DatasetInfo:
     @property
     def input(self) -> ImageInput:
         """What a network for these images reads and answers."""
-        channels, height, width = self.shape
-        return ImageInput(channels=channels, height=height, width=width, classes=len(self.classes))
+        return ImageInput.named(self.shape, self.classes)
 
 
 def _names(words: str) -> tuple[str, ...]:

@@ -125,9 +125,7 @@ def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool)
     _, height, width, channels = part.pixels_NHWC.shape
     whole = ImageDataset(
         name=source.name,
-        input=ImageInput(
-            channels=channels, height=height, width=width, classes=len(source.classes)
-        ),
+        input=ImageInput.named((channels, height, width), source.classes),
         classes=source.classes,
         train=_images(part, training_N),
         validation=_images(part, validating_N),

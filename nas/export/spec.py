@@ -82,7 +82,7 @@ class ModelSpec:
             "design": str(self.architecture),
             "parameters": count_parameters(self.architecture, input),
             "architecture": dataclasses.asdict(self.architecture),
-            "input": dataclasses.asdict(input),
+            "input": {n: getattr(input, n) for n in ("channels", "height", "width", "classes")},
             "classes": list(self.classes),
             "mean": list(self.mean),
             "std": list(self.std),

@@ -125,7 +125,9 @@ class _Writer:
             "min_runtime_version": _RUNTIME.encode().ljust(16, b"\0"),
             _PLAN: self._plan(operators),
             _TABLE: network.table_CV.tobytes(),
-            _OWN: json.dumps(own, separators=(",", ":")).encode(),
+            _OWN: json.dumps(own, separators=(",", ":"), ensure_ascii=False).encode(
+                errors="surrogatepass"
+            ),
         }
         named = [
             self._table(self._string(name), np.int32(self._buffer(content)))

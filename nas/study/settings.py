@@ -37,7 +37,10 @@ _COUNTS = ("train_images", "validation_images")  # follow from dataset and subse
 
 def settings_to_json(settings: StudySettings) -> dict[str, Any]:
     """The settings as values that JSON keeps as they are."""
-    return dataclasses.asdict(settings)
+    values = dataclasses.asdict(settings)
+    if not settings.input.name_bytes:
+        del values["input"]["name_bytes"]  # which studies of before have not
+    return values
 
 
 def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
@@ -61,7 +64,9 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
 def differences(before: StudySettings, now: StudySettings) -> list[str]:
     """Each setting that was otherwise before, in one line; empty when none."""
     defaults = {f"recipe.{name}": value for name, value in DEFAULTS.items()}
-    old, new = ({**defaults, **flat(settings_to_json(s))} for s in (before, now))
+    old, new = (
+        {**defaults, **flat(settings_to_json(s)), "input": s.input} for s in (before, now)
+    )  # inputs are equal whatever their names, which studies of before have not
     changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
     named = [name for name in _CALLED if name in changed]
     if named:  # the rest follows from these, or at least comes after them
@@ -90,8 +95,8 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, Mapping):
-        return str(ImageInput(**value))
+    if isinstance(value, ImageInput):
+        return str(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, list):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nas import packages
-from nas.architecture import PRESETS, Architecture
-from nas.counting import count_parameters
+from nas.architecture import PRESETS, Architecture, ImageInput
+from nas.counting import count, count_parameters
 from nas.export import memory
 from nas.export.int8 import Int8Network
 from nas.export.spec import ModelError
@@ -133,7 +133,7 @@ def test_litert_gives_our_labels(network: Int8Network, tmp_path: Path) -> None:
 
 
 def test_a_file_says_what_a_program_needs() -> None:
-    classes = ("cat", 'a "dog"', "Schiff ⛵")
+    classes = ("cat", 'a "dog"', "Schiff ⛵", "caf\udce9")  # the last: a folder that is no UTF-8
     network = make_int8(make_spec(classes=classes))
     content = tflite(network)
     assert content == tflite(network)
@@ -142,7 +142,18 @@ def test_a_file_says_what_a_program_needs() -> None:
     assert file.version == packages.version()
     assert np.array_equal(file.table_CV, network.table_CV)
     assert b"min_runtime_version" in content
+    assert "Schiff ⛵".encode() in content  # as few bytes as there can be
     assert content[4:8] == b"TFL3"
+
+
+@pytest.mark.parametrize("letter", ["x", "ü"])
+@pytest.mark.parametrize(("classes", "letters"), [(2, 1), (10, 8), (37, 25), (200, 40)])
+def test_flash_has_the_names_of_the_classes(classes: int, letters: int, letter: str) -> None:
+    names = tuple(str(i).ljust(letters, letter) for i in range(classes))
+    spec = make_spec(shape=(3, 8, 8), classes=names)
+    size = len(tflite(make_int8(spec)))
+    flash = count(spec.architecture, ImageInput.named((3, 8, 8), names)).flash
+    assert 0.99 * size <= flash <= 1.03 * size
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from nas.search.run import run_search
 from nas.space import load_space
 from nas.study.reader import read_study
 from nas.study.records import Outcome
+from nas.study.settings import differences, settings_from_json, settings_to_json
 from tests.kits.places import ROOT
+from tests.kits.records import SETTINGS
 
 RequestOf = Callable[..., SearchRequest]
 NANO = "arduino-nano-33-ble"
@@ -103,6 +105,16 @@ def test_a_study_for_a_device_goes_on_for_it(request_of: RequestOf) -> None:
     assert (again.target, again.limits) == (NANO, request.limits)
     other = continued(study, {"studies_dir": request.studies_dir, "target": "stm32f746"})
     assert other.limits["arena"] == DEVICES["stm32f746"].max_arena
+
+
+def test_a_study_made_before_names_were_counted_goes_on() -> None:
+    assert "name_bytes" not in settings_to_json(SETTINGS)["input"]  # as where names are short
+    image = SETTINGS.input
+    long = replace(SETTINGS, input=replace(image, name_bytes=170))
+    assert settings_from_json(settings_to_json(long)).input.name_bytes == 170
+    assert differences(SETTINGS, long) == []
+    (wider,) = differences(SETTINGS, replace(SETTINGS, input=replace(image, width=9)))
+    assert "x9, " in wider
 
 
 def test_trials_of_an_earlier_version_get_their_costs() -> None:

@@ -14,6 +14,7 @@ from nas.counting import COSTS
 from nas.report.words import last_epoch
 from nas.study.designs import LATENCIES
 from nas.study.records import StudyRecord, TrialRecord, UnreadableStudy
+from nas.study.settings import settings_to_json
 
 _PLAIN = (
     *COSTS,
@@ -46,7 +47,7 @@ def study_document(study: StudyRecord | UnreadableStudy) -> dict[str, Any]:
             "incumbent": None if best is None else best.number,
             "pareto_front": [trial.number for trial in study.pareto_front(study.front_size)],
             "pareto_front_by": study.front_size,
-            "settings": dataclasses.asdict(study.settings),
+            "settings": settings_to_json(study.settings),
             "notes": study.notes,
             "seed": study.seed,
             "command": study.command,

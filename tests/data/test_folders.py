@@ -29,6 +29,12 @@ def test_folders_with_a_test_part(tmp_path: Path) -> None:
     assert torch.equal(test.pixels_NHWC[3], torch.tensor(noise(101_000, 6, 5, 3)))
 
 
+def test_long_names_of_classes_are_counted(tmp_path: Path) -> None:
+    for i, name in enumerate(("Haarmützenmoos", "ant")):  # 15 and 3 bytes of UTF-8
+        write_class(tmp_path / name, 10, seed=i)
+    assert load_dataset("folder", tmp_path).input.name_bytes == 15 + 3 - 2 * 8
+
+
 def test_folders_without_a_test_part_hold_one_back(tmp_path: Path) -> None:
     for i, name in enumerate(("train", "car")):  # a class may be called train
         write_class(tmp_path / name, 10, seed=i)

@@ -66,7 +66,9 @@ def measure(folder: Path, data_dir: Path) -> bool:
     dataset = load_dataset(record.dataset, data_dir, subset=record.subset)
     in_float = onnx_model(model.network, model.spec)
     names = ["tflite", "int8.onnx"]
-    int8 = make_int8(names, model.network, model.spec, dataset, most=100)
+    int8 = make_int8(
+        names, model.network, model.spec, dataset, on=record.on, limits=record.limits, most=100
+    )
     content = int8.contents["model.int8.onnx"]
     image = calibration_images(dataset)[:1].numpy()
     before, after = latencies(in_float, content, image=image)

@@ -64,7 +64,7 @@ class Layer(NamedTuple):
     def read(cls, text: str) -> "Layer":
         """The layer of a text."""
         kind, *numbers = text.split()
-        return cls._make((kind, *map(int, numbers)))
+        return cls(kind, *map(int, numbers))
 
     @property
     def activations(self) -> int:

@@ -190,7 +190,7 @@ def test_the_commands_do_what_readme_and_docs_say(tmp_path: Path) -> None:
     assert counted.returncode == 0
     shown = blocks_of("text", DOCS["counting.md"])
     assert any(block.strip() in counted.stdout for block in shown)
-    assert "parameters  4,977,226" in run(count_fields, tmp_path).stdout
+    assert "parameters   4,977,226" in run(count_fields, tmp_path).stdout
     assert run(report, tmp_path).stdout == "reports/digits-5M.html\n"
     check_dashboard(dashboard, tmp_path)
     trained_again = run(train, tmp_path)

@@ -56,7 +56,7 @@ def test_the_tutorial_runs_from_top_to_bottom(
                 continue
             printed[name] = capsys.readouterr().out
     assert "1797 images" in printed["make_photos.py"]
-    verdict = printed["nas.count"].splitlines()[-3:]
+    verdict = printed["nas.count"].splitlines()[-7:]
     assert "\n".join(verdict) in TUTORIAL
     assert "python -m nas.final --study photos\n" in printed["nas.search"]
     assert "test    images read once in this study" in printed["nas.final"]

@@ -18,7 +18,7 @@ from nas.training.config import DEFAULTS
 _KIND = "nas checkpoint"
 _VERSION = 1
 _SHARE = 0.05  # of the time, at most, is spent on writing
-_TRIES = 10  # to write into a folder that others remove when it is empty
+_TRIES = 20  # to write into a folder that others remove when it is empty
 _LEAST = 1.0  # seconds of training that are worth a checkpoint
 
 
@@ -173,10 +173,10 @@ class Checkpoint:
 
     def _write(self, content: dict[str, Any]) -> None:
         for left in reversed(range(_TRIES)):
-            self.path.parent.mkdir(parents=self._parents, exist_ok=True)
             try:
+                self.path.parent.mkdir(parents=self._parents, exist_ok=True)
                 return save_checkpoint(self.path, content)
-            except FileNotFoundError:  # another process found the folder empty and removed it
+            except FileNotFoundError:  # another process found a folder empty and removed it
                 if not left:
                     raise
 

@@ -131,7 +131,7 @@ def test_a_proposals_limits_always_hold_a_design(size: str) -> None:
         (("val_accuracy", "parameters", "mult_adds"), "expected val_accuracy"),
         (("val_accuracy", "mult_adds"), "expected --max-mult-adds"),
         (("val_accuracy", "arena"), "expected --max-ram with arena"),
-        (("val_accuracy", "arena"), "did you mean arena?"),
+        (("val_accuracy", "arenas"), "did you mean arena"),
         (("val_accuracy", "activations"), "got 'val_accuracy,activations'"),
     ],
 )

@@ -7,6 +7,7 @@ DequantizeLinear (QDQ). Shapes: N images, C channels, H x W pixels, K classes.
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,11 +96,13 @@ def _silent() -> Iterator[None]:
     """A block in which nothing is printed of what is logged where nobody asked for a log.
 
     ONNX Runtime logs by functions of `logging` itself, which give the root logger a handler that
-    prints if it has none.
+    prints if it has none. Its older versions call what is deprecated in onnx.
     """
     handler = logging.NullHandler()
     logging.root.addHandler(handler)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
     finally:
         logging.root.removeHandler(handler)

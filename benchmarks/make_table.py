@@ -62,6 +62,24 @@ def draw_designs(space: SearchSpace, limits: Limits, *, seed: int) -> Iterator[A
             yield design
 
 
+def new_run(
+    design: Architecture,
+    dataset: ImageDataset,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    device: torch.device,
+) -> Run:
+    """A run before its first epoch; the seed is that of the first weights, too."""
+    model = build(
+        design,
+        dataset.input,
+        generator=torch.Generator().manual_seed(seed),
+        zero_last_gamma=config.zero_last_gamma,
+    )
+    return Run(model, dataset, config, seed=seed, device=device)
+
+
 def record(
     design: Architecture,
     dataset: ImageDataset,
@@ -71,13 +89,7 @@ def record(
     device: torch.device,
 ) -> Row:
     """Trains the design and gives its row; the curves of a run that diverged end early."""
-    model = build(
-        design,
-        dataset.input,
-        generator=torch.Generator().manual_seed(seed),
-        zero_last_gamma=config.zero_last_gamma,
-    )
-    run = Run(model, dataset, config, seed=seed, device=device)
+    run = new_run(design, dataset, config, seed=seed, device=device)
     cost = count(design, dataset.input)
     curves = {}
     started = time.perf_counter()

@@ -23,15 +23,15 @@ import numpy as np
 import torch
 
 from machine import hardware
+from make_table import new_run
 from nas.architecture import PRESETS, Architecture
 from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
-from nas.model import build
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
 from nas.search.request import SPLIT_SEED
 from nas.training.config import RECIPES, TrainingConfig
-from nas.training.loop import Diverged, Run, task_of
+from nas.training.loop import Diverged, task_of
 
 
 def design(text: str) -> Architecture:
@@ -77,14 +77,8 @@ def train(
     seed: int,
 ) -> dict[str, object]:
     """One run: accuracies after each epoch, its seconds with and without the first epoch."""
-    model = build(
-        architecture,
-        dataset.input,
-        generator=torch.Generator().manual_seed(seed),
-        zero_last_gamma=config.zero_last_gamma,
-    )
-    run = Run(model, dataset, config, seed=seed, device=device)
-    started, reason = time.perf_counter(), run.not_captured
+    run = new_run(architecture, dataset, config, seed=seed, device=device)
+    started, reason = time.perf_counter(), None
     while not run.finished:
         try:
             run.train_epoch()

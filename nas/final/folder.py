@@ -80,7 +80,7 @@ def held_record(folder: Path) -> FinalRecord | None:
         return None
     if not all((folder / name).is_file() for name in (GRAPH, CARD)):
         return None
-    return replace(held, int8=tuple(file for file in held.int8 if _is_there(file, folder)))
+    return replace(held, int8=_int8_there(held, folder))
 
 
 def missing(names: Iterable[str], record: FinalRecord, held: FinalRecord | None) -> list[str]:
@@ -123,7 +123,7 @@ def add_int8(
         names, model.network, model.spec, dataset, on=held.on, limits=held.limits, most=most
     )
     tests = {record.sha256: record.test for record in (*held.int8, *tested)}
-    files = {record.file: record for record in held.int8 if _is_there(record, folder)}
+    files = {record.file: record for record in _int8_there(held, folder)}
     for judged in int8.judged:
         for made in judged.records():
             files[made.file] = replace(made, test=tests.get(made.sha256))
@@ -196,12 +196,17 @@ def check_images(found: ImageDataset, study: StudyRecord, data: DataOptions) -> 
         )
 
 
-def _is_there(file: Int8Record, folder: Path) -> bool:
-    try:
-        content = (folder / file.file).read_bytes()
-    except OSError:
-        return False
-    return sha256(content).hexdigest() == file.sha256
+def _int8_there(record: FinalRecord, folder: Path) -> tuple[Int8Record, ...]:
+    """The int8 files of a record that are in the folder, unchanged."""
+
+    def is_there(file: Int8Record) -> bool:
+        try:
+            content = (folder / file.file).read_bytes()
+        except OSError:
+            return False
+        return sha256(content).hexdigest() == file.sha256
+
+    return tuple(filter(is_there, record.int8))
 
 
 def _record(model: Classifier, folder: Path) -> FinalRecord:

@@ -19,7 +19,7 @@ from nas.data.twins import digests_of, first_of_each
 from nas.data.types import ImageDataset, Images
 from nas.export.int8_files import Quantized
 from nas.files import replacing
-from nas.final.int8 import Right, right_in_int8
+from nas.final.int8 import Right, right_answers, right_in_int8
 from nas.final.records import ClassResult, Exported, Mistake
 from nas.model import ResNet
 from nas.search.continuing import DataOptions
@@ -93,7 +93,7 @@ def test_once(
         for network in runs:
             network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             logits_NK = predict(network, there, dataset)
-            rows.append((logits_NK.argmax(dim=1) == there.labels_N).cpu().numpy())
+            rows.append(right_answers(logits_NK, there))
             if network is exported:
                 probabilities_NK = logits_NK.softmax(dim=1).cpu().numpy()
             network.to("cpu")

@@ -31,11 +31,17 @@ from nas.export.int8_onnx import quantize_onnx
 from nas.export.loading import Classifier
 from nas.export.spec import ModelError, ModelSpec
 from nas.training.evaluation import evaluate
-from nas.training.loop import train
 from tests.kits.documents import blocks_of
-from tests.kits.exports import SMALL, make_network, make_spec, write_network, write_photos
+from tests.kits.exports import (
+    SMALL,
+    make_network,
+    make_spec,
+    trained_on,
+    write_network,
+    write_photos,
+)
 from tests.kits.places import ROOT
-from tests.kits.training import CPU, channels_first, make_config, normalized
+from tests.kits.training import CPU, channels_first, normalized
 from tests.kits.waiting import PATIENCE
 
 DEPLOY = ROOT / "docs" / "deploy.md"
@@ -51,17 +57,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`digits`: trained for an epoch, with its test images as files; `photos`: odd in every way."""
     root = tmp_path_factory.mktemp("exported")
     digits = load_dataset("digits", root)
-    spec = ModelSpec(
-        architecture=Architecture(
-            blocks=(2, 1), channels=(8, 12), kernels=(3, 3), shortcut_kernels=(1, 1), pool=4
-        ),
-        input=digits.input,
-        classes=digits.classes,
-        mean=digits.mean,
-        std=digits.std,
-    )
-    network = make_network(spec)
-    train(network, digits, make_config(epochs=1, batch_size=32), seed=0, device=CPU)
+    spec, network = trained_on(digits, epochs=1)
     accuracy = evaluate(network, digits.validation, digits).accuracy
     assert accuracy > 0.5
     nas.write_model(

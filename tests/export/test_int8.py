@@ -19,7 +19,6 @@ from nas.export.tflite import tflite
 from nas.model import ResNet
 from nas.runtime import signals
 from nas.training.batches import Normalize
-from nas.training.loop import train
 from tests.kits.exports import (
     SMALL,
     as_read,
@@ -28,9 +27,10 @@ from tests.kits.exports import (
     make_int8,
     make_network,
     make_spec,
+    trained_on,
 )
 from tests.kits.tflm import needs_tflm, run_tflm
-from tests.kits.training import CPU, channels_first, make_config
+from tests.kits.training import CPU, channels_first
 
 
 def float_logits(network: ResNet, spec: ModelSpec, images_NCHW: Tensor) -> Tensor:
@@ -47,17 +47,7 @@ def same_as_tflm(network: Int8Network, images_NCHW: Tensor) -> bool:
 @needs_tflm
 def test_a_trained_network_stays_as_good(tmp_path_factory: pytest.TempPathFactory) -> None:
     digits = load_dataset("digits", tmp_path_factory.mktemp("data"))
-    spec = ModelSpec(
-        architecture=Architecture(
-            blocks=(2, 1), channels=(8, 12), kernels=(3, 3), shortcut_kernels=(1, 1), pool=4
-        ),
-        input=digits.input,
-        classes=digits.classes,
-        mean=digits.mean,
-        std=digits.std,
-    )
-    network = make_network(spec)
-    train(network, digits, make_config(epochs=2, batch_size=32), seed=0, device=CPU)
+    spec, network = trained_on(digits, epochs=2)
     training = channels_first(digits.train.pixels_NHWC)
     validation = channels_first(digits.validation.pixels_NHWC)
     in_float = float_logits(network.eval(), spec, validation).argmax(1)

@@ -11,10 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from nas.architecture import Architecture, ImageInput
+from nas.data.types import ImageDataset
 from nas.export.int8 import Int8Network, quantize
 from nas.export.spec import ModelSpec
 from nas.export.writing import write_model
 from nas.model import ResNet, build
+from nas.training.loop import train
+from tests.kits.training import CPU, make_config
 
 SMALL = Architecture(
     blocks=(1, 1), channels=(4, 6), kernels=(3, 3), shortcut_kernels=(1, 1), pool=4
@@ -50,6 +53,23 @@ def make_network(spec: ModelSpec, seed: int = 0) -> ResNet:
                 assert tensor is not None
                 tensor.normal_(0, 0.2, generator=generator)
     return network.eval()
+
+
+def trained_on(dataset: ImageDataset, *, epochs: int) -> tuple[ModelSpec, ResNet]:
+    """A small network after a few epochs on a dataset, with what it reads and answers."""
+    design = Architecture(
+        blocks=(2, 1), channels=(8, 12), kernels=(3, 3), shortcut_kernels=(1, 1), pool=4
+    )
+    spec = ModelSpec(
+        architecture=design,
+        input=dataset.input,
+        classes=dataset.classes,
+        mean=dataset.mean,
+        std=dataset.std,
+    )
+    network = make_network(spec)
+    train(network, dataset, make_config(epochs=epochs, batch_size=32), seed=0, device=CPU)
+    return spec, network
 
 
 def write_network(folder: Path, spec: ModelSpec, metrics: Mapping[str, Any] | None = None) -> None:

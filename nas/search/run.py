@@ -5,13 +5,14 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import optuna
 import torch
 
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
-from nas.files import remove_unfinished
+from nas.files import remove_empty, remove_unfinished
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, in_words, open_device
 from nas.runtime.liveness import worker_name
@@ -108,7 +109,8 @@ def run_search(
         prepared = prepare(request, on_event, clock)
         location = prepared.location
         device = find_device(request.device)
-        with _must_stay(location), worker_name() as name:
+        checkpoints = request.checkpoints_for(location)
+        with _must_stay(location), _removed_if_empty(checkpoints), worker_name() as name:
             search = {"command": command, **of_search(request), "worker": name}
             with open_store(location) as store:
                 share = prepared.share(store, device)
@@ -242,6 +244,15 @@ def _make_worker(
     )
     sampler = make_sampler(request.sampler, seed=0, domain=candidates.domain)
     return Worker(name, store, plan, sampler, on_event, begun.ended, request.grace)
+
+
+@contextmanager
+def _removed_if_empty(checkpoints: Path) -> Iterator[None]:
+    """Folders that were made for checkpoints go when the block ends, if nothing is in them."""
+    try:
+        yield
+    finally:
+        remove_empty(checkpoints, checkpoints.parent)
 
 
 @contextmanager

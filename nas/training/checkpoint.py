@@ -18,7 +18,7 @@ from nas.training.config import DEFAULTS
 _KIND = "nas checkpoint"
 _VERSION = 1
 _SHARE = 0.05  # of the time, at most, is spent on writing
-_TRIES = 20  # to write into a folder that others remove when it is empty
+_TRIES = 20  # to write into a folder that a search that ends finds empty and removes
 _LEAST = 1.0  # seconds of training that are worth a checkpoint
 
 
@@ -176,17 +176,15 @@ class Checkpoint:
             try:
                 self.path.parent.mkdir(parents=self._parents, exist_ok=True)
                 return save_checkpoint(self.path, content)
-            except FileNotFoundError:  # another process found a folder empty and removed it
+            except FileNotFoundError:  # another search ended, found it empty and removed it
                 if not left:
                     raise
 
     def remove(self) -> None:
-        """Removes the file, and folders that were made for it and are empty."""
+        """Removes the file; its folder, where others may be writing theirs, stays."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
             remove_unfinished(self.path.parent)
-            self.path.parent.rmdir()
-            self.path.parent.parent.rmdir()
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -154,7 +154,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(
     assert curves[0] == curves[1]
     assert result.ending is Ending.FINISHED
     Checkpoint(path, {}).remove()
-    assert list(tmp_path.iterdir()) == []
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("damage", ["other run", "cut", "other model", "other torch", "no file"])

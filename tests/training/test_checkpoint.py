@@ -4,8 +4,8 @@ import pickle
 import random
 import subprocess
 import sys
-import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -204,22 +204,31 @@ class Nothing:
         pass
 
 
-def test_a_checkpoint_is_written_while_others_remove_theirs(tmp_path: Path) -> None:
-    folder = tmp_path / "study" / "checkpoints"
-    mine, others = (Checkpoint(folder / name, {}) for name in ("mine.pt", "others.pt"))
-    done = threading.Event()
+def test_a_checkpoint_that_is_removed_leaves_the_folder_to_others(tmp_path: Path) -> None:
+    mine, others = (Checkpoint(tmp_path / "study" / name, {}) for name in ("mine.pt", "others.pt"))
+    others.save(Nothing(), at_once=True)
+    others.remove()
+    assert list(mine.path.parent.iterdir()) == []
+    mine.save(Nothing(), at_once=True)
+    others.remove()
+    assert list(mine.path.parent.iterdir()) == [mine.path]
 
-    def remove() -> None:
-        while not done.is_set():
-            others.remove()
 
-    remover = threading.Thread(target=remove)
-    remover.start()
-    try:
-        for _ in range(300):
-            mine.save(Nothing(), at_once=True)
-            assert mine.error is None
-            mine.remove()
-    finally:
-        done.set()
-        remover.join()
+def test_a_checkpoint_is_written_while_searches_end_and_remove_its_empty_folder(
+    tmp_path: Path,
+) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoints" / "run.pt", {})
+
+    def end_searches() -> None:
+        ended = 0
+        while ended < 15:  # not as often as it is tried
+            with suppress(OSError):
+                checkpoint.path.parent.rmdir()
+                ended += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        searches = pool.submit(end_searches)
+        while not searches.done():
+            checkpoint.save(Nothing(), at_once=True)
+            assert checkpoint.error is None
+            checkpoint.remove()

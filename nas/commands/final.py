@@ -126,6 +126,7 @@ def _text(result: "FinalResult", report: str) -> str:
         for name, cost in LIMITED.items()
         if name in record.limits
     ]
+    costs += [words.latency(record.latency)] if record.latency else []
     files = ["model.safetensors", "model.onnx", *record.int8_files, "architecture.json"]
     lines += [
         f"model   {chosen.name}, seed {exported.seed}: {percent(exported.accuracy.value)} of "

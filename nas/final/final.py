@@ -39,7 +39,7 @@ from nas.final.folder import (
     write_network,
 )
 from nas.final.int8 import Int8, make_int8
-from nas.final.records import FinalDesign, FinalRecord, Int8Accuracy, Measured
+from nas.final.records import FinalDesign, FinalRecord, Int8Accuracy, Measured, MeasuredLatency
 from nas.final.request import ALL, NO_TEACHER, RUNS, TRAIN, FinalRequest, final_folder
 from nas.final.runs import RunResult
 from nas.final.testing import MISTAKES, Tested, exported_record, test_once, write_pictures
@@ -411,4 +411,5 @@ class _Final:
                 for judged, right_N in zip(int8.judged, look.int8, strict=True)
                 for file in judged.records(Int8Accuracy.of(right_N, look.right_N))
             ),
+            latency=MeasuredLatency.of(self.study, chosen.trial),
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nas.architecture import Architecture, ImageInput
 from nas.counting import LIMITED
+from nas.latency import LatencyLimit
 from nas.runtime.precision import Precision
 from nas.shapes import check_fields, from_json
 from nas.space import Limits
@@ -21,7 +22,7 @@ from nas.statistics import (
     standard_deviation,
     wilson_interval,
 )
-from nas.study.records import with_costs
+from nas.study.records import StudyRecord, with_costs
 from nas.training.config import precision_of
 
 
@@ -139,6 +140,24 @@ class Int8Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredLatency:
+    """How long a design takes for one image, as its search measured it."""
+
+    limit: LatencyLimit
+    ms: float
+    machines: tuple[Mapping[str, object], ...]  # that have measured in its study: it was on one
+
+    @classmethod
+    def of(cls, study: StudyRecord, number: int | None) -> "MeasuredLatency | None":
+        """The latency of a trial's design; None where it has no limit."""
+        limit = study.settings.latency
+        ms = next((trial.latency for trial in study.trials if trial.number == number), None)
+        if limit is None or ms is None:
+            return None
+        return cls(limit=limit, ms=ms, machines=study.latency_machines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
     """By how much the chosen design's mean test accuracy is above a reference's."""
 
@@ -176,6 +195,7 @@ class FinalRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
     int8: tuple[Int8Record, ...] = ()
+    latency: MeasuredLatency | None = None  # of the chosen design, where it has a limit
 
     @property
     def precision(self) -> Precision:

@@ -1,10 +1,19 @@
 """A final training in words: sentences that its card, its report and the terminal share."""
 
 from nas.counting import COSTS
-from nas.final.records import FinalDesign, FinalRecord, Gain, Int8Accuracy, Int8Record
+from nas.final.records import (
+    FinalDesign,
+    FinalRecord,
+    Gain,
+    Int8Accuracy,
+    Int8Record,
+    MeasuredLatency,
+)
 from nas.final.request import ALL
 from nas.statistics import Estimate
-from nas.text import percent, percent_range, plural, points
+from nas.study.latencies import machine_in_words
+from nas.study.records import limits_in_words
+from nas.text import milliseconds, percent, percent_range, plural, points, share
 
 
 def interval(estimate: Estimate) -> str:
@@ -69,6 +78,26 @@ def size_note(design: FinalDesign, record: FinalRecord) -> str:
     """Which limits a reference is over, if any."""
     over = [COSTS[n].limit for n, most in record.limits.items() if getattr(design, n) > most]
     return f" (over the {' and '.join(over)})" if over else ""
+
+
+def within(record: FinalRecord) -> str:
+    """What the search was for: at most 5,000,000 parameters and a latency of 5 ms (...)."""
+    return limits_in_words(record.limits, record.latency.limit if record.latency else None)
+
+
+def latency(found: MeasuredLatency) -> str:
+    """As in 4.81 ms of latency (96% of 5 ms, float, 1 thread)."""
+    limit = found.limit
+    part = f"{share(found.ms / limit.max_ms)} of {milliseconds(limit.max_ms)}"
+    return (
+        f"{milliseconds(found.ms)} of latency ({part}, {limit.of}, "
+        f"{plural(limit.threads, 'thread')})"
+    )
+
+
+def measured_on(found: MeasuredLatency) -> str:
+    """As in ONNX Runtime 1.18.0 on AMD EPYC 7B13, 1 thread; of several machines each."""
+    return " or ".join(map(machine_in_words, found.machines))
 
 
 def int8_file(file: Int8Record, record: FinalRecord) -> str:

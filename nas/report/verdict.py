@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.final import words as final_words
-from nas.final.records import FinalRecord
+from nas.final.records import FinalRecord, MeasuredLatency
 from nas.report import overview
 from nas.report.document import Section
 from nas.report.health import Level, health, more_trials, to_heed
@@ -109,11 +109,10 @@ def tiles(study: StudyRecord, final: FinalRecord | None) -> Iterator[Tile]:
         most = study.settings.limits.get(cost.name)
         detail = f"{share(value / most)} of {cost.rounded(most)}" if most else cost.per
         yield Tile(cost.heading, cost.rounded(value), detail)
-    latency = study.settings.latency
-    if latency and deployed and best and (final is None or final.chosen.trial == best.number):
-        ms = best.latency or best.latency_estimate or 0.0
-        detail = f"{share(ms / latency.max_ms)} of {milliseconds(latency.max_ms)}, {latency.of}"
-        yield Tile("Latency", milliseconds(ms), detail)
+    number = final.chosen.trial if final else best.number if best else None
+    if latency := MeasuredLatency.of(study, number):
+        detail = f"{share(latency.ms / latency.limit.max_ms)} of {latency.limit}"
+        yield Tile("Latency", milliseconds(latency.ms), detail)
     if study.trained:
         cut = study.outcomes[Outcome.STOPPED_EARLY]
         detail = f"{whole(study.trained - cut)} to the end, {whole(cut)} stopped early"

@@ -105,10 +105,8 @@ class StudySettings:
 
     @property
     def within(self) -> str:
-        """The limits in words: at most 5,000,000 parameters and a latency of 5 ms (...)."""
-        return (
-            f"{self.limits} and a latency of {self.latency}" if self.latency else str(self.limits)
-        )
+        """The limits in words, `limits_in_words`."""
+        return limits_in_words(self.limits, self.latency)
 
     @property
     def epochs(self) -> int:
@@ -121,6 +119,11 @@ class StudySettings:
     def precision(self) -> Precision:
         """The arithmetic of all runs."""
         return precision_of(self.recipe)
+
+
+def limits_in_words(limits: Limits, latency: LatencyLimit | None) -> str:
+    """As in at most 5,000,000 parameters and a latency of 5 ms (float, 1 thread)."""
+    return f"{limits} and a latency of {latency}" if latency else str(limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Searches with a limit of latency; none of these tests asks how long anything took."""
 
 import itertools
+import json
 import shutil
 import sys
 import time
@@ -24,11 +25,18 @@ from nas.search.events import Event, MeasuringLatency
 from nas.search.measuring import likely_limits, make_clock
 from nas.search.request import SearchRequest
 from nas.search.run import run_search
-from nas.study.latencies import MACHINES, begin_measuring, read_latencies, write_latencies
+from nas.study.latencies import (
+    MACHINES,
+    begin_measuring,
+    machine_in_words,
+    read_latencies,
+    write_latencies,
+)
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import Outcome
 from nas.study.store import Store, open_store
+from nas.text import milliseconds, share
 from tests.kits.commands import error_of
 from tests.kits.studies import TINY_SPACE, RequestOf, queue_design, start_processes
 from tests.kits.waiting import wait_until
@@ -245,6 +253,27 @@ class TestCommand:
         study = read_study(copied.location_for("digits"))
         assert study.trained == 2
         assert study.settings.latency == LatencyLimit(max_ms=ENOUGH)
+
+    def test_a_final_training_says_what_was_measured_and_where(
+        self, copied: SearchRequest, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        study = read_study(copied.location_for("digits"))
+        best = study.incumbent
+        assert best is not None
+        assert best.latency is not None
+        part = share(best.latency / ENOUGH)
+        said = f"{milliseconds(best.latency)} of latency ({part} of 10,000 ms, float, 1 thread)"
+        few = ("--top", "1", "--seeds", "1", "--recipe", "fast", "--epochs", "1")
+        assert main(["final", "--study", study.name, *few, "--json"]) == 0
+        final = json.loads(capsys.readouterr().out)
+        assert final["latency"]["ms"] == best.latency
+        assert final["latency"]["machines"] == list(study.latency_machines)
+        assert main(["final", "--study", study.name, *few]) == 0  # what stands is said again
+        assert said in capsys.readouterr().out
+        card = Path(final["folder"], "README.md").read_text()
+        assert study.settings.within in card
+        machine = machine_in_words(study.latency_machines[0])
+        assert f"{said} for one image, measured in the search with {machine}." in card
 
 
 @pytest.mark.parametrize("of", [FLOAT, INT8])

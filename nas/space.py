@@ -35,7 +35,7 @@ class Limits(Mapping[str, int]):
     """What a design may cost at most: the maximum of each of `LIMITED` that has one, by its name.
 
     Raises:
-        ValueError: a limit is no whole number, or below 1, or there is none.
+        ValueError: a limit is no whole number, or below 1.
     """
 
     max_parameters: int | None = None
@@ -47,8 +47,6 @@ class Limits(Mapping[str, int]):
     def __post_init__(self) -> None:
         maxima = {cost.maximum: or_none(whole) for cost in LIMITED.values()}
         keep_plain(self, maxima)
-        if not self:
-            raise ValueError(f"limits must have {' or '.join(maxima)}, got none")
 
     def __hash__(self) -> int:
         """Equal limits have the same."""
@@ -70,7 +68,9 @@ class Limits(Mapping[str, int]):
         return sum(1 for _ in self)
 
     def __str__(self) -> str:
-        """As in at most 5,000,000 parameters and 30,000,000 mult-adds."""
+        """As in at most 5,000,000 parameters and 30,000,000 mult-adds; or any size."""
+        if not self:
+            return "any size"
         return "at most " + " and ".join(COSTS[n].exactly(most) for n, most in self.items())
 
     def with_maximum(self, name: str, maximum: int) -> "Limits":

@@ -120,7 +120,9 @@ def _request(options: argparse.Namespace) -> SearchRequest:
         try:
             return continued(read_study(location), given)
         except NoStudy as error:
-            if not {"target", *(cost.maximum for cost in LIMITED.values())} & set(given):
+            if not {"target", "max_latency", *(cost.maximum for cost in LIMITED.values())} & set(
+                given
+            ):
                 raise RequestError(
                     f"{error}; a new study needs a --budget or another limit"
                 ) from error
@@ -161,8 +163,8 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
         "val_accuracy": trial.val_accuracy,
         **{name: getattr(trial, name) for name in COSTS},
         **(
-            {"latency": trial.latency, "latency_estimate": trial.latency_estimate}
-            if trial.latency_estimate
+            {"latency_ms": trial.latency_ms, "latency_estimate_ms": trial.latency_estimate_ms}
+            if trial.latency_estimate_ms
             else {}
         ),
         **{name: getattr(design, name) for name in FIELD_NAMES},
@@ -266,7 +268,7 @@ def _table(study: "StudyRecord", shown: "Sequence[TrialRecord]", first: str) -> 
         for cost in study.shown_costs
     ]
     if study.settings.latency:
-        latencies = (trial.latency or trial.latency_estimate or 0.0 for trial in shown)
+        latencies = (trial.latency_ms or trial.latency_estimate_ms or 0.0 for trial in shown)
         columns.append(["latency ms", *(f"{latency:.3g}" for latency in latencies)])
     columns = [[f"  {cell:>{max(map(len, cells))}}" for cell in cells] for cells in columns]
     head, *rows = ("".join(cells) for cells in zip(*columns, strict=True))

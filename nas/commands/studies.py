@@ -13,7 +13,7 @@ from nas.commands import arguments
 from nas.counting import shown_costs
 from nas.runtime import signals
 from nas.search.request import SearchRequest
-from nas.text import in_one_line, percent, printable
+from nas.text import in_one_line, milliseconds, percent, printable
 
 if TYPE_CHECKING:
     from nas.study.listing import ListedStudy, OtherFile
@@ -76,6 +76,8 @@ def _document(
 def _table(studies: "Sequence[ListedStudy]") -> str:
     costs = shown_costs({name for study in studies for name in study.limits})
     limits = [cost.limit.removeprefix("limit of ") for cost in costs]
+    timed = any(study.latency for study in studies)
+    limits += ["latency"] if timed else []
     rows = [("study", "dataset", *limits, "time", "designs", "best", "state", "changed")]
     for study in studies:
         of = "" if study.asked is None else f" of {study.asked}"
@@ -84,6 +86,7 @@ def _table(studies: "Sequence[ListedStudy]") -> str:
                 printable(study.name),
                 printable(study.dataset),
                 *(c.short(study.limits[c.name]) if c.name in study.limits else "-" for c in costs),
+                *([milliseconds(study.latency.max_ms) if study.latency else "-"] if timed else []),
                 str(study.time or "-"),
                 f"{study.trained}{of}",
                 percent(study.best_val_accuracy),

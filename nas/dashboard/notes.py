@@ -102,7 +102,7 @@ def _accuracy(trial: TrialRecord, settings: StudySettings) -> str:
 
 def _excess(trial: TrialRecord, settings: StudySettings) -> list[str]:
     most_ms = settings.latency.max_ms if settings.latency else math.inf
-    ms = trial.latency or trial.latency_estimate or 0.0
+    ms = trial.latency_ms or trial.latency_estimate_ms or 0.0
     slow = f"{milliseconds(ms)} of latency are more than the limit of {milliseconds(most_ms)}"
     return [
         f"{COSTS[n].exactly(value)} are {whole(value - most)} more than the limit of {whole(most)}"

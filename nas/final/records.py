@@ -151,7 +151,7 @@ class MeasuredLatency:
     def of(cls, study: StudyRecord, number: int | None) -> "MeasuredLatency | None":
         """The latency of a trial's design; None where it has no limit."""
         limit = study.settings.latency
-        ms = next((trial.latency for trial in study.trials if trial.number == number), None)
+        ms = next((trial.latency_ms for trial in study.trials if trial.number == number), None)
         if limit is None or ms is None:
             return None
         return cls(limit=limit, ms=ms, machines=study.latency_machines)

@@ -241,6 +241,8 @@ def _replayed(study: StudyRecord) -> str:
 def _rejected(study: StudyRecord, space: SearchSpace) -> Iterator[Finding]:
     """How much of the space the limits leave."""
     limits = study.settings.limits
+    if not limits:
+        return
     fitting = sum(limits.allow(count(design, space.input)) for design in _drawn(space, _UNLIMITED))
     left = fitting / _DRAWS
     if left < 0.01:

@@ -35,8 +35,8 @@ _REASON = Column("reason", "Reason", kind="text long")
 _EPOCHS = Column("epochs", "Epochs", integer)
 _TRAINING_TIME = Column("seconds", "Training time", duration, exact=True)
 _LATENCY = (
-    Column("latency", "Latency", milliseconds),
-    Column("latency_estimate", "Latency, estimated", milliseconds),
+    Column("latency_ms", "Latency", milliseconds),
+    Column("latency_estimate_ms", "Latency, estimated", milliseconds),
 )
 _FINAL_VALIDATION = Column("final_validation", "Final validation", percent)
 _FINAL_TEST = Column("final_test", "Final test", percent)
@@ -168,9 +168,9 @@ def ties(study: StudyRecord) -> str:
 def estimates(study: StudyRecord) -> str:
     """How far latencies that were estimated are from those measured; empty without any."""
     errors = [
-        abs(trial.latency_estimate / trial.latency - 1)
+        abs(trial.latency_estimate_ms / trial.latency_ms - 1)
         for trial in study.trials
-        if trial.latency and trial.latency_estimate
+        if trial.latency_ms and trial.latency_estimate_ms
     ]
     if not errors:
         return ""

@@ -54,6 +54,12 @@ def continued(study: StudyRecord, given: Mapping[str, Any]) -> SearchRequest:
     if "target" in given:  # whose limits are to be those of the study
         limits |= {"max_arena": None, "max_flash": None}
     kept: dict[str, Any] = {"study": study.name, **limits}
+    if settings.latency is not None:
+        kept |= {
+            "max_latency": settings.latency.max_ms,
+            "latency_of": settings.latency.of,
+            "latency_threads": settings.latency.threads,
+        }
     if given.get("dataset") == "auto" and settings.dataset in ("cifar10", "digits"):
         given = {name: value for name, value in given.items() if name != "dataset"}
     if given.get("dataset", settings.dataset) == settings.dataset:
@@ -67,12 +73,6 @@ def continued(study: StudyRecord, given: Mapping[str, Any]) -> SearchRequest:
             "space": _space(study),
             "tune": names_of(settings.tuning),
         }
-        if settings.latency is not None:
-            kept |= {
-                "max_latency": settings.latency.max_ms,
-                "latency_of": settings.latency.of,
-                "latency_threads": settings.latency.threads,
-            }
     return SearchRequest(**{**kept, **given})
 
 

@@ -130,10 +130,11 @@ class DesignOptions:
         for name, most in self._of_target.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, most)
-        if not self._maxima:
+        if not self._maxima and self.max_latency is None:
+            others = [cost.option for cost in LIMITED.values() if not cost.always]
             raise RequestError(
                 "--budget: expected the most parameters a design may have, such as 5M, or another "
-                f"limit ({', '.join(c.option for c in LIMITED.values() if not c.always)}, {_FOR}), "
+                f"limit ({', '.join([*others, '--max-latency', _FOR])}), "
                 "or the study to continue with --study, got none"
             )
         if self.max_latency is None:

@@ -246,8 +246,7 @@ class SearchRequest(DesignOptions):
             StudyError: its name cannot be a file name.
         """
         subject = folder_name(self.data_dir) if dataset == OWN_FOLDER else dataset
-        default = default_study_name(subject, self.limits, self.target)
-        return self._at(default if self.study is None else self.study)
+        return self._at(self._default_name(subject) if self.study is None else self.study)
 
     def location_like(self) -> StudyLocation | None:
         """Where the study of `like` is, beside that of the search.
@@ -264,7 +263,10 @@ class SearchRequest(DesignOptions):
 
     def location_before(self) -> StudyLocation:
         """Where the study of an own folder lay when all those of one budget had one name."""
-        return self._at(default_study_name(OWN_FOLDER, self.limits, self.target))
+        return self._at(self._default_name(OWN_FOLDER))
+
+    def _default_name(self, subject: str) -> str:
+        return default_study_name(subject, self.limits, self.target, self.max_latency)
 
     def _at(self, name: str) -> StudyLocation:
         return StudyLocation.at(name, studies_dir=self.studies_dir, storage=self.storage)

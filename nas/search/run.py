@@ -281,6 +281,7 @@ def _search_with_workers(
     _announce(begun, device, share, on_event)
     each = dataclasses.replace(
         request,
+        study=location.name,
         trials=trials,
         additional=False,
         enqueue=(),

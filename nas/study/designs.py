@@ -7,7 +7,7 @@ from typing import Any
 from nas.architecture import FIELD_NAMES, Architecture
 from nas.counting import Count
 
-LATENCIES = ("latency_estimate", "latency")
+LATENCIES = ("latency_estimate_ms", "latency_ms")
 """What a trial says of its design's latency in ms, where that has a limit; see `TrialRecord`."""
 
 _OPTIONAL = ("strides", "stem_channels", "stem_bias", "shortcut_norm")

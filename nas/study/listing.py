@@ -14,9 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nas.latency import LatencyLimit
 from nas.space import Limits
 from nas.study.location import StudyError
-from nas.study.records import Outcome, ended_as
+from nas.study.records import Outcome, ended_as, limits_in_words
 from nas.study.settings import settings_from_json
 from nas.values import whole
 
@@ -39,10 +40,16 @@ class ListedStudy:
     changed: datetime  # when the file was
     dataset: str
     limits: Limits
+    latency: LatencyLimit | None
     trained: int  # designs
     asked: int | None  # designs, the most that a search asked for; None where none has noted it
     time: str | None  # that its last search had over all searches, such as 30m, or none
     best_val_accuracy: float | None  # of the incumbent, 0..1
+
+    @property
+    def within(self) -> str:
+        """All limits in words."""
+        return limits_in_words(self.limits, self.latency)
 
     @property
     def finished(self) -> bool | None:
@@ -126,6 +133,7 @@ def _study(
         changed=datetime.fromtimestamp(_changed(path)).astimezone(),
         dataset=settings.dataset,
         limits=settings.limits,
+        latency=settings.latency,
         trained=sum(outcome.counts for outcome, _ in ended if outcome is not None),
         asked=max(asked, default=None),
         time=searches[-1].get("time") if searches else None,

@@ -263,25 +263,29 @@ def check_directory(option: str, directory: Path) -> None:
         ) from error
 
 
-def default_study_name(dataset: str, limits: Limits, target: str | None = None) -> str:
+def default_study_name(
+    dataset: str, limits: Limits, target: str | None = None, max_ms: float | None = None
+) -> str:
     """Dataset and budget, such as ``cifar10-5M``; without one the other limits.
 
     For a device also its name and the limits that are not its own: ``cifar10-80k-stm32l4r5``,
-    ``cifar10-stm32l4r5-arena-64k``. Mult-adds alone name a study only where nothing else does,
-    since their limit may be what fits `--time`.
+    ``cifar10-stm32l4r5-arena-64k``. A limit of latency names what has no other:
+    ``cifar10-latency-5ms``.
     """
-    others = dict(limits)
-    budget = others.pop("parameters", None)
-    if budget or target or len(others) > 1:
-        others.pop("mult_adds", None)
-    budgets = [] if budget is None else [short_count(budget)]
-    if target is not None:
-        own = DEVICES[target].maxima
-        others = {n: most for n, most in others.items() if own.get(COSTS[n].maximum) != most}
-    parts = [f"{n.replace('_', '-')}-{COSTS[n].short(most)}" for n, most in others.items()]
-    if target is not None:
-        return "-".join([dataset, *budgets, target, *parts])
-    return "-".join([dataset, *(budgets or parts)])
+    own = {} if target is None else DEVICES[target].maxima
+    names = [] if target is None else [target]
+    others = [
+        f"{name.replace('_', '-')}-{COSTS[name].short(most)}"
+        for name, most in limits.items()
+        if name != "parameters" and own.get(COSTS[name].maximum) != most
+    ]
+    if "parameters" in limits:
+        names.insert(0, short_count(limits["parameters"]))
+    if "parameters" not in limits or target is not None:
+        names += others
+    if not limits and max_ms is not None:
+        names.append(f"latency-{max_ms:g}ms")
+    return "-".join([dataset, *names])
 
 
 def folder_of(studies_dir: Path, location: StudyLocation) -> Path:

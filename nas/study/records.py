@@ -123,7 +123,8 @@ class StudySettings:
 
 def limits_in_words(limits: Limits, latency: LatencyLimit | None) -> str:
     """As in at most 5,000,000 parameters and a latency of 5 ms (float, 1 thread)."""
-    return f"{limits} and a latency of {latency}" if latency else str(limits)
+    costs = [str(limits)] if limits or latency is None else []
+    return " and ".join(costs + ([] if latency is None else [f"a latency of {latency}"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +140,8 @@ class TrialRecord:
     peak_ram: int | None = None  # bytes, see `nas.counting.Count`
     arena: int | None = None  # likewise
     flash: int | None = None  # likewise
-    latency_estimate: float | None = None  # ms, from its layers
-    latency: float | None = None  # ms, of the whole design, where it was measured
+    latency_estimate_ms: float | None = None  # from its layers
+    latency_ms: float | None = None  # of the whole design, where it was measured
     val_accuracy: float | None = None  # 0..1; of the last epoch, for stopped_early too
     curve: tuple[tuple[int, float], ...] = ()  # (epoch from 1, val_accuracy)
     started: datetime | None = None
@@ -164,12 +165,12 @@ class TrialRecord:
     @property
     def latency_in_words(self) -> str | None:
         """As in 4.81 ms of latency (estimated 4.93 ms); None where it has no limit."""
-        if self.latency_estimate is None:
+        if self.latency_estimate_ms is None:
             return None
-        estimate = f"estimated {milliseconds(self.latency_estimate)}"
-        if self.latency is None:
+        estimate = f"estimated {milliseconds(self.latency_estimate_ms)}"
+        if self.latency_ms is None:
             return f"a latency of {estimate}"
-        return f"{milliseconds(self.latency)} of latency ({estimate})"
+        return f"{milliseconds(self.latency_ms)} of latency ({estimate})"
 
     def trained_on(self, kind: str) -> bool:
         """Whether it was trained on this kind of device, cpu or cuda; a GPU has its own name."""

@@ -205,6 +205,14 @@ def test_a_study_keeps_what_its_time_made_of_it(request_of: RequestOf) -> None:
     assert "epochs (--epochs)" in str(refused.value.__notes__)
 
 
+def test_workers_find_the_study_whose_limits_its_time_has_lowered(request_of: RequestOf) -> None:
+    open_parts = {"epochs": None, "subset": None, "space": None, "max_parameters": None}
+    request = request_of(**open_parts, max_arena=1_000_000, time="1s", trials=9, workers=2)
+    study = run_search(request).study
+    assert study.name == "digits-arena-1000000"
+    assert "mult_adds" in study.settings.limits
+
+
 def test_a_study_made_without_a_limit_goes_on_with_one(request_of: RequestOf) -> None:
     made = run_search(request_of(trials=1))
     later = {"epochs": None, "subset": None, "trials": 2, "time": "1h"}

@@ -52,9 +52,10 @@ def test_a_device_sets_what_is_not_given() -> None:
         ({"max_arena": 262_144}, "digits-arena-256k"),
         ({"max_arena": 100_000, "max_flash": 2**20}, "digits-arena-100000-flash-1M"),
         ({"max_mult_adds": 30_000_000}, "digits-mult-adds-30M"),
-        # What fits --time is decided later, and workers must find the same study.
-        ({"max_mult_adds": 5_000_000, "target": NANO}, f"digits-{NANO}"),
-        ({"max_mult_adds": 5_000_000, "max_arena": 262_144}, "digits-arena-256k"),
+        ({"max_mult_adds": 5_000_000, "target": NANO}, f"digits-{NANO}-mult-adds-5M"),
+        ({"max_parameters": 5_000_000, "max_latency": 0.3}, "digits-5M"),
+        ({"max_latency": 5.0}, "digits-latency-5ms"),
+        ({"max_latency": 0.3}, "digits-latency-0.3ms"),
     ],
 )
 def test_a_study_is_called_after_its_limits(limits: dict[str, Any], name: str) -> None:

@@ -19,8 +19,10 @@ from nas.dashboard.notes import trial_note
 from nas.errors import RequestError
 from nas.export.timing import Stopwatch
 from nas.latency import FLOAT, INT8, LatencyLimit, Layer, layers_of
+from nas.report import overview
 from nas.report.page import render
 from nas.report.trials import leaderboard_table
+from nas.search.continuing import continued
 from nas.search.events import Event, MeasuringLatency
 from nas.search.measuring import likely_limits, make_clock
 from nas.search.request import SearchRequest
@@ -32,6 +34,7 @@ from nas.study.latencies import (
     read_latencies,
     write_latencies,
 )
+from nas.study.listing import ListedStudy, list_studies
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import Outcome
@@ -107,15 +110,17 @@ def test_a_search_measures_what_it_trains_and_what_was_measured_is_kept(
     rows = measured(request)
     for trial in study.ranking:
         assert trial.architecture is not None
-        assert trial.latency is not None
-        assert trial.latency_estimate is not None
+        assert trial.latency_ms is not None
+        assert trial.latency_estimate_ms is not None
         row = rows[trial.architecture.key]
         assert isinstance(row, list)
-        assert round(row[0], 4) == trial.latency
+        assert round(row[0], 4) == trial.latency_ms
     more = run_search(request_of(trials=3, max_latency=ENOUGH)).study
     assert more.trained == 3
     assert rows.items() <= measured(request).items()
-    assert list(leaderboard_table(more)["latency"]) == [trial.latency for trial in more.ranking]
+    assert list(leaderboard_table(more)["latency_ms"]) == [
+        trial.latency_ms for trial in more.ranking
+    ]
     page = render(more)
     assert "Latency, estimated" in page
     assert "a latency of 10,000 ms (float, 1 thread)" in page
@@ -135,7 +140,7 @@ def test_designs_above_the_limit_are_refused_and_no_other_is_trained(
         assert trial.parameters is not None
         slow = trial.parameters > 2_000
         assert trial.outcome is (Outcome.OVER_BUDGET if slow else Outcome.TRAINED)
-        assert trial.latency == (500.0 if slow else 50.0)
+        assert trial.latency_ms == (500.0 if slow else 50.0)
     (refused,) = [trial for trial in study.trials if trial.outcome is Outcome.OVER_BUDGET]
     note = trial_note(refused, study.settings, curve="curve.svg")
     assert "500 ms of latency are more than the limit of 100 ms" in note
@@ -185,7 +190,19 @@ def test_workers_measure_in_turn_and_find_what_others_have_measured(
     request = request_of(trials=4, workers=2, max_latency=ENOUGH)
     study = run_search(request).study
     assert study.trained == 4
-    assert all(trial.latency for trial in study.ranking)
+    assert all(trial.latency_ms for trial in study.ranking)
+
+
+def test_a_limit_of_latency_needs_no_other(request_of: RequestOf) -> None:
+    request = request_of(max_parameters=None, max_latency=ENOUGH, trials=2, workers=2)
+    study = run_search(request).study
+    assert (study.name, study.trained) == ("digits-latency-10000ms", 2)
+    assert "with a latency of 10,000 ms (float, 1 thread)." in overview.asked(study)
+    assert "any size" not in render(study)
+    assert continued(study, {"studies_dir": request.studies_dir}).latency == request.latency
+    (listed,) = list_studies(request.studies_dir)
+    assert isinstance(listed, ListedStudy)
+    assert listed.within == study.settings.within
 
 
 def test_who_is_killed_while_it_measures_stops_no_other(request_of: RequestOf) -> None:
@@ -260,13 +277,13 @@ class TestCommand:
         study = read_study(copied.location_for("digits"))
         best = study.incumbent
         assert best is not None
-        assert best.latency is not None
-        part = share(best.latency / ENOUGH)
-        said = f"{milliseconds(best.latency)} of latency ({part} of 10,000 ms, float, 1 thread)"
+        assert best.latency_ms is not None
+        part = share(best.latency_ms / ENOUGH)
+        said = f"{milliseconds(best.latency_ms)} of latency ({part} of 10,000 ms, float, 1 thread)"
         few = ("--top", "1", "--seeds", "1", "--recipe", "fast", "--epochs", "1")
         assert main(["final", "--study", study.name, *few, "--json"]) == 0
         final = json.loads(capsys.readouterr().out)
-        assert final["latency"]["ms"] == best.latency
+        assert final["latency"]["ms"] == best.latency_ms
         assert final["latency"]["machines"] == list(study.latency_machines)
         assert main(["final", "--study", study.name, *few]) == 0  # what stands is said again
         assert said in capsys.readouterr().out

@@ -72,7 +72,7 @@ def test_processes_on_a_server_share_what_they_measure(
     assert processes.returncode == 0, errors
     study = read_study(request.location_for("digits"))
     assert len(study.latency_machines) == 1
-    assert all(trial.latency for trial in study.ranking)
+    assert all(trial.latency_ms for trial in study.ranking)
     run_search(dataclasses.replace(request, trials=5))
     assert read_study(request.location_for("digits")).trained == 5
 

@@ -1,15 +1,12 @@
-"""An int8 network as a `.tflite` file, written with flatbuffers alone, and what such a file says.
+"""An int8 network as a `.tflite` file, written with flatbuffers alone.
 
 The numbers of slots and codes are those of TensorFlow Lite's `schema.fbs`. All weights are inside
-the file: TensorFlow Lite Micro reads no others. The SHA-256 of the file stands behind it, where
-readers of the format do not look.
+the file: TensorFlow Lite Micro reads no others.
 """
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,20 +37,10 @@ _KINDS: Mapping[type[Operator], tuple[int, int, int]] = {
 _RUNTIME = "1.14.0"  # TensorFlow since which these versions are known
 _PLAN = "OfflineMemoryAllocation"  # tflite-micro, docs/offline_memory_plan.md
 _OWN, _TABLE = "nas", "nas_input_table"
-_DIGEST = hashlib.sha256().digest_size
 _ALIGNMENT = 16  # bytes, of weights, as the schema asks
 
 Field = int | np.int8 | np.int32 | None
 """Of a table: where something is that was written before, or a value; None: its default."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TfliteFile:
-    """What a file of `tflite` says beside its network."""
-
-    version: str  # of nas
-    classes: tuple[str, ...]
-    table_CV: NDArray[np.int8]  # what the network reads for each of the 256 values of a pixel
 
 
 def tflite(network: Int8Network) -> bytes:
@@ -72,26 +59,7 @@ def tflite(network: Int8Network) -> bytes:
             "expected the package flatbuffers, which writes model.tflite, got none; "
             "pip install flatbuffers"
         ) from error
-    content = _Writer(flatbuffers.Builder(1 << 16)).file(network)
-    return content + hashlib.sha256(content).digest()
-
-
-def read_tflite(content: bytes) -> TfliteFile:
-    """What a file of `tflite` says.
-
-    Raises:
-        ModelError: it is damaged, or from somebody else.
-    """
-    flat = content[:-_DIGEST]
-    if hashlib.sha256(flat).digest() != content[-_DIGEST:] or flat[4:8] != _IDENTIFIER:
-        raise ModelError(
-            "expected a .tflite file that nas wrote, got another or a damaged one; "
-            "export the model again"
-        )
-    metadata = _metadata(flat)
-    own = json.loads(metadata[_OWN])
-    table_CV = np.frombuffer(metadata[_TABLE], np.int8).reshape(-1, 256)
-    return TfliteFile(own["version"], tuple(own["classes"]), table_CV)
+    return _Writer(flatbuffers.Builder(1 << 16)).file(network)
 
 
 class _Writer:
@@ -251,35 +219,3 @@ class _Writer:
             elif field is not None:
                 builder.PrependUOffsetTRelativeSlot(slot, field, 0)
         return int(builder.EndObject())
-
-
-def _metadata(flat: bytes) -> dict[str, bytes]:
-    """The contents of a whole file's metadata, by their names."""
-
-    def number(at: int) -> int:
-        return int(struct.unpack_from("<I", flat, at)[0])
-
-    def followed(at: int) -> int:
-        return at + number(at)
-
-    def field(table: int, slot: int) -> int:
-        vtable = table - int(struct.unpack_from("<i", flat, table)[0])
-        return table + int(struct.unpack_from("<H", flat, vtable + 4 + 2 * slot)[0])
-
-    def vector(at: int) -> range:
-        start = followed(at)
-        return range(start + 4, start + 4 + 4 * number(start), 4)
-
-    def content(at: int) -> bytes:
-        start = followed(at)
-        return flat[start + 4 : start + 4 + number(start)]
-
-    model = followed(0)
-    buffers = vector(field(model, 4))
-    entries = [followed(at) for at in vector(field(model, 6))]
-    return {
-        content(field(entry, 0)).decode(): content(
-            field(followed(buffers[number(field(entry, 1))]), 0)
-        )
-        for entry in entries
-    }

@@ -3,7 +3,6 @@
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from nas.counting import count, count_parameters
 from nas.export import memory
 from nas.export.int8 import Int8Network
 from nas.export.spec import ModelError
-from nas.export.tflite import read_tflite, tflite
+from nas.export.tflite import tflite
 from tests.kits.exports import (
     SMALL,
     as_read,
@@ -24,6 +23,7 @@ from tests.kits.exports import (
     make_int8,
     make_spec,
 )
+from tests.kits.tflite import read_tflite
 from tests.kits.tflm import needs_tflm, run_tflm
 from tests.kits.waiting import PATIENCE
 
@@ -154,24 +154,6 @@ def test_flash_has_the_names_of_the_classes(classes: int, letters: int, letter: 
     size = len(tflite(make_int8(spec)))
     flash = count(spec.architecture, ImageInput.named((3, 8, 8), names)).flash
     assert 0.99 * size <= flash <= 1.03 * size
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: b"",
-        lambda content: b"no model at all",
-        lambda content: content[:-1],
-        lambda content: content[: len(content) // 2],
-        lambda content: content.replace(b"cat", b"cow"),
-        lambda content: content + b"\n",
-    ],
-    ids=["empty", "foreign", "short", "half", "changed", "long"],
-)
-def test_a_damaged_file_is_refused(damage: Callable[[bytes], bytes]) -> None:
-    content = tflite(make_int8(make_spec()))
-    with pytest.raises(ModelError, match=r"^expected a \.tflite file .*, got .*; export [^\n]*$"):
-        read_tflite(damage(content))
 
 
 def test_without_flatbuffers_one_line_says_what_to_install(

@@ -21,7 +21,6 @@ from nas.commands import main
 from nas.data.loading import load_dataset, load_test
 from nas.data.types import ImageDataset, Images
 from nas.errors import RequestError
-from nas.export.tflite import read_tflite
 from nas.final.events import ReadingTestImages
 from nas.final.final import run_final
 from nas.final.int8 import make_int8
@@ -34,6 +33,7 @@ from nas.study.reader import read_study
 from tests.kits.commands import Capture, error_line, error_of
 from tests.kits.events import on
 from tests.kits.exports import make_network, make_spec
+from tests.kits.tflite import read_tflite
 from tests.kits.training import channels_first
 
 STUDY = "digits-5M"

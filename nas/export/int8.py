@@ -13,6 +13,7 @@ Shapes: N images, C channels, H x W pixels, K classes, O outputs, I inputs.
 
 import copy
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,6 +82,9 @@ class Int8Network:
     def logits(self, images_NCHW: Tensor) -> Tensor:
         """Logits of uint8 images, (N, K), float32, as TensorFlow Lite Micro computes them.
 
+        Each of torch's threads computes batches of its own. Operators are so short that threads
+        which share them wait for one another most of the time, above all on a busy machine.
+
         Raises:
             ModelError: the images are of another type or shape.
             KeyboardInterrupt: on Ctrl-C or SIGTERM, after any operator.
@@ -88,17 +92,29 @@ class Int8Network:
         kernels = [operator.kernel() for operator in self.operators]
         last_use = {x.name: i for i, operator in enumerate(self.operators) for x in operator.inputs}
         largest = max(operator.output.bytes for operator in self.operators)
-        parts = []
-        for part in torch.split(images_NCHW, max(1, _VALUES // largest)):
-            held = {self.image.name: self.read(part).float()}
+
+        def computed(part_NCHW: Tensor) -> Tensor:
+            held = {self.image.name: self.read(part_NCHW).float()}
             for i, (operator, kernel) in enumerate(zip(self.operators, kernels, strict=True)):
-                signals.check()
+                if signals.has_come():
+                    raise KeyboardInterrupt
                 held[operator.output.name] = kernel(*(held[x.name] for x in operator.inputs))
                 for x in operator.inputs:
                     if last_use[x.name] == i:
                         held.pop(x.name, None)
-            parts.append((held[self.output.name] - self.output.zero_point) * self.output.scale)
-        return torch.cat(parts)
+            return (held[self.output.name] - self.output.zero_point) * self.output.scale
+
+        batches = torch.split(images_NCHW, max(1, _VALUES // largest))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # of each
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                return torch.cat(list(pool.map(computed, batches)))
+        except KeyboardInterrupt:
+            signals.check()  # which notes that it is acted on
+            raise
+        finally:
+            torch.set_num_threads(threads)
 
 
 def quantize(network: ResNet, spec: ModelSpec, images_NCHW: Tensor) -> Int8Network:

@@ -1,7 +1,6 @@
 """A network in int8: that it answers as the float network does, and what cannot be one."""
 
 import copy
-import signal
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from nas.architecture import Architecture
 from nas.data.loading import load_dataset
@@ -71,18 +69,16 @@ def test_logits_are_those_of_the_float_network_but_for_rounding() -> None:
     assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
 
 
-def test_a_signal_ends_the_arithmetic_before_the_next_operator() -> None:
-    class SignalAtTheFirst(TorchFunctionMode):
-        convolutions = 0
+def test_a_signal_ends_the_arithmetic_before_the_next_operator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conv2d, convolutions = F.conv2d, 0
 
-        def __torch_function__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            if func is F.conv2d:
-                self.convolutions += 1
-                if self.convolutions == 1:
-                    signal.raise_signal(signal.SIGINT)
-            return func(*args, **(kwargs or {}))
+    def interrupted(*args: Any, **kwargs: Any) -> torch.Tensor:
+        nonlocal convolutions
+        convolutions += 1
+        signals.stop()
+        return conv2d(*args, **kwargs)
 
     spec = make_spec()
     network, images = make_int8(spec), make_images(spec, 2)
@@ -90,10 +86,33 @@ def test_a_signal_ends_the_arithmetic_before_the_next_operator() -> None:
         lambda: network.logits(images),
         lambda: quantize(make_network(spec), spec, images),
     ):
-        counted = SignalAtTheFirst()
-        with signals.listening(), pytest.raises(KeyboardInterrupt), counted:
-            computing()
-        assert counted.convolutions == 1
+        convolutions = 0
+        with monkeypatch.context() as patch, signals.listening():
+            patch.setattr(F, "conv2d", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                computing()
+        assert convolutions == 1
+
+
+def test_threads_share_the_batches_and_no_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv2d, of_operators = F.conv2d, set()
+
+    def noted(*args: Any, **kwargs: Any) -> torch.Tensor:
+        of_operators.add(torch.get_num_threads())
+        return conv2d(*args, **kwargs)
+
+    monkeypatch.setattr(F, "conv2d", noted)
+    network = make_int8(make_spec())
+    images, before = make_images(network.spec, 8_000, seed=1), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = network.logits(images)
+        torch.set_num_threads(3)
+        assert torch.equal(network.logits(images), alone)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert of_operators == {1}
 
 
 def test_pixels_are_read_as_they_are_normalized() -> None:

@@ -229,7 +229,7 @@ def count(architecture: Architecture, input: ImageInput, *, scratch: bool = True
         + 261 * pads
         + 259 * input.channels
         + input.name_bytes
-        + 1340,
+        + 1308,
     )
 
 

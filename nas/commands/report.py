@@ -88,6 +88,7 @@ def run(options: argparse.Namespace) -> int:
             path = write_report(study, options.reports_dir, final_folder=folder)
             documents = study_document(study)
             if options.csv:
+                options.csv.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(options.csv) as file:
                     file.write(trials_csv(study))
         for doubt in filter(None, doubts):

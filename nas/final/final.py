@@ -114,6 +114,7 @@ def run_final(
         if (valid := final.valid_result(study)) is not None:
             return final.with_model(valid)
         final.read_images(precision.precision)
+        folder.mkdir(parents=True, exist_ok=True)
         with _must_stay(file):
             finalists, results = final.train()
             if file is not None:

@@ -15,7 +15,7 @@ from nas.search.environment import Finding
 from nas.search.stale import fail_stale, is_stale
 from nas.search.trainer import checkpoint_name
 from nas.study import heartbeat
-from nas.study.location import StudyError, StudyLocation
+from nas.study.location import StudyError, StudyLocation, nearest_there
 from nas.study.optuna_private import TRIALS, trial_id_of
 from nas.study.outcomes import outcome_of
 from nas.study.reader import read_study, read_trials
@@ -28,8 +28,7 @@ _ROOM = 10**9  # bytes that should be free beside a study
 
 
 def look_at_storage(location: StudyLocation) -> Finding:
-    """Whether studies can be written at this place; leaves no folder that was not there."""
-    made = location.path is not None and not location.path.parent.exists()
+    """Whether studies can be written at this place."""
     try:
         location.check()
         if location.path is None:
@@ -40,9 +39,7 @@ def look_at_storage(location: StudyLocation) -> Finding:
     folder = location.path.parent
     if warning := warning_for(location.path):
         return Finding("storage", False, warning)
-    free = shutil.disk_usage(folder).free
-    if made:
-        folder.rmdir()
+    free = shutil.disk_usage(nearest_there(folder)).free
     verdict = f"{folder} can be written, {free / 1e9:.1f} GB free"
     if free < _ROOM:
         return Finding("storage", False, f"{verdict}; free some space")

@@ -81,7 +81,7 @@ class StudyLocation:
         return str(self.path) if self.path is not None else without_secrets(self.url)
 
     def check(self) -> None:
-        """Makes the directory of an SQLite file and checks that a study can be written there.
+        """Checks that a study can be written at an SQLite file; makes neither it nor its directory.
 
         Raises:
             StudyError: the directory cannot be written, or the file is something else.
@@ -248,19 +248,30 @@ def _sqlite_url(database: str, **query: str) -> str:
 
 
 def check_directory(option: str, directory: Path) -> None:
-    """Makes a directory and checks that files can be written there.
+    """Checks that files can be written in a directory, or that it can be made; makes nothing.
 
     Raises:
         StudyError: they cannot.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):  # what the mode allows may still be impossible
+    try:  # what the mode allows may still be impossible
+        with tempfile.TemporaryFile(dir=nearest_there(directory)):
             pass
     except OSError as error:
         raise StudyError(
             f"{option}: expected a directory that can be written, got {directory}: {error.strerror}"
         ) from error
+
+
+def nearest_there(directory: Path) -> Path:
+    """The directory, or the nearest one above it that is there.
+
+    Raises:
+        OSError: it cannot be looked up, such as one with too long a name.
+    """
+    with suppress(FileNotFoundError):
+        directory.lstat()
+        return directory
+    return nearest_there(directory.parent)
 
 
 def default_study_name(

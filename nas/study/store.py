@@ -317,6 +317,8 @@ def open_store(location: StudyLocation, file: OpenFile | None = None) -> Iterato
     location.check()
     path = location.path
     lock = FileLock(location.lock_file) if location.lock_file else None
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
     # Of several at once the first one makes the tables, and the others find them.
     with storage_errors(location), held(lock):
         if path is not None:

@@ -27,6 +27,7 @@ from tests.kits import warm
 from tests.kits.commands import error_of
 from tests.kits.waiting import PATIENCE, wait_until
 
+EXAMPLES = Path(__file__).parents[2] / "studies"
 FAST = ["--dataset", "digits", "--epochs", "1", "--subset", "0.1", "--space", "tiny.toml"]
 
 pytestmark = pytest.mark.usefixtures("own_directory", "tiny_space")
@@ -344,6 +345,29 @@ def test_a_directory_that_cannot_be_written_is_known_before_the_search(
     said = error_of(capsys, search(option, place))
     assert f"{option}: expected a directory that can be written, got {place}" in said
     assert not list(Path("studies").glob("*"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "search --budget 5M --dataset cifar10 --data-dir missing",
+        "search --budget 100 --dataset digits",
+        "report --study missing --csv tables/trials.csv --png pictures",
+        "final --study missing",
+        "final --study cifar10-h200 --again --data-dir missing",
+    ],
+)
+def test_a_command_that_is_refused_leaves_nothing(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", "http://127.0.0.1:9/cifar.tar.gz")
+    name, *rest = command.split()
+    studies = "new/studies" if name == "search" else "there"
+    Path("there").mkdir()
+    shutil.copy(EXAMPLES / "cifar10-h200.db", "there")
+    before = set(Path().rglob("*"))
+    assert main([name, *rest, "--studies-dir", studies, "--reports-dir", "new/reports"]) == 2
+    assert set(Path().rglob("*")) == before
 
 
 def test_a_study_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

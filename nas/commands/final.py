@@ -13,6 +13,8 @@ from nas.counting import LIMITED
 from nas.final.request import FinalRequest
 from nas.runtime import signals
 from nas.runtime.precision import AUTO
+from nas.search.continuing import data_options
+from nas.study.location import StudyLocation, check_directory
 from nas.text import percent, plural, share, times
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
@@ -47,16 +49,24 @@ def run(options: argparse.Namespace) -> int:
 
 def _final(options: argparse.Namespace, log: TextIO | None) -> int:
     request = FinalRequest(**{"workers": AUTO, **arguments.given(options, FinalRequest)})
+    location = StudyLocation.at(
+        request.study, studies_dir=request.studies_dir, storage=request.storage
+    )
     with loading("loading PyTorch", quiet=options.quiet):
+        from nas.data.sources import check_place
+        from nas.study.reader import read_study
+
+        study = read_study(location)
+        if not study.readings:  # after which they may be missing
+            data = data_options(study, data_dir=request.data_dir)
+            check_place(data.dataset, data.data_dir)
+        check_directory("--reports-dir", options.reports_dir)
         import optuna
 
         from nas.commands.final_progress import make_final_progress
         from nas.final.final import FinalFailed, run_final
         from nas.report.page import write_report
-        from nas.study.location import StudyLocation, check_directory
-        from nas.study.reader import read_study
     signals.check()  # one that came while these were loaded
-    check_directory("--reports-dir", options.reports_dir)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     progress = make_final_progress(quiet=options.quiet, log=log)
     with progress:
@@ -79,9 +89,6 @@ def _final(options: argparse.Namespace, log: TextIO | None) -> int:
             return progress.fail("interrupted; the same command continues", signals.INTERRUPTED)
         if result.tested_now:
             progress.conclude()
-    location = StudyLocation.at(
-        request.study, studies_dir=request.studies_dir, storage=request.storage
-    )
     try:
         with loading("writing the report", quiet=options.quiet):
             study = read_study(location)

@@ -61,6 +61,9 @@ def _search(options: argparse.Namespace, log: TextIO | None) -> int:
         request = _request(options)
         request.check()
         check_directory("--reports-dir", options.reports_dir)
+        from nas.data.sources import check_place
+
+        check_place(request.dataset, request.data_dir)
         import optuna
 
         from nas.commands.progress import make_progress

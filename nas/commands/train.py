@@ -129,6 +129,10 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise RequestError(str(error)) from error
 
+    from nas.data.sources import check_place
+
+    check_place(subject.data.dataset, subject.data.data_dir)
+
     from nas.data.loading import load_dataset
     from nas.report.run import write_run_page
     from nas.runtime.arithmetic import Chosen, choose, supports

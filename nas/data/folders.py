@@ -80,8 +80,17 @@ def holds_classes(data_dir: Path) -> bool:
     return any(loose_images(root / name) for name in subfolders)
 
 
-def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
-    """What is in a data folder. Without `test/`, a fifth of each class becomes the test part.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the class folders of a data folder lie."""
+
+    train: Path  # the data folder itself, where it has no parts
+    test: Path | None
+    folders: Mapping[str, Sequence[str]]  # the names of the folders in `train`, by class
+
+
+def layout_of(data_dir: Path) -> Layout:
+    """Where the class folders lie; no image is listed, which takes long where there are many.
 
     Raises:
         DataError: there are no usable class folders.
@@ -93,15 +102,26 @@ def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
                 "name the folder with --data-dir"
             )
     has_parts = bool(train_classes(data_dir))
-    has_test = has_parts and (data_dir / "test").is_dir()
-    train_root = data_dir / "train" if has_parts else data_dir
-    test_root = data_dir / "test" if has_test else train_root
-    check_links(data_dir, train_root, test_root)
-    folders = class_folders(train_root)
-    classes = tuple(folders)
-    check_classes(data_dir, classes)
+    train = data_dir / "train" if has_parts else data_dir
+    test = data_dir / "test" if has_parts and (data_dir / "test").is_dir() else None
+    check_links(data_dir, train, test or train)
+    folders = class_folders(train)
+    check_classes(data_dir, tuple(folders))
     if not has_parts:
         check_no_parts(data_dir, [name for names in folders.values() for name in names])
+    return Layout(train, test, folders)
+
+
+def list_folders(data_dir: Path, *, split_seed: int) -> ClassFolders:
+    """What is in a data folder. Without `test/`, a fifth of each class becomes the test part.
+
+    Raises:
+        DataError: there are no usable class folders.
+    """
+    layout = layout_of(data_dir)
+    folders, classes = layout.folders, tuple(layout.folders)
+    has_parts, has_test = layout.train != data_dir, layout.test is not None
+    train_root, test_root = layout.train, layout.test or layout.train
     test_folders = class_folders(test_root) if has_test else {}
     parts = ((train_root, folders), (test_root, test_folders))
     elsewhere = identities(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nas.data import download, folders
 from nas.data.cache import cached, file_key
-from nas.data.catalogue import DATASET_NAMES, DATASETS, DataError
+from nas.data.catalogue import DATASET_NAMES, DATASETS, OWN_FOLDER, DataError
 from nas.data.decode import Decoded, Shape, broken_in_words, decode_readable, decode_suited
 from nas.data.levels import DEEPEST
 from nas.data.listing import readable
@@ -63,11 +63,8 @@ def open_source(name: str, data_dir: Path, *, split_seed: int, skip_broken: bool
         )
     if name == "digits":
         return _known(name, lambda train: _digits(split_seed, train=train))
-    if os.path.isfile(data_dir):
-        raise DataError(
-            f"expected a folder, got the file {data_dir}: name a folder with --data-dir"
-        )
-    if name == "folder":
+    check_place(name, data_dir)
+    if name == OWN_FOLDER:
         listed = folders.list_folders(data_dir, split_seed=split_seed)
         return _of_folders(name, listed, None, skip_broken)
     if name == "cifar10":
@@ -81,6 +78,20 @@ def open_source(name: str, data_dir: Path, *, split_seed: int, skip_broken: bool
                 "use --dataset folder for images of your own"
             )
     return _torchvision(name, data_dir)
+
+
+def check_place(name: str, data_dir: Path) -> None:
+    """Refuses at once, without PyTorch, what no dataset, or none in class folders, can lie in.
+
+    Raises:
+        DataError: it is a file, or has no class folders though the person's own are asked for.
+    """
+    if name != "digits" and os.path.isfile(data_dir):
+        raise DataError(
+            f"expected a folder, got the file {data_dir}: name a folder with --data-dir"
+        )
+    if name == OWN_FOLDER:
+        folders.layout_of(data_dir)
 
 
 def open_auto(data_dir: Path, *, split_seed: int, skip_broken: bool = False) -> Source:

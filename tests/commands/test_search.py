@@ -497,6 +497,24 @@ def test_help_and_count_need_no_heavy_import() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_wrong_data_folder_is_refused_before_pytorch_is_loaded() -> None:
+    Path("empty").mkdir()
+    program = (
+        "import sys; from nas.commands import main\n"
+        "for command in ('search --budget 5M', 'train --preset resnet20'):\n"
+        "    for folder in ('missing', 'empty', 'tiny.toml'):\n"
+        "        command_line = f'{command} --dataset folder --data-dir {folder}'\n"
+        "        assert main(command_line.split()) == 2\n"
+        "assert main('final --study missing'.split()) == 2\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], text=True, capture_output=True, check=True
+    )
+    assert done.stdout == "False\n"
+    assert len(done.stderr.splitlines()) == 7, done.stderr
+
+
 @pytest.mark.parametrize("command", ["search", "count", "report", "dashboard", "doctor"])
 def test_the_module_and_the_script_are_the_same_command(command: str) -> None:
     script = shutil.which("nas", path=str(Path(sys.executable).parent))

@@ -28,7 +28,6 @@ _GROUPS = {
     "machine": ("device", "workers", "threads", "per_gpu"),
     "output": ("export", "max_int8_loss", "studies_dir", "storage"),
 }
-_SHORT = 50  # epochs below which strong augmentation may cost more than it gives
 
 SUMMARY = "train a study's best designs in full, choose one, test it once and export it"
 
@@ -64,17 +63,15 @@ def _final(options: argparse.Namespace, log: TextIO | None) -> int:
         import optuna
 
         from nas.commands.final_progress import make_final_progress
+        from nas.final import words
         from nas.final.final import FinalFailed, run_final
         from nas.report.page import write_report
     signals.check()  # one that came while these were loaded
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     progress = make_final_progress(quiet=options.quiet, log=log)
     with progress:
-        if request.recipe == "long" and request.epochs is not None and request.epochs < _SHORT:
-            progress.warn(
-                f"NOTE: the recipe long is designed for 200 epochs, not {request.epochs}; "
-                "--recipe fast is for short runs"
-            )
+        if short := words.too_short(request.recipe, request.epochs):
+            progress.warn(f"NOTE: {short}")
         try:
             result = run_final(request, progress, command=options.typed)
         except FinalFailed as error:

@@ -15,6 +15,8 @@ from nas.study.latencies import machine_in_words
 from nas.study.records import limits_in_words
 from nas.text import milliseconds, percent, percent_range, plural, points, share
 
+_SHORT = 50  # epochs below which strong augmentation may cost more than it gives
+
 
 def interval(estimate: Estimate) -> str:
     """An estimate's interval in percent: 93.63% to 94.56%."""
@@ -30,6 +32,18 @@ def epochs(record: FinalRecord) -> str:
     """How long each run was."""
     number = record.recipe.get("epochs")
     return plural(number, "epoch") if isinstance(number, int) else "? epochs"
+
+
+def too_short(recipe: str, epochs: object) -> str | None:
+    """Why runs of so few epochs may be worse than with another recipe; None where they are not.
+
+    `epochs` is None where they are the recipe's own.
+    """
+    if recipe != "long" or not isinstance(epochs, int) or epochs >= _SHORT:
+        return None
+    return (
+        f"the recipe long is designed for 200 epochs, not {epochs}; --recipe fast is for short runs"
+    )
 
 
 def choice(record: FinalRecord) -> str:

@@ -66,6 +66,8 @@ def verdict(
                 f"{percent(best.val_accuracy)}."
             )
         sure = [final_words.choice(final), readings(study)]
+        if short := final_words.too_short(final.recipe_name, final.recipe.get("epochs")):
+            sure.append(f"{short[0].upper()}{short[1:]}.")
         cost.append(f"The final training took {final_cost(final)}, summed over its runs.")
     content = html(
         "verdict.html",

@@ -226,6 +226,13 @@ class TestOneDesign:
         assert "the best of 3, so optimistic" in shown["Validation accuracy"].detail
         assert shown["Parameters"].value == f"{best.parameters:,}"
 
+    @pytest.mark.parametrize(("epochs", "said"), [(8, True), (200, False)])
+    def test_says_as_the_terminal_does_that_runs_were_short(self, epochs: int, said: bool) -> None:
+        record = read_record(final_record(recipe={"epochs": epochs}))
+        shown = parsed(render(record)).text
+        sentence = f"The recipe long is designed for 200 epochs, not {epochs}; --recipe fast is for"
+        assert (sentence in shown) is said
+
     def test_sections_stand_in_one_order(self) -> None:
         assert parsed(render(read_record(final_record()))).headings(2) == [
             "Verdict",

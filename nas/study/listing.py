@@ -42,7 +42,7 @@ class ListedStudy:
     limits: Limits
     latency: LatencyLimit | None
     trained: int  # designs
-    asked: int | None  # designs, the most that a search asked for; None where none has noted it
+    asked: int | None  # designs, by its last search that says so, or `trained` if that is more
     time: str | None  # that its last search had over all searches, such as 30m, or none
     best_val_accuracy: float | None  # of the incumbent, 0..1
 
@@ -127,6 +127,7 @@ def _study(
     ]
     searches = [s for s in attributes.get("searches", ()) if isinstance(s, dict)]
     asked = [trials for trials in map(_asked, searches) if trials is not None]
+    trained = sum(outcome.counts for outcome, _ in ended if outcome is not None)
     return ListedStudy(
         name=name,
         path=path,
@@ -134,8 +135,8 @@ def _study(
         dataset=settings.dataset,
         limits=settings.limits,
         latency=settings.latency,
-        trained=sum(outcome.counts for outcome, _ in ended if outcome is not None),
-        asked=max(asked, default=None),
+        trained=trained,
+        asked=max(asked[-1], trained) if asked else None,
         time=searches[-1].get("time") if searches else None,
         best_val_accuracy=max((v for o, v in ended if o is Outcome.TRAINED), default=None),
     )

@@ -274,8 +274,9 @@ class StudyRecord:
 
     @property
     def asked(self) -> int:
-        """How many designs its searches were to train; 0 where none says."""
-        return max((n for s in self.searches if isinstance(n := s.get("trials"), int)), default=0)
+        """How many designs it was to hold by its last search that says so; 0 where none does."""
+        said = (n for s in reversed(self.searches) if isinstance(n := s.get("trials"), int))
+        return next(said, 0)
 
     @property
     def interrupted(self) -> int:

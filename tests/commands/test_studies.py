@@ -85,7 +85,23 @@ def test_whether_a_study_is_finished_follows_from_what_was_asked(tmp_path: Path)
     assert asked(path, None) is None
     assert asked(path, 50) is True
     assert asked(path, 20, None) is True
-    assert asked(path, 20, 60, 50) is False
+    assert asked(path, 50, 60) is False
+    assert asked(path, 60, 50) is True
+
+
+def test_a_study_with_more_designs_than_its_last_search_asked_for_is_complete(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(shutil.copy(EXAMPLE, tmp_path))) as database, database:
+        database.execute(
+            "UPDATE study_user_attributes SET value_json = ? WHERE key = 'searches'",
+            (json.dumps([{"trials": 80}, {"trials": 26}]),),
+        )
+    out, _ = studies(capsys, "--studies-dir", str(tmp_path))
+    assert "50 of 50" in out
+    assert "unfinished" not in out
+    study = nas.read_study(nas.StudyLocation.at("digits-example", studies_dir=tmp_path))
+    assert study.trained >= study.asked
 
 
 def test_files_that_are_no_study_are_one_line_each(

@@ -1,9 +1,9 @@
 """What int8 costs and brings: size, accuracy on the validation images, and latency.
 
-The example on the digits: `model.int8.onnx` has 0.28 of the size of `model.onnx` and takes 0.42 of its
-time on one core of an AMD EPYC (Zen 4, with VNNI, idle; 59 instead of 141 microseconds), 0.80 on one
-without VNNI that was busy with other work (load 14); it lost 0.00 points (95% interval -0.68 to
-0.68). onnxruntime 1.32.0.
+The example on the digits: `model.int8.onnx` has 0.28 of the size of `model.onnx` and takes 0.42 of
+its time on one core of an AMD EPYC (Zen 4, with VNNI, idle; 59 instead of 141 microseconds), 0.80
+on one without VNNI that was busy with other work (load 14); it lost 0.00 points (95% interval -0.68
+to 0.68). onnxruntime 1.32.0.
 
 Each network in MODEL_DIR is made int8 as `nas export` does it. Latency is that of ONNX Runtime with
 one image and one thread; float32 and int8 take turns, so that other load touches both. No test

@@ -116,8 +116,6 @@ class SearchProgress(Display):
     def _open(self, opening: Opened) -> None:
         """Says what is searched, where, and how long it will take."""
         study = opening.study
-        for note in study.notes:
-            self.warn(f"NOTE: {note}")
         starts = opening.workers > 1  # in processes of their own, which takes seconds
         self._doing = "starting the workers" if starts else "proposing a design"
         self.trials, self.location = opening.trials, opening.location
@@ -131,6 +129,8 @@ class SearchProgress(Display):
         self.epochs, self.threads = study.settings.epochs, opening.threads
         for line in opening_lines(opening):
             self.say(line)
+        for note in study.notes:
+            self.warn(f"NOTE: {note}")
         self._pace = Pace(
             opening.trial_seconds,
             workers=opening.workers,

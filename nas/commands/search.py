@@ -208,7 +208,7 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         lines.append(f"Pareto front, each more accurate than all with no more {COSTS[size].units}:")
         lines += [*_table(study, study.pareto_front(size), "no."), ""]
     if expected := expected_best(study):
-        lines.append(f"best by the model of all designs: {expected}")
+        lines.append(f"best by the Gaussian process fitted to all designs: {expected}")
     for finding in to_heed(health(study)):
         lines.append(f"{finding.level.lower():<7} {finding.about}: {finding.sentence}")
     if request.dataset == AUTO and study.settings.dataset == "digits":

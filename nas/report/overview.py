@@ -86,12 +86,13 @@ def found(study: StudyRecord) -> str:
 
 
 def expected(study: StudyRecord) -> str | None:
-    """The best design by the model of all trained ones, None where they are too few."""
+    """The best design by what all trained ones together say, None where they are too few."""
     best = expected_best(study)
     if best is None:
         return None
     same = study.incumbent is not None and best.trial.number == study.incumbent.number
-    return f"By the model of all designs, {'it is' if same else 'the best is'} {best}."
+    is_best = "it is" if same else "the best is"
+    return f"By the Gaussian process fitted to all designs, {is_best} {best}."
 
 
 def nothing_found(study: StudyRecord) -> str:

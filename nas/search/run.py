@@ -155,7 +155,7 @@ def _warning_of(device: torch.device) -> str | None:
 
 
 def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEvent) -> None:
-    """Says what is about to be searched, and what must be known before."""
+    """Says what is about to be searched, and then what to keep in mind."""
     prepared, study = begun.prepared, begun.study
     request, expected = prepared.request, None
     assert request.pruner is not None, "chosen as the study was begun"
@@ -169,8 +169,6 @@ def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEven
         if expected is None and device.type == "cpu" and not limited:  # a GPU soon shows it
             expected = prepared.trial_seconds(begun.config.precision, share.threads)
         warnings += [noise_in_words(study), warning_of_warmup(request.pruner, begun.config)]
-    for warning in filter(None, warnings):
-        on_event(Warned(warning))
     time_left, timeout = max(0.0, begun.seconds_left), request.timeout or math.inf
     on_event(
         Opened(
@@ -188,6 +186,8 @@ def _announce(begun: Begun, device: torch.device, share: Share, on_event: OnEven
             threads=share.computing(device),
         )
     )
+    for warning in filter(None, warnings):
+        on_event(Warned(warning))
 
 
 def _make_worker(

@@ -38,6 +38,7 @@ class RequestOf:
             "epochs": 1,
             "subset": 0.2,
             "space": space,
+            "precision": "float32",  # which is chosen by timing else, and so not always the same
         }
 
     def __call__(self, **changes: object) -> SearchRequest:

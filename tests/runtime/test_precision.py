@@ -177,7 +177,7 @@ def study_of(request_of: RequestOf, **changes: object) -> StudyRecord:
 def opening_of(request_of: RequestOf, **changes: object) -> Opened:
     openings: list[Opened] = []
 
-    run_search(request_of(**changes), on(Opened, openings.append))
+    run_search(request_of(precision=AUTO, **changes), on(Opened, openings.append))
     (opening,) = openings
     return opening
 
@@ -235,7 +235,7 @@ def test_a_machine_without_the_studys_precision_is_refused_in_one_line(
     said = r"expected a device with bfloat16 instructions, .* got cpu .*; continue it on one"
     for workers in (1, 2):
         with pytest.raises(StudyError, match=said) as caught:
-            run_search(request_of(trials=3, workers=workers))
+            run_search(request_of(trials=3, workers=workers, precision=AUTO))
         assert "\n" not in str(caught.value)
     assert read_study(before.location) == before.study
 

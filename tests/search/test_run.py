@@ -612,11 +612,12 @@ def test_a_study_that_nas_did_not_make_is_refused(request_of: RequestOf) -> None
         read_study(location)
 
 
-def test_a_search_says_first_what_its_images_cannot_show(request_of: RequestOf) -> None:
+def test_a_search_says_before_it_trains_what_its_images_cannot_show(request_of: RequestOf) -> None:
     events: list[Event] = []
     study = run_search(request_of(trials=1, epochs=5, pruner="evidence"), events.append).study
-    first = [type(event) for event in events].index(Opened)
-    said = " ".join(event.warning for event in events[:first] if isinstance(event, Warned))
+    kinds = [type(event) for event in events]
+    opened, first = kinds.index(Opened), kinds.index(TrialStarted)
+    said = " ".join(event.warning for event in events[opened:first] if isinstance(event, Warned))
     assert f"{study.settings.validation_images} validation images: differences under" in said
     assert "runs of 5 epochs are short" in said
     chance = study.searches[-1]["chance"]

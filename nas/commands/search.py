@@ -271,8 +271,8 @@ def _table(study: "StudyRecord", shown: "Sequence[TrialRecord]", first: str) -> 
         for cost in study.shown_costs
     ]
     if study.settings.latency:
-        latencies = (trial.latency_ms or trial.latency_estimate_ms or 0.0 for trial in shown)
-        columns.append(["latency ms", *(f"{latency:.3g}" for latency in latencies)])
+        latencies = (trial.latency_ms or trial.latency_estimate_ms for trial in shown)
+        columns.append(["latency ms", *("-" if ms is None else f"{ms:.3g}" for ms in latencies)])
     columns = [[f"  {cell:>{max(map(len, cells))}}" for cell in cells] for cells in columns]
     head, *rows = ("".join(cells) for cells in zip(*columns, strict=True))
     lines = [f"{first:>4}  trial  accuracy{head}  design"]

@@ -81,10 +81,10 @@ def open_source(name: str, data_dir: Path, *, split_seed: int, skip_broken: bool
 
 
 def check_place(name: str, data_dir: Path) -> None:
-    """Refuses at once, without PyTorch, what no dataset, or none in class folders, can lie in.
+    """Checks, without loading PyTorch, that a dataset can be in a data folder.
 
     Raises:
-        DataError: it is a file, or has no class folders though the person's own are asked for.
+        DataError: it is a file, or has no class folders where `folder` was asked for.
     """
     if name != "digits" and os.path.isfile(data_dir):
         raise DataError(

@@ -89,6 +89,8 @@ class Int8Network:
             ModelError: the images are of another type or shape.
             KeyboardInterrupt: on Ctrl-C or SIGTERM, after any operator.
         """
+        signals.check()
+        acted_on = signals.has_come()  # by who cleans up
         kernels = [operator.kernel() for operator in self.operators]
         last_use = {x.name: i for i, operator in enumerate(self.operators) for x in operator.inputs}
         largest = max(operator.output.bytes for operator in self.operators)
@@ -96,7 +98,7 @@ class Int8Network:
         def computed(part_NCHW: Tensor) -> Tensor:
             held = {self.image.name: self.read(part_NCHW).float()}
             for i, (operator, kernel) in enumerate(zip(self.operators, kernels, strict=True)):
-                if signals.has_come():
+                if signals.has_come() and not acted_on:
                     raise KeyboardInterrupt
                 held[operator.output.name] = kernel(*(held[x.name] for x in operator.inputs))
                 for x in operator.inputs:

@@ -70,7 +70,7 @@ def what_mattered(study: StudyRecord) -> Section:
         note="A bar shows how much the values of a choice in the best tenth "
         f"({whole(best)}) of {designs} trained to the end differ from those in all of them "
         "(PED-ANOVA, Optuna's default), summed over the stages. The search did not choose at "
-        "random, the budget links choices, and later stages exist in some designs only: this "
+        "random, the limits link choices, and later stages exist in some designs only: this "
         "shows where to look, not what causes what. Designs that were stopped early are left out, "
         "since their accuracy is that of fewer epochs.",
     )

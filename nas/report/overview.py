@@ -53,9 +53,9 @@ def searched(study: StudyRecord) -> str:
         )
     for objectives in used["objectives"]:
         aim = (
-            "the most accurate design within the budget"
+            "the most accurate design within the limits"
             if "," not in objectives
-            else "the best design of every size up to the budget, the Pareto front"
+            else "the best design of every size up to the limit, the Pareto front"
         )
         sentences.append(f"--objectives {objectives}: {aim}.")
     if study.settings.tuning:

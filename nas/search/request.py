@@ -131,7 +131,7 @@ class SearchRequest(DesignOptions):
         None,
         text,
         "name of the study",
-        otherwise="name of the dataset or folder, budget and device, such as cifar10-5M",
+        otherwise="name of the dataset or folder, and limits or device, such as cifar10-5M",
     )
     studies_dir: Path = option(Path("studies"), path, "folder of the studies")
     storage: str | None = option(

@@ -295,7 +295,7 @@ def default_study_name(
     if "parameters" not in limits or target is not None:
         names += others
     if not limits and max_ms is not None:
-        names.append(f"latency-{max_ms:g}ms")
+        names.append(f"latency-{max_ms:.12g}ms")
     return "-".join([dataset, *names])
 
 

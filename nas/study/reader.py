@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.counting import COSTS
 from nas.runtime import signals
 from nas.shapes import check_fields
-from nas.study.designs import LATENCIES, architecture_of
+from nas.study.designs import LATENCIES, architecture_of, latencies_of
 from nas.study.latencies import MACHINES
 from nas.study.location import NoStudy, StudyError, StudyLocation
 from nas.study.optuna_private import Damaged, StudyStorage
@@ -234,7 +234,8 @@ def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
         number=trial.number if number is None else number,
         outcome=outcome,
         architecture=architecture_of(attributes),
-        **{name: attributes.get(name) for name in (*COSTS, *LATENCIES)},
+        **{name: attributes.get(name) for name in COSTS},
+        **latencies_of(attributes),
         val_accuracy=val_accuracy,
         curve=curve,
         started=trial.datetime_start,

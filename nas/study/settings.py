@@ -7,7 +7,7 @@ from typing import Any
 from nas.architecture import LETTERS, ImageInput
 from nas.counting import LIMITED
 from nas.shapes import check_fields, from_json
-from nas.study.records import StudySettings
+from nas.study.records import StudySettings, check_limits
 from nas.training.config import DEFAULTS, precision_of
 
 # Field of StudySettings -> what a person calls it, with the option that sets it.
@@ -52,6 +52,7 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
     try:
         settings: StudySettings = from_json(StudySettings, values)
         check_fields(settings)
+        check_limits(settings.limits, settings.latency)
         epochs = settings.recipe["epochs"]
         if type(epochs) is not int or epochs < 1:
             raise TypeError(f"epochs is {epochs!r}")
@@ -99,6 +100,8 @@ def _shown(value: object) -> str:
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.12g}"
     if isinstance(value, list):
         return ", ".join(f"({_shown(v)})" if isinstance(v, list) else str(v) for v in value)
     return "none" if value is None else str(value)

@@ -26,8 +26,10 @@ from nas.final.records import FinalRecord
 from nas.final.request import ALL, TRAIN
 from nas.final.runs import Run, RunResult, RunStarted
 from nas.report.page import render
+from nas.space import Limits
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
+from nas.study.settings import settings_from_json, settings_to_json
 from nas.training.checkpoint import load_checkpoint
 from nas.training.loop import Run as TrainingRun
 from nas.training.plan import RunPlan
@@ -235,6 +237,13 @@ def test_the_limits_of_a_result_stand_among_its_other_values() -> None:
     assert next(iter(values)) == "study"
     assert values["max_parameters"] == record.limits["parameters"]
     assert FinalRecord.from_dict(values) == record
+
+
+def test_settings_without_a_limit_are_refused(folder: Path) -> None:
+    settings = read_study(StudyLocation.at(STUDY, studies_dir=Path("studies"))).settings
+    values = settings_to_json(dataclasses.replace(settings, limits=Limits()))
+    with pytest.raises(ValueError, match="another version: expected a limit, got none"):
+        settings_from_json(values)
 
 
 def test_equal_designs_are_one_finalist(folder: Path) -> None:

@@ -4,6 +4,7 @@ import pickle
 import random
 import subprocess
 import sys
+import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -217,18 +218,20 @@ def test_a_checkpoint_that_is_removed_leaves_the_folder_to_others(tmp_path: Path
 def test_a_checkpoint_is_written_while_searches_end_and_remove_its_empty_folder(
     tmp_path: Path,
 ) -> None:
-    checkpoint = Checkpoint(tmp_path / "checkpoints" / "run.pt", {})
+    checkpoint, failed = Checkpoint(tmp_path / "checkpoints" / "run.pt", {}), threading.Event()
 
     def end_searches() -> None:
         ended = 0
-        while ended < 15:  # not as often as it is tried
+        while ended < 15 and not failed.is_set():  # not as often as it is tried
             with suppress(OSError):
                 checkpoint.path.parent.rmdir()
                 ended += 1
 
     with ThreadPoolExecutor(1) as pool:
         searches = pool.submit(end_searches)
-        while not searches.done():
+        while not searches.done() and not failed.is_set():
             checkpoint.save(Nothing(), at_once=True)
-            assert checkpoint.error is None
+            if checkpoint.error is not None:
+                failed.set()
             checkpoint.remove()
+    assert checkpoint.error is None

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,7 +13,7 @@ import pytest
 
 from nas import packages
 from nas.search.environment import OLDEST_PYTHON
-from tests.kits.places import ROOT
+from tests.kits.places import ROOT, STUDIES
 from tests.kits.waiting import PATIENCE
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -77,7 +78,7 @@ def test_doctor_finds_a_broken_package_and_goes_on(tmp_path: Path, name: str) ->
     ("name", "arguments"),
     [
         ("torchvision", ("search", "--budget", "5M", "--dataset", "cifar10")),
-        ("onnx", ("final", "--study", "some")),
+        ("onnx", ("final", "--study", "digits-example", "--again")),
         ("torch", ("predict", "model", "photo.png")),
         ("optuna", ("report", "--study", "some")),
         ("pandas", ("dashboard", "--study", "some")),
@@ -87,6 +88,7 @@ def test_doctor_finds_a_broken_package_and_goes_on(tmp_path: Path, name: str) ->
 def test_every_command_says_it_in_one_line(
     tmp_path: Path, name: str, arguments: tuple[str, ...]
 ) -> None:
+    shutil.copytree(STUDIES, tmp_path / "studies")
     done = run(tmp_path, *arguments, path=broken(tmp_path, name))
     assert (done.returncode, done.stdout) == (1, "")
     *_, line = done.stderr.splitlines()  # after what was done before it was found

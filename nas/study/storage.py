@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
@@ -79,13 +80,28 @@ def _remove_leftovers(engine: sqlalchemy.Engine) -> None:
 def _server(location: StudyLocation) -> StudyStorage:
     for attempt in range(_CREATIONS):
         try:
-            return StudyStorage(location.url)
+            storage = StudyStorage(location.url)
         except STORAGE_ERRORS as error:
             made_by_another = any(word in str(error).lower() for word in ("exist", "duplicate"))
             if not made_by_another or attempt == _CREATIONS - 1:
                 raise
             signals.sleep(0.1)
+        else:
+            return _without_the_stopped(storage)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _without_the_stopped(storage: StudyStorage) -> StudyStorage:
+    """A storage whose locks go from a process that is stopped (SIGSTOP, a machine that sleeps)."""
+    if storage.engine.dialect.name == "postgresql":
+
+        @sqlalchemy.event.listens_for(storage.engine, "connect")
+        def ends_idle_transactions(connection: Any, record: object) -> None:
+            connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+            connection.commit()
+
+        storage.engine.dispose()  # the next connection is a new one
+    return storage
 
 
 def no_study_yet(location: StudyLocation) -> NoStudy:

@@ -41,10 +41,6 @@ from nas.study.storage import STORAGE_ERRORS, storage_errors, stored_name, writa
 _LOCK_POLL = 0.01  # seconds
 _STUCK = 60.0  # seconds after which the process that has the lock is not waited for any more
 
-
-# A process that is stopped (SIGSTOP, a machine that sleeps) with the lock loses it after this time.
-_AWAKE = sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
-
 _ALLOCATIONS = "nas:claims"  # a study's system attribute, called so by all versions
 
 
@@ -120,8 +116,6 @@ class Store:
                 yield
                 self._count_allocation(connection, before)
                 return
-            if connection.dialect.name == "postgresql":  # one that is stopped stops no other
-                connection.execute(_AWAKE)
             row = sqlalchemy.select(STUDIES).where(STUDIES.c.study_id == study_id_of(self.study))
             connection.execute(row.with_for_update())
             yield

@@ -229,7 +229,10 @@ def test_a_device_that_is_not_there_is_one_line_before_images_are_read(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     count_gpus(monkeypatch, gpus)
-    images = ["--dataset", "folder", "--data-dir", "nowhere"]  # an error, too, once they are read
+    images = ["--dataset", "folder", "--data-dir", "photos"]
+    for photo in (Path("photos/cat/1.png"), Path("photos/dog/2.png")):
+        photo.parent.mkdir(parents=True)
+        photo.touch()  # an error, too, once it is read
     for command in (
         ["train", "--preset", "resnet20", *images],
         ["search", "--budget", "5M", "--trials", "1", *images],

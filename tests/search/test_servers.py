@@ -114,7 +114,7 @@ def test_a_worker_on_a_server_that_was_stopped_finds_its_trial_lost(
         return ()
 
     stopped = start_processes(1, request, pause=0.5)
-    wait_until(trials, stopped)
+    wait_until(lambda: any(trial.curve for trial in trials()), stopped)
     stopped.send_signal(signal.SIGSTOP)
     revive = on(TrialEnded, lambda event: stopped.send_signal(signal.SIGCONT))
     run_search(dataclasses.replace(request, trials=1), revive)

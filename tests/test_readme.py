@@ -90,7 +90,14 @@ def in_words(design: FinalDesign) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["cifar10-5M-700M", "cifar10-resnet20-size", "cifar10-h200", "digits-example"]
+    "name",
+    [
+        "cifar10-80k-stm32l4r5",
+        "cifar10-5M-700M",
+        "cifar10-resnet20-size",
+        "cifar10-h200",
+        "digits-example",
+    ],
 )
 def test_what_comes_out_is_what_the_studies_say(name: str) -> None:
     (row,) = (

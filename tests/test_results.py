@@ -17,7 +17,7 @@ from tests.kits.places import ROOT, STUDIES
 
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 AT_RESNET20S_SIZE = "cifar10-resnet20-size"
-NAMES = ("cifar10-5M-700M", AT_RESNET20S_SIZE, "cifar10-h200", "digits-example")
+NAMES = ("cifar10-80k-stm32l4r5", "cifar10-5M-700M", AT_RESNET20S_SIZE, "cifar10-h200", "digits-example")
 (ROWS,) = tables(PAGE)
 FOLDERS = ("--data-dir", "--studies-dir", "--reports-dir")
 
@@ -79,7 +79,7 @@ def test_the_commands_are_those_of_the_studies(name: str) -> None:
     commands = [without_folders(str(command)) for command in (study.command, final.command)]
     number, entry = next((i, e) for i, e in enumerate(entries, start=1) if e[1:] == commands)
     assert entry[0].startswith(f"# {number}: ")
-    machine = entries[0] if "the same machine" in entry[0] else entry
+    machine = entries[number - 2] if "the same machine" in entry[0] else entry
     for device in (*final.devices, *{str(t.device) for t in study.trials}):
         assert device.partition(" (")[0] in machine[0]  # without the number of threads
     for program in ("torch", "python"):

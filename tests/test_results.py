@@ -17,7 +17,13 @@ from tests.kits.places import ROOT, STUDIES
 
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 AT_RESNET20S_SIZE = "cifar10-resnet20-size"
-NAMES = ("cifar10-80k-stm32l4r5", "cifar10-5M-700M", AT_RESNET20S_SIZE, "cifar10-h200", "digits-example")
+NAMES = (
+    "cifar10-80k-stm32l4r5",
+    "cifar10-5M-700M",
+    AT_RESNET20S_SIZE,
+    "cifar10-h200",
+    "digits-example",
+)
 (ROWS,) = tables(PAGE)
 FOLDERS = ("--data-dir", "--studies-dir", "--reports-dir")
 

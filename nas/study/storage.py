@@ -97,7 +97,9 @@ def _without_the_stopped(storage: StudyStorage) -> StudyStorage:
 
         @sqlalchemy.event.listens_for(storage.engine, "connect")
         def ends_idle_transactions(connection: Any, record: object) -> None:
-            connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+            cursor = connection.cursor()
+            cursor.execute("SET idle_in_transaction_session_timeout = '60s'")
+            cursor.close()
             connection.commit()
 
         storage.engine.dispose()  # the next connection is a new one

@@ -81,13 +81,6 @@ def remove_unfinished(folder: Path) -> None:
         _remove(path)
 
 
-def remove_empty(*folders: Path) -> None:
-    """Removes folders in this order, up to the first that is not empty or not there."""
-    with suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
-
-
 def left_unfinished(folder: Path) -> Iterator[Path]:
     """What killed writers have left in a folder, each locked until the next one is asked for.
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 
 from nas.data.catalogue import DataError
 from nas.errors import RequestError
-from nas.files import remove_empty, remove_unfinished
+from nas.files import remove_unfinished
 from nas.runtime import signals
 from nas.runtime.devices import device_name, find_device, free_memory, in_words, open_device
 from nas.runtime.liveness import worker_name
@@ -252,7 +252,9 @@ def _removed_if_empty(checkpoints: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        remove_empty(checkpoints, checkpoints.parent)
+        with suppress(OSError):
+            checkpoints.rmdir()
+            checkpoints.parent.rmdir()
 
 
 @contextmanager

@@ -121,12 +121,6 @@ class StudySettings:
         return precision_of(self.recipe)
 
 
-def check_limits(limits: Limits, latency: LatencyLimit | None) -> None:
-    """Raises a ValueError where there is no limit at all, which no search is without."""
-    if not limits and latency is None:
-        raise ValueError("expected a limit, got none")
-
-
 def limits_in_words(limits: Limits, latency: LatencyLimit | None) -> str:
     """As in at most 5,000,000 parameters and a latency of 5 ms (float, 1 thread)."""
     costs = [str(limits)] if limits or latency is None else []

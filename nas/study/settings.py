@@ -7,7 +7,7 @@ from typing import Any
 from nas.architecture import LETTERS, ImageInput
 from nas.counting import LIMITED
 from nas.shapes import check_fields, from_json
-from nas.study.records import StudySettings, check_limits
+from nas.study.records import StudySettings
 from nas.training.config import DEFAULTS, precision_of
 
 # Field of StudySettings -> what a person calls it, with the option that sets it.
@@ -52,7 +52,8 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
     try:
         settings: StudySettings = from_json(StudySettings, values)
         check_fields(settings)
-        check_limits(settings.limits, settings.latency)
+        if not settings.limits and settings.latency is None:
+            raise ValueError("expected a limit, got none")
         epochs = settings.recipe["epochs"]
         if type(epochs) is not int or epochs < 1:
             raise TypeError(f"epochs is {epochs!r}")

@@ -482,6 +482,13 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == "error: stdout could not be written: No space left on device\n"
 
 
+def run(program: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a program in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", program], text=True, capture_output=True, check=True
+    )
+
+
 def test_help_and_count_need_no_heavy_import() -> None:
     program = (
         "import sys; from nas.commands import main\n"
@@ -491,9 +498,7 @@ def test_help_and_count_need_no_heavy_import() -> None:
         "heavy = {'torch', 'optuna', 'pandas', 'plotly', 'numpy', 'sklearn', 'rich'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], text=True, capture_output=True, check=True
-    )
+    done = run(program)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
@@ -508,9 +513,7 @@ def test_a_wrong_data_folder_is_refused_before_pytorch_is_loaded() -> None:
         "assert main('final --study missing'.split()) == 2\n"
         "print('torch' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], text=True, capture_output=True, check=True
-    )
+    done = run(program)
     assert done.stdout == "False\n"
     assert len(done.stderr.splitlines()) == 7, done.stderr
 

@@ -8,8 +8,10 @@ A variation is a recipe of `nas.training.config` with changes, as one word::
 
 Every run is a line of JSON in `--out`, written when it ends, with the validation accuracy after
 every epoch; runs that are there are not done again, so the same command continues. At the end a
-Markdown table: mean and standard deviation over the seeds of the accuracy after the last epoch, and
-seconds of a run without the first epoch, which compiles and captures. No test image is read.
+Markdown table: mean and deviation over the seeds of the accuracy after the last epoch, mean
+seconds of a run, and of one without the first epoch, which compiles and captures ("later"). No test
+image is read, but with `--test`: then the last weights of each run classify them once, in float32,
+for results of recipes that others published. Choose a recipe without it.
 """
 
 import argparse
@@ -25,12 +27,13 @@ import torch
 from machine import hardware
 from make_table import new_run
 from nas.architecture import PRESETS, Architecture
-from nas.data.loading import load_dataset
-from nas.data.types import ImageDataset
+from nas.data.loading import load_dataset, load_test
+from nas.data.types import ImageDataset, Images
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
 from nas.search.request import SPLIT_SEED
 from nas.training.config import RECIPES, TrainingConfig
+from nas.training.evaluation import evaluate
 from nas.training.loop import Diverged, task_of
 
 
@@ -75,8 +78,12 @@ def train(
     dataset: ImageDataset,
     device: torch.device,
     seed: int,
+    test: Images | None = None,
 ) -> dict[str, object]:
-    """One run: accuracies after each epoch, its seconds with and without the first epoch."""
+    """One run: accuracies after each epoch, its seconds with and without the first epoch.
+
+    With test images also its accuracy on them, which takes no part in the seconds.
+    """
     run = new_run(architecture, dataset, config, seed=seed, device=device)
     started, reason = time.perf_counter(), None
     while not run.finished:
@@ -85,9 +92,11 @@ def train(
         except Diverged as error:
             reason = str(error)
             break
-    return {
+    seconds = time.perf_counter() - started
+    tested = {} if test is None else {"test": evaluate(run.eval_model, test, dataset).accuracy}
+    return tested | {
         "accuracies": [round(epoch.val_accuracy, 4) for epoch in run.history],
-        "seconds": round(time.perf_counter() - started, 2),
+        "seconds": round(seconds, 2),
         "later_seconds": round(sum(epoch.seconds for epoch in run.history[1:]), 2),
         "images_per_second": round(run.history[-1].images_per_second) if run.history else 0,
         "note": reason or run.not_captured,
@@ -100,15 +109,29 @@ def table(rows: list[dict[str, object]], epochs: int) -> list[str]:
     for row in rows:
         if row["epochs"] == epochs:
             groups.setdefault((str(row["design"]), str(row["variation"])), []).append(row)
-    lines = ["| design | variation | seeds | accuracy, % | images/s | seconds |", "|---" * 6 + "|"]
+    lines = [
+        "| design | variation | seeds | accuracy, % | test, % | images/s | seconds | later |",
+        "|---" * 8 + "|",
+    ]
     for (name, what), runs in groups.items():
         last = [100 * r["accuracies"][-1] for r in runs if len(r["accuracies"]) == epochs]  # type: ignore[index,arg-type]
-        spread = f" ± {np.std(last, ddof=1):.2f}" if len(last) > 1 else ""
-        found = f"{np.mean(last):.2f}{spread}" if len(last) == len(runs) else "diverged"
+        found = mean_and_deviation(last) if len(last) == len(runs) else "diverged"
+        tested = mean_and_deviation([100 * float(str(r["test"])) for r in runs if "test" in r])
         speed = np.median([float(str(r["images_per_second"])) for r in runs])
-        seconds = np.median([float(str(r["later_seconds"])) for r in runs])
-        lines.append(f"| {name} | {what} | {len(runs)} | {found} | {speed:,.0f} | {seconds:.1f} |")
+        seconds, later = (
+            np.mean([float(str(r[k])) for r in runs]) for k in ("seconds", "later_seconds")
+        )
+        lines.append(
+            f"| {name} | {what} | {len(runs)} | {found} | {tested} | {speed:,.0f} | {seconds:.1f} "
+            f"| {later:.1f} |"
+        )
     return lines
+
+
+def mean_and_deviation(values: list[float]) -> str:
+    """Of percentages, with the standard deviation where there are several; empty without any."""
+    spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{spread}" if values else ""
 
 
 def main() -> int:
@@ -126,6 +149,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--test", action="store_true", help="read the test images after each run")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
     options = parser.parse_args()
     device = open_device(options.device, options.threads)
@@ -133,6 +157,10 @@ def main() -> int:
     dataset = load_dataset(
         options.dataset, options.data_dir, split_seed=SPLIT_SEED, subset=options.subset
     ).to(device)
+    test = None
+    if options.test:
+        part = load_test(options.dataset, options.data_dir, split_seed=SPLIT_SEED)
+        test = part.images.to(device)
     lines = options.out.read_text(encoding="utf-8").splitlines() if options.out.exists() else []
     rows = [json.loads(line) for line in lines]
     keys = ("design", "variation", "epochs", "seed", "train_images")
@@ -146,7 +174,7 @@ def main() -> int:
                 config = dataclasses.replace(
                     variation(what, dataset, device), epochs=options.epochs, precision=precision
                 )
-                found = train(design(name), config, dataset, device, seed)
+                found = train(design(name), config, dataset, device, seed, test)
                 row = dict(zip(keys, key, strict=True)) | found
                 rows.append(row)
                 with options.out.open("a", encoding="utf-8") as file:

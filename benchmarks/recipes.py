@@ -20,6 +20,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +33,11 @@ from nas.data.types import ImageDataset, Images
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
 from nas.search.request import SPLIT_SEED
+from nas.statistics import Estimate, mean_accuracy
+from nas.text import percent, percent_range
 from nas.training.config import RECIPES, TrainingConfig
 from nas.training.evaluation import evaluate
-from nas.training.loop import Diverged, task_of
+from nas.training.loop import Diverged, Run, task_of
 
 
 def design(text: str) -> Architecture:
@@ -93,14 +96,33 @@ def train(
             reason = str(error)
             break
     seconds = time.perf_counter() - started
-    tested = {} if test is None else {"test": evaluate(run.eval_model, test, dataset).accuracy}
-    return tested | {
+    return tested(run, dataset, test) | {
         "accuracies": [round(epoch.val_accuracy, 4) for epoch in run.history],
         "seconds": round(seconds, 2),
         "later_seconds": round(sum(epoch.seconds for epoch in run.history[1:]), 2),
         "images_per_second": round(run.history[-1].images_per_second) if run.history else 0,
         "note": reason or run.not_captured,
     }
+
+
+def tested(run: Run, dataset: ImageDataset, test: Images | None) -> dict[str, object]:
+    """How many test images the last weights classify rightly, of how many."""
+    if test is None:
+        return {}
+    accuracy = evaluate(run.eval_model, test, dataset).accuracy
+    return {"test_right": round(accuracy * len(test)), "test_images": len(test)}
+
+
+def accuracy_on_test(runs: list[dict[str, Any]]) -> Estimate | None:
+    """The mean over runs and its 95% interval, 0..1; None where test images were not read.
+
+    Which images were right is not kept: the interval is that of runs that differ on as few images
+    as they can, the widest there is.
+    """
+    if not all("test_right" in run for run in runs):
+        return None
+    right_S1 = np.array([[run["test_right"]] for run in runs])
+    return mean_accuracy(np.arange(runs[0]["test_images"]) < right_S1)
 
 
 def table(rows: list[dict[str, object]], epochs: int) -> list[str]:
@@ -110,28 +132,24 @@ def table(rows: list[dict[str, object]], epochs: int) -> list[str]:
         if row["epochs"] == epochs:
             groups.setdefault((str(row["design"]), str(row["variation"])), []).append(row)
     lines = [
-        "| design | variation | seeds | accuracy, % | test, % | images/s | seconds | later |",
+        "| design | variation | seeds | accuracy, % | test | images/s | seconds | later |",
         "|---" * 8 + "|",
     ]
     for (name, what), runs in groups.items():
         last = [100 * r["accuracies"][-1] for r in runs if len(r["accuracies"]) == epochs]  # type: ignore[index,arg-type]
-        found = mean_and_deviation(last) if len(last) == len(runs) else "diverged"
-        tested = mean_and_deviation([100 * float(str(r["test"])) for r in runs if "test" in r])
+        spread = f" ± {np.std(last, ddof=1):.2f}" if len(last) > 1 else ""
+        found = f"{np.mean(last):.2f}{spread}" if len(last) == len(runs) else "diverged"
+        test = accuracy_on_test(runs)
+        on_test = f"{percent(test.value)} ({percent_range(test.low, test.high)})" if test else ""
         speed = np.median([float(str(r["images_per_second"])) for r in runs])
         seconds, later = (
             np.mean([float(str(r[k])) for r in runs]) for k in ("seconds", "later_seconds")
         )
         lines.append(
-            f"| {name} | {what} | {len(runs)} | {found} | {tested} | {speed:,.0f} | {seconds:.1f} "
+            f"| {name} | {what} | {len(runs)} | {found} | {on_test} | {speed:,.0f} | {seconds:.1f} "
             f"| {later:.1f} |"
         )
     return lines
-
-
-def mean_and_deviation(values: list[float]) -> str:
-    """Of percentages, with the standard deviation where there are several; empty without any."""
-    spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.2f}{spread}" if values else ""
 
 
 def main() -> int:

@@ -178,8 +178,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, help="peak rate; default: the recipe's")
     parser.add_argument("--ema", type=float, help="decay per step; default: the recipe's")
     parser.add_argument("--space", type=Path, help="a TOML file; default: by the image size")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw and of the first training")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of designs")
+    parser.add_argument("--first-seed", type=int, help="of the first training; default: --seed")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each design")
+    parser.add_argument("--precision", default=AUTO, help="auto, float32 or bfloat16")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--note", default="", help="why these settings; kept in the JSON file")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
@@ -189,7 +191,7 @@ def parsed() -> argparse.Namespace:
 def command(options: argparse.Namespace) -> str:
     """How to make the table again, wherever the data lies."""
     elsewhere = ("data_dir", "device", "note", "out")
-    given = {k: v for k, v in vars(options).items() if v is not None and k not in elsewhere}
+    given = {k: v for k, v in vars(options).items() if v not in (None, AUTO) and k not in elsewhere}
     words = [
         f"--{name.replace('_', '-')} {f'{value:g}' if isinstance(value, float) else value}"
         for name, value in given.items()
@@ -220,7 +222,7 @@ def main() -> int:
         lr=options.lr or recipe.lr,
         ema=options.ema or recipe.ema,
         ema_at_end=True,
-        precision=choose(AUTO, device).precision,
+        precision=choose(options.precision, device).precision,
     )
     if config.ema is None:
         print("error: the recipe averages no weights: give --ema, such as 0.95", file=sys.stderr)
@@ -256,10 +258,11 @@ def main() -> int:
     }
     write_text(sidecar, json.dumps(made, indent=1) + "\n")
     dataset = dataset.to(device)
+    first = options.seed if options.first_seed is None else options.first_seed
     wanted = {
         tuple(identity(design, seed).values()): (design, seed)
         for design in designs
-        for seed in range(options.seed, options.seed + options.seeds)
+        for seed in range(first, first + options.seeds)
     }
     for number, (key, (design, seed)) in enumerate(wanted.items(), start=1):
         if key not in rows:

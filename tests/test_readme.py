@@ -92,10 +92,10 @@ def in_words(design: FinalDesign) -> tuple[str, str]:
 @pytest.mark.parametrize(
     "name",
     [
+        "cifar10-h200",
+        "cifar10-resnet20-12-epochs",
         "cifar10-80k-stm32l4r5",
         "cifar10-5M-700M",
-        "cifar10-resnet20-size",
-        "cifar10-h200",
         "digits-example",
     ],
 )
@@ -107,8 +107,7 @@ def test_what_comes_out_is_what_the_studies_say(name: str) -> None:
         if f"(studies/{name}.db)" in row.get("search", "")
     )
     study = read_study(StudyLocation.at(name, studies_dir=STUDIES))
-    (reading,) = study.readings
-    final = FinalRecord.from_dict(reading.result)
+    final = FinalRecord.from_dict(study.readings[-1].result)
     limits = study.settings.limits
     assert f"at most {limits.max_parameters:,} parameters" in row["search"]
     if limits.max_mult_adds:
@@ -124,15 +123,15 @@ def test_what_comes_out_is_what_the_studies_say(name: str) -> None:
     seeds = "one seed" if len(final.seeds) == 1 else f"{len(final.seeds)} seeds"
     found = f"{accuracy}, {seeds}, {final.recipe['epochs']} epochs; {size}"
     assert row["network found"].replace("**", "") == found
+    said = row["made by hand, trained alike"].replace("**", "")
     for known in final.references:
         accuracy, size = in_words(known)
-        said = row["made by hand, trained alike"].replace("**", "")
-        assert said == f"`{known.name}`: {accuracy}; {size}"
+        assert f"`{known.name}`: {accuracy}; {size}" in said
     for gain in final.gains:
         assert f"{abs(100 * gain.architecture.value):.2f}" in README
     if name == "cifar10-h200":
-        (known,) = final.references
-        assert f"{final.chosen.mult_adds / known.mult_adds:.1f} times the mult-adds" in README
+        more = final.chosen.mult_adds / final.references[0].mult_adds
+        assert f"{more:.1f} times the mult-adds" in README
 
 
 def test_the_example_is_what_the_readme_shows(

@@ -22,11 +22,13 @@ import torch
 from nas.errors import RequestError
 from nas.runtime import signals, streams
 from nas.runtime.devices import find_device
+from nas.runtime.machine import free_bytes
 from nas.runtime.waiting import passive_waiting
 from nas.text import plural
 
 _PATIENCE = 60.0  # seconds that workers have to end after a signal
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_LEAST_MEMORY = 450_000_000  # bytes that a process takes before it has an image; most is torch
 _UNGUARDED = 70  # exit status of a worker whose program begins the same command again
 
 
@@ -58,8 +60,14 @@ def slots_for(device_name: str, workers: int, per_gpu: int, threads: int = 1) ->
         threads: of the CPU, for each.
 
     Raises:
-        RequestError: there are not enough GPUs.
+        RequestError: there are not enough GPUs, or there is not enough memory.
     """
+    most = max(1, free_bytes() // _LEAST_MEMORY)
+    if workers > most:
+        raise RequestError(
+            f"--workers: expected at most {most}, since each takes {_LEAST_MEMORY / 1e9:.2f} GB of "
+            f"memory or more and {most * _LEAST_MEMORY / 1e9:.1f} GB are free, got {workers}"
+        )
     device = find_device(device_name)
     environment = {**dict.fromkeys(_THREADS, str(threads)), **passive_waiting()}
     if device.type != "cuda":

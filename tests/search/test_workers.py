@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from nas.architecture import ImageInput
+from nas.commands import main
 from nas.commands.progress import make_progress
 from nas.errors import RequestError
 from nas.runtime.machine import Share
@@ -26,7 +28,7 @@ from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.records import DIED, Outcome, TrialRecord
 from tests.kits import warm
-from tests.kits.places import ROOT
+from tests.kits.places import ROOT, STUDIES
 from tests.kits.studies import TINY_SPACE, RequestOf, trials_in
 from tests.kits.waiting import PATIENCE, wait_until
 
@@ -56,7 +58,7 @@ def test_workers_train_exactly_what_was_asked_for_and_are_heard_as_one(
     assert len({t.worker for t in trained}) in (1, 2)  # one may be done before the other begins
     assert {t.device for t in trained} == {"cpu (1 thread)"}
     assert [search["workers"] for search in study.searches] == [2]
-    again = run_search(request_of(trials=9, workers=9, epochs=2))  # there is nothing to start for
+    again = run_search(request_of(trials=9, workers=3, epochs=2))  # there is nothing to start for
     assert (again.ending, again.newly_trained) == (result.ending, 0)
 
 
@@ -171,6 +173,27 @@ def test_each_worker_has_a_gpu_of_its_own(
     assert gpus(workers=2) == ["GPU-abc", "7"]
     with pytest.raises(RequestError, match="expected at most 2, 1 for each of 2 GPUs, got 3"):
         slots_of(request_of(workers=3))
+
+
+@pytest.mark.parametrize(
+    "command", ["search --budget 5M --dataset digits", "final --study digits-example"]
+)
+def test_more_workers_than_there_is_memory_for_are_refused(
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    shutil.copy(STUDIES / "digits-example.db", tmp_path)
+    monkeypatch.setattr("nas.runtime.machine.CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("2000000000")
+    before = set(tmp_path.rglob("*"))
+    folders = ["--studies-dir", str(tmp_path), "--reports-dir", str(tmp_path / "reports")]
+    assert main([*command.split(), *folders, "--workers", "99"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: --workers: expected at most 4, since each takes")
+    assert said.endswith("got 99")
+    assert set(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 r"""Would another kind of block make a small network better? Basic against inverted residual blocks.
 
-nas searches over basic blocks: two full convolutions each. The best network of at most 100,000
-parameters that was published for CIFAR-10 has depthwise convolutions. This trains designs of both
+nas searches over basic blocks: two full convolutions each. A network of 97,530 parameters that is
+reported to reach 94.4% of CIFAR-10's test images has depthwise ones. This trains designs of both
 kinds by the same recipe on the same images::
 
     python benchmarks/block_types.py --dataset cifar10 --data-dir data --epochs 10 \
@@ -9,13 +9,19 @@ kinds by the same recipe on the same images::
 
 An inverted residual block (Sandler et al. 2018, arXiv:1801.04381) here: 1 x 1 convolution to
 `--expansion` times the channels, 3 x 3 depthwise, 1 x 1 back, a norm behind each, ReLU behind the
-first two, and the shortcut of the basic block added; its F is 3. Printed for each design and seed:
-parameters, mult-adds, validation accuracy after the last epoch, and seconds. No test image is read.
+first two, and the shortcut of the basic block added; F must be 3. Weights begin as He et al. 2015
+say, the fan-out of a depthwise convolution being 9. Muon takes its weights as a matrix of channels
+and pixels like any other, which may not suit them: compare by another optimizer, too, such as
+`--variations fast fast/optimizer=nesterov/momentum=0.9/lr=0.1`.
+
+Printed for each design and seed: parameters, mult-adds, validation accuracy after the last epoch,
+and seconds. No test image is read.
 """
 
 import argparse
 import dataclasses
 import itertools
+import math
 import sys
 import time
 from pathlib import Path
@@ -62,7 +68,8 @@ class InvertedBlock(nn.Module):
 def inverted(
     architecture: Architecture, input: ImageInput, expansion: int, generator: torch.Generator
 ) -> ResNet:
-    """The design's network with every block replaced; He initialisation, as `build` does."""
+    """The design's network with every block replaced."""
+    assert set(architecture.kernels) == {3}, f"F must be 3, got {architecture.kernels}"
     model = build(architecture, input, generator=generator)
     for stage in model.stages:
         assert isinstance(stage, nn.Sequential)
@@ -70,9 +77,8 @@ def inverted(
             assert isinstance(block, BasicBlock)
             new = InvertedBlock(block, expansion)
             for conv in (new.expand, new.depthwise, new.project):
-                nn.init.kaiming_normal_(
-                    conv.weight, mode="fan_out", nonlinearity="relu", generator=generator
-                )
+                fan_out = conv.weight[0, 0].numel() * conv.out_channels // conv.groups
+                nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_out), generator=generator)
             stage[number] = new
     return model
 
@@ -131,7 +137,12 @@ def main() -> int:
         )
         generator = torch.Generator().manual_seed(seed)
         if kind == "basic":
-            model = build(design(name), dataset.input, generator=generator)
+            model = build(
+                design(name),
+                dataset.input,
+                generator=generator,
+                zero_last_gamma=config.zero_last_gamma,
+            )
         else:
             model = inverted(design(name), dataset.input, options.expansion, generator)
         size = sum(p.numel() for p in model.parameters())

@@ -96,7 +96,7 @@ def train(
             reason = str(error)
             break
     seconds = time.perf_counter() - started
-    return tested(run, dataset, test) | {
+    return tested(run, dataset, None if reason else test) | {
         "accuracies": [round(epoch.val_accuracy, 4) for epoch in run.history],
         "seconds": round(seconds, 2),
         "later_seconds": round(sum(epoch.seconds for epoch in run.history[1:]), 2),
@@ -116,10 +116,9 @@ def tested(run: Run, dataset: ImageDataset, test: Images | None) -> dict[str, ob
 def accuracy_on_test(runs: list[dict[str, Any]]) -> Estimate | None:
     """The mean over runs and its 95% interval, 0..1; None where test images were not read.
 
-    Which images were right is not kept: the interval is that of runs that differ on as few images
-    as they can, the widest there is.
+    Which images were right is not kept; the interval depends on how many alone.
     """
-    if not all("test_right" in run for run in runs):
+    if not all("test_right" in run for run in runs):  # without --test, or one diverged
         return None
     right_S1 = np.array([[run["test_right"]] for run in runs])
     return mean_accuracy(np.arange(runs[0]["test_images"]) < right_S1)
@@ -182,6 +181,10 @@ def main() -> int:
     lines = options.out.read_text(encoding="utf-8").splitlines() if options.out.exists() else []
     rows = [json.loads(line) for line in lines]
     keys = ("design", "variation", "epochs", "seed", "train_images")
+    if options.test and not all("test_right" in row for row in rows):
+        parser.error(
+            f"--test: {options.out} has runs that read no test image; choose another --out"
+        )
     done = {tuple(row[k] for k in keys) for row in rows}
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for what in options.variations:

@@ -50,6 +50,21 @@ class Slot:
     environment: Mapping[str, str]  # what its process has beside the parent's variables
 
 
+def check_memory(workers: int) -> None:
+    """Refuses processes that could not even start together in the memory that is free.
+
+    Raises:
+        RequestError: there are several, and too many.
+    """
+    free = free_bytes()
+    most = max(1, free // _LEAST_MEMORY)
+    if workers > most:
+        raise RequestError(
+            f"--workers: expected at most {most}, since each takes {_LEAST_MEMORY / 1e9:.2f} GB of "
+            f"memory or more and {free / 1e9:.1f} GB are free, got {workers}"
+        )
+
+
 def slots_for(device_name: str, workers: int, per_gpu: int, threads: int = 1) -> list[Slot]:
     """A place for each worker: a GPU of its own, and its share of the CPU's threads.
 
@@ -60,14 +75,8 @@ def slots_for(device_name: str, workers: int, per_gpu: int, threads: int = 1) ->
         threads: of the CPU, for each.
 
     Raises:
-        RequestError: there are not enough GPUs, or there is not enough memory.
+        RequestError: there are not enough GPUs.
     """
-    most = max(1, free_bytes() // _LEAST_MEMORY)
-    if workers > most:
-        raise RequestError(
-            f"--workers: expected at most {most}, since each takes {_LEAST_MEMORY / 1e9:.2f} GB of "
-            f"memory or more and {most * _LEAST_MEMORY / 1e9:.1f} GB are free, got {workers}"
-        )
     device = find_device(device_name)
     environment = {**dict.fromkeys(_THREADS, str(threads)), **passive_waiting()}
     if device.type != "cuda":

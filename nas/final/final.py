@@ -96,7 +96,7 @@ def run_final(
     study = read_study(location)
     if isinstance(request.workers, int):
         slots_for(request.device, request.workers, request.per_gpu)  # or refuse
-        designs = request.top + len(request.baseline)
+        designs = request.top + len(request.baselines)
         check_memory(min(request.workers, designs * request.seeds))
     precision = choose(request.precision, find_device(request.device))
     folder = final_folder(request.studies_dir, location)

@@ -28,7 +28,7 @@ from nas.text import plural
 
 _PATIENCE = 60.0  # seconds that workers have to end after a signal
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_LEAST_MEMORY = 390_000_000  # bytes of its own that a process has before its first step (torch 2.14)
+_LEAST_MEMORY = 390_000_000  # bytes of its own that a process has before its first step
 _UNGUARDED = 70  # exit status of a worker whose program begins the same command again
 
 

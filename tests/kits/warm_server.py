@@ -137,16 +137,21 @@ def fork(request: dict[str, Any], received: list[int]) -> int:
 
 def fork_for_this_process() -> None:
     """Lets a child fork what this process spawns, which then is a child of it, too."""
-    ours, theirs = (
-        socket.socket(fileno=fcntl.fcntl(end.detach(), fcntl.F_DUPFD_CLOEXEC, warm.MOST_FILES))
-        for end in warm.channel()
-    )
+    ends = []
+    for end in warm.channel():  # it may have the numbers of closed streams
+        with end:
+            number = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, warm.MOST_FILES)
+        ends.append(socket.socket(fileno=number))
+    ours, theirs = ends
     os.closerange(3, warm.MOST_FILES)
     if not os.fork():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         ours.close()
         os.closerange(0, warm.MOST_FILES)
-        serve(theirs)
+        try:
+            serve(theirs)
+        finally:  # without the ends of libraries, which wait for threads that a fork lacks
+            os._exit(1)
     theirs.close()
     warm.server.asked = ours
     warm.spawn_warm()

@@ -24,20 +24,17 @@ import itertools
 import math
 import sys
 import time
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from machine import hardware
+from make_table import new_run
 from nas.architecture import Architecture, ImageInput
-from nas.data.loading import load_dataset
 from nas.model import BasicBlock, BatchNorm, ResNet, build
-from nas.runtime.arithmetic import choose
-from nas.runtime.devices import open_device
-from nas.search.request import SPLIT_SEED
 from nas.training.loop import Run
-from recipes import design, variation
+from recipes import add_arguments, design, opened, variation
 
 
 class InvertedBlock(nn.Module):
@@ -85,45 +82,25 @@ def inverted(
 
 def mult_adds(model: nn.Module, input: ImageInput) -> int:
     """Of convolutions and linear layers, for one image."""
-    found = 0
-
-    def count(layer: nn.Module, _: object, out: Tensor) -> None:
-        nonlocal found
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        found += weight.numel() * (out.shape[2] * out.shape[3] if out.ndim == 4 else 1)
-
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.inference_mode():
-        model.eval()(torch.zeros(1, input.channels, input.height, input.width))
-    for hook in hooks:
-        hook.remove()
-    return found
+    image_NCHW = torch.zeros(1, input.channels, input.height, input.width)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(image_NCHW.to(next(model.parameters()).device))
+    flops: int = counter.get_total_flops()
+    return flops // 2
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--dataset", default="cifar10")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--subset", type=float, default=1.0)
+    add_arguments(parser)
     parser.add_argument("--basic", nargs="+", default=[])
     parser.add_argument("--inverted", nargs="+", default=[])
     parser.add_argument("--expansion", type=int, default=3)
     parser.add_argument("--variations", nargs="+", default=["fast"], help="as in recipes.py")
-    parser.add_argument("--epochs", type=int, required=True)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto")
     parser.add_argument("--count", action="store_true", help="train nothing")
     options = parser.parse_args()
-    device = open_device(options.device, None)
-    precision = choose(options.precision, device).precision
-    dataset = load_dataset(
-        options.dataset, options.data_dir, split_seed=SPLIT_SEED, subset=options.subset
-    ).to(device)
+    device, precision, dataset = opened(options)
     print(hardware(device), f"torch {torch.__version__}", precision, flush=True)
     print("| blocks | design | recipe | seed | parameters | mult-adds | accuracy, % | seconds |")
     print("|---" * 8 + "|", flush=True)
@@ -135,24 +112,17 @@ def main() -> int:
         config = dataclasses.replace(
             variation(what, dataset, device), epochs=options.epochs, precision=precision
         )
-        generator = torch.Generator().manual_seed(seed)
         if kind == "basic":
-            model = build(
-                design(name),
-                dataset.input,
-                generator=generator,
-                zero_last_gamma=config.zero_last_gamma,
-            )
+            run = new_run(design(name), dataset, config, seed=seed, device=device)
         else:
+            generator = torch.Generator().manual_seed(seed)
             model = inverted(design(name), dataset.input, options.expansion, generator)
-        size = sum(p.numel() for p in model.parameters())
+            run = Run(model, dataset, config, seed=seed, device=device)
+        size = sum(p.numel() for p in run.model.parameters())
         line = f"| {kind} | {name} | {what} | {seed} | {size:,} | "
-        line += f"{mult_adds(model, dataset.input) / 1e6:.1f} M |"
+        line += f"{mult_adds(run.model, dataset.input) / 1e6:.1f} M |"
         if not options.count:
-            run, started = (
-                Run(model, dataset, config, seed=seed, device=device),
-                time.perf_counter(),
-            )
+            started = time.perf_counter()
             while not run.finished:
                 run.train_epoch()
             accuracy = run.history[-1].val_accuracy

@@ -32,6 +32,7 @@ from nas.data.loading import load_dataset, load_test
 from nas.data.types import ImageDataset, Images
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
+from nas.runtime.precision import Precision
 from nas.search.request import SPLIT_SEED
 from nas.statistics import Estimate, mean_accuracy
 from nas.text import percent, percent_range
@@ -151,29 +152,40 @@ def table(rows: list[dict[str, object]], epochs: int) -> list[str]:
     return lines
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What any comparison of trainings is told: images, length, seeds and the machine."""
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--subset", type=float, default=1.0, help="share of the training part")
-    parser.add_argument("--designs", nargs="+", required=True)
-    parser.add_argument("--variations", nargs="+", required=True)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--test", action="store_true", help="read the test images after each run")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
-    options = parser.parse_args()
+
+
+def opened(options: argparse.Namespace) -> tuple[torch.device, Precision, ImageDataset]:
+    """The device, the arithmetic of training, and the images on the device."""
     device = open_device(options.device, options.threads)
     precision = choose(options.precision, device).precision
     dataset = load_dataset(
         options.dataset, options.data_dir, split_seed=SPLIT_SEED, subset=options.subset
-    ).to(device)
+    )
+    return device, precision, dataset.to(device)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=(__doc__ or "").partition("\n")[0]
+    )
+    add_arguments(parser)
+    parser.add_argument("--designs", nargs="+", required=True)
+    parser.add_argument("--variations", nargs="+", required=True)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--test", action="store_true", help="read the test images after each run")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    options = parser.parse_args()
+    device, precision, dataset = opened(options)
     test = None
     if options.test:
         part = load_test(options.dataset, options.data_dir, split_seed=SPLIT_SEED)

@@ -49,7 +49,7 @@ from nas.runtime import signals
 from nas.runtime.arithmetic import Chosen, choose
 from nas.runtime.devices import find_device, in_words, open_device
 from nas.runtime.liveness import worker_name
-from nas.runtime.pool import check_is_no_import, check_memory, slots_for
+from nas.runtime.pool import check_is_no_import, check_workers
 from nas.runtime.precision import Precision
 from nas.search.continuing import DataOptions, data_options
 from nas.search.events import Loading, ignore
@@ -94,10 +94,8 @@ def run_final(
         request.study, studies_dir=request.studies_dir, storage=request.storage
     )
     study = read_study(location)
-    if isinstance(request.workers, int):
-        slots_for(request.device, request.workers, request.per_gpu)  # or refuse
-        designs = request.top + len(request.baselines)
-        check_memory(min(request.workers, designs * request.seeds))
+    runs = (request.top + len(request.baselines)) * request.seeds
+    check_workers(request.device, request.workers, request.per_gpu, useful=runs)
     precision = choose(request.precision, find_device(request.device))
     folder = final_folder(request.studies_dir, location)
     data = data_options(

@@ -50,15 +50,24 @@ class Slot:
     environment: Mapping[str, str]  # what its process has beside the parent's variables
 
 
-def check_memory(workers: int) -> None:
-    """Refuses processes that could not even start together in the memory that is free.
+def check_workers(device_name: str, workers: int | str, per_gpu: int, *, useful: int) -> None:
+    """Refuses workers that this machine has no place for, before anything is read.
+
+    Args:
+        device_name: as for `slots_for`.
+        workers: how many are asked for, or auto, which is always right.
+        per_gpu: of them, at most, on one GPU.
+        useful: more than so many would not be started.
 
     Raises:
-        RequestError: there are several, and too many.
+        RequestError: there are not enough GPUs, or less memory than they need to start.
     """
+    if isinstance(workers, str):
+        return
+    slots_for(device_name, workers, per_gpu)
     free = free_bytes()
     most = max(1, free // _LEAST_MEMORY)
-    if workers > most:
+    if min(workers, useful) > most:
         raise RequestError(
             f"--workers: expected at most {most}, since each takes {_LEAST_MEMORY / 1e9:.2f} GB of "
             f"memory or more and {free / 1e9:.1f} GB are free, got {workers}"

@@ -18,7 +18,7 @@ from nas.runtime.devices import device_name, find_device, free_memory, in_words,
 from nas.runtime.liveness import worker_name
 from nas.runtime.load import is_busy
 from nas.runtime.machine import Share
-from nas.runtime.pool import Report, WorkerError, check_is_no_import, check_memory, slots_for
+from nas.runtime.pool import Report, WorkerError, check_is_no_import, check_workers
 from nas.runtime.sharing import lock_of
 from nas.runtime.verdicts import read_verdict
 from nas.search.beginning import Begun, begin, join
@@ -103,9 +103,7 @@ def run_search(
     """
     check_is_no_import()
     with signals.listening():
-        if isinstance(request.workers, int):  # or refuse, before anything is read
-            slots_for(request.device, request.workers, request.per_gpu)
-            check_memory(min(request.workers, request.trials))
+        check_workers(request.device, request.workers, request.per_gpu, useful=request.trials)
         clock = None if request.latency is None else make_clock(request.latency)
         prepared = prepare(request, on_event, clock)
         location = prepared.location

@@ -7,11 +7,12 @@ A variation is a recipe of `nas.training.config` with changes, as one word::
         --variations fast fast/optimizer=muon/batch_size=512/lr=0.4/momentum=0.85 --out runs.jsonl
 
 Every run is a line of JSON in `--out`, written when it ends, with the validation accuracy after
-every epoch; runs that are there are not done again, so the same command continues. At the end a
-Markdown table: mean and deviation over the seeds of the accuracy after the last epoch, mean
-seconds of a run, and of one without the first epoch, which compiles and captures ("later"). No test
-image is read, but with `--test`: then the last weights of each run classify them once, in float32,
-for results of recipes that others published. Choose a recipe without it.
+every epoch; runs that are there are not done again, so the same command continues. A file holds
+runs of one precision. At the end a Markdown table: mean and deviation over the seeds of the
+accuracy after the last epoch, mean seconds of a run, and of one without the first epoch, which
+compiles and captures ("later"). No test image is read, but with `--test`: then the last weights of
+each run classify them once, in float32, for results of recipes that others published. Choose a
+recipe without it.
 """
 
 import argparse
@@ -196,6 +197,11 @@ def main() -> int:
     if options.test and not all("test_right" in row for row in rows):
         parser.error(
             f"--test: {options.out} has runs that read no test image; choose another --out"
+        )
+    if others := {row["recipe"]["precision"] for row in rows} - {precision}:
+        parser.error(
+            f"{options.out} has runs in {others.pop()}, these are in {precision}; choose another "
+            "--out"
         )
     done = {tuple(row[k] for k in keys) for row in rows}
     for seed in range(options.first_seed, options.first_seed + options.seeds):

@@ -15,6 +15,7 @@ from nas.final.references import DATASET, PUBLISHED
 from nas.final.request import ALL, FinalRequest
 from nas.final.runs import Run, RunResult
 from nas.final.testing import Tested
+from nas.search.expected import expected_accuracies
 from nas.statistics import Correct, cannot_be_told_apart, difference
 from nas.study.records import StudyRecord, TrialRecord
 from nas.text import plural
@@ -34,18 +35,40 @@ class Entry:
         return [Run(self.name, self.architecture, seed, on, self.teacher) for seed in seeds]
 
 
-def entries_of(study: StudyRecord, request: FinalRequest) -> list[Entry]:
-    """The best designs of the study, all different, best first, and then the references.
+def entries_of(study: StudyRecord, request: FinalRequest, *, by_score: bool = False) -> list[Entry]:
+    """The finalists, all different, in the order of the ranking, and then the references.
+
+    Finalists are the designs of the highest expected accuracy (`nas.search.expected`): the best
+    scores are partly luck. docs/proposals.md compares both. A design of which nothing is expected,
+    since it is not of the study's space, keeps the place that its score gives it.
+
+    Args:
+        study: that is searched.
+        request: how many finalists, and which references.
+        by_score: take the highest scores instead, as earlier versions did.
 
     Raises:
         RequestError: no design was trained to the end, or a reference cannot read the images.
     """
-    best: dict[str, Entry] = {}  # of several trials of one design, where training is tuned
-    for trial in study.ranking:
-        if trial.architecture is not None:
-            entry = Entry(f"trial {trial.number}", trial.architecture, trial)
-            best.setdefault(trial.architecture.key, entry)
-    finalists = list(best.values())[: request.top]
+    ranking = [trial for trial in study.ranking if trial.architecture is not None]
+    order = [] if by_score else [found.trial for found in expected_accuracies(study)]
+    places = {trial.number: place for place, trial in enumerate(order)}
+
+    def place(trial: TrialRecord) -> float:
+        if trial.number in places:
+            return places[trial.number]
+        return sum(_score(other) > _score(trial) for other in order) - 0.5
+
+    best: dict[str, TrialRecord] = {}  # of several trials of one design, where training is tuned
+    for trial in sorted(ranking, key=place):
+        assert trial.architecture is not None
+        best.setdefault(trial.architecture.key, trial)
+    chosen = {trial.number for trial in list(best.values())[: request.top]}
+    finalists = [
+        Entry(f"trial {trial.number}", trial.architecture, trial)
+        for trial in ranking
+        if trial.number in chosen and trial.architecture is not None
+    ]
     if not finalists:
         raise RequestError(
             f"--study: expected a study with a design trained to the end, got {study.name} with "
@@ -62,6 +85,10 @@ def entries_of(study: StudyRecord, request: FinalRequest) -> list[Entry]:
                     f"got {name}: {error}"
                 ) from error
     return finalists + [Entry(name, PRESETS[name], None) for name in request.baselines]
+
+
+def _score(trial: TrialRecord) -> float:
+    return trial.val_accuracy or 0.0
 
 
 def seeds_of(study: StudyRecord, number: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from nas.errors import RequestError
@@ -50,7 +51,7 @@ from nas.runtime.arithmetic import Chosen, choose
 from nas.runtime.devices import find_device, in_words, open_device
 from nas.runtime.liveness import worker_name
 from nas.runtime.pool import check_is_no_import, check_workers
-from nas.runtime.precision import Precision
+from nas.runtime.precision import AUTO, Precision
 from nas.search.continuing import DataOptions, data_options
 from nas.search.events import Loading, ignore
 from nas.study.creation import versions
@@ -154,16 +155,32 @@ class _Final:
     command: str | None
 
     def __post_init__(self) -> None:
-        self._entries = entries_of(self.study, self.request)
         self._seeds = seeds_of(self.study, self.request.seeds)
         self._formats = self.request.formats(self.study.settings.limits)
         check_packages(self._formats)
-        self._plan = self.request.digest(
-            [entry.architecture.key for entry in self._entries],
-            self.study.settings.dataset_digest,
-            self.precision.precision,
+        self._entries, self._plan = self._planned()
+
+    def _planned(self) -> tuple[list[Entry], str]:
+        """What to train, and its digest: what the test images were read for, if that is the same.
+
+        It is the same where a reading chose the precision by another device, or by an earlier
+        version the finalists by their scores.
+        """
+        asked = self.request.precision
+        precisions = [self.precision.precision, *(Precision if asked == AUTO else ())]
+        digest = partial(
+            self.request.digest,
+            images=self.study.settings.dataset_digest,
             drop_duplicates=self.data.drop_duplicates,
         )
+        plans = [
+            (entries, digest([entry.architecture.key for entry in entries], precision=precision))
+            for by_score in (False, True)
+            for entries in [entries_of(self.study, self.request, by_score=by_score)]
+            for precision in precisions
+        ]
+        read = {reading.plan for reading in self.study.readings}
+        return next((plan for plan in plans if plan[1] in read), plans[0])
 
     def valid_result(self, study: StudyRecord) -> FinalRecord | None:
         """What an earlier reading for the very same request found.

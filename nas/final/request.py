@@ -100,7 +100,9 @@ class FinalRequest:
     study: str = field(metadata={"option": Option(text, "name of the study")})
     studies_dir: Path = field(default=Path("studies"), metadata=_AS_SEARCH["studies_dir"])
     storage: str | None = field(default=None, metadata=_AS_SEARCH["storage"])
-    top: int = option(3, whole, "how many of the study's best designs to train")
+    top: int = option(
+        3, whole, "how many of the study's designs to train, those of the highest expected accuracy"
+    )
     seeds: int = option(3, whole, "runs per design, each with its own seed")
     recipe: str = option("long", text, "how every run is trained", choices=tuple(RECIPES))
     epochs: int | None = option(None, whole, "epochs per run", otherwise="the recipe's")
@@ -180,7 +182,7 @@ class FinalRequest:
         return ("tflite",) if any(name in limits for name in _OF_A_DEVICE) else ()
 
     def digest(
-        self, keys: Sequence[str], images: str, precision: Precision, *, drop_duplicates: bool
+        self, keys: Sequence[str], *, images: str, precision: Precision, drop_duplicates: bool
     ) -> str:
         """What decides which networks are tested, in 16 hex digits.
 

@@ -1,11 +1,16 @@
-"""The design that all trained ones together say is the best, beside the luckiest score."""
+"""The accuracy to expect of each trained design by what all of them together say.
 
+The best score of many is also the luckiest; a design whose likes did well too comes first here.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from optuna.distributions import BaseDistribution
 
-from nas.search.domain import LEARNED_COSTS
-from nas.search.gp import Encoder, GaussianProcess, Kernel
+from nas.search.domain import LEARNED_COSTS, Params
+from nas.search.gp import Encoder, Floats, GaussianProcess, Kernel
 from nas.search.importances import compared_trials
 from nas.search.scores import carried_deviations, normal_scores
 from nas.study.records import StudyRecord, TrialRecord
@@ -31,12 +36,12 @@ class Expected:
         )
 
 
-def expected_best(study: StudyRecord) -> Expected | None:
-    """The design trained to the end of the highest expected accuracy; None of fewer than 10.
+def expected_accuracies(study: StudyRecord) -> list[Expected]:
+    """The designs trained to the end, the highest expected accuracy first; none of fewer than 10.
 
     Expected is the mean of the Gaussian process that proposes designs, fitted to the order of
     accuracies and carried back to them; each has at least the noise of so many validation images.
-    The best score of many is also the luckiest; a design whose likes did well too comes first here.
+    Designs that are not of the study's space are left out.
     """
     compared = sorted(
         (
@@ -47,25 +52,58 @@ def expected_best(study: StudyRecord) -> Expected | None:
         key=lambda found: (-_measured(found[0]), found[0].number),
     )[:_MOST]
     if len(compared) < _LEAST:
-        return None
+        return []
     records = [record for record, _ in compared]
-    encoder = Encoder({n: d for _, trial in compared for n, d in trial.distributions.items()})
-    costs = np.log([[getattr(record, name) for name in LEARNED_COSTS] for record in records])
-    costs = (costs - costs.min(0)) / np.maximum(np.ptp(costs, axis=0), 1e-9)
-    columns = np.hstack([encoder.encode([trial.params for _, trial in compared]), costs])
-    groups = np.r_[encoder.groups, encoder.groups.max() + 1 + np.arange(len(LEARNED_COSTS))]
     measured = np.array([_measured(record) for record in records])
-    scores = normal_scores(measured)
-    images = study.settings.validation_images
-    share = (measured * images + 1) / (images + 2)  # also of designs without a mistake
-    noise = carried_deviations(np.sqrt(share * (1 - share) / images), measured, scores)
+    mean, deviation = expected_scores(
+        [trial.params for _, trial in compared],
+        {name: d for _, trial in compared for name, d in trial.distributions.items()},
+        np.array([[getattr(record, name) for name in LEARNED_COSTS] for record in records]),
+        measured,
+        study.settings.validation_images,
+    )
+    ends = mean[:, None] + deviation[:, None] * np.array([-1, 0, 1])
+    accuracies = np.interp(ends, normal_scores(measured)[::-1], measured[::-1]).tolist()
+    order = np.argsort(-mean.round(6), kind="stable")
+    return [Expected(records[i], *accuracies[i]) for i in order]
+
+
+def expected_best(study: StudyRecord) -> Expected | None:
+    """The design of the highest expected accuracy; None where fewer than 10 can be compared."""
+    return next(iter(expected_accuracies(study)), None)
+
+
+def expected_scores(
+    designs: Sequence[Params],
+    search_space: Mapping[str, BaseDistribution],
+    costs: Floats | None,
+    accuracies: Floats,
+    images: int,
+) -> tuple[Floats, Floats]:
+    """What a Gaussian process fitted to designs expects of these same designs.
+
+    Args:
+        designs: [n] their choices.
+        search_space: what they are chosen from.
+        costs: [n, k] of each, above 0, if any are known.
+        accuracies: [n] 0..1, measured on
+        images: validation images, which set the least noise.
+
+    Returns:
+        [n] means and [n] standard deviations, as normal scores of the accuracies.
+    """
+    encoder = Encoder(search_space)
+    columns, groups = encoder.encode(designs), encoder.groups
+    if costs is not None:
+        logs = np.log(costs)
+        logs = (logs - logs.min(0)) / np.maximum(np.ptp(logs, axis=0), 1e-9)
+        columns = np.hstack([columns, logs])
+        groups = np.r_[groups, groups.max() + 1 + np.arange(logs.shape[1])]
+    scores = normal_scores(accuracies)
+    share = (accuracies * images + 1) / (images + 2)  # also of designs without a mistake
+    noise = carried_deviations(np.sqrt(share * (1 - share) / images), accuracies, scores)
     kernel = Kernel.fit(columns, scores, groups, noise**2)
-    process = GaussianProcess(kernel, columns, scores, noise**2)
-    mean, deviation = process.predict(columns)
-    best = int(mean.argmax())
-    ends = mean[best] + deviation[best] * np.array([-1, 0, 1])
-    low, expected, high = np.interp(ends, scores[::-1], measured[::-1]).tolist()
-    return Expected(records[best], low, expected, high)
+    return GaussianProcess(kernel, columns, scores, noise**2).predict(columns)
 
 
 def _measured(record: TrialRecord) -> float:

@@ -141,8 +141,10 @@ def test_how_sure_the_choice_is_says_nothing_of_one_design_with_and_without_a_te
 
 def test_another_teacher_is_another_final_training(folder: Path) -> None:
     plain = request_of()
-    digest = ["B1 C4 F3 K1 P4"], "0123", Precision.FLOAT32
-    assert plain.digest(*digest, drop_duplicates=False) == "35d3ea9100f9c95c"  # of earlier versions
+    digest = plain.digest(
+        ["B1 C4 F3 K1 P4"], images="0123", precision=Precision.FLOAT32, drop_duplicates=False
+    )
+    assert digest == "35d3ea9100f9c95c"  # of earlier versions
     run_final(request_of(top=1))
     trained: list[str] = []
     listen = on(RunEnded, lambda event: trained.append(event.run.name))

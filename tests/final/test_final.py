@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import nas
+from nas.architecture import PRESETS
 from nas.commands import main
 from nas.data.loading import load_dataset, load_test
 from nas.errors import RequestError
@@ -29,6 +30,7 @@ from nas.report.page import render
 from nas.space import Limits
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
+from nas.study.records import StudyRecord
 from nas.study.settings import settings_from_json, settings_to_json
 from nas.training.checkpoint import load_checkpoint
 from nas.training.loop import Run as TrainingRun
@@ -37,7 +39,7 @@ from tests.kits import warm
 from tests.kits.commands import error_line
 from tests.kits.events import each, on
 from tests.kits.finals import STUDY, fast_before, request_of
-from tests.kits.records import final_record
+from tests.kits.records import final_record, study_of_widths, trial
 from tests.kits.studies import TINY_SPACE
 from tests.kits.training import channels_first
 from tests.kits.waiting import PATIENCE, wait_until
@@ -253,6 +255,46 @@ def test_equal_designs_are_one_finalist(folder: Path) -> None:
     trials = tuple(twice if t.number == second.number else t for t in study.trials)
     entries = entries_of(dataclasses.replace(study, trials=trials), request_of(top=3))
     assert [e.name for e in entries] == [f"trial {t.number}" for t in (best, *study.ranking[2:4])]
+
+
+WIDER_IS_BETTER = {width: 0.5 + 0.02 * (width // 8) for width in range(8, 136, 8)}
+
+
+def finalists(study: StudyRecord, top: int, *, by_score: bool = False) -> list[int]:
+    entries = entries_of(study, request_of(top=top), by_score=by_score)
+    return [entry.trial.number for entry in entries if entry.trial]
+
+
+def test_finalists_are_those_expected_to_be_the_best() -> None:
+    lucky = study_of_widths({**WIDER_IS_BETTER, 24: 0.85})
+    assert finalists(lucky, 1, by_score=True) == [2]
+    assert 2 not in finalists(lucky, 3)
+    assert min(finalists(lucky, 3)) >= 12
+    ranks = [t.number for t in lucky.ranking]
+    assert finalists(lucky, len(ranks)) == ranks
+    few = study_of_widths({**dict(list(WIDER_IS_BETTER.items())[:9]), 24: 0.85})
+    assert finalists(few, 1) == [2]
+
+
+@pytest.mark.parametrize(("accuracy", "place"), [(0.9, 0), (0.81, 1), (0.1, 16)])
+def test_a_finalist_outside_the_space_has_the_place_of_its_score(
+    accuracy: float, place: int
+) -> None:
+    study = study_of_widths(WIDER_IS_BETTER)
+    foreign = dataclasses.replace(trial(99, accuracy=accuracy), architecture=PRESETS["resnet20"])
+    with_it = dataclasses.replace(study, trials=(*study.trials, foreign))
+    for top in (1, 2, 16, 17):
+        assert (99 in finalists(with_it, top)) is (place < top)
+
+
+def test_a_result_stands_whatever_precision_this_device_would_choose(
+    folder: Path, readings: list[str]
+) -> None:
+    result = run_final(request_of(top=1, seeds=1, precision="bfloat16"))
+    again = run_final(request_of(top=1, seeds=1))  # auto: float32 on a CPU
+    assert (again.record, again.tested_now) == (result.record, False)
+    with pytest.raises(StudyError, match="for another choice of designs or training"):
+        run_final(request_of(top=1, seeds=1, precision="float32"))
 
 
 def test_a_signal_ends_the_test_and_the_reading_is_gone_on_with(

@@ -87,6 +87,31 @@ def study(
     )
 
 
+def study_of_widths(accuracies: dict[int, float]) -> StudyRecord:
+    """A study whose designs are one stage of these widths, compared on few images."""
+    trials = []
+    for number, (width, accuracy) in enumerate(accuracies.items()):
+        one = Architecture(
+            blocks=(1,), channels=(width,), kernels=(3,), shortcut_kernels=(1,), pool=8
+        )
+        cost = count(one, IMAGE)
+        trials.append(
+            replace(
+                trial(number, accuracy=accuracy),
+                architecture=one,
+                parameters=cost.parameters,
+                mult_adds=cost.mult_adds,
+            )
+        )
+    space = {
+        **SETTINGS.space,
+        **{"stages": [1], "blocks": [[1]], "channels": [list(accuracies)], "kernels": [[3]]},
+        **{"shortcut_kernels": [[1]], "pool": [8]},
+    }
+    settings = replace(SETTINGS, space=space, validation_images=200)
+    return replace(study(*trials), settings=settings)
+
+
 def mixed() -> StudyRecord:
     """Every outcome once or more."""
     return study(

@@ -355,9 +355,11 @@ def test_a_reading_of_a_version_without_a_choice_stands() -> None:
     asked = dataclasses.replace(plain, precision="float32")
     keys, images = ["B1 C8 F3 K1 P4"], "0" * 16
     digests = [
-        r.digest(keys, images, Precision.FLOAT32, drop_duplicates=False) for r in (plain, asked)
+        r.digest(keys, images=images, precision=Precision.FLOAT32, drop_duplicates=False)
+        for r in (plain, asked)
     ]
     assert digests == ["4049f54cd54e4050"] * 2
     assert (
-        plain.digest(keys, images, Precision.BFLOAT16, drop_duplicates=False) != "4049f54cd54e4050"
+        plain.digest(keys, images=images, precision=Precision.BFLOAT16, drop_duplicates=False)
+        != "4049f54cd54e4050"
     )

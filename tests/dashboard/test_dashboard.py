@@ -353,6 +353,23 @@ def test_a_study_of_another_program_or_version_is_shown_without_notes_of_trials(
     assert len(detail["best_trials"]) == 1
 
 
+def test_a_database_that_can_be_read_no_more_is_one_line(
+    one_trial: SearchResult, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = one_trial.location.path
+    assert path is not None
+    with served(one_trial.location, tmp_path) as dashboard:
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("DROP TABLE study_user_attributes")
+        report, curve = dashboard.first, dashboard.first.replace("report", "curve") + "/0.svg"
+        for address in (report, curve):
+            answer = dashboard.ask(address)
+            assert answer.status == 503
+            (line,) = answer.content.decode().splitlines()  # type: ignore[attr-defined]
+            assert line.startswith(f"{path}: expected a database that can be opened, got no such")
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_notes_follow_a_search_that_goes_on(one_trial: SearchResult) -> None:
     location = one_trial.location
     live = LiveStudy(open_existing(location), location, Path("nowhere"))
@@ -443,6 +460,15 @@ def test_a_port_that_is_asked_for_and_taken_is_one_line(
         assert main(["dashboard", *study_options(one_trial.location), "--port", port]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert errors[-1].startswith(f"error: --port: expected a free port, got {port}")
+
+
+def test_a_port_is_looked_for_before_a_study_is_read(tmp_path: Path, capsys: Capture) -> None:
+    with served(None, tmp_path) as dashboard:
+        options = ["--study", "none", "--studies-dir", str(tmp_path)]
+        error = error_of(capsys, main(["dashboard", *options, "--port", str(dashboard.port)]))
+        assert "--port: expected a free port" in error
+        error = error_of(capsys, main(["dashboard", *options]))
+        assert "expected a study, got no such file" in error
 
 
 @pytest.mark.parametrize(("options", "status"), [([], 403), (["--allow-edits"], 204)])

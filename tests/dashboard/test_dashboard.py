@@ -32,7 +32,7 @@ from nas.report.page import render
 from nas.search.run import SearchResult, run_search
 from nas.study.location import StudyLocation
 from nas.study.reader import open_existing, read_study
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.records import TIME_UP, Outcome, StudyRecord, TrialRecord
 from nas.templates import code
 from tests.kits import warm
 from tests.kits.chromium import chromium, heard_of, new_page, until, violations
@@ -445,6 +445,22 @@ def test_a_design_of_another_space_and_odd_numbers_have_notes(one_trial: SearchR
     assert "the known design `resnet18-narrow-stem`" in note
     assert "trained with `sgd 0.1" in note
     assert "<circle" not in curve_svg(trial.curve, 1)
+
+
+def test_the_note_of_a_stopped_run_says_why(one_trial: SearchResult) -> None:
+    settings = one_trial.study.settings
+    forecast = "12.0% by epoch 1: 30.0% expected"
+    stopped = TrialRecord(
+        number=3, outcome=Outcome.STOPPED_EARLY, val_accuracy=0.12, curve=((1, 0.12),)
+    )
+    note = trial_note(replace(stopped, forecast=forecast), settings, curve="/curve/3.svg")
+    assert note.startswith("**Stopped early** after 1 of 1 epoch, validation accuracy 12.00%")
+    assert f"): `{forecast}`." in note
+    late = trial_note(replace(stopped, reason=TIME_UP), settings, curve="/curve/3.svg")
+    assert late.startswith("**Stopped at the time limit** after 1 of 1 epoch, validation")
+    blank = replace(stopped, val_accuracy=None, curve=())
+    note = trial_note(blank, settings, curve="/curve/3.svg")
+    assert note.startswith("**Stopped early** after 0 of 1 epoch, no accuracy recorded.")
 
 
 def study_options(location: StudyLocation) -> list[str]:

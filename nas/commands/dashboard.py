@@ -74,20 +74,13 @@ def _dashboard(options: argparse.Namespace) -> "Dashboard":
     from nas.dashboard.server import make_dashboard
 
     signals.check()  # one that came while that was loaded
-    for port in (_PORT, 0) if options.port is None else (options.port,):
-        try:
-            return make_dashboard(
-                location,
-                port=port,
-                studies_dir=options.studies_dir,
-                allow_edits=options.allow_edits,
-            )
-        except OSError as error:
-            failed = error
-    raise RequestError(
-        f"--port: expected a free port, got {options.port or _PORT}: {failed.strerror}; "
-        "choose another one"
-    ) from failed
+    return make_dashboard(
+        location,
+        port=_PORT if options.port is None else options.port,
+        or_free=options.port is None,
+        studies_dir=options.studies_dir,
+        allow_edits=options.allow_edits,
+    )
 
 
 def _location(options: argparse.Namespace) -> StudyLocation | None:

@@ -177,7 +177,8 @@ def _trial_document(trial: "TrialRecord") -> dict[str, Any]:
 
 
 def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
-    from nas.report.health import health, to_heed
+    from nas.report.health import health, problems
+    from nas.report.tested import last_final
     from nas.search.expected import expected_best
 
     study = result.study
@@ -209,7 +210,7 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         lines += [*_table(study, study.pareto_front(size), "no."), ""]
     if expected := expected_best(study):
         lines.append(f"best by the Gaussian process fitted to all designs: {expected}")
-    for finding in to_heed(health(study)):
+    for finding in problems(health(study, last_final(study))):
         lines.append(f"{finding.level.lower():<7} {finding.about}: {finding.sentence}")
     if request.dataset == AUTO and study.settings.dataset == "digits":
         lines.append("data    handwritten digits, since CIFAR-10 could not be downloaded")

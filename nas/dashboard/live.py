@@ -16,6 +16,7 @@ from nas.study.location import OpenFile, StudyError, StudyLocation
 from nas.study.optuna_private import study_id_of
 from nas.study.reader import read_any_study, readable_record, study_record
 from nas.study.records import StudyRecord, TrialRecord, UnreadableStudy
+from nas.study.storage import storage_errors
 
 _MANY = 1_000  # trials, of which a browser draws the overview's figures in ten seconds or more
 
@@ -57,8 +58,13 @@ class LiveStudy:
 
     @property
     def optuna_address(self) -> str:
-        """Address of Optuna's pages on it."""
-        many = len(self._study.get_trials(deepcopy=False)) > _MANY
+        """Address of Optuna's pages on it.
+
+        Raises:
+            StudyError: the database cannot be read.
+        """
+        with storage_errors(self._location):
+            many = len(self._study.get_trials(deepcopy=False)) > _MANY
         return f"/dashboard/studies/{self.number}{'/trials' if many else ''}"
 
     def load(self) -> None:
@@ -89,9 +95,10 @@ class LiveStudy:
         """The study as it is now.
 
         Raises:
-            StudyError: it was not made by nas, or by another version.
+            StudyError: it was not made by nas, or by another version, or cannot be read.
         """
-        return study_record(self._study, self._location, self._trials())
+        with storage_errors(self._location):
+            return study_record(self._study, self._location, self._trials())
 
     def report(self) -> bytes:
         """The report, rendered anew when a trial has ended or test images were read since.
@@ -141,7 +148,7 @@ class LiveStudy:
         """The picture of a trial's learning curve as SVG; None where there is none.
 
         Raises:
-            StudyError: the study was not made by nas, or by another version.
+            StudyError: as `record`.
         """
         study = self.record()
         trial = _numbered(study, number)

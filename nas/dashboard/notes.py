@@ -10,10 +10,10 @@ from nas.architecture import LETTERS
 from nas.counting import COSTS, shown_costs
 from nas.report import overview
 from nas.report.choices import importances_in_words
-from nas.report.health import health, to_heed
+from nas.report.health import health, problems
 from nas.report.settings import choices_in_words
 from nas.report.tested import last_final, summary
-from nas.report.words import design_in_words, last_epoch, listed
+from nas.report.words import design_in_words, is_time_up, last_epoch, listed
 from nas.statistics import wilson_interval
 from nas.study.records import StudyRecord, StudySettings, TrialRecord, training_in_words
 from nas.templates import Templates
@@ -62,10 +62,10 @@ def study_note(study: StudyRecord, *, report: str, model: Sequence[str] = ()) ->
         settings=study.settings,
         asked=overview.asked(study),
         found=overview.found(study),
-        caution=overview.caution(study),
+        caution=overview.caution(study, final),
         final=final and summary(final),
         cost=next(iter(overview.cost(study)), None),
-        health=to_heed(health(study)),
+        health=problems(health(study, final)),
         importances=importances_in_words(study)[1],
         report=report,
         model=listed([f"[{address.rsplit('/', 1)[-1]}]({address})" for address in model]),
@@ -83,6 +83,7 @@ def trial_note(trial: TrialRecord, settings: StudySettings, *, curve: str) -> st
         settings=settings,
         epochs=last_epoch(trial),
         costs=shown_costs(settings.limits),
+        is_time_up=is_time_up(trial),
         accuracy=_accuracy(trial, settings),
         excess=listed(_excess(trial, settings)),
         curve=curve,
@@ -91,7 +92,9 @@ def trial_note(trial: TrialRecord, settings: StudySettings, *, curve: str) -> st
 
 def _accuracy(trial: TrialRecord, settings: StudySettings) -> str:
     value, images = trial.val_accuracy, settings.validation_images
-    if value is None or not 0 <= value <= 1 or images < 1:
+    if value is None:
+        return "no accuracy recorded"
+    if not 0 <= value <= 1 or images < 1:
         return f"validation accuracy {value}"
     interval = wilson_interval(value, images)
     return (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from nas.dashboard.live import LiveStudy
 from nas.dashboard.studies import OneStudy, StudiesOfFolder
-from nas.study.location import StudyError, StudyGone
+from nas.study.location import NoStudy, StudyError, StudyGone
 from nas.templates import Templates
 
 if TYPE_CHECKING:
@@ -132,10 +132,10 @@ def _own(
             return studies.app if found is None else found.app
         among_others = isinstance(studies, StudiesOfFolder)
         page = _beside(kind, name or "", found.live, among_others) if found else None
-    except StudyGone as error:
-        return _text(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-    except StudyError as error:
+    except NoStudy as error:
         return _text(HTTPStatus.NOT_FOUND, str(error))
+    except (StudyError, StudyGone) as error:
+        return _text(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
     return page or _text(HTTPStatus.NOT_FOUND, "there is no such page")
 
 

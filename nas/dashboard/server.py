@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import optuna
 import optuna_dashboard
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from nas.dashboard.live import LiveStudy
 from nas.dashboard.pages import guarded, model_addresses
 from nas.dashboard.studies import OneStudy, Served, StudiesOfFolder
+from nas.errors import RequestError
 from nas.final.request import final_folder
 from nas.runtime import signals
 from nas.study.location import StudyError, StudyLocation
@@ -53,7 +54,12 @@ class Dashboard:
 
 
 def make_dashboard(
-    location: StudyLocation | None, *, port: int, studies_dir: Path, allow_edits: bool = False
+    location: StudyLocation | None,
+    *,
+    port: int,
+    or_free: bool = False,
+    studies_dir: Path,
+    allow_edits: bool = False,
 ) -> Dashboard:
     """Reports and Optuna Dashboard on a study, or on all of a folder, on this machine only.
 
@@ -62,13 +68,39 @@ def make_dashboard(
     Args:
         location: of the study; None: all of `studies_dir`, of which none can be changed.
         port: to listen on; 0 takes a free one.
+        or_free: takes a free one, too, if that port is taken.
         studies_dir: with the studies and their final trainings.
         allow_edits: lets whoever opens it write notes, and rename and delete studies.
 
     Raises:
         StudyError: there is no such study.
-        OSError: the port cannot be had.
+        RequestError: the port cannot be had.
     """
+    server = _listening(port, or_free=or_free)  # first: it takes no time, and a study may
+    try:
+        studies, path = _studies(location, studies_dir)
+    except BaseException:
+        server.server_close()
+        raise
+    server.set_app(guarded(studies, allow_edits=allow_edits and location is not None))
+    return Dashboard(server, path)
+
+
+def _listening(port: int, *, or_free: bool) -> _Server:
+    for one in (port, 0) if or_free else (port,):
+        try:
+            return _Server((HOST, one), _QuietHandler)
+        except OSError as error:
+            failed = error
+    raise RequestError(
+        f"--port: expected a free port, got {port}: {failed.strerror}; choose another one"
+    ) from failed
+
+
+def _studies(
+    location: StudyLocation | None, studies_dir: Path
+) -> tuple[OneStudy | StudiesOfFolder, str]:
+    """What is served, and the path of what is shown first."""
 
     def serve(location: StudyLocation, number: int | None = None) -> Served:
         study = open_existing(location)
@@ -79,21 +111,11 @@ def make_dashboard(
         app.install(_Notes(live))
         return Served(live, app)
 
-    studies: OneStudy | StudiesOfFolder
     if location is None:
         app = optuna_dashboard.wsgi(optuna.storages.InMemoryStorage())
-        studies, path = StudiesOfFolder(studies_dir, app, serve), "/"
-    else:
-        studies = OneStudy(serve(location))
-        path = studies.study.live.report_address
-    server = make_server(
-        HOST,
-        port,
-        guarded(studies, allow_edits=allow_edits and location is not None),
-        server_class=_Server,
-        handler_class=_QuietHandler,
-    )
-    return Dashboard(server, path)
+        return StudiesOfFolder(studies_dir, app, serve), "/"
+    one = OneStudy(serve(location))
+    return one, one.study.live.report_address
 
 
 def _make_incumbent_best(study: optuna.Study, live: LiveStudy) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from nas import packages
 from nas.export.int8 import Int8Network
 from nas.export.operators import Add, Conv, Linear, Operator, Pad, Pool
-from nas.export.tflite import tflite
 
 _PER_LINE = 24  # numbers
 _RESOLVED: Mapping[type[Operator], str] = {  # methods of tflite::MicroMutableOpResolver
@@ -68,17 +67,14 @@ MODEL_ALIGNED static const uint8_t model_tflite[MODEL_SIZE] = {{
 """
 
 
-def header(network: Int8Network, *, arena: int) -> str:
-    """The header: the file of `tflite` as an array, and what it reads, answers and needs.
+def header(network: Int8Network, content: bytes, *, arena: int) -> str:
+    """The header: the `.tflite` file as an array, and what it reads, answers and needs.
 
     Args:
         network: what is deployed.
+        content: its file, as `tflite` makes it.
         arena: bytes that TensorFlow Lite Micro needs for it beside the file.
-
-    Raises:
-        ModelError: as `tflite`.
     """
-    content = tflite(network)
     used = {type(operator) for operator in network.operators}
     methods = [method for kind, method in _RESOLVED.items() if kind in used]
     return _HEADER.format(

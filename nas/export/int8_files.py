@@ -62,9 +62,10 @@ def int8_files(
     integers = quantize(network, spec, images_NCHW)
     arena = count(spec.architecture, spec.input).arena  # what a search compares with its limit
     content = tflite(integers)
-    makers = {
-        "tflite": lambda: content,
-        "header": lambda: header(integers, arena=arena).encode(),
+    contents = {
+        format.file: header(integers, content, arena=arena).encode()
+        if format.name == "header"
+        else content
+        for format in formats
     }
-    contents = {format.file: makers[format.name]() for format in formats}
     return Int8Files(integers, contents, flash=len(content))

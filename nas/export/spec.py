@@ -40,7 +40,7 @@ class ModelSpec:
     classes: tuple[str, ...]  # in label order
     mean: tuple[float, ...]  # per channel, of pixels divided by 255
     std: tuple[float, ...]  # likewise; above 0
-    bits: int = 16  # in use in gray images of more than 8 bits; models of before take 16
+    bits: int = 16  # in use in gray images of more than 8 bits; older models take 16
 
     def __post_init__(self) -> None:
         channels = self.input.channels

@@ -16,7 +16,6 @@ from nas import packages
 from nas.export import memory
 from nas.export.int8 import Int8Network
 from nas.export.operators import Activation, Add, Conv, Linear, Operator, Pad, Pool, Weights
-from nas.export.spec import ModelError
 
 if TYPE_CHECKING:
     import flatbuffers
@@ -48,17 +47,9 @@ def tflite(network: Int8Network) -> bytes:
 
     Its metadata hold the class names, the table through which pixels go, and where in memory its
     tensors lie.
-
-    Raises:
-        ModelError: the package flatbuffers is missing.
     """
-    try:
-        import flatbuffers
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            "expected the package flatbuffers, which writes model.tflite, got none; "
-            "pip install flatbuffers"
-        ) from error
+    import flatbuffers  # of an extra
+
     return _Writer(flatbuffers.Builder(1 << 16)).file(network)
 
 
@@ -107,7 +98,7 @@ class _Writer:
             self._offsets([subgraph]),
             None,  # description
             self._offsets(self._buffers),
-            None,  # metadata of before
+            None,  # deprecated metadata
             self._offsets(named),
         )
         self._builder.Finish(model, _IDENTIFIER)

@@ -73,8 +73,8 @@ class AccuracyAxis:
                 values = [error for error in values if error > 1.9 * self.least_error]
                 accuracies = [1.0, *(1 - error for error in values)]
                 values = [round(self.least_error, 6), *values]
-            said = f"{title} ({_SCALE})" if title else _SCALE
-            layout = {"type": "log", "range": [-bottom, -ends[1]], "title": {"text": said}}
+            text = f"{title} ({_SCALE})" if title else _SCALE
+            layout = {"type": "log", "range": [-bottom, -ends[1]], "title": {"text": text}}
         labels = [f"{100 * accuracy:.6g}%" for accuracy in accuracies]
         return {**layout, "tickvals": values, "ticktext": labels}
 

@@ -48,9 +48,9 @@ _ENOUGH = 3  # designs with a value, for its middle
 def what_mattered(study: StudyRecord) -> Section:
     """What mattered, or how many designs are missing to tell."""
     heading = "What mattered"
-    found, said = importances_in_words(study)
+    found, words = importances_in_words(study)
     if not found.letters:
-        return section(heading, caption=said)
+        return section(heading, caption=words)
     designs = plural(found.designs, "design")
     mattered = importance_table(found)
     columns = (
@@ -64,7 +64,7 @@ def what_mattered(study: StudyRecord) -> Section:
     return figure_section(
         "importances",
         heading,
-        said,
+        words,
         table(mattered, columns, caption=heading),
         importances_figure(mattered, weak=found.designs < ENOUGH),
         note="A bar shows how much the values of a choice in the best tenth "
@@ -146,11 +146,7 @@ def importances_figure(mattered: pd.DataFrame, *, weak: bool) -> go.Figure:
         weak: whether the designs are too few to rely on it; all bars are grey then.
     """
     letters = mattered[mattered["kind"] == "letter"]
-    called = {
-        letter: f"{name.replace('shortcut_', 'shortcut<br>')} ({letter})"
-        for name, letter in LETTERS.items()
-    }
-    names = [called.get(n, n.replace("_", " ")) for n in letters["name"].tolist()]
+    names = [_called(n).replace("shortcut ", "shortcut<br>") for n in letters["name"].tolist()]
     figure = empty_figure("share of the sum", "")
     figure.add_bar(
         orientation="h",
@@ -233,10 +229,10 @@ def what_goes_with_accuracy(choices: pd.DataFrame) -> str:
     )
 
 
-def _called(letter: str) -> str:
-    """A choice by its name and letter; one that has no letter by its name."""
-    names = {letter: f"{name.replace('_', ' ')} ({letter})" for name, letter in LETTERS.items()}
-    return names.get(letter, letter.replace("_", " "))
+def _called(letter: str, number: str = "") -> str:
+    """A choice by its name, which number of it, and its letter; without a letter by its name."""
+    names = {letter: f"{name}{number} ({letter})" for name, letter in LETTERS.items()}
+    return names.get(letter, letter).replace("_", " ")
 
 
 def slices_figure(choices: pd.DataFrame) -> go.Figure:
@@ -248,8 +244,8 @@ def slices_figure(choices: pd.DataFrame) -> go.Figure:
     figure = empty_panels(3, 2, vertical_spacing=0.16, horizontal_spacing=0.1, shared_yaxes=True)
     axis = accuracy_axis(choices["val_accuracy"].tolist())
     drawn = _near(thinned(choices, _MOST_DESIGNS), axis)
-    for i, (choice, name) in enumerate(LETTERS.items()):
-        words = f"{choice.replace('_', ' ')}{_NUMBER_OF.get(name, '')} ({name})"
+    for i, name in enumerate(LETTERS.values()):
+        words = _called(name, _NUMBER_OF.get(name, ""))
         place = {"row": i // 2 + 1, "col": i % 2 + 1}
         known = choices.dropna(subset=[name])
         values = [int(value) for value in known[name].tolist()]

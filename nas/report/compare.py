@@ -1,15 +1,15 @@
 """Two studies side by side as one HTML page: what differs, what each found, what it cost."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from nas.counting import COSTS
+from nas.final.records import FinalRecord
 from nas.report.axes import accuracy_axis, size_axis, whole_axis
 from nas.report.document import Section, document, figure_section, section, write_page
-from nas.report.overview import device_minutes, devices, epochs_saved, training_seconds
+from nas.report.overview import device_minutes, devices, stopping, training_seconds
 from nas.report.progress import incumbent_table
 from nas.report.settings import choices_in_words
 from nas.report.tables import (
@@ -22,24 +22,19 @@ from nas.report.tables import (
     frame_of,
     integer,
     table,
+    typed_frame,
 )
 from nas.report.tested import chosen_in_words, final_cost, last_final
 from nas.report.theme import BLUE, ORANGE, empty_figure, hover, plain, rounded
 from nas.report.trials import trials_table
-from nas.report.words import TRAINED, interval_of, listed, said_by_searches
+from nas.report.words import TRAINED, interval_of, listed, search_values
 from nas.statistics import difference_interval
-from nas.study.records import Outcome, StudyRecord
-from nas.study.settings import flat, settings_to_json
+from nas.study.records import StudyRecord
+from nas.study.settings import called, changes
 from nas.text import duration, percent, percent_range, plural, points, whole
 
-# Accuracies that differ in one of these are not of the same images.
-_IMAGES = {
-    "dataset": "dataset",
-    "dataset_digest": "training images",
-    "input": "image shape or classes",
-    "validation_images": "number of validation images",
-    "split_seed": "split",
-}
+# Accuracies of studies that differ in one of these are not of the same images.
+_IMAGES = ("dataset", "dataset_digest", "input", "validation_images", "split_seed")
 _STUDY = Column("study", "Study", kind="text name")
 _SIDES = (  # how two studies are told apart
     {"color": BLUE, "dash": "solid", "symbol": "circle"},
@@ -62,14 +57,15 @@ def render_comparison(first: StudyRecord, second: StudyRecord) -> str:
     studies = _named(first, second)
     name = " and ".join(studies)
     apart = other_images(first, second)
+    finals = {name: last_final(study) for name, study in studies.items()}
     return document(
         name,
         "Comparison of two searches",
         [
-            _found(studies),
+            _found(studies, finals),
             _incumbents(studies),
             _sizes(studies),
-            _cost(studies),
+            _cost(studies, finals),
             _settings(studies),
         ],
         title=f"{name} - comparison",
@@ -79,11 +75,8 @@ def render_comparison(first: StudyRecord, second: StudyRecord) -> str:
 
 def other_images(first: StudyRecord, second: StudyRecord) -> str:
     """Why the accuracies of two studies say nothing of each other; empty if they do."""
-    names = [
-        called
-        for name, called in _IMAGES.items()
-        if getattr(first.settings, name) != getattr(second.settings, name)
-    ]
+    different = changes(first.settings, second.settings)
+    names = [called(name) for name in _IMAGES if name in different]
     if not names:
         return ""
     return (
@@ -138,10 +131,10 @@ def _named(first: StudyRecord, second: StudyRecord) -> dict[str, StudyRecord]:
     return {f"{first.name} (first)": first, f"{second.name} (second)": second}
 
 
-def _found(studies: dict[str, StudyRecord]) -> Section:
+def _found(studies: dict[str, StudyRecord], finals: dict[str, FinalRecord | None]) -> Section:
     rows = []
     for name, study in studies.items():
-        best, final = study.incumbent, last_final(study)
+        best, final = study.incumbent, finals[name]
         interval = None if best is None else interval_of(study, best)
         tested = None if final is None else final.exported.accuracy
         rows.append(
@@ -220,7 +213,8 @@ def incumbent_by_effort(study: StudyRecord) -> pd.DataFrame:
     steps = found.drop_duplicates("incumbent")
     if found.empty:
         return steps
-    return pd.concat([steps, found.tail(1).assign(trained=len(counting))])
+    last = found.tail(1).assign(trained=len(counting))
+    return pd.concat([steps, last]).drop_duplicates("trained")  # the last design may be a new one
 
 
 def _sizes(studies: dict[str, StudyRecord]) -> Section:
@@ -243,18 +237,19 @@ def _sizes(studies: dict[str, StudyRecord]) -> Section:
     )
 
 
-def _cost(studies: dict[str, StudyRecord]) -> Section:
+def _cost(studies: dict[str, StudyRecord], finals: dict[str, FinalRecord | None]) -> Section:
     rows = [
         {
             "study": name,
             "trials": len(study.trials),
             "trained": study.trained,
-            "stopped": study.outcomes[Outcome.STOPPED_EARLY],
-            "saved": epochs_saved(study),
+            "stopped": len((stopped := stopping(study)).by_pruner),
+            "timed": stopped.at_time_limit,
+            "saved": stopped.saved,
             "seconds": training_seconds(study),
             "minutes": device_minutes(study) or None,
             "devices": listed(devices(study)) or None,
-            "final": (final := last_final(study)) and final_cost(final),
+            "final": (final := finals[name]) and final_cost(final),
         }
         for name, study in studies.items()
     ]
@@ -263,6 +258,7 @@ def _cost(studies: dict[str, StudyRecord]) -> Section:
         Column("trials", "Trials", integer),
         Column("trained", "Designs trained", integer),
         Column("stopped", "Stopped early", integer),
+        Column("timed", "At the time limit", integer),
         Column("saved", "Epochs saved", integer),
         Column("seconds", "Search: training time", duration, exact=True),
         Column("minutes", "By device", kind="text"),
@@ -273,18 +269,9 @@ def _cost(studies: dict[str, StudyRecord]) -> Section:
 
 
 def _settings(studies: dict[str, StudyRecord]) -> Section:
-    settings_of_each = [_settings_of(study) for study in studies.values()]
-    names = list(dict.fromkeys(name for settings in settings_of_each for name in settings))
-    different = [
-        n for n in names if any(a.get(n) != b.get(n) for a, b in pairwise(settings_of_each))
-    ]
-    if not different:
+    different = settings_table(*studies.values())
+    if different.empty:
         return section("Settings that differ", "None: both used the same settings.")
-    first, second = settings_of_each
-    frame = frame_of(
-        {"setting": name, "first": first.get(name), "second": second.get(name)}
-        for name in different
-    )
     columns = (
         Column("setting", "Setting", kind="text"),
         *(
@@ -292,24 +279,45 @@ def _settings(studies: dict[str, StudyRecord]) -> Section:
             for place, name in zip(("first", "second"), studies, strict=True)
         ),
     )
-    return section("Settings that differ", table(frame, columns, caption="Settings that differ"))
+    return section(
+        "Settings that differ", table(different, columns, caption="Settings that differ")
+    )
 
 
-def _settings_of(study: StudyRecord) -> dict[str, str]:
-    """Everything a study was made with, as text."""
-    settings = {
-        name.replace(".", ": ").replace("_", " "): "none"
-        if value is None
-        else choices_in_words(value)
-        for name, value in flat(settings_to_json(study.settings)).items()
+def settings_table(first: StudyRecord, second: StudyRecord) -> pd.DataFrame:
+    """Each `setting` that differs, in the `first` study and in the `second`, as text."""
+    different: dict[str, tuple[str | None, str | None]] = {
+        name.replace(".", ": ").replace("_", " "): (_shown(one), _shown(other))
+        for name, (one, other) in changes(first.settings, second.settings).items()
     }
+    ones, others = _searches(first), _searches(second)
+    different |= {
+        name: (ones.get(name), others.get(name))
+        for name in dict.fromkeys([*ones, *others])
+        if ones.get(name) != others.get(name)
+    }
+    return typed_frame(
+        (
+            {"setting": name, "first": one, "second": other}
+            for name, (one, other) in different.items()
+        ),
+        texts="setting first second",
+    )
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else choices_in_words(value)
+
+
+def _searches(study: StudyRecord) -> dict[str, str]:
+    """What the searches of a study say of themselves, and the versions that made it."""
     searches = {
         name: listed(found)
         for name in ("sampler", "pruner", "objectives", "seed")
-        if (found := said_by_searches(study, name))
+        if (found := search_values(study, name))
     }
     versions = {f"version of {package}": version for package, version in study.versions.items()}
-    return {**settings, **searches, **versions}
+    return {**searches, **versions}
 
 
 def incumbents_figure(incumbents: pd.DataFrame) -> go.Figure:

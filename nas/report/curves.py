@@ -9,11 +9,11 @@ import plotly.graph_objects as go
 
 from nas.report.axes import AccuracyAxis, accuracy_axis, whole_axis
 from nas.report.document import Section, figure_section
-from nas.report.overview import epochs_saved, stopped_by_pruner
+from nas.report.overview import stopping
 from nas.report.tables import TRIAL, Column, table, typed_frame
 from nas.report.theme import BLUE, GREY, ORANGE, empty_figure, plain, rounded, two_lines
-from nas.report.words import STOPPED, TRAINED, last_epoch, listed, where_it_stands
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.report.words import STOPPED, TRAINED, last_epoch, listed, status
+from nas.study.records import StudyRecord, TrialRecord
 from nas.text import are, percent, plural, whole
 
 MOST_CURVES = 200  # drawn; more are one grey cloud
@@ -42,15 +42,15 @@ def learning_curves(study: StudyRecord) -> Section:
 
 def what_was_stopped(study: StudyRecord) -> str:
     """Which runs were stopped early, how far behind the best one they were, and what that saved."""
-    stopped = stopped_by_pruner(study)
+    found = stopping(study)
+    stopped, timed = found.by_pruner, ""
+    if found.at_time_limit:
+        were = "was" if found.at_time_limit == 1 else "were"
+        timed = f"{whole(found.at_time_limit)} {were} stopped at the time limit."
     if not stopped:
-        if timed := study.outcomes[Outcome.STOPPED_EARLY]:
-            were = "was" if timed == 1 else "were"
-            return (
-                f"No run was stopped by the pruner; {whole(timed)} {were} stopped at the time "
-                "limit."
-            )
-        return "No run was stopped early."
+        return (
+            f"No run was stopped by the pruner; {timed}" if timed else "No run was stopped early."
+        )
     lasts = sorted({last_epoch(trial) for trial in stopped})
     epochs = listed(lasts) if len(lasts) <= _NAMED_EPOCHS else f"{lasts[0]} to {lasts[-1]}"
     best = dict(study.incumbent.curve) if study.incumbent else {}
@@ -64,12 +64,11 @@ def what_was_stopped(study: StudyRecord) -> str:
         gap = median(gaps)
         behind = f", {'' if len(gaps) == 1 else 'a median of '}{100 * abs(gap):.2f} "
         behind += f"points {'behind' if gap >= 0 else 'above'} the best design at that epoch"
-    full, saved = study.trained * study.settings.epochs, epochs_saved(study)
     return (
         f"{whole(len(stopped))} of {plural(study.trained, 'run')} "
         f"{'was' if len(stopped) == 1 else 'were'} stopped early, at "
-        f"epoch{'' if len(lasts) == 1 else 's'} {epochs}{behind}; this saved {whole(saved)} of "
-        f"{plural(full, 'epoch')} ({saved / full:.0%})."
+        f"epoch{'' if len(lasts) == 1 else 's'} {epochs}{behind}; this saved {found.saving}."
+        f"{' ' if timed else ''}{timed}"
     )
 
 
@@ -106,7 +105,7 @@ def curve_table(study: StudyRecord) -> pd.DataFrame:
         (
             {
                 "number": trial.number,
-                "outcome": where_it_stands(trial),
+                "outcome": status(trial),
                 "design": trial.design,
                 "epoch": epoch,
                 "val_accuracy": val_accuracy,

@@ -70,16 +70,13 @@ class _Column:
         return max(self.content, longest, _COLUMN if self.is_stage else 0.0) + 14.0
 
 
-def draw(
-    architecture: Architecture, input: ImageInput, description: str, *, name: str = "drawing"
-) -> Markup:
+def draw(architecture: Architecture, input: ImageInput, description: str) -> Markup:
     """The picture as an SVG element, to stand in a page.
 
     Args:
         architecture: the design.
         input: the images it reads.
         description: the design in words, for those who hear the page.
-        name: of the element in its page, a letter first.
 
     Raises:
         ValueError: the design cannot read such images.
@@ -100,7 +97,6 @@ def draw(
     drawn += _bar(columns, width, bar_y)
     return html(
         "drawing.svg",
-        name=name,
         width=_number(width),
         height=_number(height),
         style=_FONT,

@@ -15,6 +15,7 @@ from nas.report.words import last_epoch
 from nas.study.designs import LATENCIES
 from nas.study.records import StudyRecord, TrialRecord, UnreadableStudy
 from nas.study.settings import settings_to_json
+from nas.training.tuning import REAL_VALUES
 
 _PLAIN = (
     *COSTS,
@@ -28,9 +29,9 @@ _PLAIN = (
     "started",
     "finished",
     "reason",
+    "forecast",
     "queued_again",  # it was only interrupted
 )
-_TRAINING = ("optimizer", "lr", "batch_size", "augment")  # where they are tuned
 
 
 def study_document(study: StudyRecord | UnreadableStudy) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def study_document(study: StudyRecord | UnreadableStudy) -> dict[str, Any]:
 
 def trials_csv(study: StudyRecord | UnreadableStudy) -> bytes:
     """One row per trial, UTF-8. Lists, such as `blocks` and `curve`, are JSON; unknown is empty."""
-    names = ("number", "outcome", "design", *FIELD_NAMES, "epochs", *_PLAIN, *_TRAINING, "curve")
+    names = ("number", "outcome", "design", *FIELD_NAMES, "epochs", *_PLAIN, *REAL_VALUES, "curve")
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore")
     writer.writeheader()

@@ -15,10 +15,10 @@ from scipy import stats
 
 from nas.architecture import Architecture
 from nas.counting import LIMITED, count
-from nas.report.overview import epochs_saved, stopped_by_pruner
-from nas.report.tested import last_final
-from nas.report.trials import is_tied
-from nas.report.words import listed, said_by_searches
+from nas.final.records import FinalRecord
+from nas.report.overview import last_gain, place_of_the_best, stopping
+from nas.report.trials import ties, ties_with_the_first
+from nas.report.words import listed, search_values
 from nas.search.candidates import Candidates
 from nas.search.gp import Encoder, Floats, GaussianProcess, Kernel
 from nas.search.pruners import make_pruner
@@ -58,12 +58,17 @@ class Finding:
     sentence: str
 
 
-def health(study: StudyRecord) -> tuple[Finding, ...]:
-    """What can be said of a search; empty for a study without a trial."""
+def health(study: StudyRecord, final: FinalRecord | None = None) -> tuple[Finding, ...]:
+    """What can be said of a search; empty for a study without a trial.
+
+    Args:
+        study: of the search.
+        final: what its last final training found, for how far seeds differ.
+    """
     if not study.trials:
         return ()
     space = _space(study)
-    found = [*_learning(study), *_progress(study), *_noise(study), *_stopping(study)]
+    found = [*_learning(study), *_progress(study), *_noise(study, final), *_stopping(study)]
     if space is not None:
         runs = _at_full_length(study)
         found += [*_rejected(study, space), *_bounds(study, space, runs), *_surrogate(space, runs)]
@@ -71,7 +76,7 @@ def health(study: StudyRecord) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda finding: order.index(finding.level)))
 
 
-def to_heed(findings: Iterable[Finding]) -> list[Finding]:
+def problems(findings: Iterable[Finding]) -> list[Finding]:
     """Those that are not well."""
     return [finding for finding in findings if finding.level is not Level.PASS]
 
@@ -117,47 +122,29 @@ def _learning(study: StudyRecord) -> Iterator[Finding]:
 
 def more_trials(study: StudyRecord) -> int | None:
     """How many more trials may help, since the best design came late; None where it did not."""
-    place, trained = _place_of_the_best(study)
-    late = trained >= _FEWEST and trained - place < 0.2 * trained
+    place, trained = place_of_the_best(study)
+    late = place and trained >= _FEWEST and trained - place < 0.2 * trained
     return max(10, trained // 2) if late else None
-
-
-def _place_of_the_best(study: StudyRecord) -> tuple[int, int]:
-    """Which of the trained designs, from 1, the best one was, and how many there are; or zeros."""
-    trained = [t for t in study.trials if t.outcome is not None and t.outcome.counts]
-    best = study.incumbent
-    return (1 + trained.index(best), len(trained)) if best else (0, 0)
 
 
 def _progress(study: StudyRecord) -> Iterator[Finding]:
     """Whether more trials still bring something."""
-    place, trained = _place_of_the_best(study)
-    if trained < _FEWEST:
+    if study.trained < _FEWEST or study.incumbent is None:
         return
-    where = f"The best design was number {place} of {trained}"
-    more = more_trials(study)
-    if more:
-        yield Finding(
-            Level.NOTE,
-            "progress",
-            f"{where}: the search was still improving, so more trials may help (--trials +{more}).",
-        )
+    if more := more_trials(study):
+        sentence = f"{last_gain(study)} That was late: more trials may help (--trials +{more})."
+        yield Finding(Level.NOTE, "progress", sentence)
     else:
-        yield Finding(
-            Level.PASS,
-            "progress",
-            f"{where}; the {plural(trained - place, 'design')} after it brought no gain.",
-        )
+        yield Finding(Level.PASS, "progress", last_gain(study))
 
 
-def _noise(study: StudyRecord) -> Iterator[Finding]:
+def _noise(study: StudyRecord, final: FinalRecord | None) -> Iterator[Finding]:
     """Whether the best designs can be told apart at all."""
     ranking = [t for t in study.ranking if t.val_accuracy is not None]
     images = study.settings.validation_images
     if len(ranking) < 2 or images < 1:
         return
     seen = visible_difference(float(ranking[0].val_accuracy or 0), images)
-    final = last_final(study)
     of_seeds = [
         d.validation.standard_deviation
         for d in (final.finalists if final else ())
@@ -170,38 +157,28 @@ def _noise(study: StudyRecord) -> Iterator[Finding]:
     if of_seeds:
         deviation = float(np.sqrt(np.mean(np.square(of_seeds))))
         about += f", and seeds differ by {points(deviation)[1:]} (standard deviation)"
-    tied = sum(is_tied(study, ranking[0], trial) for trial in ranking)
-    if tied > max(5, len(ranking) / 2):
+    if ties_with_the_first(study) > max(5, len(ranking) / 2):
         yield Finding(
             Level.NOTE,
             "noise",
-            f"{about}: {tied} of the {len(ranking)} designs trained to the end cannot be told "
-            "apart from the best one; choose among them by size, or run nas final --top N with "
+            f"{about}. {ties(study)} Choose among them by size, or run nas final --top N with "
             "several seeds.",
         )
     else:
-        yield Finding(
-            Level.PASS,
-            "noise",
-            f"{about}; {tied} of {plural(len(ranking), 'design')} cannot be told apart from the "
-            "best one.",
-        )
+        yield Finding(Level.PASS, "noise", f"{about}. {ties(study)}")
 
 
 def _stopping(study: StudyRecord) -> Iterator[Finding]:
     """What early stopping saved, and what each rule would have among the runs that finished."""
-    trained = study.trained
-    if trained < _FEWEST or study.settings.epochs < 2:
+    if study.trained < _FEWEST or study.settings.epochs < 2:
         return
-    full = trained * study.settings.epochs
-    others = _replayed(study)
-    if stopped_by_pruner(study):
-        saved = share(epochs_saved(study) / full)
-        sentence = f"It saved {saved} of {plural(full, 'epoch')}.{others}"
+    found, others = stopping(study), _replayed(study)
+    if found.by_pruner:
+        sentence = f"It saved {found.saving}.{others}"
         yield Finding(Level.PASS, "early stopping", sentence)
     else:
-        rules = [name for name in said_by_searches(study, "pruner") if name != "none"]
-        by_time = study.outcomes[Outcome.STOPPED_EARLY]
+        rules = [name for name in search_values(study, "pruner") if name != "none"]
+        by_time = found.at_time_limit
         ended = f", and the time limit ended {plural(by_time, 'run')}" if by_time else ""
         sentence = (
             f"The pruner ({listed(rules)}) stopped no run{ended}."

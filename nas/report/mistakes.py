@@ -285,11 +285,9 @@ def _read(folder: Path) -> object:
 
 
 def _url(folder: Path, mistake: Mistake) -> str | None:
-    path = (folder / mistake.file).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        return None
     try:
-        if path.stat().st_size > _LARGEST_FILE:
+        path = (folder / mistake.file).resolve()
+        if not path.is_relative_to(folder.resolve()) or path.stat().st_size > _LARGEST_FILE:
             return None
         with Image.open(path, formats=("PNG",)) as image:
             if image.width * image.height > _LARGEST_IMAGE:
@@ -297,6 +295,6 @@ def _url(folder: Path, mistake: Mistake) -> str | None:
             image.thumbnail((_SIDE, _SIDE))
             written = BytesIO()
             image.save(written, "PNG", optimize=True)
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except Exception:  # of a dozen kinds for names that no file can have and broken pictures
         return None
     return f"data:image/png;base64,{b64encode(written.getvalue()).decode()}"

@@ -1,25 +1,30 @@
 """What was asked of a study and found, how sure that is and what it cost, in sentences."""
 
 from collections import Counter
+from dataclasses import dataclass
 from statistics import median
 
 from nas.counting import COSTS, Cost
 from nas.devices import KEPT_BACK
-from nas.final.records import FinalDesign
-from nas.report.tested import last_final
+from nas.final.records import FinalDesign, FinalRecord
 from nas.report.words import (
-    NOT_ENDED,
+    QUEUED_AGAIN,
+    STOPPED,
+    TRAINED,
+    WITHOUT_OUTCOME,
     design_in_words,
     images_in_words,
     interval_of,
+    is_time_up,
     last_epoch,
     listed,
-    said_by_searches,
+    outcome_name,
+    search_values,
+    status,
     subset_in_words,
-    where_it_stands,
 )
 from nas.search.expected import expected_best
-from nas.study.records import TIME_UP, Outcome, StudyRecord, TrialRecord, training_in_words
+from nas.study.records import Outcome, StudyRecord, TrialRecord, training_in_words
 from nas.text import duration, percent, plural, whole
 
 
@@ -39,7 +44,7 @@ def asked(study: StudyRecord) -> str:
 def searched(study: StudyRecord) -> str:
     """How designs were proposed, compared and stopped, over all searches; empty if none says."""
     used = {
-        name: said_by_searches(study, name) for name in ("objectives", "sampler", "pruner", "seed")
+        name: search_values(study, name) for name in ("objectives", "sampler", "pruner", "seed")
     }
     choices = [
         f"the {name if len(values) == 1 else name + 's'} {listed(values)}"
@@ -100,9 +105,7 @@ def nothing_found(study: StudyRecord) -> str:
     if not study.trials:
         return "The study has no trials yet."
     if study.trained:
-        return (
-            f"No design was trained to the last epoch yet ({whole(study.trained)} stopped early)."
-        )
+        return f"No design was trained to the last epoch yet ({listed(stopping(study).phrases)})."
     text = f"No design was trained. {_sentence_of_outcomes(study)}"
     if set(study.outcomes) != {Outcome.OVER_BUDGET}:
         return text
@@ -129,8 +132,11 @@ def costs_of(design: TrialRecord | FinalDesign, study: StudyRecord) -> list[tupl
     ]
 
 
-def caution(study: StudyRecord) -> str | None:
-    """Why the incumbent's accuracy is no promise, None without an incumbent."""
+def caution(study: StudyRecord, final: FinalRecord | None) -> str | None:
+    """Why the incumbent's accuracy is no promise, None without an incumbent.
+
+    `final` is what the last final training found.
+    """
     if study.incumbent is None:
         return None
     tries = len(study.ranking)
@@ -142,7 +148,7 @@ def caution(study: StudyRecord) -> str | None:
         else f"it comes from one run with one seed on {images}"
     )
     text = f"Read this accuracy with care: {chosen}. A search reads no test image"
-    if last_final(study) is not None:
+    if final is not None:
         return f"{text}; the accuracy on unseen images is under Final training."
     return (
         f"{text}: the design's accuracy on unseen images is still to be measured, with several "
@@ -153,12 +159,8 @@ def caution(study: StudyRecord) -> str | None:
 def cost(study: StudyRecord) -> list[str]:
     """What the study spent, one sentence each."""
     sentences = [_sentence_of_outcomes(study)] if study.trials else []
-    if stopped_by_pruner(study):
-        full = study.trained * study.settings.epochs
-        saved = epochs_saved(study)
-        sentences.append(
-            f"Stopping early saved {whole(saved)} of {plural(full, 'epoch')} ({saved / full:.0%})."
-        )
+    if (stopped := stopping(study)).by_pruner:
+        sentences.append(f"Stopping early saved {stopped.saving}.")
     seconds = training_seconds(study)
     if seconds is not None:
         sentences.append(
@@ -172,16 +174,75 @@ def cost(study: StudyRecord) -> list[str]:
     return sentences
 
 
-def epochs_saved(study: StudyRecord) -> int:
-    """Epochs that were not trained because a run was stopped early by the pruner."""
-    stopped = stopped_by_pruner(study)
-    return sum(max(0, study.settings.epochs - last_epoch(trial)) for trial in stopped)
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The runs that ended before their last epoch, and what that saved."""
+
+    by_pruner: tuple[TrialRecord, ...]
+    at_time_limit: int  # of the search
+    saved: int  # epochs, by the pruner
+    of: int  # epochs, had every run gone on to the last one
+
+    @property
+    def phrases(self) -> list[str]:
+        """As in 3 stopped early, 1 stopped at the time limit; empty where none was."""
+        stopped = {
+            "stopped early": len(self.by_pruner),
+            "stopped at the time limit": self.at_time_limit,
+        }
+        return [f"{whole(runs)} {how}" for how, runs in stopped.items() if runs]
+
+    @property
+    def saving(self) -> str:
+        """As in 4 of 24 epochs (17%)."""
+        return f"{whole(self.saved)} of {plural(self.of, 'epoch')} ({self.saved / self.of:.0%})"
 
 
-def stopped_by_pruner(study: StudyRecord) -> list[TrialRecord]:
-    """The trials that were stopped early, but not by the time limit of the search."""
-    stopped = (t for t in study.trials if t.outcome is Outcome.STOPPED_EARLY)
-    return [trial for trial in stopped if trial.reason != TIME_UP]
+def stopping(study: StudyRecord) -> Stopping:
+    """Which runs the pruner stopped early, apart from those that the time limit ended."""
+    stopped = [trial for trial in study.trials if trial.outcome is Outcome.STOPPED_EARLY]
+    by_pruner = tuple(trial for trial in stopped if not is_time_up(trial))
+    epochs = study.settings.epochs
+    return Stopping(
+        by_pruner=by_pruner,
+        at_time_limit=len(stopped) - len(by_pruner),
+        saved=sum(max(0, epochs - last_epoch(trial)) for trial in by_pruner),
+        of=epochs * study.trained,
+    )
+
+
+def place_of_the_best(study: StudyRecord) -> tuple[int, int]:
+    """Which of the trained designs, from 1, the best one was, and how many there are.
+
+    Without a best one its place is 0.
+    """
+    trained = [t for t in study.trials if t.outcome is not None and t.outcome.counts]
+    best = study.incumbent
+    return (1 + trained.index(best) if best else 0), len(trained)
+
+
+def last_gain(study: StudyRecord) -> str:
+    """When the best design came, and how many designs after it brought no gain."""
+    best = study.incumbent
+    if best is None:
+        stopped = listed(stopping(study).phrases)
+        return f"No design was trained to the end{f': {stopped}' if stopped else ''}."
+    place, designs = place_of_the_best(study)
+    after = designs - place
+    if designs == 1:
+        return f"One design was trained, that of trial {best.number}."
+    if not after:
+        return (
+            f"The last gain came with the last of {whole(designs)} designs, trial {best.number}: "
+            "a longer search may find better ones."
+        )
+    which = (
+        f"The first of {whole(designs)} designs, trial {best.number}, was never beaten"
+        if place == 1
+        else f"The last gain came with design {whole(place)} of {whole(designs)}, trial "
+        f"{best.number}"
+    )
+    return f"{which}; the {'one' if after == 1 else whole(after)} after it brought no gain."
 
 
 def training_seconds(study: StudyRecord) -> float | None:
@@ -216,20 +277,16 @@ def devices(study: StudyRecord) -> list[str]:
 
 
 def _sentence_of_outcomes(study: StudyRecord) -> str:
-    outcomes = study.outcomes
-    others = Counter(where_it_stands(trial) for trial in study.trials)
-    stopped = len(stopped_by_pruner(study))
+    trials = Counter(status(trial) for trial in study.trials)
     phrases = {
-        "trained to the last epoch": outcomes[Outcome.TRAINED],
-        "stopped early": stopped,
-        "stopped at the time limit": outcomes[Outcome.STOPPED_EARLY] - stopped,
-        "over the budget": outcomes[Outcome.OVER_BUDGET],
-        "that repeated an earlier design": outcomes[Outcome.DUPLICATE],
-        "diverged": outcomes[Outcome.DIVERGED],
-        "out of memory": outcomes[Outcome.OUT_OF_MEMORY],
-        "failed": outcomes[Outcome.FAILED] - study.interrupted,
-        "interrupted and queued again": study.interrupted,
-        **{words: others[words] for words in NOT_ENDED},
+        TRAINED: "trained to the last epoch",
+        outcome_name(Outcome.OVER_BUDGET): "over the budget",
+        outcome_name(Outcome.DUPLICATE): "that repeated an earlier design",
     }
-    parts = [f"{whole(trials)} {phrase}" for phrase, trials in phrases.items() if trials]
+    parts: list[str] = []
+    for kind in (*map(outcome_name, Outcome), QUEUED_AGAIN, *WITHOUT_OUTCOME):
+        if kind == STOPPED:
+            parts += stopping(study).phrases
+        elif trials[kind]:
+            parts.append(f"{whole(trials[kind])} {phrases.get(kind, kind)}")
     return f"{plural(len(study.trials), 'trial')}: {listed(parts)}."

@@ -62,7 +62,7 @@ def render(study: StudyRecord, final_folder: Path | str | None = None) -> str:
             "Appendix",
             [],
             [
-                tested.final_training(study),
+                tested.final_training(study, final),
                 trials.reasons(study),
                 progress.funnel(study),
                 progress.over_time(study),

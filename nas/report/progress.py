@@ -6,6 +6,7 @@ from itertools import accumulate
 import pandas as pd
 import plotly.graph_objects as go
 
+from nas.report import overview
 from nas.report.axes import accuracy_axis, whole_axis
 from nas.report.document import Section, figure_section
 from nas.report.tables import (
@@ -32,32 +33,30 @@ from nas.report.theme import (
 )
 from nas.report.trials import measured
 from nas.report.words import (
-    NOT_ENDED,
+    QUEUED_AGAIN,
     STOPPED,
     TRAINED,
+    WITHOUT_OUTCOME,
+    is_time_up,
     listed,
     outcome_name,
-    where_it_stands,
+    status,
 )
-from nas.study.records import INTERRUPTED, Outcome, StudyRecord
+from nas.study.records import Outcome, StudyRecord, TrialRecord
 from nas.text import duration, percent, plural, share, whole
 
 _PROPOSED = "proposed"
 _STEPS = (
     outcome_name(Outcome.OVER_BUDGET),
     outcome_name(Outcome.DUPLICATE),
-    INTERRUPTED,  # and queued again
+    QUEUED_AGAIN,
     outcome_name(Outcome.FAILED),
     outcome_name(Outcome.OUT_OF_MEMORY),
     outcome_name(Outcome.DIVERGED),
-    *NOT_ENDED,
+    *WITHOUT_OUTCOME,
     STOPPED,
     TRAINED,
 )
-_KINDS: dict[Outcome | None, str] = {
-    Outcome.TRAINED: "trained to the end",
-    Outcome.STOPPED_EARLY: "stopped early",
-}
 _TIMES = ((172_800, 86_400, "days"), (7_200, 3_600, "hours"), (120, 60, "minutes"))
 
 
@@ -83,8 +82,7 @@ def where_the_time_went(study: StudyRecord) -> str:
     spent: dict[str, list[float]] = {}
     for trial in study.trials:
         if trial.seconds is not None:
-            kind = _KINDS.get(trial.outcome, "that diverged, failed or did not end")
-            spent.setdefault(kind, []).append(trial.seconds)
+            spent.setdefault(_kind(trial), []).append(trial.seconds)
     total = sum(map(sum, spent.values()))
     unbuilt = study.outcomes[Outcome.OVER_BUDGET] + study.outcomes[Outcome.DUPLICATE]
     free = (
@@ -101,6 +99,14 @@ def where_the_time_went(study: StudyRecord) -> str:
     return f"{duration(total)} of training went to {listed(parts)}.{free}"
 
 
+def _kind(trial: TrialRecord) -> str:
+    if is_time_up(trial):
+        return "stopped at the time limit"
+    kinds = {Outcome.TRAINED: "trained to the end", Outcome.STOPPED_EARLY: "stopped early"}
+    other = "that diverged, failed or did not end"
+    return kinds.get(trial.outcome, other) if trial.outcome else other
+
+
 def funnel_table(study: StudyRecord) -> pd.DataFrame:
     """What became of the proposals: `step`, `trials`, their `share`, and how many were `left`.
 
@@ -109,7 +115,7 @@ def funnel_table(study: StudyRecord) -> pd.DataFrame:
     """
     ended = dict.fromkeys(_STEPS, 0)
     for trial in study.trials:
-        ended[INTERRUPTED if trial.queued_again else where_it_stands(trial)] += 1
+        ended[status(trial)] += 1
     total = left = len(study.trials)
     rows = [{"step": _PROPOSED, "trials": total, "share": 1.0 if total else None, "left": total}]
     for step, trials in ended.items():
@@ -154,33 +160,10 @@ def history(study: StudyRecord, trials: pd.DataFrame) -> Section:
     return figure_section(
         "history",
         "How the search went",
-        last_gain(study) + ("" if figure is None else marks_in_words(figure, images)),
+        overview.last_gain(study) + ("" if figure is None else marks_in_words(figure, images)),
         table(steps, columns, caption="How the search went"),
         figure,
     )
-
-
-def last_gain(study: StudyRecord) -> str:
-    """When the best design came, and how many designs after it brought no gain."""
-    runs = [t.number for t in study.trials if t.outcome is not None and t.outcome.counts]
-    best = study.incumbent
-    if best is None:
-        return f"No design was trained to the end: {plural(len(runs), 'run')} stopped early."
-    place, after = 1 + runs.index(best.number), len(runs) - 1 - runs.index(best.number)
-    if len(runs) == 1:
-        return f"One design was trained, that of trial {best.number}."
-    if not after:
-        return (
-            f"The last gain came with the last of {whole(len(runs))} designs, trial {best.number}: "
-            "a longer search may find better ones."
-        )
-    which = (
-        f"The first of {whole(len(runs))} designs, trial {best.number}, was never beaten"
-        if place == 1
-        else f"The last gain came with design {whole(place)} of {whole(len(runs))}, trial "
-        f"{best.number}"
-    )
-    return f"{which}; the {'one' if after == 1 else whole(after)} after it brought no gain."
 
 
 def incumbent_table(study: StudyRecord) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The trade-off of accuracy and size: budget, Pareto front, and networks to compare with."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -41,10 +42,10 @@ from nas.report.theme import (
     trials_axis,
 )
 from nas.report.trials import measured, trials_table
-from nas.report.words import said_by_searches
+from nas.report.words import listed, search_values
 from nas.statistics import difference_interval
 from nas.study.chance import chance_of
-from nas.study.records import StudyRecord
+from nas.study.records import StudyRecord, StudySettings
 from nas.text import percent, plural, share, short_count, whole
 
 PUBLISHED_KIND = "published"
@@ -283,7 +284,7 @@ def front_caption(study: StudyRecord) -> str:
     """What a Pareto front is, and what this one is not."""
     how = (
         "Designs of every size were proposed for it"
-        if any("," in objectives for objectives in said_by_searches(study, "objectives"))
+        if any("," in objectives for objectives in search_values(study, "objectives"))
         else "The search looked for accuracy alone, not for small designs"
     )
     return (
@@ -301,7 +302,7 @@ def references(references: pd.DataFrame) -> Section | None:
         Column("mark", "Mark", kind="text"),
         Column("name", "Network", kind="text"),
         PARAMETERS,
-        Column("fits", "Limits", lambda fits: "within" if fits else "over, not drawn", kind="text"),
+        Column("limits", "Limits", kind="text"),
         Column("accuracy", "Test accuracy", percent),
         INTERVAL,
         Column("kind", "Kind", kind="text"),
@@ -323,20 +324,25 @@ def reference_table(study: StudyRecord, final: FinalRecord | None) -> pd.DataFra
 
     Published ones only for the dataset they were measured on. `low` and `high` are the 95% interval
     of what was measured here; it is the mean over seeds of the chosen design and of the references
-    that the last final training trained. `fits` says whether it is within the study's limits, as
-    far as its costs are known.
+    that the last final training trained. `fits` says whether it is within the study's limits as far
+    as its costs are known, and `limits` which of them that was.
     """
     rows: list[dict[str, Any]] = [*_published(study), *(_measured(final) if final else [])]
     rows.sort(key=lambda row: (row["parameters"], row["name"], row["kind"]))
-    limits = study.settings.limits
     return reference_frame(
-        {
-            **row,
-            "mark": _mark(i),
-            "fits": all(row.get(name, 0) <= most for name, most in limits.items()),
-        }
-        for i, row in enumerate(rows)
+        {**row, "mark": _mark(i), **_within(row, study.settings)} for i, row in enumerate(rows)
     )
+
+
+def _within(row: Mapping[str, Any], settings: StudySettings) -> dict[str, object]:
+    """Whether a network is within the limits, as far as its costs are known, and in words."""
+    known = {name: most for name, most in settings.limits.items() if row.get(name) is not None}
+    if any(row[name] > most for name, most in known.items()):
+        return {"fits": False, "limits": "over, not drawn"}
+    if len(known) == len(settings.limits) and settings.latency is None:
+        return {"fits": True, "limits": "within"}
+    within = f"{listed([COSTS[name].title for name in known])} within"
+    return {"fits": True, "limits": within if known else "not known"}
 
 
 def reference_frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
@@ -345,7 +351,7 @@ def reference_frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
         rows,
         integers="parameters",
         floats="accuracy low high",
-        texts="mark name kind source",
+        texts="mark name kind source limits",
         flags="fits",
     )
 
@@ -358,7 +364,11 @@ def _published(study: StudyRecord) -> list[dict[str, object]]:
         {
             "name": name,
             "kind": PUBLISHED_KIND,
-            "parameters": known.parameters or count(PRESETS[name], s.input).parameters,
+            **(
+                asdict(count(PRESETS[name], s.input))
+                if name in PUBLISHED
+                else {"parameters": known.parameters}
+            ),
             "accuracy": known.accuracy,
             "source": known.source,
         }

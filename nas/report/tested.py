@@ -35,11 +35,13 @@ def chosen_in_words(record: FinalRecord) -> str:
     return f"{record.chosen.name}, {whole(record.chosen.parameters)} parameters"
 
 
-def final_training(study: StudyRecord) -> Section | None:
-    """The section; None for a study whose test images were never read."""
+def final_training(study: StudyRecord, record: FinalRecord | None) -> Section | None:
+    """The section; None for a study whose test images were never read.
+
+    `record` is what `last_final` says.
+    """
     if not study.readings:
         return None
-    record = last_final(study)
     if record is None:
         cut_off = all(reading.ended is None for reading in study.readings)
         why = "was cut off before its end" if cut_off else "was written by another version of nas"

@@ -129,15 +129,15 @@ def add_trials(
         images: that were classified: dots have the 95% interval. 0, or many dots: they have none.
     """
     dots = compared(trials)
+    faded = bool((dots["outcome"] != TRAINED).any())  # all of them, where none was trained
+    outcome, color = (STOPPED, GREY) if faded else (TRAINED, BLUE)
     inside = dots["val_accuracy"].map(axis.holds).astype(bool)
     stopped = trials[~trials.index.isin(dots.index)]
-    _add_ticks(figure, stopped, x, axis, STOPPED, GREY)
-    _add_ticks(figure, dots[~inside], x, axis, "far below", BLUE)
+    _add_ticks(figure, stopped, x, axis, STOPPED, STOPPED, GREY)
+    _add_ticks(figure, dots[~inside], x, axis, "far below", outcome, color)
     dots = dots[inside]
     if dots.empty:
         return
-    faded = dots["outcome"].iloc[0] != TRAINED
-    outcome = STOPPED if faded else TRAINED
     accuracies = dots["val_accuracy"].tolist()
     bars = None
     if images > 0 and len(dots) <= _MOST_BARS:
@@ -150,7 +150,7 @@ def add_trials(
         name=outcome,
         mode="markers",
         marker={
-            "color": GREY if faded else BLUE,
+            "color": color,
             "size": 8 if faded else 9,
             "symbol": "circle-open" if faded else "circle",
             "opacity": 0.8 if faded else 0.95,
@@ -196,7 +196,13 @@ def compared(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _add_ticks(
-    figure: go.Figure, trials: pd.DataFrame, x: str, axis: AccuracyAxis, name: str, color: str
+    figure: go.Figure,
+    trials: pd.DataFrame,
+    x: str,
+    axis: AccuracyAxis,
+    name: str,
+    outcome: str,
+    color: str,
 ) -> None:
     if trials.empty:
         return
@@ -206,7 +212,7 @@ def _add_ticks(
         name=name,
         mode="markers",
         marker={"color": color, "size": 10, "symbol": "line-ns-open", "line": {"width": 1.5}},
-        **hover(trials, x, STOPPED if name == STOPPED else TRAINED),
+        **hover(trials, x, outcome),
     )
 
 

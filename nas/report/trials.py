@@ -22,7 +22,7 @@ from nas.report.tables import (
     typed_frame,
     with_interval,
 )
-from nas.report.words import STOPPED, TRAINED, interval_of, last_epoch, where_it_stands
+from nas.report.words import STOPPED, TRAINED, interval_of, last_epoch, status
 from nas.statistics import difference_interval
 from nas.study.chance import guessing_in_words
 from nas.study.designs import LATENCIES
@@ -48,7 +48,7 @@ def trials_table(trials: Iterable[TrialRecord]) -> pd.DataFrame:
         (
             {
                 "number": trial.number,
-                "outcome": where_it_stands(trial),
+                "outcome": status(trial),
                 "design": trial.design,
                 "preset": trial.preset,
                 **{name: getattr(trial, name) for name in COSTS},
@@ -151,11 +151,16 @@ def is_tied(study: StudyRecord, better: TrialRecord, worse: TrialRecord) -> bool
     return difference_interval(better.val_accuracy, images, worse.val_accuracy, images).low <= 0
 
 
+def ties_with_the_first(study: StudyRecord) -> int:
+    """How many designs `is_tied` says of the first, itself included; 0 without validation."""
+    ranking = study.ranking
+    return sum(is_tied(study, ranking[0], trial) for trial in ranking)
+
+
 def ties(study: StudyRecord) -> str:
     """How many designs the validation images do not tell apart; empty for fewer than two."""
-    ranking = study.ranking
-    close = sum(is_tied(study, ranking[0], trial) for trial in ranking)
-    if close == 0 or len(ranking) < 2:
+    close = ties_with_the_first(study)
+    if close == 0 or len(study.ranking) < 2:
         return ""
     if close == 1:
         return "The 95% interval of every other design's difference to the first excludes 0."
@@ -200,8 +205,7 @@ def reason_table(study: StudyRecord) -> pd.DataFrame:
     found: dict[tuple[str, str], list[int]] = {}
     for trial in study.trials:
         if trial.reason is not None:
-            outcome = "queued again" if trial.queued_again else where_it_stands(trial)
-            found.setdefault((outcome, trial.reason), []).append(trial.number)
+            found.setdefault((status(trial), trial.reason), []).append(trial.number)
     return typed_frame(
         (
             {

@@ -1,7 +1,6 @@
 """The page of a study whose settings this version cannot read: what is known, and why no more."""
 
 import json
-from collections.abc import Mapping
 
 from nas.report.document import document, figure_section, section
 from nas.report.progress import history_figure
@@ -18,6 +17,7 @@ from nas.report.tables import (
 )
 from nas.report.trials import measured, trials_table
 from nas.study.records import UnreadableStudy
+from nas.study.settings import flat
 from nas.text import percent, plural, whole
 
 
@@ -33,7 +33,7 @@ def render_unreadable(study: UnreadableStudy) -> str:
     )
     reason = Column("reason", "Reason", kind="text long")
     columns = (TRIAL, OUTCOME, DESIGN, PARAMETERS, MULT_ADDS, VAL_ACCURACY, reason)
-    known = {name: _shown(value) for name, value in _flat(study.attributes).items()}
+    known = {name: _shown(value) for name, value in flat(study.attributes).items()}
     sections = [
         section("Trials", _summary(study)),
         figure_section(
@@ -63,16 +63,6 @@ def _summary(study: UnreadableStudy) -> str:
         f"{count}, {whole(len(accuracies))} with a validation accuracy that can be read; the "
         f"highest is {percent(max(accuracies))}."
     )
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}: ")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ from nas.final import words as final_words
 from nas.final.records import FinalRecord, MeasuredLatency
 from nas.report import overview
 from nas.report.document import Section
-from nas.report.health import Level, health, more_trials, to_heed
+from nas.report.health import Level, health, more_trials, problems
 from nas.report.html import html
 from nas.report.mistakes import missing_model
 from nas.report.tested import final_cost, readings, summary
@@ -48,13 +48,13 @@ def verdict(
         folder: of the exported model; None where it is not known.
         files: of `document`, each by what its button says.
     """
-    best, findings = study.incumbent, health(study)
+    best, findings = study.incumbent, health(study, final)
     passed = [finding for finding in findings if finding.level is Level.PASS]
     cost = [" ".join(overview.cost(study)) or "Nothing so far."]
     if final is None:
         design = best and best.architecture
         found = [overview.found(study), overview.expected(study)]
-        sure = [overview.caution(study), ties(study)]
+        sure = [overview.caution(study, final), ties(study)]
         sure += [readings(study)] if study.readings else []
     else:
         design = final.chosen.architecture
@@ -79,7 +79,7 @@ def verdict(
         sure=list(filter(None, sure)),
         next=next_step(study, final, folder),
         cost=cost,
-        heeded=to_heed(findings),
+        problems=problems(findings),
         passed=passed,
         passes=f"{plural(len(passed), 'check')} passed",
         model=None if final is None or missing_model(final, folder) else folder,
@@ -116,8 +116,8 @@ def tiles(study: StudyRecord, final: FinalRecord | None) -> Iterator[Tile]:
         detail = f"{share(latency.ms / latency.limit.max_ms)} of {latency.limit}"
         yield Tile("Latency", milliseconds(latency.ms), detail)
     if study.trained:
-        cut = study.outcomes[Outcome.STOPPED_EARLY]
-        detail = f"{whole(study.trained - cut)} to the end, {whole(cut)} stopped early"
+        to_the_end = f"{whole(study.outcomes[Outcome.TRAINED])} to the end"
+        detail = ", ".join([to_the_end, *overview.stopping(study).phrases])
         yield Tile("Designs trained", whole(study.trained), detail)
     if (seconds := overview.training_seconds(study)) is not None:
         detail = f"summed over all runs: {overview.device_minutes(study)}"

@@ -6,11 +6,13 @@ from pathlib import Path
 from nas.architecture import Architecture
 from nas.data.catalogue import OWN_FOLDER
 from nas.statistics import Estimate, wilson_interval
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.records import TIME_UP, Outcome, StudyRecord, TrialRecord
 from nas.text import plural
 
-NOT_ENDED = ("queued", "running", "ended without an outcome")
-"""Where a trial without an outcome stands, as it is shown."""
+WITHOUT_OUTCOME = ("queued", "running", "ended without an outcome")
+"""The status of a trial without an outcome, as it is shown."""
+QUEUED_AGAIN = "interrupted and queued again"
+"""The status of a trial that failed, but whose design did not."""
 
 
 def outcome_name(outcome: Outcome) -> str:
@@ -18,14 +20,21 @@ def outcome_name(outcome: Outcome) -> str:
     return outcome.replace("_", " ")
 
 
-def where_it_stands(trial: TrialRecord) -> str:
-    """The outcome of a trial as it is shown, or why it has none."""
+def status(trial: TrialRecord) -> str:
+    """What became of a trial so far, as it is shown: its outcome, or why it has none."""
+    if trial.queued_again:
+        return QUEUED_AGAIN
     if trial.outcome is not None:
         return outcome_name(trial.outcome)
-    queued, running, ended = NOT_ENDED
+    queued, running, ended = WITHOUT_OUTCOME
     if trial.finished is not None:
         return ended
     return queued if trial.started is None else running
+
+
+def is_time_up(trial: TrialRecord) -> bool:
+    """Whether the time limit of the search ended a run, and not the pruner."""
+    return trial.outcome is Outcome.STOPPED_EARLY and trial.reason == TIME_UP
 
 
 TRAINED = outcome_name(Outcome.TRAINED)
@@ -50,8 +59,8 @@ def interval_of(study: StudyRecord, trial: TrialRecord) -> Estimate | None:
     return wilson_interval(trial.val_accuracy, study.settings.validation_images)
 
 
-def said_by_searches(study: StudyRecord, name: str) -> list[str]:
-    """What the searches of a study say of one thing, each value once, in order."""
+def search_values(study: StudyRecord, name: str) -> list[str]:
+    """The values that the searches of a study recorded under a name, each once, in order."""
     values = [search[name] for search in study.searches if search.get(name) is not None]
     texts = [",".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in values]
     return list(dict.fromkeys(texts))
@@ -59,7 +68,7 @@ def said_by_searches(study: StudyRecord, name: str) -> list[str]:
 
 def images_in_words(study: StudyRecord) -> str:
     """The dataset; of a person's own images, the name of their folder."""
-    folder = Path(next(iter(said_by_searches(study, "data_dir")[-1:]), "")).name
+    folder = Path(next(iter(search_values(study, "data_dir")[-1:]), "")).name
     own = study.settings.dataset == OWN_FOLDER and folder
     return f"the images in the folder {folder}" if own else study.settings.dataset
 

@@ -39,7 +39,7 @@ def settings_to_json(settings: StudySettings) -> dict[str, Any]:
     """The settings as values that JSON keeps as they are."""
     values = dataclasses.asdict(settings)
     if not settings.input.name_bytes:
-        del values["input"]["name_bytes"]  # which studies of before have not
+        del values["input"]["name_bytes"]  # which studies made before do not have
     return values
 
 
@@ -63,21 +63,41 @@ def settings_from_json(values: Mapping[str, Any]) -> StudySettings:
     return settings
 
 
+def changes(before: StudySettings, now: StudySettings) -> dict[str, tuple[object, object]]:
+    """The settings that differ, by their names with dots: what each was before, and is now.
+
+    What the recipe of an earlier version does not hold has its default; inputs are equal whatever
+    the names of their classes, which such a study does not hold either.
+    """
+    old, new = (
+        {
+            **flat(settings_to_json(dataclasses.replace(s, recipe={**DEFAULTS, **s.recipe}))),
+            "input": s.input,
+        }
+        for s in (before, now)
+    )
+    return {
+        name: (old.get(name), new.get(name))
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    }
+
+
 def differences(before: StudySettings, now: StudySettings) -> list[str]:
     """Each setting that was otherwise before, in one line; empty when none."""
-    defaults = {f"recipe.{name}": value for name, value in DEFAULTS.items()}
-    old, new = (
-        {**defaults, **flat(settings_to_json(s)), "input": s.input} for s in (before, now)
-    )  # inputs are equal whatever their names, which studies of before have not
-    changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
-    named = [name for name in _CALLED if name in changed]
-    if named:  # the rest follows from these, or at least comes after them
-        changed = [name for name in named if name not in _COUNTS] or named
+    changed = changes(before, now)
+    named = [name for name in _CALLED if name in changed]  # the rest follows from these
+    shown = [name for name in named if name not in _COUNTS] or named or changed
     return [
-        f"{_CALLED.get(name, _of_version(name))}: the study has {_shown(old.get(name))}, "
-        f"this search {_shown(new.get(name))}"
-        for name in changed
+        f"{_CALLED.get(name, _of_version(name))}: the study has {_shown(changed[name][0])}, "
+        f"this search {_shown(changed[name][1])}"
+        for name in shown
     ]
+
+
+def called(name: str) -> str:
+    """What a person calls a setting that has an option or belongs to the images."""
+    return _CALLED[name].partition(" (")[0]
 
 
 def _of_version(name: str) -> str:

@@ -149,7 +149,7 @@ def _of_trial(trial: TrialRecord, key: str) -> TrackedRun:
         "seconds": trial.seconds,
         "images_per_second": trial.images_per_second,
     }
-    said = {"reason": trial.reason, "forecast": trial.forecast, "device": trial.device}
+    texts = {"reason": trial.reason, "forecast": trial.forecast, "device": trial.device}
     return TrackedRun(
         key=key,
         name=f"trial-{trial.number}",
@@ -160,7 +160,7 @@ def _of_trial(trial: TrialRecord, key: str) -> TrackedRun:
         },
         results={name: value for name, value in measured.items() if value is not None},
         curves={"val_accuracy": trial.curve} if trial.curve else {},
-        tags={"outcome": trial.outcome.value, **{n: v for n, v in said.items() if v}},
+        tags={"outcome": trial.outcome.value, **{n: v for n, v in texts.items() if v}},
         started=trial.started,
         ended=trial.finished,
         failed=trial.outcome in _FAILED,

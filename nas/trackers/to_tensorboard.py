@@ -14,6 +14,7 @@ from nas.runtime import signals
 from nas.trackers.runs import TrackedRun, TrackedStudy
 
 _FOLDER = Path("tensorboard")
+_OF_STUDY = "study"  # the folder of its own run: a study may have the name of a trial
 
 
 def log(study: TrackedStudy, folder: Path | None) -> tuple[int, str]:
@@ -31,18 +32,18 @@ def log(study: TrackedStudy, folder: Path | None) -> tuple[int, str]:
     folder = folder or _FOLDER
     runs = folder / f"{slug(study.name)}-{study.run.key}"
     runs.mkdir(parents=True, exist_ok=True)
-    new = [run for run in study.children if not (runs / run.name).exists()]
-    for run in new:
+    places = {runs / slug(run.name): run for run in study.children}
+    new = {place: run for place, run in places.items() if not place.exists()}
+    for place, run in new.items():
         signals.check()
-        _write(runs, run, {})
+        _write(place, run, {})
     files = "\n".join(f"- `{file}`" for file in study.files)
-    _write(runs, study.run, {"model": files} if files else {})
+    _write(runs / _OF_STUDY, study.run, {"model": files} if files else {})
     return len(new), str(folder)
 
 
-def _write(parent: Path, run: TrackedRun, texts: dict[str, str]) -> None:
-    place = parent / slug(run.name)
-    with temporary_folder(parent, place.name) as unfinished:
+def _write(place: Path, run: TrackedRun, texts: dict[str, str]) -> None:
+    with temporary_folder(place.parent, place.name) as unfinished:
         with SummaryWriter(str(unfinished)) as writer:
             for name, curve in run.curves.items():
                 for step, value in curve:

@@ -52,10 +52,12 @@ def log(study: TrackedStudy, folder: Path | None) -> tuple[int, str]:
 def _log(run: TrackedRun, study: TrackedStudy, place: Path, files: tuple[Path, ...]) -> bool:
     """Logs a run, if what it says is not logged yet; whether it was."""
     signals.check()
-    said = hashlib.sha256(repr((run, [(f, f.stat().st_mtime) for f in files])).encode()).hexdigest()
+    digest = hashlib.sha256(
+        repr((run, [(f, f.stat().st_mtime) for f in files])).encode()
+    ).hexdigest()
     for there in (place / "wandb").glob(f"*run-*-{run.key}"):
         mark = there / _MARK
-        if mark.exists() and mark.read_text() == said:
+        if mark.exists() and mark.read_text() == digest:
             return False
         shutil.rmtree(there)
     kind = "search" if run is study.run else run.name.partition("-")[0]
@@ -85,5 +87,5 @@ def _log(run: TrackedRun, study: TrackedStudy, place: Path, files: tuple[Path, .
         mark = Path(logged.dir).parent / _MARK
         logged.finish(exit_code=1 if run.failed else 0)
     if mark.parent.is_dir():
-        mark.write_text(said)
+        mark.write_text(digest)
     return True

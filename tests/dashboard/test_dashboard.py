@@ -32,7 +32,7 @@ from nas.report.page import render
 from nas.search.run import SearchResult, run_search
 from nas.study.location import StudyLocation
 from nas.study.reader import open_existing, read_study
-from nas.study.records import Outcome, StudyRecord, TrialRecord
+from nas.study.records import TIME_UP, Outcome, StudyRecord, TrialRecord
 from nas.templates import code
 from tests.kits import warm
 from tests.kits.chromium import chromium, heard_of, new_page, until, violations
@@ -353,6 +353,23 @@ def test_a_study_of_another_program_or_version_is_shown_without_notes_of_trials(
     assert len(detail["best_trials"]) == 1
 
 
+def test_a_database_that_can_be_read_no_more_is_one_line(
+    one_trial: SearchResult, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = one_trial.location.path
+    assert path is not None
+    with served(one_trial.location, tmp_path) as dashboard:
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("DROP TABLE study_user_attributes")
+        report, curve = dashboard.first, dashboard.first.replace("report", "curve") + "/0.svg"
+        for address in (report, curve):
+            answer = dashboard.ask(address)
+            assert answer.status == 503
+            (line,) = answer.content.decode().splitlines()  # type: ignore[attr-defined]
+            assert line.startswith(f"{path}: expected a database that can be opened, got no such")
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_notes_follow_a_search_that_goes_on(one_trial: SearchResult) -> None:
     location = one_trial.location
     live = LiveStudy(open_existing(location), location, Path("nowhere"))
@@ -430,6 +447,22 @@ def test_a_design_of_another_space_and_odd_numbers_have_notes(one_trial: SearchR
     assert "<circle" not in curve_svg(trial.curve, 1)
 
 
+def test_the_note_of_a_stopped_run_says_why(one_trial: SearchResult) -> None:
+    settings = one_trial.study.settings
+    forecast = "12.0% by epoch 1: 30.0% expected"
+    stopped = TrialRecord(
+        number=3, outcome=Outcome.STOPPED_EARLY, val_accuracy=0.12, curve=((1, 0.12),)
+    )
+    note = trial_note(replace(stopped, forecast=forecast), settings, curve="/curve/3.svg")
+    assert note.startswith("**Stopped early** after 1 of 1 epoch, validation accuracy 12.00%")
+    assert f"): `{forecast}`." in note
+    late = trial_note(replace(stopped, reason=TIME_UP), settings, curve="/curve/3.svg")
+    assert late.startswith("**Stopped at the time limit** after 1 of 1 epoch, validation")
+    blank = replace(stopped, val_accuracy=None, curve=())
+    note = trial_note(blank, settings, curve="/curve/3.svg")
+    assert note.startswith("**Stopped early** after 0 of 1 epoch, no accuracy recorded.")
+
+
 def study_options(location: StudyLocation) -> list[str]:
     assert location.path is not None
     return ["--study", location.name, "--studies-dir", str(location.path.parent)]
@@ -443,6 +476,15 @@ def test_a_port_that_is_asked_for_and_taken_is_one_line(
         assert main(["dashboard", *study_options(one_trial.location), "--port", port]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert errors[-1].startswith(f"error: --port: expected a free port, got {port}")
+
+
+def test_a_port_is_looked_for_before_a_study_is_read(tmp_path: Path, capsys: Capture) -> None:
+    with served(None, tmp_path) as dashboard:
+        options = ["--study", "none", "--studies-dir", str(tmp_path)]
+        error = error_of(capsys, main(["dashboard", *options, "--port", str(dashboard.port)]))
+        assert "--port: expected a free port" in error
+        error = error_of(capsys, main(["dashboard", *options]))
+        assert "expected a study, got no such file" in error
 
 
 @pytest.mark.parametrize(("options", "status"), [([], 403), (["--allow-edits"], 204)])

@@ -69,7 +69,7 @@ def test_compilers_read_what_python_has(
 ) -> None:
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"{compiler[0]} is not installed")
-    (tmp_path / "model.h").write_text(header(network, arena=4321))
+    (tmp_path / "model.h").write_text(header(network, tflite(network), arena=4321))
     (tmp_path / file).write_text(PROGRAM)
     strict = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
     subprocess.run(
@@ -89,6 +89,7 @@ def test_compilers_read_what_python_has(
 
 
 def test_a_header_names_the_operators_that_are_there() -> None:
-    odd = header(make_int8(make_spec(SMALL, shape=(1, 9, 9))), arena=1)
+    gray = make_int8(make_spec(SMALL, shape=(1, 9, 9)))
+    odd = header(gray, tflite(gray), arena=1)
     assert "#define MODEL_OPERATORS 4\n" in odd
     assert "AddPad" not in odd  # its strides meet the last pixel

@@ -13,10 +13,8 @@ from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import count, count_parameters
 from nas.export import memory
 from nas.export.int8 import Int8Network
-from nas.export.spec import ModelError
 from nas.export.tflite import tflite
 from tests.kits.exports import (
-    SMALL,
     as_read,
     int8_logits,
     make_images,
@@ -154,11 +152,3 @@ def test_flash_has_the_names_of_the_classes(classes: int, letters: int, letter: 
     size = len(tflite(make_int8(spec)))
     flash = count(spec.architecture, ImageInput.named((3, 8, 8), names)).flash
     assert 0.99 * size <= flash <= 1.03 * size
-
-
-def test_without_flatbuffers_one_line_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "flatbuffers", None)
-    with pytest.raises(ModelError, match=r"^expected the package .*; pip install \S+$"):
-        tflite(make_int8(make_spec(SMALL)))

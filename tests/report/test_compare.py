@@ -9,6 +9,7 @@ from nas.report.compare import (
     incumbent_by_effort,
     other_images,
     render_comparison,
+    settings_table,
     verdict,
 )
 from nas.report.export import study_document
@@ -16,6 +17,7 @@ from nas.report.page import render
 from nas.report.tables import MOST_ROWS
 from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord
+from nas.training.config import DEFAULTS
 from tests.kits.pages import parsed
 from tests.kits.records import EVIL, SETTINGS, mixed, study, trial
 
@@ -34,6 +36,18 @@ class TestComparison:
             ["recipe: epochs", "6", "3"],
             ["seed", "1", "2"],
         ]
+
+    def test_a_study_of_an_earlier_version_differs_only_where_its_runs_would(self) -> None:
+        recipe = {**SETTINGS.recipe, **{n: DEFAULTS[n] for n in ("precision", "weight_decay")}}
+        named = replace(SETTINGS.input, name_bytes=12)
+        later = replace(mixed(), settings=replace(SETTINGS, recipe=recipe, input=named))
+        assert settings_table(mixed(), later).empty
+        assert "None: both used the same settings." in render_comparison(mixed(), later)
+        wider = replace(later, settings=replace(later.settings, input=replace(named, width=40)))
+        assert settings_table(mixed(), wider).to_numpy().tolist() == [
+            ["input", "3x32x32, 10 classes", "3x32x40, 10 classes"]
+        ]
+        assert "differ in image shape or classes, so" in other_images(mixed(), wider)
 
     def test_what_the_interval_of_the_difference_holds_is_not_settled(self) -> None:
         near = [replace(study(trial(0, accuracy=a)), name=f"at-{a}") for a in (0.910, 0.915)]
@@ -95,6 +109,11 @@ class TestComparison:
         table = incumbent_by_effort(mixed())  # counting are 1, 2 (stopped), 4 and 9
         assert table["trained"].tolist() == [1, 3, 4]
         assert table["incumbent"].tolist() == [1, 4, 4]
+
+    def test_a_gain_by_the_last_design_is_one_step(self) -> None:
+        table = incumbent_by_effort(study(trial(0, accuracy=0.5), trial(1, accuracy=0.6)))
+        assert table["trained"].tolist() == [1, 2]
+        assert table["incumbent"].tolist() == [0, 1]
 
     def test_what_was_found_with_equal_effort(self) -> None:
         late = study(trial(0, Outcome.STOPPED_EARLY, 0.2), trial(1, accuracy=0.7))

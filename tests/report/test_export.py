@@ -3,13 +3,17 @@
 import csv
 import io
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
+from datetime import datetime
 
 import pandas as pd
 import pytest
 
+from nas.architecture import FIELD_NAMES
 from nas.report.export import study_document, trials_csv
+from nas.study.records import TrialRecord
 from nas.study.settings import settings_to_json
+from nas.training.tuning import REAL_VALUES
 from tests.kits.records import EVIL, SETTINGS, mixed, study, trial
 
 
@@ -19,12 +23,30 @@ class TestExport:
         read = pd.read_csv(io.BytesIO(trials_csv(record)))
         assert read["number"].tolist() == [t.number for t in record.trials]
         for row, told in zip(read.to_dict("records"), record.trials, strict=True):
-            for name in ("outcome", "parameters", "val_accuracy", "seconds", "reason", "device"):
+            for name in {f.name for f in fields(TrialRecord)} - {"architecture", "training"}:
                 value = getattr(told, name)
-                assert (row[name] == value) if value is not None else pd.isna(row[name])
+                if value is None:
+                    assert pd.isna(row[name])
+                elif name in ("started", "finished"):
+                    assert datetime.fromisoformat(row[name]) == value
+                elif name != "curve":
+                    assert row[name] == value
             assert json.loads(row["curve"]) == [list(point) for point in told.curve]
             if told.architecture is not None:
                 assert json.loads(row["channels"]) == list(told.architecture.channels)
+
+    def test_csv_and_json_hold_every_field_of_a_trial(self) -> None:
+        """The design in its own columns, and what was tuned by its names."""
+        training = {name: "1" for name in REAL_VALUES}
+        trials = (replace(trial(0), training=training, forecast="chance 0.10%"), trial(1))
+        document = study_document(study(*trials))["trials"]
+        assert all({f.name for f in fields(TrialRecord)} <= one.keys() for one in document)
+        assert [one["forecast"] for one in document] == ["chance 0.10%", None]
+        rows = [*csv.DictReader(io.StringIO(trials_csv(study(*trials)).decode(), newline=""))]
+        columns = {f.name for f in fields(TrialRecord)} - {"architecture", "training"}
+        assert columns | {*FIELD_NAMES, *REAL_VALUES} <= rows[0].keys()
+        assert [row["forecast"] for row in rows] == ["chance 0.10%", ""]
+        assert {rows[0][name] for name in REAL_VALUES} == {"1"}
 
     @pytest.mark.parametrize("text", [EVIL, 'a,"b"\nc', "a\rb", "\r\n", "\u2028", "=1+1"])
     def test_any_text_comes_back_from_csv(self, text: str) -> None:

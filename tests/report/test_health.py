@@ -17,6 +17,7 @@ from nas.dashboard.notes import study_note
 from nas.report.choices import importances_in_words
 from nas.report.health import Finding, Level, health
 from nas.report.page import render
+from nas.report.tested import last_final
 from nas.report.trials import ties
 from nas.space import Limits, default_space
 from nas.statistics import visible_difference
@@ -57,7 +58,7 @@ def searched(
 
 
 def about(record: StudyRecord, subject: str) -> Finding:
-    (finding,) = (f for f in health(record) if f.about == subject)
+    (finding,) = (f for f in health(record, last_final(record)) if f.about == subject)
     return finding
 
 
@@ -83,7 +84,7 @@ class TestFindings:
         trials[place] = replace(trials[place], val_accuracy=0.6)
         finding = about(replace(record, trials=tuple(trials)), "progress")
         assert finding.level is level
-        assert f"number {place + 1} of 40" in finding.sentence
+        assert f"design {place + 1} of 40" in finding.sentence
         assert ("--trials +" in finding.sentence) is (level is Level.NOTE)
 
     def test_designs_that_differ_by_less_than_the_noise(self) -> None:
@@ -104,8 +105,19 @@ class TestFindings:
         seen = visible_difference(best, record.settings.validation_images)
         said = about(record, "noise").sentence
         assert f"cannot show differences below {100 * seen:.2f} points" in said
-        assert ": 10 of the 10 designs" in said
         assert ties(record).startswith("10 designs, the first included,")
+        assert "points, and seeds differ by " in said
+        assert f". {ties(record)} Choose among them by size" in said
+
+    def test_the_best_design_is_not_tied_with_itself(self) -> None:
+        many = replace(SETTINGS, validation_images=100_000)
+        record = searched(width)
+        best = replace(record.trials[0], val_accuracy=0.99)
+        record = replace(record, trials=(best, *record.trials[1:]), settings=many)
+        finding = about(record, "noise")
+        assert finding.level is Level.PASS
+        assert finding.sentence.endswith(ties(record))
+        assert "every other design's difference to the first excludes 0" in finding.sentence
 
     def test_limits_that_leave_hardly_a_design(self) -> None:
         record = searched(width)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from nas.report import progress
+from nas.report import overview, progress
 from nas.report.page import render
+from nas.report.trials import reason_table
 from nas.study.records import Outcome, StudyRecord
 from tests.kits.records import mixed, studies, study, trial
 
@@ -26,12 +27,13 @@ class TestFunnel:
         steps = progress.funnel_table(record)
         assert dict(zip(steps["step"], steps["trials"], strict=True)) == {
             "proposed": 2,
-            "interrupted": 1,
+            "interrupted and queued again": 1,
             "trained": 1,
         }
         page = render(record)
         assert "1 interrupted and queued again" in page
         assert "1 failed" not in page
+        assert reason_table(record)["outcome"].tolist() == ["interrupted and queued again"]
 
     def test_each_bar_begins_where_the_next_ends(self) -> None:
         steps = progress.funnel_table(mixed())
@@ -82,18 +84,16 @@ class TestHistory:
     )
     def test_the_last_gain(self, accuracies: list[float], said: str) -> None:
         record = study(*(trial(i, accuracy=a) for i, a in enumerate(accuracies)))
-        assert said in progress.last_gain(record)
+        assert said in overview.last_gain(record)
 
     def test_the_last_gain_counts_designs_and_not_trials(self) -> None:
-        assert progress.last_gain(mixed()) == (
+        assert overview.last_gain(mixed()) == (
             "The last gain came with design 3 of 4, trial 4; the one after it brought no gain."
         )
 
     def test_without_a_design_trained_to_the_end_there_is_no_gain(self) -> None:
         early = study(*(trial(i, Outcome.STOPPED_EARLY, 0.4, epochs=1) for i in range(3)))
-        assert progress.last_gain(early) == (
-            "No design was trained to the end: 3 runs stopped early."
-        )
+        assert overview.last_gain(early) == ("No design was trained to the end: 3 stopped early.")
 
 
 class TestOverTime:

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from nas.final.references import LITERATURE, PUBLISHED
+from nas.latency import LatencyLimit
 from nas.report import sizes
 from nas.report.page import render
 from nas.report.trials import measured, trials_table
 from nas.report.words import TRAINED
+from nas.space import Limits
 from nas.statistics import difference_interval
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
@@ -145,6 +147,25 @@ class TestReferences:
         assert over == {"resnet18", "resnet18-narrow-stem"}
         text = parsed(render(mixed())).text
         assert all(known.source in text for known in (PUBLISHED | LITERATURE).values())  # type: ignore[operator]
+
+    def test_every_limit_counts_as_far_as_a_cost_is_known(self) -> None:
+        limits = Limits(max_parameters=5_000_000, max_mult_adds=50_000_000)
+        limited = replace(mixed(), settings=replace(SETTINGS, limits=limits))
+        references = sizes.reference_table(limited, None)
+        within = dict(zip(references["name"], references["limits"], strict=True))
+        assert within["resnet20"] == "within"  # of 41 M mult-adds
+        assert within["flexres10"] == within["resnet18"] == "over, not drawn"
+        assert within["DARTS v2"] == "parameters within"
+        assert (references["fits"] == (references["limits"] != "over, not drawn")).all()
+        figure = sizes.size_figure(figures_input(mixed()), 5_000_000, 4, references=references)
+        (squares,) = [t for t in figure.data if t.name == sizes.PUBLISHED_KIND]
+        assert 4_903_242 not in squares.x
+        unknown = replace(SETTINGS, limits=Limits(max_arena=10**9))
+        other = sizes.reference_table(replace(mixed(), settings=unknown), None)
+        assert other.set_index("name")["limits"]["DARTS v2"] == "not known"
+        timed = replace(SETTINGS, latency=LatencyLimit(max_ms=5.0))
+        other = sizes.reference_table(replace(mixed(), settings=timed), None)
+        assert set(other["limits"]) == {"parameters within", "over, not drawn"}
 
     def test_what_is_published_for_another_dataset_is_left_out(self) -> None:
         other = replace(mixed(), settings=replace(SETTINGS, dataset="digits"))

@@ -126,6 +126,17 @@ class TestFigures:
         assert list(trained.x) == [1, 2, 3, 4]
         assert figure.layout.yaxis.range[0] > 0.8
 
+    def test_a_run_that_was_stopped_far_below_the_others_was_not_trained_to_the_end(self) -> None:
+        accuracies = (0.1, 0.91, 0.92, 0.9, 0.93)
+        record = study(*(trial(i, Outcome.STOPPED_EARLY, a) for i, a in enumerate(accuracies)))
+        figure = progress.history_figure(
+            trials.trials_table(record.trials), progress.incumbent_table(record)
+        )
+        below, stopped = figure.data
+        assert (below.name, list(below.x)) == ("far below", [0])
+        assert "}, stopped early<br>" in below.hovertemplate
+        assert below.marker.color == stopped.marker.color
+
     def test_its_caption_says_what_bars_and_ticks_are(self) -> None:
         bars = "Bars are 95% intervals (5,000 images)"
         ticks = "icks at the bottom are runs stopped early."

@@ -116,6 +116,18 @@ class TestTestedNetwork:
             exported = replace(final_record().exported, mistakes=(mistake,))
             assert self.images(final_record(exported=exported), folder) == []
 
+    def test_a_broken_picture_is_none(self, folder: Path) -> None:
+        path = folder / "mistakes" / "0.png"
+        content = bytearray(path.read_bytes())
+        content[content.index(b"IDAT") - 1] = 3  # bytes that the chunk says to have
+        path.write_bytes(content)
+        assert self.images(final_record(), folder) == []
+
+    def test_a_name_that_no_file_can_have_is_no_picture(self, folder: Path) -> None:
+        mistake = Mistake(file="mistakes/\0.png", label=0, predicted=1, probability=0.9)
+        exported = replace(final_record().exported, mistakes=(mistake,))
+        assert self.images(final_record(exported=exported), folder) == []
+
     def test_large_pictures_are_made_small(self, folder: Path) -> None:
         noise = Image.effect_noise((1_000, 500), 90)
         noise.save(folder / "mistakes" / "0.png")

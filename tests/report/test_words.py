@@ -5,14 +5,16 @@ from dataclasses import replace
 import pytest
 
 from nas.counting import LIMITED, Cost
-from nas.report import overview, tables, trials, words
+from nas.report import curves, overview, progress, tables, trials, words
 from nas.report import settings as page_settings
+from nas.report.compare import render_comparison
 from nas.report.settings import choices_in_words
 from nas.report.verdict import tiles
 from nas.space import Limits
 from nas.study.records import TIME_UP, Outcome, TrialRecord
 from nas.study.settings import differences, settings_to_json
 from nas.text import duration, millions
+from tests.kits.pages import parsed
 from tests.kits.records import EPOCHS, SETTINGS, STARTED, design, mixed, study, trial
 
 
@@ -22,7 +24,7 @@ class TestWords:
         running = replace(queued, started=STARTED)
         lost = replace(running, finished=STARTED)
         record = study(queued, running, lost)
-        assert [words.where_it_stands(t) for t in record.trials] == list(words.NOT_ENDED)
+        assert [words.status(t) for t in record.trials] == list(words.WITHOUT_OUTCOME)
         assert overview.cost(record) == [
             "3 trials: 1 queued, 1 running and 1 ended without an outcome."
         ]
@@ -119,19 +121,46 @@ class TestWords:
         assert trials.leaderboard_table(record)["number"].tolist() == [0, 1]
 
     def test_epochs_saved(self) -> None:
-        assert overview.epochs_saved(mixed()) == EPOCHS - 2
+        assert overview.stopping(mixed()).saved == EPOCHS - 2
         assert "Stopping early saved 4 of 24 epochs (17%)." in overview.cost(mixed())
 
     def test_the_end_of_the_time_saves_no_epochs(self) -> None:
         early = trial(1, Outcome.STOPPED_EARLY, 0.4, epochs=2)
         late = trial(2, Outcome.STOPPED_EARLY, 0.4, epochs=1, reason=TIME_UP)
         record = study(trial(0, accuracy=0.5), early, late)
-        assert overview.epochs_saved(record) == EPOCHS - 2
-        assert (
-            "3 trials: 1 trained to the last epoch, 1 stopped early and 1 stopped"
-            in (overview.cost(record)[0])
-        )
+        stopped = overview.stopping(record)
+        assert stopped.phrases == ["1 stopped early", "1 stopped at the time limit"]
+        assert stopped.saving == "4 of 18 epochs (22%)"
+        assert overview.cost(record)[:2] == [
+            "3 trials: 1 trained to the last epoch, 1 stopped early and 1 stopped at the time "
+            "limit.",
+            "Stopping early saved 4 of 18 epochs (22%).",
+        ]
         assert not any("saved" in line for line in overview.cost(study(late)))
+
+    def test_all_parts_tell_the_time_limit_from_the_pruner(self) -> None:
+        early = trial(1, Outcome.STOPPED_EARLY, 0.4, epochs=2)
+        late = trial(2, Outcome.STOPPED_EARLY, 0.4, epochs=1, reason=TIME_UP)
+        record = study(trial(0, accuracy=0.5), early, late)
+        (tile,) = (t for t in tiles(record, None) if t.label == "Designs trained")
+        assert tile.detail == "1 to the end, 1 stopped early, 1 stopped at the time limit"
+        assert curves.what_was_stopped(record).endswith(
+            "this saved 4 of 18 epochs (22%). 1 was stopped at the time limit."
+        )
+        assert "1 run stopped at the time limit (11%)" in progress.where_the_time_went(record)
+        none = study(early, late)
+        assert overview.last_gain(none) == (
+            "No design was trained to the end: 1 stopped early and 1 stopped at the time limit."
+        )
+        assert overview.nothing_found(none) == (
+            "No design was trained to the last epoch yet (1 stopped early and 1 stopped at the "
+            "time limit)."
+        )
+        other = replace(record, name="other")
+        rows = parsed(render_comparison(record, other)).rows
+        assert [row[3:6] for row in rows if len(row) == 10 and row[1] == "3"] == [
+            ["1", "1", "4"]
+        ] * 2
 
     def test_its_tables_hold_nothing_that_utf8_cannot(self) -> None:
         made = tables.frame_of([{"text": "a \udcff", "number": 1}, {"text": None, "number": None}])

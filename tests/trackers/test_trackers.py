@@ -216,9 +216,10 @@ def test_tensorboard_has_the_runs_once(place: Place) -> None:
     def check() -> None:
         expected = place.tracked
         every = (expected.run, *expected.children)
-        assert {path.name for path in folder.iterdir()} == {run.name for run in every}
+        names = {run.key: "study" if run is expected.run else run.name for run in every}
+        assert {path.name for path in folder.iterdir()} == {*names.values()}
         for run in every:
-            events = EventAccumulator(str(folder / run.name), size_guidance={"scalars": 0})
+            events = EventAccumulator(str(folder / names[run.key]), size_guidance={"scalars": 0})
             events.Reload()
             for name, curve in curves_of(run).items():
                 found = [(event.step, event.value) for event in events.Scalars(name)]
@@ -235,13 +236,27 @@ def test_tensorboard_has_the_runs_once(place: Place) -> None:
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert place.log("tensorboard").startswith("0 new runs")
     again = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert {p for p in times if times[p] != again[p]} == {folder / STUDY}  # the study's own run
+    assert {p for p in times if times[p] != again[p]} == {folder / "study"}
     shutil.rmtree(folder / "trial-0")
     grow(place)
     assert place.log("tensorboard").startswith(
         f"2 new runs of {STUDY} logged, 2 were already logged"
     )
     check()
+
+
+@pytest.mark.filterwarnings("ignore")  # TensorBoard's own
+def test_a_study_called_like_a_trial_leaves_its_run_alone(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason=of_tensorboard)
+    from nas.trackers.to_tensorboard import log
+
+    study = tracked(replace(mixed(), name="trial-4", trials=mixed().trials[:5]), NONE)
+    assert log(study, tmp_path)[0] == 5
+    (folder,) = tmp_path.iterdir()
+    of_trial = [path.name for path in (folder / "trial-4").iterdir()]
+    assert log(study, tmp_path)[0] == 0
+    assert [path.name for path in (folder / "trial-4").iterdir()] == of_trial
+    assert len({*folder.iterdir()}) == 6
 
 
 @pytest.mark.slow

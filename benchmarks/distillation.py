@@ -87,7 +87,8 @@ class Comparison:
         config = dataclasses.replace(self.config, epochs=times * self.config.epochs)
         runs = [Run(name, design, seed, TRAIN) for seed in seeds]
         folders = [RunFolder(self.out, run, self.dataset, config, teacher) for run in runs]
-        train_runs(folders, device=self.device, on_event=self._tell)
+        left = [folder for folder in folders if folder.result() is None]
+        train_runs(left, device=self.device, on_event=self._tell)
         for folder in folders:
             result = folder.result()
             if result is None or result.failed:

@@ -76,7 +76,7 @@ def measure(folder: Path, data_dir: Path) -> bool:
     print(f"\n{folder}: {model.architecture.brief}, {len(dataset.validation):,} validation images")
     print(f"{'model.onnx':<16}{len(in_float):>12,} bytes{1e6 * before:>10.0f} us")
     holds = True
-    for file in (file for judged in int8.judged for file in judged.records()):
+    for file in (file for accepted in int8.accepted for file in accepted.records()):
         size = file.bytes / len(in_float)
         row = f"{file.file:<16}{file.bytes:>12,} bytes"
         if file.file == "model.int8.onnx":

@@ -73,6 +73,11 @@ class Limits(Mapping[str, int]):
             return "any size"
         return "at most " + " and ".join(COSTS[n].exactly(most) for n, most in self.items())
 
+    @property
+    def of_memory(self) -> bool:
+        """Whether RAM or flash is limited, as for a microcontroller, which runs int8 files."""
+        return any(COSTS[name].memory for name in self)
+
     def with_maximum(self, name: str, maximum: int) -> "Limits":
         """The same but for one cost's maximum."""
         return replace(self, **{COSTS[name].maximum: maximum})
@@ -304,7 +309,7 @@ def default_space(
     last_sides = [_last_side(input, n) for n in stages]
     width, widest, step = (32, 256, 8) if tiny else (128, 512, 16)
     narrow: Choices = ()
-    if any(COSTS[name].memory for name in limits or ()):
+    if limits is not None and limits.of_memory:
         narrow, step = (4,), 8
     return SearchSpace(
         input=input,

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         raise RequestError(str(error)) from error
     cost = count(architecture, input)
     limits = _limits(options)
-    if any(COSTS[name].memory for name in limits or ()) and input.channels not in (1, 3):
+    if limits is not None and limits.of_memory and input.channels not in (1, 3):
         raise RequestError(
             "--image: expected 1 channel (gray) or 3 (RGB), which a network in int8 takes, got "
             f"{input.channels}"

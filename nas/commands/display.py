@@ -112,7 +112,7 @@ class Display(ABC):
         self._ticks = threading.Thread(target=self._tick, name="status", daemon=True)
 
     @abstractmethod
-    def standing(self) -> str:
+    def progress_text(self) -> str:
         """What is done, or what is being done, as in ``9 of 50``."""
 
     @abstractmethod
@@ -145,7 +145,7 @@ class Display(ABC):
 
     def status(self) -> str:
         """Elapsed time, what is done and the time left, in one line."""
-        parts = [f"{duration(self.elapsed)}: {self.standing()}", self.time]
+        parts = [f"{duration(self.elapsed)}: {self.progress_text()}", self.time]
         return shortened(", ".join(filter(None, parts)), COLUMNS)
 
     def end_epoch(

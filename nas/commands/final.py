@@ -10,7 +10,8 @@ from nas.commands import arguments
 from nas.commands.loading import loading, log_file
 from nas.commands.words import COLUMNS
 from nas.counting import LIMITED
-from nas.final.request import FinalRequest
+from nas.export.spec import CARD, DESCRIPTION, GRAPH, METRICS, WEIGHTS
+from nas.final.request import RUNS, FinalRequest
 from nas.runtime import signals
 from nas.runtime.precision import AUTO
 from nas.search.continuing import data_options
@@ -61,14 +62,15 @@ def _final(options: argparse.Namespace, log: TextIO | None) -> int:
             check_place(data.dataset, data.data_dir)
         check_directory("--reports-dir", options.reports_dir)
         import optuna
+        from rich.console import Console
 
-        from nas.commands.final_progress import make_final_progress
+        from nas.commands.final_progress import FinalProgress
         from nas.final import words
         from nas.final.final import FinalFailed, run_final
         from nas.report.page import write_report
     signals.check()  # one that came while these were loaded
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    progress = make_final_progress(quiet=options.quiet, log=log)
+    progress = FinalProgress(Console(stderr=True), quiet=options.quiet, log=log)
     with progress:
         if short := words.too_short(request.recipe, request.epochs):
             progress.warn(f"NOTE: {short}")
@@ -114,6 +116,7 @@ def _final(options: argparse.Namespace, log: TextIO | None) -> int:
 
 def _text(result: "FinalResult", report: str) -> str:
     from nas.final import words
+    from nas.final.testing import MISTAKES
 
     record = result.record
     chosen, exported = record.chosen, record.exported
@@ -131,14 +134,14 @@ def _text(result: "FinalResult", report: str) -> str:
         if name in record.limits
     ]
     costs += [words.latency(record.latency)] if record.latency else []
-    files = ["model.safetensors", "model.onnx", *record.int8_files, "architecture.json"]
+    files = [WEIGHTS, GRAPH, *record.int8_files, DESCRIPTION, METRICS, CARD]
     lines += [
         f"model   {chosen.name}, seed {exported.seed}: {percent(exported.accuracy.value)} of "
         f"{plural(record.test_images, 'test image')} (95% interval "
         f"{words.interval(exported.accuracy)}), {', '.join(costs)}",
         *(f"int8    {words.int8_file(file, record)}" for file in record.int8),
         f"test    images read {times(record.readings)} in this study",
-        f"files   {result.folder}: {', '.join(files)}, metrics.json, README.md, mistakes/, runs/",
+        f"files   {result.folder}: {', '.join(files)}, {MISTAKES}/, {RUNS}/",
         f"report  {report}",
         f"next    python -m nas.predict {shlex.quote(str(result.folder))} IMAGE...",
     ]

@@ -1,11 +1,12 @@
 """What a person sees of a final training: a line per run, and on a terminal a bar for each."""
 
 from collections.abc import Sequence
-from typing import TextIO, Unpack, assert_never
+from typing import Unpack, assert_never
 
 from rich.console import Console, RenderableType
 
 from nas.commands.display import Display, How, Panel, Running
+from nas.commands.messages import warning_line
 from nas.commands.words import COLUMNS
 from nas.final.events import (
     DesignChosen,
@@ -34,7 +35,8 @@ class FinalProgress(Display):
     def __init__(self, console: Console, **how: Unpack[How]) -> None:
         super().__init__(console, **how)
         self._doing = "starting"
-        self._runs = self._done = 0
+        self._runs = 0
+        self._left: set[Run] = set()
         self._best: float | None = None  # validation accuracy of a run
         self._pace = FinalPace(0, {}, 1)
         self._capture_failed = False
@@ -59,10 +61,10 @@ class FinalProgress(Display):
                 self.end_epoch(run, result)
             case RunEnded():
                 self._end(event)
-            case CaptureFailed(reason):
+            case CaptureFailed():
                 if not self._capture_failed:
                     self._capture_failed = True
-                    self.warn(f"steps are not captured as CUDA graphs ({reason})")
+                    self.warn(warning_line(event))
             case DesignChosen(finalists):
                 best = finalists[0]
                 mean = best.validation.mean.value if best.validation else None
@@ -133,12 +135,19 @@ class FinalProgress(Display):
 
     def _add(self, runs: Sequence[Run]) -> None:
         self._runs += len(runs)
+        self._left.update(runs)
         self._pace.add(runs)
+
+    @property
+    def _done(self) -> int:
+        return self._runs - len(self._left)
 
     def _end(self, ended: RunEnded) -> None:
         self.running.pop(ended.run, None)
         self._pace.end(ended.run)
-        self._done += 1
+        if ended.run not in self._left:
+            return  # another worker has said so
+        self._left.remove(ended.run)
         accuracy = ended.val_accuracy
         reached, style, better = "failed", "red", False
         if accuracy is not None:
@@ -156,7 +165,7 @@ class FinalProgress(Display):
         """The time until all runs have ended."""
         return self._pace.left()
 
-    def standing(self) -> str:
+    def progress_text(self) -> str:
         """As in ``3 of 9 runs``."""
         return self._doing or f"{self._done} of {self._runs} runs"
 
@@ -179,8 +188,3 @@ class FinalProgress(Display):
 
 def _called(run: Run) -> str:
     return f"{run.name}, seed {run.seed}"
-
-
-def make_final_progress(*, quiet: bool = False, log: TextIO | None = None) -> FinalProgress:
-    """What follows a final training, on stderr."""
-    return FinalProgress(Console(stderr=True), quiet=quiet, log=log)

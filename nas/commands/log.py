@@ -18,7 +18,7 @@ _PACKAGES = {"mlflow": "mlflow-skinny", "tensorboard": "tensorboard", "wandb": "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `nas log`."""
-    parser.epilog = "Run again it adds what is new, and doubles nothing."
+    parser.epilog = "Running it again adds only what is new."
     parser.add_argument("study", metavar="STUDY", help="name of the study")
     parser.add_argument("--to", choices=[*_PACKAGES], required=True, help="the tracker")
     parser.add_argument(

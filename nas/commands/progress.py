@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from typing import TextIO, Unpack
+from typing import Unpack
 
 from rich.console import Console, RenderableType
 
@@ -190,7 +190,7 @@ class SearchProgress(Display):
         """The time until as many designs are trained as are asked for."""
         return self._pace.left(self.trials - self.done, self.clock())
 
-    def standing(self) -> str:
+    def progress_text(self) -> str:
         """As in ``9 of 50``."""
         return self._doing if self.location is None else of_asked(self.done, self.trials)
 
@@ -223,10 +223,3 @@ class SearchProgress(Display):
         if self._best and self._since_best:
             panel.line("", f"last improvement {plural(self._since_best, 'trial')} ago")
         return panel.drawn()
-
-
-def make_progress(
-    request: SearchRequest, *, quiet: bool = False, log: TextIO | None = None
-) -> SearchProgress:
-    """What follows a search, on stderr."""
-    return SearchProgress(Console(stderr=True), request, quiet=quiet, log=log)

@@ -65,14 +65,15 @@ def _search(options: argparse.Namespace, log: TextIO | None) -> int:
 
         check_place(request.dataset, request.data_dir)
         import optuna
+        from rich.console import Console
 
-        from nas.commands.progress import make_progress
+        from nas.commands.progress import SearchProgress
         from nas.final.request import final_folder
         from nas.report.page import write_report
         from nas.search.run import SearchFailed, run_search
     signals.check()  # one that came while these were loaded
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # the progress says it all
-    progress = make_progress(request, quiet=options.quiet, log=log)
+    progress = SearchProgress(Console(stderr=True), request, quiet=options.quiet, log=log)
     with progress:
         try:
             result = run_search(request, progress, command=options.typed)

@@ -18,11 +18,12 @@ from nas.search.continuing import DataOptions, data_options
 from nas.search.request import SearchRequest, check_device_name
 from nas.study.location import StudyLocation
 from nas.text import in_one_line, percent, plural
-from nas.training.config import RECIPES, Augment, Schedule, Task, TrainingConfig
+from nas.training.config import RECIPES, Augment, Schedule, Task, TrainingConfig, recipe_of
 from nas.training.optimizers import Optimizer
-from nas.training.tuning import REAL_VALUES, with_augment
+from nas.training.tuning import with_augment
 
 if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
+    from nas.data.types import ImageDataset
     from nas.study.records import StudyRecord, TrialRecord
     from nas.training.loop import EpochResult
 
@@ -30,6 +31,7 @@ SUMMARY = "train one design with one recipe"
 
 _PAGE = "curves.html"
 _RECIPE = "fast"  # that of a new search
+_ONE_VALUE = "Expected more than 1 value per channel"  # torch's, of a batch norm
 _AUGMENTS = ("none", "standard", *Augment)
 _WHOLE: Mapping[str, Any] = {"type": arguments.whole_number, "metavar": "N"}
 _REAL: Mapping[str, Any] = {"type": arguments.real, "metavar": "X"}
@@ -82,15 +84,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default=AUTO,
-        help="arithmetic of training; auto: as in --study, else bfloat16 on a GPU that has it, "
-        "else float32",
+        help="arithmetic of training; auto: as in --study or in the run that --resume continues, "
+        "else bfloat16 on a GPU that has it, else float32",
     )
     run.add_argument(
         "--out",
         type=arguments.path,
         metavar="DIR",
-        help="folder of the run (default: one in runs/ with the names of design, recipe, changes "
-        "and seed)",
+        help="folder of the run (default: one in runs/ with the names of design, dataset, recipe, "
+        "changes and seed)",
     )
     run.add_argument(
         "--resume",
@@ -119,26 +121,24 @@ def run(options: argparse.Namespace) -> int:
         subject = _from_study(options)
         architecture, name = subject.architecture, subject.name
     changes = _changes(options)
-    folder = options.out or Path("runs") / _run_name(name, options, changes)
-    recipe, before, made = subject.recipe, subject.precision, "as in the study"
-    if options.resume and options.recipe is None and (kept := _kept_recipe(folder)):
-        recipe, before, made = kept, kept.precision, "as in the run"
-    try:  # with stand-in sizes: bad values are known before images are read
-        task = Task(arguments.image_input((3, 32, 32), 10), 50_000, True)
-        _recipe(options, recipe, task, changes)
-    except ValueError as error:
-        raise RequestError(str(error)) from error
+    if not options.resume:  # else they change the recipe of a run that is yet to be found
+        try:  # with stand-in sizes: bad values are known before images are read
+            task = Task(arguments.image_input((3, 32, 32), 10), 50_000, True)
+            _recipe(options, subject.recipe, task, changes)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
 
     from nas.data.sources import check_place
 
     check_place(subject.data.dataset, subject.data.data_dir)
 
-    from nas.data.loading import load_dataset
+    from nas.commands.messages import warning_line
     from nas.report.run import write_run_page
     from nas.runtime.arithmetic import Chosen, choose, supports
     from nas.runtime.devices import device_name, is_out_of_memory, open_device
+    from nas.search.events import CaptureFailed
     from nas.training.checkpoint import CheckpointError
-    from nas.training.folder import train_in_folder
+    from nas.training.folder import BEST, LAST, METRICS, train_in_folder
     from nas.training.loop import Ending, best_epoch, task_of
     from nas.training.plan import RunPlan
 
@@ -146,19 +146,17 @@ def run(options: argparse.Namespace) -> int:
     device = open_device(options.device, options.threads)
     where = device_name(device)
     precision = choose(options.precision, device)
-    if options.precision == AUTO and before is not None and supports(device, before):
-        precision = Chosen(before, made)
-    data = subject.data
-    dataset = load_dataset(
-        data.dataset,
-        data.data_dir,
-        split_seed=data.split_seed,
-        subset=options.subset or 1.0,
-        skip_broken=data.skip_broken,
-        drop_duplicates=data.drop_duplicates,
-    )
+    dataset = subject.data.load(options.subset or 1.0)
     for note in dataset.notes:
         print("NOTE:", note, file=sys.stderr)
+    folder = options.out or Path("runs") / _run_name(name, dataset, options, changes)
+    recipe, before, made = subject.recipe, subject.precision, "as in the study"
+    recipe_name = options.recipe or ("that of the study" if options.study else _RECIPE)
+    if options.resume and options.recipe is None and (kept := _kept_recipe(folder)):
+        recipe, before, made = kept, kept.precision, "as in the run"
+        recipe_name = "that the run began with"
+    if options.precision == AUTO and before is not None and supports(device, before):
+        precision = Chosen(before, made)
     try:
         cost = count(architecture, dataset.input)
     except ValueError as error:
@@ -207,24 +205,20 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         print(f"error: {folder} cannot be written: {error}", file=sys.stderr)
         return 1
-    except (RuntimeError, ValueError, MemoryError) as error:  # torch's, of what cannot be trained
+    except (RuntimeError, ValueError, MemoryError) as error:
         if is_out_of_memory(error):
             why = f"out of memory on {where}; a smaller --batch-size or a smaller design needs less"
+        elif str(error).startswith(_ONE_VALUE):
+            why = "training failed: a --batch-size above 1 is needed where the last map is 1x1"
         else:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            why = (
-                f"training failed: {reason}; a --batch-size above 1 is needed where the last map "
-                "is 1x1"
-            )
+            raise
         print(f"error: {why}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume continues", file=sys.stderr)
         return signals.INTERRUPTED
     if result.not_captured:
-        print(
-            f"NOTE: steps were not captured as CUDA graphs ({result.not_captured})", file=sys.stderr
-        )
+        print(warning_line(CaptureFailed(result.not_captured)), file=sys.stderr)
     if result.ending is Ending.DIVERGED:
         print(f"error: {result.reason}; a lower --lr may help", file=sys.stderr)
         return 1
@@ -233,19 +227,19 @@ def run(options: argparse.Namespace) -> int:
         "design": str(architecture),
         **{c.units: f"{getattr(cost, c.name):,}" for c in shown_costs(())},
         "dataset": dataset.name,
-        "recipe": options.recipe or ("that of the study" if options.study else _RECIPE),
+        "recipe": recipe_name,
         **{n.replace("_", " "): str(v) for n, v in config.to_dict().items()},
         "seed": str(options.seed),
         "device": str(device),
     }
     write_run_page(folder / _PAGE, name, result.epochs, about)
     if options.json:
-        print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
+        print((folder / METRICS).read_text(encoding="utf-8"), end="")
         return 0
     print(
         f"\nbest    {percent(best.val_accuracy)} validation accuracy after epoch {best.epoch}\n"
         f"last    {percent(result.val_accuracy)} after epoch {result.epochs[-1].epoch}\n"
-        f"files   {folder}: best.pt, last.pt, metrics.json, {_PAGE}"
+        f"files   {folder}: {BEST}, {LAST}, {METRICS}, {_PAGE}"
     )
     return 0
 
@@ -295,12 +289,11 @@ def _from_study(options: argparse.Namespace) -> _Subject:
         print("NOTE:", in_one_line(study.doubts), file=sys.stderr)
     trial = _trial(study, options.trial or "best")
     assert trial.architecture is not None
-    if options.subset is None:
+    if options.subset is None and options.dataset in (None, study.settings.dataset):
         options.subset = study.settings.subset
     recipe: TrainingConfig | None = None
     if options.recipe is None:
-        given = any(getattr(options, name) is not None for name in REAL_VALUES)
-        recipe = trial_recipe(study.settings, {} if given else trial.training)
+        recipe = trial_recipe(study.settings, trial.training)
         if recipe is None:
             raise RequestError(
                 f"--study: expected one whose recipe this version of nas knows, got {study.name}; "
@@ -352,7 +345,7 @@ def _kept_recipe(folder: Path) -> TrainingConfig | None:
     from nas.training.folder import LAST
 
     try:
-        return TrainingConfig(**load_checkpoint(folder / LAST)["identity"]["recipe"])
+        return recipe_of(load_checkpoint(folder / LAST)["identity"]["recipe"])
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -376,9 +369,14 @@ def _recipe(
     return dataclasses.replace(config, **changes)
 
 
-def _run_name(name: str, options: argparse.Namespace, changes: dict[str, Any]) -> str:
-    """A folder of its own for every experiment."""
-    parts = [name, options.recipe or _RECIPE]  # also of a trial, as before studies kept theirs
+def _run_name(
+    name: str, dataset: "ImageDataset", options: argparse.Namespace, changes: dict[str, Any]
+) -> str:
+    """A folder of its own for every run."""
+    parts = [name, dataset.name]
+    if dataset.subset < 1:
+        parts.append(f"subset-{dataset.subset:g}")
+    parts.append(options.recipe or _RECIPE)  # also of a trial, as before studies kept theirs
     parts += [f"{option.replace('_', '-')}-{value}" for option, value in changes.items()]
     if options.augment is not None:
         parts.append(options.augment.replace(",", "+"))

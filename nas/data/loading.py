@@ -17,16 +17,16 @@ from nas import values
 from nas.architecture import ImageInput
 from nas.data import download
 from nas.data.catalogue import DataError
+from nas.data.duplicates import digests_of, first_of_each, of_two_classes
 from nas.data.notes import (
     note_on_balance,
     note_on_contrast,
+    note_on_duplicates,
     note_on_levels,
     note_on_subset,
-    note_on_twins,
 )
 from nas.data.sources import Part, Source, open_auto, open_source
 from nas.data.split import Purpose, draw, validation_share
-from nas.data.twins import digests_of, first_of_each, of_two_classes
 from nas.data.types import ImageDataset, Images, TestPart
 from nas.text import plural
 
@@ -106,7 +106,7 @@ def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool)
     part = source.read_train()
     first_N = first_of_each(digests_of(part.pixels_NHWC))
     if drop_duplicates:
-        part = _without_twins(part, first_N, source.classes)
+        part = _without_duplicates(part, first_N, source.classes)
         first_N = np.arange(len(part.labels_N))
     labels_N = part.labels_N
     share = validation_share(len(labels_N))
@@ -119,7 +119,7 @@ def _load(source: Source, split_seed: int, subset: float, drop_duplicates: bool)
         *part.notes,
         *note_on_contrast(part.pixels_NHWC),
         *note_on_levels(counts_CL),
-        *note_on_twins(first_N, labels_N, validating_N),
+        *note_on_duplicates(first_N, labels_N, validating_N),
         *note_on_balance(source.classes, labels_N[training_N], labels_N[validating_N]),
     ]
     _, height, width, channels = part.pixels_NHWC.shape
@@ -158,7 +158,7 @@ def reduced(dataset: ImageDataset, subset: float) -> ImageDataset:
     return replace(dataset, train=train, subset=subset, notes=(*dataset.notes, *notes))
 
 
-def _without_twins(part: Part, first_N: NDArray[np.int64], classes: Sequence[str]) -> Part:
+def _without_duplicates(part: Part, first_N: NDArray[np.int64], classes: Sequence[str]) -> Part:
     """The part with one image of those that are equal, and none of those of two classes."""
     kept_N = (first_N == np.arange(len(first_N))) & ~of_two_classes(first_N, part.labels_N)
     if kept_N.all():

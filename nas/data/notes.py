@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.twins import of_two_classes
+from nas.data.duplicates import of_two_classes
 from nas.text import are, percent, plural, whole
 
 # Largest class over smallest from which the classes are called unbalanced: with two classes always
@@ -76,7 +76,7 @@ def note_on_levels(counts_CL: NDArray[np.int64]) -> list[str]:
     ]
 
 
-def note_on_twins(
+def note_on_duplicates(
     first_N: NDArray[np.int64], labels_N: NDArray[np.int64], validating_N: NDArray[np.bool_]
 ) -> list[str]:
     """How many training images are equal to others, and what that makes of the accuracy."""

@@ -1,7 +1,7 @@
 """A final training: the best designs of a study in full, one chosen, tested once, exported."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -113,7 +113,9 @@ def run_final(
         remove_unfinished(place)
     with signals.listening():
         if (valid := final.valid_result(study)) is not None:
-            return final.with_model(valid)
+            # A folder that is gone has no runs to make the model of, and is not made anew.
+            with locked(folder) if folder.exists() else nullcontext():
+                return final.with_model(valid)
         final.read_images(precision.precision)
         folder.mkdir(parents=True, exist_ok=True)
         with _must_stay(file):
@@ -286,7 +288,7 @@ class _Final:
                 epoch_seconds(self.study, runs, train_images=images, kind=kind),
             )
         )
-        results = self._runs.train_all(runs, self.on_event)
+        results = self._runs.train_all(runs, left, self.on_event)
         ranking = ranked(self._designs(finalists, results), results, self._labels_I)
         if ranking[0].validation is None:
             raise FinalFailed(
@@ -426,8 +428,8 @@ class _Final:
             command=self.command,
             int8=tuple(
                 file
-                for judged, right_N in zip(int8.judged, look.int8, strict=True)
-                for file in judged.records(Int8Accuracy.of(right_N, look.right_N))
+                for accepted, right_N in zip(int8.accepted, look.int8, strict=True)
+                for file in accepted.records(Int8Accuracy.of(right_N, look.right_N))
             ),
             latency=MeasuredLatency.of(self.study, chosen.trial),
         )

@@ -10,7 +10,6 @@ from pathlib import Path
 from filelock import FileLock
 
 from nas.data.catalogue import DataError
-from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset
 from nas.errors import RequestError
 from nas.export.formats import FORMATS, check_packages
@@ -124,8 +123,8 @@ def add_int8(
     )
     tests = {record.sha256: record.test for record in (*held.int8, *tested)}
     files = {record.file: record for record in _int8_there(held, folder)}
-    for judged in int8.judged:
-        for made in judged.records():
+    for accepted in int8.accepted:
+        for made in accepted.records():
             files[made.file] = replace(made, test=tests.get(made.sha256))
     record = replace(held, int8=tuple(files.values()))
     add_files(folder, int8.contents, metrics=record.to_dict(), card=model_card(record))
@@ -167,14 +166,7 @@ def export_int8(
             f"{folder}: expected the model of a study that is still there, got none: {error}"
         ) from error
     data = data_options(study, data_dir=data_dir)
-    dataset = load_dataset(
-        data.dataset,
-        data.data_dir,
-        split_seed=data.split_seed,
-        subset=record.subset,
-        skip_broken=data.skip_broken,
-        drop_duplicates=data.drop_duplicates,
-    )
+    dataset = data.load(record.subset)
     check_images(dataset, study, data)
     with locked(folder):
         return add_int8(folder, names, dataset, most=most)

@@ -27,7 +27,7 @@ Right = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Accepted:
     """An int8 network that loses little on the validation images, and its files."""
 
     files: Int8Files
@@ -51,18 +51,18 @@ class Judged:
 class Int8:
     """What came of making int8 files."""
 
-    judged: tuple[Judged, ...]
+    accepted: tuple[Accepted, ...]
     refused: tuple[str, ...]  # why there is no file, a line for each network
 
     @property
     def networks(self) -> tuple[Quantized, ...]:
-        """The int8 networks, one for each of `judged`."""
-        return tuple(judged.files.network for judged in self.judged)
+        """The int8 networks, one for each of `accepted`."""
+        return tuple(one.files.network for one in self.accepted)
 
     @property
     def contents(self) -> dict[str, bytes]:
         """The files by their names."""
-        return {n: c for judged in self.judged for n, c in judged.files.contents.items()}
+        return {n: c for one in self.accepted for n, c in one.files.contents.items()}
 
 
 def make_int8(
@@ -91,7 +91,7 @@ def make_int8(
     groups: dict[str, list[Format]] = {}  # by what makes them: each makes one int8 network
     for format in map(FORMATS.__getitem__, names):
         groups.setdefault(format.package, []).append(format)
-    judged, refused = [], []
+    accepted, refused = [], []
     validation = dataset.validation
     in_float_I: Right | None = None
     for formats in groups.values():
@@ -113,8 +113,8 @@ def make_int8(
             images = words.validation_images(len(validation), on)
             refused.append(words.int8_refused(called, accuracy, images, most))
         else:
-            judged.append(Judged(files, accuracy))
-    return Int8(tuple(judged), tuple(refused))
+            accepted.append(Accepted(files, accuracy))
+    return Int8(tuple(accepted), tuple(refused))
 
 
 def calibration_images(dataset: ImageDataset) -> Tensor:

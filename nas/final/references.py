@@ -1,4 +1,4 @@
-"""What others published for CIFAR-10 within about 5 million parameters, to compare with.
+"""What others published for CIFAR-10, to compare with.
 
 All are test accuracies of other trainings: other recipes, lengths, and often the best of many looks
 at the test images.

@@ -42,7 +42,6 @@ NO_TEACHER = "none"
 ENSEMBLE = "ensemble"  # of the chosen design's own runs
 LARGER = "larger"  # the chosen design with twice the channels
 
-_OF_A_DEVICE = ("peak_ram", "arena", "flash")  # limits of a microcontroller, which runs int8 files
 _AS_SEARCH = {field.name: field.metadata for field in fields(SearchRequest)}
 
 
@@ -179,7 +178,7 @@ class FinalRequest:
         """The int8 files to make for a study with these limits, by the names of their formats."""
         if self.export is not None:
             return self.export
-        return ("tflite",) if any(name in limits for name in _OF_A_DEVICE) else ()
+        return ("tflite",) if limits.of_memory else ()
 
     def digest(
         self, keys: Sequence[str], *, images: str, precision: Precision, drop_duplicates: bool

@@ -100,7 +100,7 @@ class RunBatchesDone:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """A run is done."""
+    """A run is done, here or in another process. Every worker says so of each run."""
 
     run: Run
     val_accuracy: float | None  # 0..1; None if it failed
@@ -286,7 +286,7 @@ def train_runs(
     Args:
         folders: of the runs.
         device: where.
-        on_event: gets what happens to the runs that this process trains.
+        on_event: gets what happens to the runs that this process trains, and the end of the others.
         lock: see `RunFolder.train`.
 
     Raises:
@@ -298,20 +298,16 @@ def train_runs(
         begun = len(left)
         for folder in tuple(left):
             signals.check()
-            if folder.result() is not None:
-                left.remove(folder)
-                continue
-            try:
-                with folder.lock():
-                    result = folder.result()  # another process may just have finished it
-                    if result is None:
-                        result = folder.train(device, on_event, lock)
-                        accuracy = folder.val_accuracy(result)
-                        on_event(RunEnded(folder.run, accuracy, result.seconds))
-            except Timeout:
-                continue
-            finally:
-                free_memory(device)
+            result = folder.result()
+            if result is None:
+                try:
+                    with folder.lock():  # another process may just have finished it
+                        result = folder.result() or folder.train(device, on_event, lock)
+                except Timeout:
+                    continue
+                finally:
+                    free_memory(device)
+            on_event(RunEnded(folder.run, folder.val_accuracy(result), result.seconds))
             left.remove(folder)
         if left and len(left) == begun:
             signals.sleep(_POLL)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nas.data.catalogue import DATASETS, DataError
+from nas.data.duplicates import digests_of, first_of_each
 from nas.data.loading import load_test
-from nas.data.twins import digests_of, first_of_each
 from nas.data.types import ImageDataset, Images
 from nas.export.int8_files import Quantized
 from nas.files import replacing
@@ -81,10 +81,10 @@ def test_once(
         skip_broken=data.skip_broken,
     )
     images, notes = part.images, part.notes
-    seen_N, repeated_N = _twins(images, dataset)
+    seen_N, repeated_N = _duplicates(images, dataset)
     if data.drop_duplicates:
-        images, notes_of_twins = _without(images, seen_N, repeated_N)
-        notes += notes_of_twins
+        images, notes_of_dropped = _without(images, seen_N, repeated_N)
+        notes += notes_of_dropped
     there = images.to(device)
     correct: dict[str, Correct] = {}
     probabilities_NK = np.empty((0, 0), dtype=np.float32)
@@ -102,10 +102,12 @@ def test_once(
     look = Tested(images, notes, correct, probabilities_NK, in_int8)
     if data.drop_duplicates:
         return look
-    return replace(look, notes=notes + _notes_on_twins(seen_N, repeated_N, look.right_N))
+    return replace(look, notes=notes + _notes_on_duplicates(seen_N, repeated_N, look.right_N))
 
 
-def _twins(images: Images, dataset: ImageDataset) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _duplicates(
+    images: Images, dataset: ImageDataset
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which test images equal one that is trained or validated on, and which an earlier one."""
     tested = digests_of(images.pixels_NHWC.numpy())
     seen = {
@@ -120,7 +122,7 @@ def _twins(images: Images, dataset: ImageDataset) -> tuple[NDArray[np.bool_], ND
 def _without(
     images: Images, seen_N: NDArray[np.bool_], repeated_N: NDArray[np.bool_]
 ) -> tuple[Images, tuple[str, ...]]:
-    """The test images that are no twins, and a note about the others."""
+    """The test images that are no duplicates, and a note about the others."""
     kept_N = ~(seen_N | repeated_N)
     if kept_N.all():
         return images, ()
@@ -129,19 +131,21 @@ def _without(
             f"expected test images that the networks have not seen, got {len(kept_N):,} that are "
             "all among the training images: test on other images"
         )
-    note = (
-        f"left out: {(~kept_N).sum():,} of {plural(len(kept_N), 'test image')}, of which "
-        f"{seen_N.sum():,} duplicate a training or validation image and the others another test "
-        "image"
-    )
+    seen = int(seen_N.sum())
+    duplicates = {
+        "a training or validation image": seen,
+        "another test image": int((~kept_N).sum()) - seen,
+    }
+    dropped = [f"{plural(n, 'duplicate')} of {what}" for what, n in duplicates.items() if n]
+    note = f"left out of {plural(len(kept_N), 'test image')}: {' and '.join(dropped)}"
     kept = torch.from_numpy(kept_N)
     return Images(images.pixels_NHWC[kept], images.labels_N[kept]), (note,)
 
 
-def _notes_on_twins(
+def _notes_on_duplicates(
     seen_N: NDArray[np.bool_], repeated_N: NDArray[np.bool_], right_N: NDArray[np.bool_]
 ) -> tuple[str, ...]:
-    """What twins make of the test accuracy.
+    """What duplicates make of the test accuracy.
 
     Args:
         seen_N: which test images equal one that is trained or validated on.

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from nas.data.catalogue import DataError
-from nas.data.loading import load_dataset
 from nas.data.types import ImageDataset, Images
 from nas.errors import RequestError
 from nas.final.events import MoreRuns, OnEvent
@@ -50,14 +49,7 @@ class FinalRuns:
         Raises:
             DataError: the dataset cannot be had.
         """
-        return load_dataset(
-            self.data.dataset,
-            self.data.data_dir,
-            split_seed=self.data.split_seed,
-            subset=self.request.subset,
-            skip_broken=self.data.skip_broken,
-            drop_duplicates=self.data.drop_duplicates,
-        )
+        return self.data.load(self.request.subset)
 
     @cached_property
     def _joined(self) -> ImageDataset:
@@ -158,20 +150,31 @@ class FinalRuns:
         """As `train_all`, with what comes of runs that are not among the results added to them."""
         there = {result.run for result in results}
         if more := [run for run in runs if run not in there]:
-            on_event(MoreRuns(more, what, self.left(more)))
-            results += self.train_all(more, on_event)
+            left = self.left(more)
+            on_event(MoreRuns(more, what, left))
+            results += self.train_all(more, left, on_event)
 
-    def train_all(self, runs: Sequence[Run], on_event: OnEvent) -> list[RunResult]:
+    def train_all(
+        self, runs: Sequence[Run], left: Sequence[Run], on_event: OnEvent
+    ) -> list[RunResult]:
         """Trains the runs that are not done, with as many workers as are asked for.
 
         Those share the machine out, each with as many threads as the others.
+
+        Args:
+            runs: to be done in the end.
+            left: of them, those that are not done, as `left` gave them.
+            on_event: gets what happens, and the end of each run that is left.
+
+        Returns:
+            What came of the runs.
 
         Raises:
             FinalFailed: all workers died.
             OSError: a folder cannot be written.
             KeyboardInterrupt: on Ctrl-C or SIGTERM.
         """
-        left, request = self.left(runs), self.request
+        request = self.request
         for run in left:
             self.run_folder(run).forget_lack_of_memory()
         share = self.share(left)

@@ -19,7 +19,7 @@ _active: set[str] = set()  # of this process
 def worker_name() -> Iterator[str]:
     """A name for a search of this process, alive while the block is.
 
-    Host, process, when that process was started, and the how manieth search of it this is: the
+    Host, process, when that process was started, and the count of searches in that process: the
     number of a process that ended may be given to another one. Last what tells containers and
     machines of one name apart, since process numbers mean nothing from one to the other.
     """
@@ -33,22 +33,29 @@ def worker_name() -> Iterator[str]:
         _active.discard(name)
 
 
-def is_here(worker: str | None) -> bool:
+def is_here(worker: object) -> bool:
     """Whether the search of this name runs, or ran, on this machine."""
-    host, _, rest = (worker or "").partition(":")
+    host, _, rest = worker.partition(":") if isinstance(worker, str) else ("", "", "")
     place = rest.partition("@")[2]
     return host == socket.gethostname() and (not place or place == _place())
 
 
-def is_alive(worker: str | None) -> bool:
-    """Whether the search of this name may still run; one on another machine always may."""
-    if worker is None:
+def is_alive(worker: object) -> bool:
+    """Whether the search of this name may still run; one on another machine always may.
+
+    Args:
+        worker: as the study has it, which others may have written: anything but a name is gone.
+    """
+    if not isinstance(worker, str):
         return False
     if not is_here(worker):
         return True
     number, _, started = worker.partition(":")[2].partition(":")
     started = started.partition("@")[0]
-    process = int(number)
+    try:
+        process = int(number)
+    except ValueError:
+        return False
     if process == os.getpid():
         return worker in _active
     begun, found = started.partition("-")[0], _started(process)

@@ -6,9 +6,9 @@ alone lets no new training begin, and waits no longer than those that run. The l
 which end with their process.
 """
 
+import fcntl
 import os
 import stat
-import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,9 +21,6 @@ import torch
 from nas.errors import RequestError
 from nas.runtime import signals
 from nas.runtime.devices import free_memory, is_out_of_memory, with_causes
-
-if sys.platform != "win32":  # where several workers on a GPU are refused
-    import fcntl
 
 _POLL = 0.1  # seconds between two attempts to get a lock
 
@@ -76,8 +73,6 @@ def lock_of(device: torch.device, workers: int) -> GpuLock | None:
     """
     if workers == 1 or device.type != "cuda":
         return None
-    if sys.platform == "win32":
-        raise RequestError("--per-gpu: expected 1 on Windows, which has no locks for it, got more")
     return GpuLock(str(torch.cuda.get_device_properties(device).uuid))
 
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.data.catalogue import OWN_FOLDER
 from nas.search.request import DATA_DIR, SPLIT_SEED, SearchRequest
@@ -13,6 +13,9 @@ from nas.space import SearchSpace, space_from_table
 from nas.study.location import StudyError
 from nas.study.records import StudyRecord
 from nas.training.tuning import names_of
+
+if TYPE_CHECKING:  # torch loads in seconds; bad usage must be known before
+    from nas.data.types import ImageDataset
 
 _BETWEEN = ("trials", "enqueue", "objectives", "sampler", "pruner", "seed", "time", "target")
 """Fields of a request that may change from one search of a study to the next."""
@@ -29,6 +32,26 @@ class DataOptions:
     split_seed: int = SPLIT_SEED
     skip_broken: bool = False
     drop_duplicates: bool = False
+
+    def load(self, subset: float = 1.0) -> "ImageDataset":
+        """The training and validation part.
+
+        Args:
+            subset: share of each class of the training part.
+
+        Raises:
+            DataError: it cannot be had.
+        """
+        from nas.data.loading import load_dataset
+
+        return load_dataset(
+            self.dataset,
+            self.data_dir,
+            split_seed=self.split_seed,
+            subset=subset,
+            skip_broken=self.skip_broken,
+            drop_duplicates=self.drop_duplicates,
+        )
 
 
 def of_search(request: SearchRequest) -> dict[str, object]:

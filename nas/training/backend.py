@@ -9,7 +9,7 @@ import torch
 from nas.model import FusedNorm
 from nas.runtime import signals
 from nas.runtime.devices import is_out_of_memory
-from nas.training.graphs import Graphs, cuda_graphs, is_set, reason_of, torch_version
+from nas.training.graphs import CudaGraphs, cuda_graphs, is_set, reason_of, torch_version
 from nas.training.optimizers import Optimizer, fused_on
 
 _VALUES_AT_ONCE = 4096 * 3 * 32 * 32  # of pixels, augmented together on a GPU: 50 MB in float32
@@ -23,7 +23,7 @@ PLAIN_NORMS = "NAS_PLAIN_NORMS"
 class Backend:
     """How a run uses its device. The defaults are those of a CPU."""
 
-    graphs: Graphs | None = None  # of this run; None: every step runs kernel after kernel
+    graphs: CudaGraphs | None = None  # of this run; None: every step runs kernel after kernel
     values_at_once: int = 0  # pixel values augmented together; a CPU keeps one batch in its cache
     fixed_shapes: bool = False  # evaluate in batches of the training's shape, and in no other
     fused: frozenset[Optimizer] = fused_on("cpu", torch_version())  # others have several kernels

@@ -20,6 +20,7 @@ _VERSION = 1
 _SHARE = 0.05  # of the time, at most, is spent on writing
 _TRIES = 20  # to write into a folder that a search that ends finds empty and removes
 _LEAST = 1.0  # seconds of training that are worth a checkpoint
+_ANEW = "remove its folder and start without --resume, or name another folder with --out"
 
 
 class CheckpointError(ValueError):
@@ -58,15 +59,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{path}: expected a checkpoint, got a damaged or foreign file ({reason[:120]}); "
-            "start without --resume, or from another checkpoint"
+            f"{_ANEW}"
         ) from error
     if not isinstance(content, dict) or content.get("kind") != _KIND:
         raise CheckpointError(
-            f"{path}: expected a checkpoint written by nas, got another program's file"
+            f"{path}: expected a checkpoint written by nas, got another program's file; {_ANEW}"
         )
     version = content.get("version")
     if version != _VERSION:
-        raise CheckpointError(f"{path}: expected a checkpoint of version {_VERSION}, got {version}")
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of version {_VERSION}, got {version}; {_ANEW}"
+        )
     return content
 
 
@@ -134,7 +137,7 @@ class Checkpoint:
         another = f"{self.path}: expected the state of a run, got a checkpoint of another kind"
         before = content.get("identity")
         if not isinstance(before, dict) or not isinstance(before.get("recipe", {}), dict):
-            raise CheckpointError(another)
+            raise CheckpointError(f"{another}; {_ANEW}")
         if changed := _changes(before, self.identity):
             raise CheckpointError(
                 f"{self.path}: expected the same run to continue, got {'; '.join(changed)}; use "
@@ -145,7 +148,7 @@ class Checkpoint:
             run.load_state(content["run"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             run.load_state(fresh)
-            raise CheckpointError(f"{another} ({type(error).__name__})") from error
+            raise CheckpointError(f"{another} ({type(error).__name__}); {_ANEW}") from error
 
     def save(self, run: Resumable, *, at_once: bool = False) -> None:
         """Writes the state of a run between two epochs, if it is time for that.

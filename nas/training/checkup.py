@@ -1,4 +1,4 @@
-"""Whether a device trains as it should, and how fast: experiments of half a minute on a GPU.
+"""Whether a device trains as it should, and how fast: checks of half a minute on a GPU.
 
 Each trains a network of random weights on random images, which show everything but learning.
 """
@@ -87,7 +87,7 @@ def _backend_of(device: torch.device) -> Backend:
 
 
 class Checkup:
-    """Experiments on a device.
+    """Checks of a device.
 
     Args:
         device: opened with `nas.runtime.devices.open_device`.

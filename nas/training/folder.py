@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from nas.counting import count
 from nas.files import remove_unfinished, replacing
@@ -42,12 +44,36 @@ def train_in_folder(
         on_epoch: called after every epoch; True stops the run.
 
     Raises:
-        CheckpointError: the folder holds a run and `resume` is False, or another run than this
-            one, or its checkpoint is damaged.
+        CheckpointError: another process trains in the folder, or it holds a run and `resume` is
+            False, or another run than this one, or its checkpoint is damaged.
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(folder)
+    with _locked(folder):
+        remove_unfinished(folder)
+        _check(folder, resume=resume)
+        return _train(plan, folder, device, on_start, on_epoch)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """A block in which no other process trains in the folder."""
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise CheckpointError(
+            f"--out: expected a folder that no other process trains in, got {folder}; wait until "
+            "that ends, or name another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check(folder: Path, *, resume: bool) -> None:
+    """Refuses a folder in which a run must not begin, or has nothing to go on from."""
     last = folder / LAST
     if last.exists() and not resume:
         raise CheckpointError(
@@ -57,10 +83,15 @@ def train_in_folder(
     if not last.exists() and ((folder / BEST).exists() or (folder / METRICS).exists()):
         raise CheckpointError(
             f"--out: expected an empty folder or a run with {LAST}, got {folder} with other files "
-            "of a run; name another folder"
+            "of a run; remove them, or name another folder"
         )
+
+
+def _train(
+    plan: RunPlan, folder: Path, device: torch.device, on_start: OnStart, on_epoch: OnEpoch
+) -> TrainingResult:
     run = plan.begin(device)
-    checkpoint = plan.checkpoint(last, device, kept=True)
+    checkpoint = plan.checkpoint(folder / LAST, device, kept=True)
 
     def keep() -> None:
         best = best_epoch(run.history)

@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Protocol
 
 import torch
 
@@ -23,27 +22,10 @@ class CaptureError(RuntimeError):
     """A step could not be recorded; the message says why. It can still be run as it is."""
 
 
-class Graphs(Protocol):
-    """Records steps on a device and replays them; one for each run."""
-
-    def stream(self) -> AbstractContextManager[None]:
-        """A block whose work is in the order in which steps are recorded and replayed."""
-
-    def measured(self) -> AbstractContextManager[None]:
-        """A step that runs as it is, whose use of memory says what recording it would take."""
-
-    def record(self, step: Callable[[], None]) -> Callable[[], None]:
-        """Records what a step does, without doing it; returns what does it.
-
-        Every call reads and writes the same memory.
-
-        Raises:
-            CaptureError: it cannot be recorded.
-        """
-
-
 class CudaGraphs:
-    """`Graphs` of a CUDA device, all on one stream, which the runs of a process share.
+    """Records steps on a CUDA device and replays them; one for each run.
+
+    All are on one stream, which the runs of a process share.
 
     Args:
         device: with its index; the current one.
@@ -55,7 +37,7 @@ class CudaGraphs:
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """See `Graphs`."""
+        """A block whose work is in the order in which steps are recorded and replayed."""
         inside, outside = _stream_of(self._device), torch.cuda.current_stream(self._device)
         inside.wait_stream(outside)
         try:
@@ -66,14 +48,20 @@ class CudaGraphs:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """See `Graphs`."""
+        """A step that runs as it is, whose use of memory says what recording it would take."""
         before = torch.cuda.memory_allocated(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
         yield
         self._needed = torch.cuda.max_memory_allocated(self._device) - before
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
-        """See `Graphs`."""
+        """Records what a step does, without doing it; returns what does it.
+
+        Every call reads and writes the same memory.
+
+        Raises:
+            CaptureError: it cannot be recorded.
+        """
         needed, free = self._needed * _SPARE + _BESIDE, self._free_memory()
         if needed > free:
             raise CaptureError(f"it needs {needed / 1e9:.1f} GB more, {free / 1e9:.1f} are free")

@@ -31,7 +31,7 @@ from nas.training.step import TrainingStep, make_optimizer
 from nas.training.teacher import Teacher
 
 OnBatches = Callable[[int, int], None]  # takes the batches of an epoch that have begun, and all
-TOLD_EVERY = 1.0  # seconds between two calls of it
+REPORT_INTERVAL = 1.0  # seconds between two calls of it
 
 
 def task_of(dataset: ImageDataset, device: torch.device) -> Task:
@@ -191,7 +191,7 @@ class Run:
 
     def _train_epoch(self, epoch: int, on_batches: OnBatches | None) -> EpochResult:
         started = time.perf_counter()
-        due = started + TOLD_EVERY if on_batches else math.inf
+        due = started + REPORT_INTERVAL if on_batches else math.inf
         per_epoch = self._batches.per_epoch
         steps = self.config.epochs * per_epoch
         self.model.train()
@@ -204,7 +204,7 @@ class Run:
             self._backend.step_begun()
             if time.perf_counter() >= due and on_batches:
                 on_batches(i + 1, per_epoch)
-                due = time.perf_counter() + TOLD_EVERY
+                due = time.perf_counter() + REPORT_INTERVAL
         self._count(per_epoch)
         train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
         train_seconds = time.perf_counter() - started

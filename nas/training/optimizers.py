@@ -8,23 +8,21 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
-_FUSED = {"cpu": (2, 11), "cuda": (2, 11)}  # from the oldest torch that nas works with
-
 
 @dataclass(frozen=True, slots=True)
 class OptimizerInfo:
     """What is known of an optimizer."""
 
     name: str  # in recipes
-    torch: str  # class of torch.optim, or of nas.training.muon
+    torch_class: str | None  # of torch.optim; None: nas.training.muon.Muon
     lr: float  # usual learning rate
     family: str  # a rate and a momentum found for one suit all of its family
     batch_size: int = 128  # that the usual rate is for
     proportional: bool = False  # whether the rate grows as the batch does, else as its root
     momentum: float | None = None  # usual one; None where it takes none
     arguments: Mapping[str, object] = field(default_factory=dict)  # others of the class
-    fused: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # device -> torch from which
-    capturable: bool = False  # in a CUDA graph where it isn't fused, too: torch's argument
+    fused: bool = False  # torch has it as one kernel
+    capturable: bool = False  # in a CUDA graph where it isn't fused, too
 
 
 class Optimizer(StrEnum):
@@ -40,7 +38,7 @@ class Optimizer(StrEnum):
         return member
 
     SGD = OptimizerInfo(  # He et al. 2016, arXiv:1512.03385
-        "sgd", "SGD", lr=0.1, family="sgd", proportional=True, momentum=0.9, fused=_FUSED
+        "sgd", "SGD", lr=0.1, family="sgd", proportional=True, momentum=0.9, fused=True
     )
     NESTEROV = OptimizerInfo(  # Zagoruyko and Komodakis 2016, arXiv:1605.07146
         "nesterov",
@@ -50,22 +48,22 @@ class Optimizer(StrEnum):
         proportional=True,
         momentum=0.9,
         arguments={"nesterov": True},
-        fused=_FUSED,
+        fused=True,
     )
     ADAM = OptimizerInfo(  # Kingma and Ba 2015, arXiv:1412.6980
-        "adam", "Adam", lr=1e-3, family="adam", fused=_FUSED, capturable=True
+        "adam", "Adam", lr=1e-3, family="adam", fused=True, capturable=True
     )
     ADAMW = OptimizerInfo(  # Loshchilov and Hutter 2019, arXiv:1711.05101
-        "adamw", "AdamW", lr=1e-3, family="adam", fused=_FUSED, capturable=True
+        "adamw", "AdamW", lr=1e-3, family="adam", fused=True, capturable=True
     )
     ADADELTA = OptimizerInfo(  # FlexRes, 94.12%
         "adadelta", "Adadelta", lr=0.1, family="adadelta", batch_size=32, capturable=True
     )
     ADAGRAD = OptimizerInfo(  # torch's default rate
-        "adagrad", "Adagrad", lr=0.01, family="adagrad", fused={"cpu": (2, 11), "cuda": (2, 12)}
+        "adagrad", "Adagrad", lr=0.01, family="adagrad", fused=True
     )
     MUON = OptimizerInfo(  # Jordan et al. 2024; see nas.training.muon, and docs/training.md
-        "muon", "Muon", lr=0.2, family="muon", momentum=0.85
+        "muon", None, lr=0.2, family="muon", momentum=0.85, capturable=True
     )
 
 
@@ -73,9 +71,10 @@ def fused_on(device: str, torch: tuple[int, int]) -> frozenset[Optimizer]:
     """The optimizers that are one kernel, which counts its steps on the device.
 
     Args:
-        device: the type, such as ``cuda``.
+        device: cpu or cuda, on which Adagrad is one from torch 2.12 on.
         torch: its version, as (major, minor).
     """
-    return frozenset(
-        o for o in Optimizer if device in o.info.fused and torch >= o.info.fused[device]
-    )
+    fused = {optimizer for optimizer in Optimizer if optimizer.info.fused}
+    if device == "cuda" and torch < (2, 12):
+        fused.remove(Optimizer.ADAGRAD)
+    return frozenset(fused)

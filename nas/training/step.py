@@ -10,9 +10,8 @@ from nas.runtime.arithmetic import arithmetic
 from nas.training.backend import Backend
 from nas.training.batches import Batch
 from nas.training.config import TrainingConfig
-from nas.training.graphs import CaptureError, Graphs
+from nas.training.graphs import CaptureError, CudaGraphs
 from nas.training.muon import Muon
-from nas.training.optimizers import Optimizer
 from nas.training.teacher import Teacher
 
 _WARMUP_STEPS = 3  # before a capture: cuDNN chooses its kernels, the optimizer makes its state
@@ -37,21 +36,20 @@ def make_optimizer(
             {"params": matrices, "weight_decay": config.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-    if config.optimizer is Optimizer.MUON:
-        lr = torch.tensor(config.lr, device=device) if backend.graphs is not None else config.lr
-        return Muon(groups, lr, config.momentum)
     info = config.optimizer.info
     fused = config.optimizer in backend.fused
     captured = backend.graphs is not None and (fused or info.capturable)
     # Uncaptured with a number: foreach would read a tensor on the device 200 times a step.
     lr = torch.tensor(config.lr, device=device) if captured else config.lr
+    if info.torch_class is None:
+        return Muon(groups, lr, config.momentum)
     arguments = {**info.arguments, "fused" if fused else "foreach": True}
     if info.momentum is not None:
         arguments["momentum"] = config.momentum
     if info.capturable:
         arguments["capturable"] = captured
-    optimizer: torch.optim.Optimizer = getattr(torch.optim, info.torch)(groups, lr=lr, **arguments)
-    return optimizer
+    made: torch.optim.Optimizer = getattr(torch.optim, info.torch_class)(groups, lr=lr, **arguments)
+    return made
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -77,7 +75,7 @@ class TrainingStep:
         optimizer: torch.optim.Optimizer,
         config: TrainingConfig,
         device: torch.device,
-        graphs: Graphs | None = None,
+        graphs: CudaGraphs | None = None,
         teacher: Teacher | None = None,
     ) -> None:
         self.not_captured: str | None = None  # why, once a capture has failed
@@ -136,7 +134,7 @@ class TrainingStep:
         self._optimizer.step()
         self._loss_sum += loss.detach()
 
-    def _capture(self, batch: Batch, graphs: Graphs) -> None:
+    def _capture(self, batch: Batch, graphs: CudaGraphs) -> None:
         try:
             fixed = Batch(
                 batch.images_NCHW.clone(memory_format=torch.preserve_format), batch.targets.clone()

@@ -26,7 +26,14 @@ from nas.training.config import Augment, Task, TrainingConfig
 from nas.training.optimizers import Optimizer
 from nas.values import choices
 
-TUNABLE = ("lr", "optimizer", "batch-size", "augment")
+_CALLED = {  # what may be tuned -> as the choice is called in a study
+    "lr": "lr_factor",
+    "optimizer": "optimizer",
+    "batch-size": "batch_size",
+    "augment": "augment",
+}
+
+TUNABLE = tuple(_CALLED)
 """What may be tuned, as a person calls it."""
 
 REAL_VALUES = ("optimizer", "lr", "batch_size", "augment")
@@ -34,9 +41,6 @@ REAL_VALUES = ("optimizer", "lr", "batch_size", "augment")
 
 Value = str | int | float
 
-_CALLED = dict(
-    zip(TUNABLE, ("lr_factor", "optimizer", "batch_size", "augment"), strict=True)
-)  # as a choice is called in a study
 _FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _BATCHES = (0.25, 0.5, 1.0, 2.0)
 _SMALLEST_BATCH = 8  # batch norm estimates a variance from it

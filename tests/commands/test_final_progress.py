@@ -96,6 +96,16 @@ def test_a_run_is_a_line() -> None:
     assert re.fullmatch(r"trial 1, seed 2 +failed +12 s", failed)
 
 
+def test_a_run_that_several_workers_call_done_counts_once() -> None:
+    progress, file = screen()
+    progress(opened())
+    for _ in range(2):
+        progress(RunEnded(RUNS[0], 0.9, 12.0))
+        progress(RunEpochEnded(RUNS[0], epoch(20)))  # heard late from the one that trained it
+    assert progress.summary() == "1 of 6 runs"
+    assert file.getvalue().count("trial 1, seed 0") == 1
+
+
 def test_only_what_others_compute_makes_the_machine_busy() -> None:
     for threads, note in ((8, False), (2, True)):
         progress, file = screen(busy=lambda own: own < 8)

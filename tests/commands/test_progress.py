@@ -329,7 +329,7 @@ def test_more_than_is_asked_for_is_said_so() -> None:
     study, screen = example("digits-example"), Screen()
     screen.shows(opened(study, *study.trials, trials=40))
     assert "50 designs finished, 40 asked for" in screen.file.getvalue()
-    assert screen.progress.standing() == "50, 40 asked for"
+    assert screen.progress.progress_text() == "50, 40 asked for"
 
 
 @pytest.mark.parametrize("to_file", [True, False])

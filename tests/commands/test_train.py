@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from nas.architecture import Architecture, ImageInput
 from nas.commands import main
@@ -26,6 +28,7 @@ from nas.training.evaluation import evaluate
 from nas.training.optimizers import Optimizer
 from tests.kits import warm
 from tests.kits.commands import error_of
+from tests.kits.images import write_parts
 from tests.kits.places import ROOT
 from tests.kits.studies import TINY_SPACE
 from tests.kits.waiting import PATIENCE, wait_until
@@ -65,9 +68,29 @@ def test_prints_the_table_and_keeps_the_files(capsys: pytest.CaptureFixture[str]
         assert line.split()[3] == f"{epoch['val_accuracy']:.2%}"
     assert metrics["best"] == max(metrics["epochs"], key=lambda epoch: epoch["val_accuracy"])
     assert "<html" in Path("run/curves.html").read_text()
-    assert sorted(path.name for path in Path("run").iterdir()) == [
+    assert sorted(path.name for path in Path("run").glob("[!.]*")) == [
         *("best.pt", "curves.html", "last.pt", "metrics.json")
     ]
+
+
+def test_other_images_have_another_folder() -> None:
+    for subset in ("0.2", "1"):
+        images = ["--dataset", "digits", "--subset", subset]
+        assert main(["train", *DESIGN, *images, "--epochs", "1"]) == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == [
+        "B1.1-C8.16-F3.3-K1.1-P4-digits-fast-epochs-1-seed0",
+        "B1.1-C8.16-F3.3-K1.1-P4-digits-subset-0.2-fast-epochs-1-seed0",
+    ]
+
+
+def test_one_process_trains_in_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run").mkdir()
+    with FileLock("run/.lock"):
+        for resume in ([], ["--resume"]):
+            said = error_of(capsys, train("--epochs", "1", *resume))
+            assert "expected a folder that no other process trains in, got run; wait" in said
+    assert [path.name for path in Path("run").iterdir()] == [".lock"]
+    assert train("--epochs", "1") == 0
 
 
 def test_the_best_checkpoint_has_the_accuracy_it_says(tmp_path: Path) -> None:
@@ -125,6 +148,9 @@ def test_trains_a_design_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--trial: expected best or the number" in error_of(
         capsys, main([*plain, "--trial", "99"])
     )
+    photos = ["--dataset", "folder", "--data-dir", str(write_parts())]
+    assert main([*plain, *photos, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["subset"] == 1  # that of the study is of the digits
 
 
 def test_a_trial_of_an_older_study_has_the_recipe_of_that(
@@ -149,6 +175,20 @@ def test_a_run_goes_on_with_the_recipe_it_began_with(capsys: pytest.CaptureFixtu
         assert Path("run/metrics.json").read_text() == metrics
     capsys.readouterr()
     assert "epochs 2 before, 10 now" in error_of(capsys, train("--recipe", "fast", "--resume"))
+
+
+def test_the_page_names_the_recipe_that_a_run_began_with() -> None:
+    assert train("--recipe", "he2016", "--epochs", "1") == 0
+    assert recipe_on_the_page() == "he2016"
+    assert train("--resume") == 0
+    assert recipe_on_the_page() == "that the run began with"
+
+
+def recipe_on_the_page() -> str:
+    words = re.sub(r"(<[^>]*>|\s)+", " ", Path("run/curves.html").read_text())
+    named = re.search(" recipe (.*?) epochs 1 ", words)
+    assert named is not None
+    return named[1]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +236,9 @@ def test_a_damaged_checkpoint_is_one_line(
     Path("run/last.pt").write_bytes(content)
     said = error_of(capsys, train("--epochs", "2", "--resume"))
     assert "run/last.pt: expected a checkpoint" in said
+    assert said.endswith(
+        "; remove its folder and start without --resume, or name another folder with --out"
+    )
     assert Path("run/last.pt").read_bytes() == content
 
 
@@ -215,7 +258,8 @@ def test_lost_metrics_are_written_again(capsys: pytest.CaptureFixture[str]) -> N
     assert Path("run/metrics.json").read_text() == before
     Path("run/last.pt").unlink()
     capsys.readouterr()
-    assert "other files of a run" in error_of(capsys, train("--epochs", "2", "--resume"))
+    said = error_of(capsys, train("--epochs", "2", "--resume"))
+    assert said.endswith("with other files of a run; remove them, or name another folder")
 
 
 def test_what_a_killed_process_did_not_write_is_made_of_the_last_checkpoint() -> None:
@@ -242,6 +286,17 @@ def test_what_torch_cannot_train_is_one_line(capsys: pytest.CaptureFixture[str])
     one = ["--blocks", "1,1,1,1", "--channels", "4", "--pool", "1", "--out", "one"]
     assert main(["train", *one, *DIGITS, "--epochs", "1", "--batch-size", "1"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: training failed: ")
+
+
+def test_an_unexpected_error_of_torch_is_not_blamed_on_the_batch_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*arguments: object, **named: object) -> None:
+        raise RuntimeError("of another kind")
+
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", broken)
+    with pytest.raises(RuntimeError, match="of another kind"):
+        train("--epochs", "1")
 
 
 def start(out: str, *arguments: str) -> "subprocess.Popen[str]":

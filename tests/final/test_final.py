@@ -1,6 +1,7 @@
 """`nas final`: from a study to one tested network."""
 
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
+from rich.console import Console
 
 import nas
 from nas.architecture import PRESETS
 from nas.commands import main
+from nas.commands.final_progress import FinalProgress
 from nas.data.loading import load_dataset, load_test
 from nas.errors import RequestError
 from nas.final.choosing import designs_of, entries_of, ranked, seeds_of
@@ -27,6 +31,7 @@ from nas.final.records import FinalRecord
 from nas.final.request import ALL, TRAIN
 from nas.final.runs import Run, RunResult, RunStarted
 from nas.report.page import render
+from nas.search.events import Loading
 from nas.space import Limits
 from nas.study.location import StudyError, StudyLocation
 from nas.study.reader import read_study
@@ -192,6 +197,33 @@ def test_a_model_that_is_gone_or_another_is_exported_again_without_a_reading(
     with pytest.raises(RequestError, match=r"weights\.pt: expected the weights of a finished run"):
         run_final(request_of())
     assert len(readings) == 2
+
+
+def test_one_process_at_a_time_makes_a_model_again(folder: Path) -> None:
+    first = run_final(request_of(top=1, seeds=1))
+    (first.folder / "model.onnx").unlink()
+    seen: list[bool] = []
+
+    def look(event: Loading) -> None:
+        with pytest.raises(Timeout):
+            FileLock(first.folder / ".lock").acquire(timeout=0)
+        seen.append(True)
+
+    assert run_final(request_of(top=1, seeds=1), on(Loading, look)).record == first.record
+    assert seen == [True]
+    shutil.rmtree(first.folder)
+    with pytest.raises(RequestError, match="weights"):
+        run_final(request_of(top=1, seeds=1))
+    assert not first.folder.exists()
+
+
+def test_runs_that_another_process_trains_end_here_too(folder: Path) -> None:
+    progress = FinalProgress(Console(file=io.StringIO()))
+    elsewhere = on(Opened, lambda event: run_final(request_of()))
+    result = run_final(request_of(), each(elsewhere, progress))
+    assert not result.tested_now
+    assert progress.summary() == "4 of 4 runs"
+    assert progress.left() is None
 
 
 def test_a_model_that_is_gone_is_exported_again_from_runs_of_an_earlier_recipe(

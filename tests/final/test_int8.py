@@ -347,7 +347,7 @@ def test_export_needs_the_study_and_its_images(
     assert "expected the folder of an exported model, got no such folder" in said
     with monkeypatch.context() as patch:
         other = dataclasses.replace(load_dataset("digits", Path("data")), digest="0" * 16)
-        patch.setattr("nas.final.folder.load_dataset", lambda *_, **__: other)
+        patch.setattr("nas.data.loading.load_dataset", lambda *_, **__: other)
         said = error_line(capsys, main(["export", str(folder), *EXPORT]))
     assert "expected the images of the study (digits, digest" in said
     (folder / "metrics.json").write_text("{}")

@@ -116,7 +116,7 @@ def test_without_a_gpu_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("two_gpus")
 def test_a_final_training_has_the_recipe_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = make_dataset(train_images=10_000, height=1, width=1)
-    monkeypatch.setattr("nas.final.workers.load_dataset", lambda *of, **settings: dataset)
+    monkeypatch.setattr("nas.data.loading.load_dataset", lambda *of, **settings: dataset)
     for name in ("cpu", "cuda:1"):
         request = FinalRequest(study="x", recipe="fast", device=name)
         runs = FinalRuns(

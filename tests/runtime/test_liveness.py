@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.runtime.liveness import is_alive, worker_name
+from nas.runtime.liveness import is_alive, is_here, worker_name
 from tests.kits.waiting import wait_until
 
 
@@ -29,6 +29,17 @@ def test_who_is_alive() -> None:
     assert not is_alive(f"{host}:{parent}:1-0")  # its number was another process's before
     assert is_alive(f"{host}:{parent}:-0")  # of a system that did not tell when it was started
     assert not is_alive(f"{host}:-5:1-0")  # no process has such a number
+
+
+@pytest.mark.parametrize("name", ["", ":", ":one:1-0", f":{'9' * 5000}"])
+def test_a_damaged_name_is_nobody(name: str) -> None:
+    assert not is_alive(socket.gethostname() + name)
+
+
+@pytest.mark.parametrize("name", [7, True, ["a"], {}])
+def test_what_is_no_name_is_nobody(name: object) -> None:
+    assert not is_alive(name)
+    assert not is_here(name)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="names with Linux's ticks")

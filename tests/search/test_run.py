@@ -581,7 +581,7 @@ def test_an_observer_hears_everything(request_of: RequestOf) -> None:
 def test_batches_of_an_epoch_are_heard_of(
     request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.training.loop.TOLD_EVERY", 0.0)
+    monkeypatch.setattr("nas.training.loop.REPORT_INTERVAL", 0.0)
     heard: list[BatchesDone] = []
     run_search(request_of(trials=2), on(BatchesDone, heard.append))
     assert {event.number for event in heard} == {0, 1}

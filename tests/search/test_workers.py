@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from nas.architecture import ImageInput
 from nas.commands import main
-from nas.commands.progress import make_progress
+from nas.commands.progress import SearchProgress
 from nas.errors import RequestError
 from nas.runtime.machine import Share
 from nas.runtime.pool import Report, Slot, slots_for
@@ -280,6 +281,6 @@ def test_the_end_of_a_dead_worker_s_trial_is_shown_before_the_worker_s_own(tmp_p
 def test_who_was_silent_is_not_called_gone(
     capsys: pytest.CaptureFixture[str], own: bool, why: str
 ) -> None:
-    progress = make_progress(SearchRequest(max_parameters=1_000))
+    progress = SearchProgress(Console(stderr=True), SearchRequest(max_parameters=1_000))
     progress(EndedElsewhere(DEAD, own))
     assert f"trial 0: {why}, and its design queued again" in capsys.readouterr().err

@@ -248,7 +248,9 @@ def test_a_file_is_its_study_whatever_its_name(capsys: Capture, tmp_path: Path, 
     assert f"<title>{other}" in Path(f"reports/{other}.html").read_text("utf-8")
     assert main(["doctor", "--study", other]) == 0
     assert main(["train", "--study", other, "--epochs", "1", "--subset", "0.1"]) == 0
-    assert [path.name for path in Path("runs").iterdir()] == ["w-trial-best-fast-epochs-1-seed0"]
+    assert [path.name for path in Path("runs").iterdir()] == [
+        "w-trial-best-digits-subset-0.1-fast-epochs-1-seed0"
+    ]
     with served(StudyLocation.at(other, studies_dir=Path("studies")), tmp_path) as dashboard:
         assert len(dashboard.detail()["trials"]) == 4
     final = ["--recipe", "fast", "--epochs", "1", "--top", "1", "--seeds", "1", "--subset", "0.1"]

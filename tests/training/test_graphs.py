@@ -33,7 +33,8 @@ POLICIES = (
 def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaDouble:
     # A double of the device is no device that torch knows to capture on.
     supported = "_get_capturable_supported_devices"
-    for module in {getattr(torch.optim, o.info.torch).__module__ for o in Optimizer}:
+    names = {o.info.torch_class for o in Optimizer if o.info.torch_class}
+    for module in {getattr(torch.optim, name).__module__ for name in names}:
         if hasattr(sys.modules[module], supported):
             monkeypatch.setattr(sys.modules[module], supported, lambda supports_xla=True: ["cpu"])
     monkeypatch.delenv(graphs.OFF, raising=False)

@@ -52,10 +52,10 @@ def test_batches_are_told_by_time_and_change_nothing(monkeypatch: pytest.MonkeyP
         result = finish(run, on_batches=lambda *batches: told.append(batches))
         return [epoch.train_loss for epoch in result.epochs]
 
-    monkeypatch.setattr("nas.training.loop.TOLD_EVERY", math.inf)
+    monkeypatch.setattr("nas.training.loop.REPORT_INTERVAL", math.inf)
     seldom = losses()
     assert told == []
-    monkeypatch.setattr("nas.training.loop.TOLD_EVERY", 0.0)
+    monkeypatch.setattr("nas.training.loop.REPORT_INTERVAL", 0.0)
     assert losses() == seldom
     batches = TrainBatches(dataset, make_config(), seed=0).per_epoch
     assert told == [(done, batches) for done in range(1, batches + 1)] * 2

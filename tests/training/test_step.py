@@ -24,7 +24,7 @@ from nas.training.config import Augment, TrainingConfig
 from nas.training.evaluation import predict
 from nas.training.graphs import torch_version
 from nas.training.loop import Run
-from nas.training.optimizers import Optimizer
+from nas.training.optimizers import Optimizer, fused_on
 
 INPUT = ImageInput(channels=3, height=32, width=32, classes=10)
 BATCH, STEPS = 512, 8
@@ -240,6 +240,11 @@ def test_steps_never_wait_for_the_device(optimizer: Optimizer, new_run: NewRun) 
         pytest.skip("needs torch 2.12, whose Adagrad is one kernel on a GPU: pip install -U torch")
     run = new_run(config_of(optimizer=optimizer))
     assert trace_steps(run).copies == []  # and a read of a value would have raised
+
+
+def test_adagrad_alone_waits_for_a_later_torch() -> None:
+    assert fused_on("cpu", (2, 11)) - fused_on("cuda", (2, 11)) == {Optimizer.ADAGRAD}
+    assert fused_on("cpu", (2, 11)) == fused_on("cuda", (2, 12))
 
 
 def test_a_host_read_in_a_step_would_be_seen(new_run: NewRun) -> None:

@@ -184,10 +184,15 @@ def test_a_trial_is_trained_again_as_it_was(
         found = json.loads(capsys.readouterr().out)
         assert found["recipe"] == recipe.to_dict()
         assert found["epochs"][-1]["val_accuracy"] == pytest.approx(trial.value)
-    own = ["--trial", "0", "--out", str(tmp_path / "own"), "--lr", "0.3", "--epochs", "1"]
-    assert main([*train, *own]) == 0
+    kept = ("optimizer", "batch_size", "augment")
+    plain = {name: real_values(fast(task))[name] for name in kept}
+    other = next(t for t in result.study.trials if {n: t.training[n] for n in kept} != plain)
+    own = ["--trial", str(other.number), "--out", str(tmp_path / "own")]
+    assert main([*train, *own, "--lr", "0.3", "--epochs", "1"]) == 0
     found = json.loads(capsys.readouterr().out)["recipe"]
-    assert (found["lr"], found["optimizer"]) == (0.3, fast(DIGITS).optimizer)
+    assert (found["lr"], found["epochs"]) == (0.3, 1)
+    assert policy(found.pop("augment")) == other.training["augment"]
+    assert [found[name] for name in kept[:2]] == [other.training[name] for name in kept[:2]]
 
 
 def test_a_plain_study_says_nothing_of_training(one_trial: SearchResult) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 import nas
 from nas.commands import main
 from nas.data.catalogue import DataError
+from nas.data.duplicates import digests_of, first_of_each, of_two_classes
 from nas.data.loading import load_dataset
-from nas.data.twins import digests_of, first_of_each, of_two_classes
 from nas.data.types import ImageDataset
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
@@ -37,7 +37,7 @@ def test_equal_pixels_are_found() -> None:
     assert np.flatnonzero(doubtful).tolist() == [1, 3, 5]
 
 
-def test_twins_in_the_training_part_are_said_and_dropped() -> None:
+def test_duplicates_in_the_training_part_are_said_and_dropped() -> None:
     root = write_parts()
     assert load_dataset("folder", root).notes == ()
     before = load_dataset("folder", root, drop_duplicates=True)
@@ -87,7 +87,7 @@ def search(*words: str) -> int:
     return main([*SEARCH, *OF, "--study", "s", "--trials", "1", "--epochs", "1", *words])
 
 
-def test_twins_of_test_images_are_said_wherever_the_accuracy_is(
+def test_duplicates_of_test_images_are_said_wherever_the_accuracy_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = write_parts()
@@ -110,9 +110,13 @@ def test_twins_of_test_images_are_said_wherever_the_accuracy_is(
     assert main([*FINAL, *OF, "--drop-duplicates"]) == 2
     assert "--again" in capsys.readouterr().err
     assert main([*FINAL, *OF, "--drop-duplicates", "--again"]) == 0
-    assert "left out: 3 of 9 test images, of which 2 " in capsys.readouterr().out
+    seen = "left out of 9 test images: 2 duplicates of a training or validation image"
+    assert f"{seen} and 1 duplicate of another test image\n" in capsys.readouterr().out
     record = json.loads(Path("studies/s/final/metrics.json").read_text())
     assert (record["test_images"], record["readings"]) == (6, 2)
+    (root / "test/dog/again.png").unlink()
+    assert main([*FINAL, *OF, "--drop-duplicates", "--again"]) == 0
+    assert f"{seen.replace('9', '8')}\n" in capsys.readouterr().out
 
 
 def test_a_study_without_duplicates_is_gone_on_with_alike(

@@ -75,7 +75,7 @@ def choose(
         return Chosen(Precision.FLOAT32, "too little memory to time bfloat16")
     ratio = slow / fast
     if ratio > 1:
-        return Chosen(Precision.BFLOAT16, f"{ratio:.2f} times float32 here")
+        return Chosen(Precision.BFLOAT16, f"{ratio:.2f} times as fast as float32 here")
     return Chosen(Precision.FLOAT32, f"bfloat16 is {ratio:.2f} times as fast here")
 
 

@@ -145,8 +145,8 @@ def begin(
         most = COSTS["mult_adds"].exactly(request.limits["mult_adds"])
         on_event(
             Warned(
-                f"the study's limit of {most}, chosen for its --time, excludes "
-                f"{', '.join(left_out)}; a new study with a higher --max-mult-adds admits them"
+                f"the study's limit of {most} excludes {', '.join(left_out)}; a new study with a "
+                "higher --max-mult-adds admits them"
             )
         )
     left = request.search_seconds - searched_seconds(trials_now, datetime.now())

@@ -35,9 +35,11 @@ class Counts:
         outcome = readable_record(trial).outcome
         if outcome not in _REJECTED and "key" in attributes:
             self.seen.add(str(attributes["key"]))
+        if trial.state is TrialState.RUNNING:
+            self.running += 1
+            self.proposed += 1
+            self.rejected = 0
         if outcome is None:
-            self.running += trial.state is TrialState.RUNNING
-            self.proposed += trial.state is TrialState.RUNNING
             return
         self.proposed += 1
         self.trained += outcome.counts

@@ -162,8 +162,9 @@ def _speed(checkup: Checkup) -> _Result:
 def _precisions(checkup: Checkup) -> _Result:
     rates = checkup.rates()
     ratio = rates[Precision.BFLOAT16] / rates[Precision.FLOAT32]
-    words = f"{ratio:.2f} times faster" if ratio >= 1 else f"{1 / ratio:.1f} times slower"
-    return _Result(True, f"bfloat16 is {words} than float32")
+    if ratio >= 1:
+        return _Result(True, f"bfloat16 is {ratio:.2f} times as fast as float32")
+    return _Result(True, f"float32 is {1 / ratio:.2f} times as fast as bfloat16")
 
 
 def _kept(device: torch.device, verdict: Verdict) -> Finding:

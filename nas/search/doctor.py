@@ -68,6 +68,7 @@ def look_at_study(
         repair: ends those trials and queues their designs again, and removes those checkpoints;
             a search does the former by itself.
     """
+    files = sorted(checkpoints.glob("*.pt"))  # first: of a trial that begins now there is none yet
     try:
         with storage_errors(location):  # it may go away in between
             study = read_study(location)
@@ -101,7 +102,7 @@ def look_at_study(
         )
     else:
         yield Finding("trials", True, f"{counts}, none without a worker")
-    yield _look_at_checkpoints(trials, checkpoints, repair=repair)
+    yield _look_at_checkpoints(trials, files, checkpoints, repair=repair)
 
 
 def _whole(location: StudyLocation) -> Finding:
@@ -145,7 +146,9 @@ def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> list[str]:
         return [reason for trial in orphans if (reason := fail_stale(store, trial))]
 
 
-def _look_at_checkpoints(trials: Sequence[FrozenTrial], folder: Path, *, repair: bool) -> Finding:
+def _look_at_checkpoints(
+    trials: Sequence[FrozenTrial], files: Sequence[Path], folder: Path, *, repair: bool
+) -> Finding:
     done = {t.user_attrs.get("key") for t in trials if (o := outcome_of(t)) and o.counts}
     last = {t.user_attrs["key"]: t for t in trials if "key" in t.user_attrs}
     wanted = {
@@ -154,7 +157,7 @@ def _look_at_checkpoints(trials: Sequence[FrozenTrial], folder: Path, *, repair:
         if key not in done
         and (not t.state.is_finished() or t.user_attrs.get("reason") in QUEUED_AGAIN)
     }
-    files = sorted(folder.glob("*.pt"))
+    files = [path for path in files if path.exists()]  # a trial that ends removes its own
     useless = [path for path in files if path.stem not in wanted]
     left = [*useless, *left_unfinished(folder)]
     size = f"{sum(path.stat().st_size for path in left) / 1e6:.1f} MB"

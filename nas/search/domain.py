@@ -80,8 +80,9 @@ class Domain:
     def neighbours(self, params: Params, rng: random.Random) -> Iterator[Params]:
         """Feasible candidates in which one choice is another, or two have changed places.
 
-        What hangs on a choice is random. Exchanges keep what a design costs about as it is: at the
-        edge of a limit no single choice can grow before another one shrinks.
+        Variables that depend on a changed choice are drawn at random. Exchanges keep what a design
+        costs about as it is: at the edge of a limit no single choice can grow before another one
+        shrinks.
         """
         space = self.search_space
         changes: list[Params] = [

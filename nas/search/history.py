@@ -9,7 +9,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.study.optuna_private import content_of, study_id_of, trial_id_of
-from nas.study.rows import write_changes
+from nas.study.rows import without_run, write_changes
 from nas.study.store import Store
 
 
@@ -60,6 +60,8 @@ class History:
         """Copies what is new of a trial of the database; returns whether it ended elsewhere."""
         here = self._id_here.get(trial_id_of(trial))
         ended_here = False
+        if trial.state is TrialState.WAITING:
+            trial = without_run(trial)
         if here is None:
             template = _Ended.of(trial) if trial.state.is_finished() else trial
             here = self._storage.create_new_trial(study_id_of(self.study), template_trial=template)

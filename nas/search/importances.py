@@ -64,7 +64,7 @@ def importances(study: StudyRecord) -> Importances:
     if len(trials) < 2 or not names:
         return Importances(len(trials), (), ())
     values = [trial.values[0] for trial in trials]
-    with silence():
+    with quiet_optuna():
         made = optuna.create_study(direction="maximize")
         made.add_trials(trials)
         found = get_param_importances(made, normalize=False)
@@ -158,7 +158,7 @@ def _is_finite(value: float | None) -> bool:
 
 
 @contextmanager
-def silence() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Optuna's words of caution, in its log and as warnings, go to the reader of the report."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -5,6 +5,7 @@ process.
 """
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from nas.errors import RequestError
 from nas.latency import LatencyLimit
 from nas.packages import importing
 from nas.search.fronts import proposal_budget
-from nas.search.latency import Clock, Latency, LatencyTable
+from nas.search.latency import Latency, LatencyTable
 from nas.space import Limits, SearchSpace
 from nas.study.creation import kept_settings
 from nas.study.latencies import (
@@ -45,7 +46,7 @@ class Latencies:
         clock: measures what is not.
     """
 
-    def __init__(self, store: Store, table: LatencyTable, clock: Clock) -> None:
+    def __init__(self, store: Store, table: LatencyTable, clock: "Stopwatch") -> None:
         self._store = store
         self.table = table
         self._clock = clock
@@ -75,7 +76,12 @@ class Latencies:
             return self._measured(architecture, whole=True)
 
     def refresh(self) -> None:
-        """Learns what others have measured."""
+        """Learns what others have measured.
+
+        Raises:
+            StudyError: another machine measures this study by now.
+        """
+        _check_last(machines_of(self._store.study), self._clock, self._store.study.study_name)
         self.table.learn(read_latencies(self._store))
 
     def settle(self, architecture: Architecture, *, measure: bool) -> Latency:
@@ -137,11 +143,16 @@ def check_machine(store: Store, location: StudyLocation, clock: "Stopwatch", *, 
         StudyError: it is of another one.
     """
     machines, kept = machines_of(store.study), kept_settings(store.study, location)
-    if anew or not machines or kept is None or kept.latency != clock.limit:
-        return
-    if machines[-1] != clock.machine:
+    if not anew and kept is not None and kept.latency == clock.limit:
+        _check_last(machines, clock, location)
+
+
+def _check_last(
+    machines: Sequence[Mapping[str, object]], clock: "Stopwatch", study: object
+) -> None:
+    if machines and machines[-1] != clock.machine:
         raise StudyError(
-            f"{location}: expected the machine that has measured its latencies, "
+            f"{study}: expected the machine that has measured its latencies, "
             f"{machine_in_words(machines[-1])}, got {machine_in_words(clock.machine)}; continue it "
             "there, or measure anew on this one with --latency-anew"
         )
@@ -150,9 +161,13 @@ def check_machine(store: Store, location: StudyLocation, clock: "Stopwatch", *, 
 def begin_latencies(
     store: Store, clock: "Stopwatch", space: SearchSpace, limits: Limits, *, anew: bool
 ) -> None:
-    """Measures what a search needs before it proposes anything, unless the study has it."""
+    """Measures what a search needs before it proposes anything, unless the study has it.
+
+    Raises:
+        StudyError: another machine has begun to measure it meanwhile.
+    """
     with store.allocation_lock():
-        if anew or machines_of(store.study)[-1:] != [clock.machine]:
+        if anew or not machines_of(store.study):
             begin_measuring(store, clock.machine)
     table = LatencyTable(clock.limit.max_ms, space.input)
     Latencies(store, table, clock).begin(space, limits)

@@ -121,13 +121,13 @@ class Preparation:
     def _work(self) -> Work:
         space, limits, dataset = self.space, self.likely, self.dataset
         smallest = space.smallest(limits, by="mult_adds")
-        named = self.request.presets_for(space.input)
+        named = [d for name, d in self.presets.items() if name in self.request.enqueue]
         return Work(
             train_images=round(len(dataset.train) / dataset.subset),
             validation_images=len(dataset.validation),
             smallest=count(smallest, space.input).mult_adds,
             typical=typical_mult_adds(space, limits),
-            named=max((count(d, space.input).mult_adds for d in named.values()), default=0),
+            named=max((count(d, space.input).mult_adds for d in named), default=0),
             stops_early=self.request.pruner != "none",
         )
 

@@ -101,7 +101,7 @@ def preset_outside(trial: optuna.Trial, space: SearchSpace) -> Architecture | No
 
 
 def queue_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
-    """Makes the design of a trial that was cut short the next one of the study.
+    """Queues the design of a trial that was cut short again, after what is queued already.
 
     The queued trial has its `key`: where values were lost, others would be drawn in their place.
     """

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from nas.search.evidence import FEWEST_FINISHED
 from nas.search.sizing import TRAINED_SHARE
@@ -127,39 +127,24 @@ def time_left(
     return TimeLeft.around(middle, deviation, source).until(limit, ended_by)
 
 
+@dataclass(eq=False)
 class Pace:
     """The time left of a search, from its runs so far.
 
-    All times are those of one clock, in seconds, which whoever calls reads.
-
-    Args:
-        estimate: seconds of a run on average, as `time_left` has it.
-        workers: of the search.
-        pruner: of the search.
-        before: as `time_left` has it.
-        deadline: at which the search ends in any case.
-        ended_by: the option that says so.
-        epochs: of a full run.
+    All times are those of one clock, in seconds, which whoever calls reads. Workers, pruner and
+    what is not said here are as `time_left` has them.
     """
 
-    def __init__(
-        self,
-        estimate: float | None = None,
-        *,
-        workers: int = 1,
-        pruner: str = "none",
-        before: int = 0,
-        deadline: float = math.inf,
-        ended_by: str = "--time",
-        epochs: int = 1,
-    ) -> None:
-        self._estimate = estimate
-        self._workers = workers
-        self._pruner = pruner
-        self._before = before
-        self._deadline = deadline
-        self._ended_by = ended_by
-        self._epochs = epochs
+    estimate: float | None = None
+    _: KW_ONLY
+    workers: int = 1
+    pruner: str = "none"
+    before: int = 0
+    deadline: float = math.inf  # at which the search ends in any case
+    ended_by: str = "--time"
+    epochs: int = 1  # of a full run
+
+    def __post_init__(self) -> None:
         self._began: dict[int, float] = {}  # by the number of a trial that runs
         self._ends: dict[int, float] = {}  # when it will, of one that has done an epoch
         self._free: dict[str | None, float] = {}  # since when, by worker
@@ -189,7 +174,7 @@ class Pace:
         self._free[trial.worker] = now
         if counts and trial.seconds is not None:
             whole = now - since
-            share = trial.curve[-1][0] / self._epochs if trial.curve else 1.0
+            share = trial.curve[-1][0] / self.epochs if trial.curve else 1.0
             # Of one that resumed only the rest was trained here.
             self._ended.append(RunTime(min(trial.seconds, whole), whole, share))
 
@@ -197,19 +182,19 @@ class Pace:
         """The time left until so many more runs have ended; see `time_left`."""
         # Copies, since another thread asks.
         began, ends, ended = dict(self._began), dict(self._ends), list(self._ended)
-        silence = _SILENT * max((run.whole for run in ended), default=math.inf)
-        others = [last for last in dict(self._others).values() if now - last <= silence]
+        patience = _SILENT * max((run.whole for run in ended), default=math.inf)
+        others = [last for last in dict(self._others).values() if now - last <= patience]
         return time_left(
             max(runs, len(began)),
             ended=ended,
             running=[now - since for number, since in began.items() if number not in ends],
             rests=[max(0.0, end - now) for number, end in ends.items() if number in began],
-            workers=self._workers + len(others),
-            pruner=self._pruner,
-            before=self._before,
-            estimate=self._estimate,
-            limit=self._deadline - now,
-            ended_by=self._ended_by,
+            workers=self.workers + len(others),
+            pruner=self.pruner,
+            before=self.before,
+            estimate=self.estimate,
+            limit=self.deadline - now,
+            ended_by=self.ended_by,
         )
 
 

@@ -9,7 +9,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from nas.search.importances import silence
+from nas.search.importances import quiet_optuna
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def replay(curves_TE: NDArray[np.float64], pruner: BasePruner, name: str = "repl
         pruner: new, such as `nas.search.pruners.make_pruner` makes.
         name: of the study that is imitated; decides which run Hyperband puts into which bracket.
     """
-    with silence():
+    with quiet_optuna():
         return _replay(curves_TE, pruner, name)
 
 

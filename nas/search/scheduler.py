@@ -91,6 +91,7 @@ class Scheduler:
         self._heartbeat = heartbeat
         self._deadline = time.monotonic() + (plan.timeout or float("inf"))
         self._failed_before: int | None = None  # failures in a row that this search did not see
+        self._presets_queued = False
         self._ended_elsewhere: list[FrozenTrial] = []
         self._counted = Summary(Counts)
 
@@ -103,10 +104,12 @@ class Scheduler:
         """
         try:
             with self._store.allocation_lock():
-                return self._decide()
+                step = self._decide()
         except STORAGE_ERRORS:
             self._history.renew()  # it may hold a trial that the database does not
             raise
+        self._presets_queued = True  # now that the transaction has not been rolled back
+        return step
 
     def ended_elsewhere(self) -> list[FrozenTrial]:
         """The trials of others that have ended since this was last asked for."""
@@ -121,6 +124,7 @@ class Scheduler:
         counts = self._count()
         if self._failed_before is None:
             self._failed_before = len(counts.failures)
+        if not self._presets_queued:
             counts = self._queue_presets(counts)
         self._failed_before = min(self._failed_before, len(counts.failures))
         if counts.trained >= self._plan.trials:

@@ -53,8 +53,9 @@ class Scores:
 class ScoredTrials:
     """The scores of trials, one after another; a sum for `nas.search.summaries`.
 
-    A trial that failed or was stopped before its first score counts as the worst. One that was
-    stopped later has the score that the complete ones let expect of it (`predicted_ends`).
+    A trial that failed or was stopped before its first score counts as the worst. One above a limit
+    has no score at all: how good it is was not asked. One that was stopped later has the score that
+    the complete ones let expect of it (`predicted_ends`).
 
     Args:
         domain: trials that are no candidates of it are left out.
@@ -99,7 +100,7 @@ class ScoredTrials:
             and math.isfinite(score := trial.intermediate_values[step])
         ):
             self._score(key, proposal, score, step)
-        else:
+        elif all(excess <= 0 for excess in trial.constraints.values()):
             self._worst[key] = proposal
 
     def copy(self) -> "ScoredTrials":

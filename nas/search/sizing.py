@@ -102,7 +102,7 @@ class Work:
         return size.epochs * images
 
     def mult_adds(self, size: Size) -> int:
-        """Mult-adds of a design to reckon with: most that are drawn are close to a tight limit."""
+        """Mult-adds of a design to plan with: most that are drawn are close to a tight limit."""
         return self.typical if size.max_mult_adds is None else min(size.max_mult_adds, self.typical)
 
     def run_seconds(self, speed: Speed, size: Size) -> float:
@@ -110,7 +110,7 @@ class Work:
         return self.images(size) * speed.seconds(self.mult_adds(size))
 
     def trial_seconds(self, speed: Speed, size: Size) -> float:
-        """Seconds that a trial takes on average, carefully reckoned."""
+        """Seconds that a trial takes on average, a conservative estimate."""
         share = TRAINED_SHARE if self.stops_early and size.epochs > 1 else 1.0
         return share * self.run_seconds(speed, size) + _BETWEEN
 
@@ -147,32 +147,36 @@ def size(
         given: the fields of it that are not to be changed.
     """
     available = _PLANNED * seconds * workers
-    dear = speed.fixed / speed.per_mult_add if speed.per_mult_add else math.inf
-    for chosen in _smaller_and_smaller(start, given, work, dear):
+    overhead_mult_adds = speed.fixed / speed.per_mult_add if speed.per_mult_add else math.inf
+    for chosen in _smaller_and_smaller(start, given, work, overhead_mult_adds):
         each = work.trial_seconds(speed, chosen)
         if each * trials <= available:
             return Sized(chosen, trials, each)
     return Sized(chosen, max(1, int(available / each)), each)
 
 
-def _smaller_and_smaller(start: Size, given: Set[str], work: Work, dear: float) -> Iterator[Size]:
+def _smaller_and_smaller(
+    start: Size, given: Set[str], work: Work, overhead_mult_adds: float
+) -> Iterator[Size]:
     """Sizes to choose from, each no larger in any part than the one before.
 
     Args:
         start: the largest.
         given: the parts that stay.
         work: what trials cost.
-        dear: mult-adds below which most of the time is spent on what all designs need.
+        overhead_mult_adds: below which most of the time is spent on what all designs need.
     """
     yield start
     now = start
     for name, least in _ORDER:
         if name not in given:
-            for less in _with_less(name, least, now, work, dear):
+            for less in _with_less(name, least, now, work, overhead_mult_adds):
                 yield (now := less)
 
 
-def _with_less(name: str, least: float, now: Size, work: Work, dear: float) -> Iterator[Size]:
+def _with_less(
+    name: str, least: float, now: Size, work: Work, overhead_mult_adds: float
+) -> Iterator[Size]:
     """Sizes with less and less of one part, down to the least."""
     match name:
         case "epochs":
@@ -184,7 +188,7 @@ def _with_less(name: str, least: float, now: Size, work: Work, dear: float) -> I
                 yield replace(now, subset=round(now.subset - step * _SHARE, 2))
         case "max_mult_adds":
             most = _STEP * work.mult_adds(now)
-            while most >= max(least * work.smallest, dear, work.named):
+            while most >= max(least * work.smallest, overhead_mult_adds, work.named):
                 rounded = _two_digits(most)
                 yield replace(now, max_mult_adds=rounded)
                 most = _STEP * rounded

@@ -41,7 +41,7 @@ def fail_all_stale(store: Store, grace: float) -> None:
 
 
 def fail_stale(store: Store, trial: FrozenTrial) -> str | None:
-    """Fails a trial whose worker is gone, and makes its design the next one of the study.
+    """Fails a trial whose worker is gone, and queues its design again.
 
     Not one with which too many workers died, nor the trial of another program, which says none. To
     be called under the allocation lock.

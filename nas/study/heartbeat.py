@@ -56,7 +56,7 @@ def silent(connection: sqlalchemy.Connection, study_id: int, grace: float) -> Se
     }
 
 
-def silence(connection: sqlalchemy.Connection, trial_id: int) -> float | None:
+def seconds_unheard(connection: sqlalchemy.Connection, trial_id: int) -> float | None:
     """Seconds since a trial was last touched; None if it never was."""
     row = connection.execute(
         sqlalchemy.select(HEARTBEATS.c.heartbeat, func.now()).where(
@@ -67,12 +67,16 @@ def silence(connection: sqlalchemy.Connection, trial_id: int) -> float | None:
 
 
 def begin_missing(connection: sqlalchemy.Connection, study_id: int) -> None:
-    """Touches the running trials that never were, of an older version or of another program."""
+    """Touches the running trials that never were, of an older version or of another program.
+
+    Writes only where there is one: on SQLite a write locks the file until the transaction ends.
+    """
     touched = sqlalchemy.exists().where(HEARTBEATS.c.trial_id == TRIALS.c.trial_id)
     untouched = sqlalchemy.select(TRIALS.c.trial_id, func.now()).where(
         TRIALS.c.study_id == study_id, _RUNS, ~touched
     )
-    connection.execute(HEARTBEATS.insert().from_select(["trial_id", "heartbeat"], untouched))
+    if connection.execute(untouched.limit(1)).first():
+        connection.execute(HEARTBEATS.insert().from_select(["trial_id", "heartbeat"], untouched))
 
 
 def _touch(connection: sqlalchemy.Connection, trial_id: int) -> bool:

@@ -1,7 +1,8 @@
 """What studies lie in a folder, in milliseconds each.
 
 Optuna takes a second to load and a quarter of one to open a study; what a list says is a few rows
-of each file, which SQLite's own library reads. A test holds it to `nas.study.reader.read_study`.
+of each file, which SQLite's own library reads. A test holds it to `nas.study.reader.read_study`,
+which looks at all attributes of a trial: one that another program wrote may count here, not there.
 """
 
 import json

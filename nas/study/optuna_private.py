@@ -33,6 +33,8 @@ TRIALS = _table("trials", "trial_id", "study_id", "number", "state")
 PARAMS = _table("trial_params", "trial_id", "param_name", "param_value", "distribution_json")
 USER_ATTRIBUTES = _table("trial_user_attributes", "trial_id", "key", "value_json")
 SYSTEM_ATTRIBUTES = _table("trial_system_attributes", "trial_id", "key", "value_json")
+VALUES = _table("trial_values", "trial_id")
+INTERMEDIATE_VALUES = _table("trial_intermediate_values", "trial_id")
 HEARTBEATS = _table("trial_heartbeats", "trial_id", "heartbeat")
 
 PARTS_OF_TRIALS = [

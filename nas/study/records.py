@@ -28,7 +28,7 @@ DAMAGED = "damaged in the database"
 FOREIGN = "written by another version of nas"
 """How reasons begin of trials that are not as this version leaves them."""
 QUEUED_AGAIN = (INTERRUPTED, DIED)
-"""Reasons of failed trials after which the same design is the next trial."""
+"""Reasons of failed trials whose designs were queued again."""
 
 
 class Outcome(StrEnum):
@@ -152,7 +152,7 @@ class TrialRecord:
     worker: str | None = None
     preset: str | None = None  # its name, of a known design that was queued by it
     training: Mapping[str, object] = field(default_factory=dict)  # where it is tuned: real values
-    reason: str | None = None  # why diverged, out_of_memory or failed
+    reason: str | None = None  # why it ended so, where that says more than its outcome
     forecast: str | None = None  # why stopped_early, by `nas.search.evidence`
 
     @property

@@ -1,5 +1,6 @@
 """The rows of a trial: few statements where Optuna sends one or more for each value."""
 
+import copy
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,14 @@ from optuna.distributions import distribution_to_json
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.study.optuna_private import PARAMS
+from nas.study.heartbeat import LAST_HEARD
+from nas.study.optuna_private import INTERMEDIATE_VALUES, PARAMS, USER_ATTRIBUTES, VALUES
+
+OF_A_RUN = (
+    *("outcome", "reason", "forecast", LAST_HEARD),
+    *("epochs", "seconds", "images_per_second", "device"),
+)
+"""The user attributes that a run leaves in its trial."""
 
 
 def insert_params(connection: sqlalchemy.Connection, trial_id: int, trial: FrozenTrial) -> None:
@@ -40,6 +48,23 @@ def insert_attributes(
     ]
     if rows:
         connection.execute(table.insert(), rows)
+
+
+def without_run(trial: FrozenTrial) -> FrozenTrial:
+    """A trial without what its run has left; a person may have set it back to be trained again."""
+    queued = copy.copy(trial)
+    queued.user_attrs = {n: v for n, v in trial.user_attrs.items() if n not in OF_A_RUN}
+    queued.values, queued.intermediate_values = None, {}
+    return queued
+
+
+def delete_run(connection: sqlalchemy.Connection, trial_id: int) -> None:
+    """Deletes the rows of which `without_run` knows nothing."""
+    for table in (VALUES, INTERMEDIATE_VALUES):
+        connection.execute(table.delete().where(table.c.trial_id == trial_id))
+    rows = USER_ATTRIBUTES.c
+    of_a_run = (rows.trial_id == trial_id) & rows.key.in_(OF_A_RUN)
+    connection.execute(USER_ATTRIBUTES.delete().where(of_a_run))
 
 
 def write_changes(

@@ -35,7 +35,7 @@ from nas.study.optuna_private import (
     trial_id_of,
 )
 from nas.study.records import Outcome
-from nas.study.rows import insert_attributes, insert_params, write_changes
+from nas.study.rows import delete_run, insert_attributes, insert_params, write_changes
 from nas.study.storage import STORAGE_ERRORS, storage_errors, stored_name, writable_storage
 
 _LOCK_POLL = 0.01  # seconds
@@ -216,6 +216,8 @@ class Store:
     def change(self, trial_id: int, after: FrozenTrial) -> StoredTrial:
         """Brings a trial that has not ended to a later content, all at once."""
         with self.transaction() as connection:
+            if self._storage.get_trial(trial_id).state is TrialState.WAITING:
+                delete_run(connection, trial_id)
             self._add_attributes(connection, trial_id, after)
             write_changes(self._storage, trial_id, self._storage.get_trial(trial_id), after)
             if after.state is TrialState.RUNNING:
@@ -258,8 +260,7 @@ class Store:
         """
         with self.transaction() as connection:
             if heartbeat.hold(connection, trial_id):
-                self._add_attributes(connection, trial_id, after)  # epochs are written as they end
-                self._storage.set_trial_state_values(trial_id, after.state, after.values)
+                self.change(trial_id, after)
                 return
             now = self._storage.get_trial(trial_id)
             if any(now.user_attrs.get(n) != after.user_attrs.get(n) for n in ("outcome", "reason")):
@@ -268,13 +269,13 @@ class Store:
     def fail(self, trial: FrozenTrial, reason: str) -> bool:
         """Fails a trial of another process; returns whether it still ran."""
         with self.transaction() as connection:
-            silence = heartbeat.silence(connection, trial_id_of(trial))
+            unheard = heartbeat.seconds_unheard(connection, trial_id_of(trial))
             if not heartbeat.hold(connection, trial_id_of(trial)):
                 return False
             failed = copy.copy(trial)
             ending = {"reason": reason, "outcome": Outcome.FAILED.value}
-            if silence is not None:
-                heard = datetime.now() - timedelta(seconds=silence)
+            if unheard is not None:
+                heard = datetime.now() - timedelta(seconds=unheard)
                 ending[heartbeat.LAST_HEARD] = heard.isoformat()
             failed.user_attrs, failed.state = {**trial.user_attrs, **ending}, TrialState.FAIL
             self.change(trial_id_of(trial), failed)
@@ -295,7 +296,8 @@ def open_store(location: StudyLocation, file: OpenFile | None = None) -> Iterato
     """The study at this place, made now if there is none, for as long as a search needs it.
 
     An SQLite file is in WAL mode meanwhile, which takes a third off every write and lets others
-    read; afterwards it is one file again, unless others still have it open.
+    read; afterwards it is one file again, unless others still have it open. A process that is
+    stopped with the lock (SIGSTOP) holds it up for a minute, as in `Store.allocation_lock`.
 
     Args:
         location: of the study.
@@ -314,7 +316,7 @@ def open_store(location: StudyLocation, file: OpenFile | None = None) -> Iterato
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
     # Of several at once the first one makes the tables, and the others find them.
-    with storage_errors(location), held(lock):
+    with storage_errors(location), held(lock, _STUCK):
         if path is not None:
             path.touch(mode=0o644)  # the only place where the file is made
             _set_journal_mode(path, "WAL", patience=0.5)

@@ -73,7 +73,7 @@ def begin_reading(
 ) -> int:
     """Writes down that the test set is about to be read, and returns the number of the reading.
 
-    One of the same networks that was begun and cut off is gone on with. To be called under the
+    One of the same networks that was begun and cut off is resumed. To be called under the
     allocation lock of `nas.study.store`.
 
     Args:

@@ -13,7 +13,8 @@ import torch
 
 from nas.commands import main
 from nas.runtime.disks import network_file_system
-from nas.search.run import run_search
+from nas.search.doctor import look_at_study
+from nas.search.run import SearchResult, run_search
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
 from nas.study.store import open_store
@@ -119,6 +120,20 @@ def test_trials_without_a_worker_are_found_and_ended(
     study = run_search(request).study
     assert study.trained == 2
     assert [t.architecture for t in study.trials[2:]] == [t.architecture for t in before.trials]
+
+
+def test_the_checkpoint_of_a_trial_that_begins_meanwhile_is_kept(
+    one_trial: SearchResult, tmp_path: Path
+) -> None:
+    left = tmp_path / "left.pt"
+    left.write_bytes(b"left")
+    findings = look_at_study(one_trial.location, tmp_path, grace=60, repair=True)
+    next(findings)  # the trials are read
+    new = tmp_path / "new.pt"
+    new.write_bytes(b"begun")
+    *_, found = findings
+    assert found.verdict == "1 unneeded removed, 0.0 MB"
+    assert (left.exists(), new.exists()) == (False, True)
 
 
 def test_a_study_that_is_being_made_is_one_line_and_left_alone(

@@ -24,8 +24,8 @@ from nas.report import overview
 from nas.report.page import render
 from nas.report.trials import leaderboard_table
 from nas.search.continuing import continued
-from nas.search.events import Event, MeasuringLatency
-from nas.search.measuring import likely_limits, make_clock
+from nas.search.events import Event, MeasuringLatency, TrialEnded
+from nas.search.measuring import begin_latencies, likely_limits, make_clock
 from nas.search.request import SearchRequest
 from nas.search.run import run_search
 from nas.study.latencies import (
@@ -42,6 +42,7 @@ from nas.study.records import Outcome
 from nas.study.store import Store, open_store
 from nas.text import milliseconds, share
 from tests.kits.commands import error_of
+from tests.kits.events import on
 from tests.kits.studies import TINY_SPACE, RequestOf, queue_design, start_processes
 from tests.kits.waiting import wait_until
 
@@ -189,6 +190,32 @@ def test_a_study_of_another_machine_is_refused_or_measured_anew(
     assert study.trained == 2
     assert [machine["processor"] == "Z80" for machine in study.latency_machines] == [True, False]
     assert "conv 1 1 1 1 1 1" not in measured(request)
+
+
+def test_a_search_ends_when_another_machine_begins_to_measure_its_study(
+    request_of: RequestOf, copied: SearchRequest
+) -> None:
+    def another_begins(event: TrialEnded) -> None:
+        of_another_machine(copied)
+        known.append(measured(copied))
+
+    known: list[dict[str, object]] = []
+    with pytest.raises(StudyError, match=r"Z80.*--latency-anew"):
+        run_search(request_of(trials=9, max_latency=ENOUGH), on(TrialEnded, another_begins))
+    assert [measured(copied)] == known
+    assert read_study(copied.location_for("digits")).trained == 2
+
+
+def test_of_machines_that_begin_a_study_at_once_the_first_one_measures(
+    copied: SearchRequest,
+) -> None:
+    of_another_machine(copied)
+    before = measured(copied)
+    assert copied.latency is not None
+    clock, space = make_clock(copied.latency), copied.space_for(DIGITS)
+    with opened(copied) as store, pytest.raises(StudyError, match=r"Z80.*--latency-anew"):
+        begin_latencies(store, clock, space, copied.limits, anew=False)
+    assert measured(copied) == before
 
 
 @pytest.mark.usefixtures("copied")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import sqlalchemy
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from PIL import Image
 
@@ -17,7 +18,7 @@ from nas.commands import main
 from nas.errors import RequestError
 from nas.report.page import render
 from nas.search.domain import Domain
-from nas.search.events import EpochEnded
+from nas.search.events import DatabaseGone, EpochEnded, Opened, TrialStarted, Warned
 from nas.search.presets import queue_again
 from nas.search.request import SAMPLERS, SearchRequest
 from nas.search.run import run_search
@@ -28,7 +29,7 @@ from nas.study.records import Outcome
 from nas.training.config import Task, fast
 from nas.training.tuning import real_values
 from tests.kits.dashboard import served
-from tests.kits.events import on
+from tests.kits.events import each, on
 
 CIFAR = ImageInput(channels=3, height=32, width=32, classes=10)
 SPACE = """
@@ -171,6 +172,43 @@ def test_what_is_trained_queued_or_the_same_network_is_not_queued_again(
     assert [t.preset for t in result.study.trials] == ["resnet10", "resnet20", "resnet10"]
     assert result.study.trained == 2
     assert all(t.architecture == PRESETS[t.preset or ""] for t in result.study.trials)
+
+
+def test_presets_are_queued_again_when_the_transaction_that_queued_them_fails(
+    images_of: RequestsOf,
+) -> None:
+    def fail(connection: sqlalchemy.Connection) -> None:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "commit", fail)
+        raise sqlite3.OperationalError("database is locked")
+
+    def fail_the_next(event: Opened) -> None:
+        sqlalchemy.event.listen(sqlalchemy.Engine, "commit", fail)
+
+    events: list[DatabaseGone] = []
+    request = images_of(trials=2, enqueue=("resnet20",))
+    result = run_search(request, each(on(Opened, fail_the_next), on(DatabaseGone, events.append)))
+    assert len(events) == 1
+    assert [t.preset for t in result.study.trials] == ["resnet20", None]
+
+
+def test_a_preset_above_the_mult_adds_of_its_study_is_left_out(images_of: RequestsOf) -> None:
+    def interrupt(event: TrialStarted) -> None:
+        raise KeyboardInterrupt  # so that nothing says yet how long a trial takes
+
+    plain = {"space": None, "max_parameters": 300_000, "trials": 1}
+    first = images_of(**plain, time="1h", max_mult_adds=10**7)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(first, on(TrialStarted, interrupt))
+    events: list[Warned] = []
+    request = images_of(**plain, time="none", enqueue=("resnet20",))
+    result = run_search(request, on(Warned, events.append))
+    assert result.study.trained == 1
+    assert "resnet20" not in {t.preset for t in result.study.trials}
+    (said,) = [event.warning for event in events if "excludes" in event.warning]
+    assert said == (
+        "the study's limit of 10,000,000 mult-adds excludes resnet20; a new study with a higher "
+        "--max-mult-adds admits them"
+    )
 
 
 def test_they_are_trained_as_the_recipe_says_when_training_is_tuned(

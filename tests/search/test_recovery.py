@@ -11,14 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import optuna
 import pytest
 import torch
-from filelock import FileLock
-from optuna.storages import RDBStorage, get_storage
 from optuna.trial import TrialState
 
 import nas.study.store as store_module
@@ -256,7 +252,7 @@ def test_a_process_stopped_with_the_lock_holds_nobody_up_and_decides_nothing(
     def stopped_for_long() -> None:
         with store.allocation_lock():
             assert len(store.study.trials) == 1  # what it decides by
-            with open_store_again(location) as other, other.allocation_lock():
+            with open_store(location) as other, other.allocation_lock():
                 other.study.enqueue_trial({"by": "another"})
             store.study.enqueue_trial({"by": "this"})
 
@@ -270,15 +266,6 @@ def test_a_process_stopped_with_the_lock_holds_nobody_up_and_decides_nothing(
     with store.allocation_lock():
         store.study.enqueue_trial({"by": "this, after"})
     assert len(store.study.trials) == 3
-
-
-def open_store_again(location: StudyLocation) -> AbstractContextManager[Store]:
-    """As another process has it open, which needed no lock to open it then."""
-    storage = RDBStorage(location.url)
-    study = optuna.load_study(study_name=location.name, storage=get_storage(storage))
-    assert location.lock_file is not None
-    lock = FileLock(location.lock_file, is_singleton=False)
-    return nullcontext(Store(storage, study, lock))
 
 
 def test_a_heartbeat_is_of_its_own_trial_only(store: Store) -> None:

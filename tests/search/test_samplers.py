@@ -22,12 +22,12 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from nas.architecture import ImageInput
 from nas.counting import count
-from nas.search.candidates import Candidates
+from nas.search.candidates import Candidates, mark_excess
 from nas.search.domain import Domain
 from nas.search.gp import Encoder, GaussianProcess, Kernel
 from nas.search.request import SAMPLERS
 from nas.search.samplers import make_sampler
-from nas.search.scores import predicted_ends
+from nas.search.scores import ScoredTrials, predicted_ends
 from nas.space import Limits, SearchSpace
 from nas.training.tuning import Choice
 
@@ -233,6 +233,27 @@ def test_designs_like_those_that_were_stopped_or_failed_are_avoided() -> None:
             study.sampler = make_sampler("gp", seed=seed, domain=domain)
             proposed.append(ask(study, space).params["x"])
         assert sum(x >= 15 for x in proposed) >= 8, (bad, proposed)
+
+
+def test_a_design_that_was_refused_says_nothing_of_accuracy() -> None:
+    domain = Domain(search_space={"x": IntDistribution(0, 9)})
+    study = optuna.create_study(direction="maximize")
+    for x, value in ((0, 0.5), (1, 0.7)):
+        trial = study.ask()
+        trial.suggest_int("x", x, x)
+        study.tell(trial, value)
+    scored = ScoredTrials(domain, {}, None)
+    for x, excess in ((2, -0.1), (3, 0.1)):  # diverged, and over a limit
+        trial = study.ask()
+        trial.suggest_int("x", x, x)
+        mark_excess(trial, {"latency": excess})
+        study.tell(trial, state=TrialState.PRUNED)
+    for frozen in study.trials:
+        scored.add(frozen)
+    scores = scored.scores(1.0)
+    assert scores.seen == {domain.key({"x": x}) for x in range(4)}
+    assert [design["x"] for design in scores.designs] == [0, 1, 2]
+    assert list(scores.scores) == [0.5, 0.7, 0.5]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

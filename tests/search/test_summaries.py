@@ -26,7 +26,8 @@ def test_the_counts_of_a_study() -> None:
     assert (counts.trained, counts.running, counts.proposed) == (2, 1, 6)
     assert counts.waiting
     assert counts.seen == {"a", "b", "c", "e"}
-    assert counts.rejected == 2
+    assert counts.rejected == 0  # since then one was proposed that is trained
+    assert Summary(Counts).of(study.trials[:6]).rejected == 2
     assert counts.failures == ["trial 3: failed: broken"]
 
 

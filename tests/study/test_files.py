@@ -489,6 +489,36 @@ def test_a_trial_that_was_set_back_is_trained_again(state: str) -> None:
     assert (study.trained, len(study.trials), study.doubts) == (4, 4 + again, None)
 
 
+def test_a_run_leaves_nothing_of_an_earlier_one_of_its_trial() -> None:
+    before = study_of("v").trials[1]
+    added = {
+        "reason": '"the time was up"',
+        "forecast": '"too low"',
+        "last_heard": '"2026-01-01T00:00:00"',
+    }
+    change(
+        f"UPDATE trials SET state = 'WAITING', datetime_complete = NULL WHERE {SECOND}",
+        *(attribute(n, v) for n, v in {"outcome": '"stopped_early"', "seconds": "1e6"}.items()),
+        attribute("epochs", "9"),
+        f"UPDATE trial_intermediate_values SET step = 9 WHERE {SECOND}",
+        *(
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) "
+            f"SELECT trial_id, '{name}', '{value}' FROM trials WHERE {SECOND}"
+            for name, value in added.items()
+        ),
+    )
+    assert search("--study", "v", trials=4) == 0
+    after = study_of("v").trials[1]
+    assert (after.architecture, after.outcome) == (before.architecture, Outcome.TRAINED)
+    assert (after.reason, after.forecast) == (None, None)
+    assert after.seconds is not None
+    assert after.seconds < 1e6
+    assert [epoch for epoch, _ in after.curve] == [1]
+    trial = optuna.load_study(study_name="v", storage="sqlite:///studies/v.db").trials[1]
+    assert list(trial.intermediate_values) == [1]
+    assert trial.user_attrs.keys().isdisjoint(added)
+
+
 @pytest.mark.parametrize("numbers", [(3,), (1,), (0,), (0, 1)], ids=str)
 def test_a_search_goes_on_after_trials_were_deleted(
     capsys: Capture, tmp_path: Path, numbers: tuple[int, ...]

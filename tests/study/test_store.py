@@ -1,6 +1,8 @@
 """The database of a study as a search uses it, and its trials in memory."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -131,6 +133,18 @@ def test_a_running_trial_without_a_heartbeat_gets_its_first(store: Store) -> Non
         connection.execute(HEARTBEATS.delete())  # as of an older version
     assert store.silent(grace=60) == set()
     assert store.silent(grace=-1) == {stored.id}
+
+
+def test_who_looks_for_silent_workers_keeps_no_other_from_writing(
+    store: Store, location: StudyLocation
+) -> None:
+    history = History(store, NopPruner())
+    store.add(history.trial(ask(history.study)))
+    with store.allocation_lock():
+        assert store.silent(grace=60) == set()
+        with closing(sqlite3.connect(str(location.path), timeout=0)) as other, other:
+            other.execute("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'")
+        assert len(store.silent(grace=60)) == 1
 
 
 def test_a_transaction_that_fails_leaves_nothing(store: Store, location: StudyLocation) -> None:

@@ -1,9 +1,9 @@
 """Which designs of a search to train in full: those of the best scores, or the best expected ones.
 
-A search is replayed on a table of real trainings, as in `search_efficiency.py`; each score has the
-noise of a validation accuracy. Then finalists are taken by their scores, and by what a Gaussian
-process fitted to all scores expects of them (`nas.search.expected`), which is what `nas final`
-does::
+A search is replayed on a table of real trainings, or on trees fitted to one of `make_table.py`, as
+in `search_efficiency.py`; each score has the noise of a validation accuracy. Then finalists are
+taken by their scores, and by what a Gaussian process fitted to all scores expects of them
+(`nas.search.expected`), which is what `nas final` does::
 
     python benchmarks/finalists.py --table TABLE.csv --budget none 1.634e6
 
@@ -25,7 +25,7 @@ from scipy.stats import t as student
 
 from machine import processor, software
 from nas.search.candidates import derived_seed
-from nas.search.domain import Params
+from nas.search.domain import Domain, Params
 from nas.search.expected import expected_scores
 from search_efficiency import Source, fitted, make_task
 from search_methods import METHODS
@@ -61,10 +61,9 @@ def searched(
 
 
 def lost(
-    task: Task, designs: Sequence[Params], scores: Floats, truths: Floats, images: int
+    domain: Domain, designs: Sequence[Params], scores: Floats, truths: Floats, images: int
 ) -> list[tuple[float, float]]:
     """For each number of finalists, the points that are lost by score and by expectation."""
-    domain = task.domain
     costs = None
     if domain.cost is not None:
         costs = np.array([np.atleast_1d(domain.cost(d)) for d in designs], dtype=np.float64)
@@ -100,7 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = [searched(task, seed, max(options.trained), added) for seed in range(options.seeds)]
         for trained in options.trained:
             found = np.array(
-                [lost(task, d[:trained], s[:trained], t[:trained], images) for d, s, t in runs]
+                [
+                    lost(task.domain, d[:trained], s[:trained], t[:trained], images)
+                    for d, s, t in runs
+                ]
             )  # [seeds, tops, 2]
             for place, top in enumerate(TOPS):
                 by_score, expected = found[:, place].T

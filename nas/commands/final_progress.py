@@ -108,17 +108,10 @@ class FinalProgress(Display):
             f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, "
             f"{plural(self.epochs, 'epoch')} each, in {opening.precision} on {opening.device}"
         )
-        trained = {run.architecture.key for run in runs}
-        finalists = sum(name.startswith("trial ") for name in designs)
-        lucky = [
-            f"trial {trial.number}"
-            for trial in study.ranking[:finalists]
-            if trial.architecture is not None and trial.architecture.key not in trained
-        ]
-        if lucky:
+        if opening.left_out:
             self.say(
-                f"instead of {', '.join(lucky)}, more accurate in the search, but probably by "
-                "luck: designs like the finalists did better there"
+                f"without {', '.join(opening.left_out)}: more accurate in the search, but less "
+                "is expected by the Gaussian process fitted to its designs"
             )
         self._pace = FinalPace(opening.epochs, opening.epoch_seconds, opening.workers)
         self._add(opening.left)

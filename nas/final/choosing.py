@@ -10,7 +10,7 @@ import torch
 from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import count
 from nas.errors import RequestError
-from nas.final.records import FinalDesign, Gain, Measured
+from nas.final.records import BY_EXPECTATION, FinalDesign, Gain, Measured
 from nas.final.references import DATASET, PUBLISHED
 from nas.final.request import ALL, FinalRequest
 from nas.final.runs import Run, RunResult
@@ -35,39 +35,40 @@ class Entry:
         return [Run(self.name, self.architecture, seed, on, self.teacher) for seed in seeds]
 
 
-def entries_of(study: StudyRecord, request: FinalRequest, *, by_score: bool = False) -> list[Entry]:
+def entries_of(
+    study: StudyRecord, request: FinalRequest, *, by: str = BY_EXPECTATION
+) -> list[Entry]:
     """The finalists, all different, in the order of the ranking, and then the references.
 
-    Finalists are the designs of the highest expected accuracy (`nas.search.expected`): the best
-    scores are partly luck. docs/proposals.md compares both. A design of which nothing is expected,
-    since it is not of the study's space, keeps the place that its score gives it.
+    A design that several trials have, where training is tuned, is that of the best of them. One of
+    which nothing is expected keeps the place that its score gives it: it is not of the study's
+    space, or not among the 150 best.
 
     Args:
         study: that is searched.
         request: how many finalists, and which references.
-        by_score: take the highest scores instead, as earlier versions did.
+        by: whether the finalists are the designs of the highest expected accuracy
+            (`nas.search.expected`), or of the highest score, which is partly luck.
+            docs/proposals.md compares both.
 
     Raises:
         RequestError: no design was trained to the end, or a reference cannot read the images.
     """
-    ranking = [trial for trial in study.ranking if trial.architecture is not None]
-    order = [] if by_score else [found.trial for found in expected_accuracies(study)]
-    places = {trial.number: place for place, trial in enumerate(order)}
+    ranking = _best_of_each_design(study)
+    order = expected_accuracies(study) if by == BY_EXPECTATION else []
+    expected = [e.trial.architecture.key for e in order if e.trial.architecture is not None]
+    places = {key: place for place, key in reversed(list(enumerate(expected)))}
 
-    def place(trial: TrialRecord) -> float:
-        if trial.number in places:
-            return places[trial.number]
-        return sum(_score(other) > _score(trial) for other in order) - 0.5
+    def place(key: str) -> float:
+        if key in places:
+            return places[key]
+        return sum(_score(e.trial) > _score(ranking[key]) for e in order) - 0.5
 
-    best: dict[str, TrialRecord] = {}  # of several trials of one design, where training is tuned
-    for trial in sorted(ranking, key=place):
-        assert trial.architecture is not None
-        best.setdefault(trial.architecture.key, trial)
-    chosen = {trial.number for trial in list(best.values())[: request.top]}
+    chosen = set(sorted(ranking, key=place)[: request.top])
     finalists = [
         Entry(f"trial {trial.number}", trial.architecture, trial)
-        for trial in ranking
-        if trial.number in chosen and trial.architecture is not None
+        for key, trial in ranking.items()
+        if key in chosen and trial.architecture is not None
     ]
     if not finalists:
         raise RequestError(
@@ -85,6 +86,27 @@ def entries_of(study: StudyRecord, request: FinalRequest, *, by_score: bool = Fa
                     f"got {name}: {error}"
                 ) from error
     return finalists + [Entry(name, PRESETS[name], None) for name in request.baselines]
+
+
+def left_out(study: StudyRecord, finalists: Sequence[Entry]) -> list[str]:
+    """The trials, one per design, of a higher score than some finalist that are none themselves."""
+    lowest = min(_score(entry.trial) for entry in finalists if entry.trial)
+    keys = {entry.architecture.key for entry in finalists}
+    ranking = _best_of_each_design(study)
+    return [
+        f"trial {trial.number}"
+        for key, trial in ranking.items()
+        if key not in keys and _score(trial) > lowest
+    ]
+
+
+def _best_of_each_design(study: StudyRecord) -> dict[str, TrialRecord]:
+    """By the key of the design, in the order of the ranking."""
+    best: dict[str, TrialRecord] = {}
+    for trial in study.ranking:
+        if trial.architecture is not None:
+            best.setdefault(trial.architecture.key, trial)
+    return best
 
 
 def _score(trial: TrialRecord) -> float:

@@ -23,6 +23,7 @@ class Opened:
     threads: int = 1  # of the CPU, that they keep busy
     epoch_seconds: Mapping[str, float] = field(default_factory=dict)
     """Expected of each design, by the name of its runs; empty where nothing is known."""
+    left_out: Sequence[str] = ()  # trials of higher accuracy in the search than some finalist
 
 
 @dataclass(frozen=True, slots=True)

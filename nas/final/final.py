@@ -17,6 +17,7 @@ from nas.final.choosing import (
     differences,
     entries_of,
     gain_over,
+    left_out,
     ranked,
     seeds_of,
 )
@@ -40,7 +41,15 @@ from nas.final.folder import (
     write_network,
 )
 from nas.final.int8 import Int8, make_int8
-from nas.final.records import FinalDesign, FinalRecord, Int8Accuracy, Measured, MeasuredLatency
+from nas.final.records import (
+    BY_EXPECTATION,
+    BY_SCORE,
+    FinalDesign,
+    FinalRecord,
+    Int8Accuracy,
+    Measured,
+    MeasuredLatency,
+)
 from nas.final.request import ALL, NO_TEACHER, RUNS, TRAIN, FinalRequest, final_folder
 from nas.final.runs import RunResult
 from nas.final.testing import MISTAKES, Tested, exported_record, test_once, write_pictures
@@ -163,10 +172,10 @@ class _Final:
         self._entries, self._plan = self._planned()
 
     def _planned(self) -> tuple[list[Entry], str]:
-        """What to train, and its digest: what the test images were read for, if that is the same.
+        """What to train, and its digest; or what a result that stands was made of.
 
-        It is the same where a reading chose the precision by another device, or by an earlier
-        version the finalists by their scores.
+        That is of the same request even if another device would choose another precision now, or
+        an earlier version took the finalists by their scores.
         """
         asked = self.request.precision
         precisions = [self.precision.precision, *(Precision if asked == AUTO else ())]
@@ -176,13 +185,24 @@ class _Final:
             drop_duplicates=self.data.drop_duplicates,
         )
         plans = [
-            (entries, digest([entry.architecture.key for entry in entries], precision=precision))
-            for by_score in (False, True)
-            for entries in [entries_of(self.study, self.request, by_score=by_score)]
+            (
+                by,
+                entries,
+                digest([entry.architecture.key for entry in entries], precision=precision),
+            )
+            for by in (BY_EXPECTATION, BY_SCORE)
+            for entries in [entries_of(self.study, self.request, by=by)]
             for precision in precisions
         ]
-        read = {reading.plan for reading in self.study.readings}
-        return next((plan for plan in plans if plan[1] in read), plans[0])
+        standing = set()
+        if not self.request.again:
+            standing = {
+                (reading.result.get("finalists_by", BY_SCORE), reading.plan)
+                for reading in self.study.readings
+                if reading.ended is not None
+            }
+        found = next((plan for plan in plans if (plan[0], plan[2]) in standing), plans[0])
+        return found[1:]
 
     def valid_result(self, study: StudyRecord) -> FinalRecord | None:
         """What an earlier reading for the very same request found.
@@ -286,6 +306,7 @@ class _Final:
                 share.workers,
                 share.computing(self._device),
                 epoch_seconds(self.study, runs, train_images=images, kind=kind),
+                left_out(self.study, finalists),
             )
         )
         results = self._runs.train_all(runs, left, self.on_event)
@@ -432,4 +453,5 @@ class _Final:
                 for file in accepted.records(Int8Accuracy.of(right_N, look.right_N))
             ),
             latency=MeasuredLatency.of(self.study, chosen.trial),
+            finalists_by=BY_EXPECTATION,
         )

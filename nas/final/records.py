@@ -166,6 +166,10 @@ class Gain:
     recipe: float | None  # what this recipe adds to the reference's published accuracy
 
 
+BY_SCORE, BY_EXPECTATION = "accuracy in the search", "expected accuracy"
+"""How finalists are taken: by the former in earlier versions, see `nas.search.expected`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalRecord:
     """A final training, its choice, and its one look at the test images."""
@@ -196,6 +200,7 @@ class FinalRecord:
     command: str | None = None
     int8: tuple[Int8Record, ...] = ()
     latency: MeasuredLatency | None = None  # of the chosen design, where it has a limit
+    finalists_by: str = BY_SCORE  # which designs of the search were taken
 
     @property
     def precision(self) -> Precision:

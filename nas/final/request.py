@@ -90,7 +90,7 @@ def checked_formats(given: Sequence[str], *others: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalRequest:
-    """One final training of a study's best designs. The same request again continues it.
+    """One final training of designs of a study. The same request again continues it.
 
     Raises:
         RequestError: a value is out of its range.

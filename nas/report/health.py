@@ -132,7 +132,7 @@ def _progress(study: StudyRecord) -> Iterator[Finding]:
     if study.trained < _FEWEST or study.incumbent is None:
         return
     if more := more_trials(study):
-        sentence = f"{last_gain(study)} That was late: more trials may help (--trials +{more})."
+        sentence = f"{last_gain(study)} More trials may help: --trials +{more}."
         yield Finding(Level.NOTE, "progress", sentence)
     else:
         yield Finding(Level.PASS, "progress", last_gain(study))

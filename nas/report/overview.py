@@ -232,10 +232,7 @@ def last_gain(study: StudyRecord) -> str:
     if designs == 1:
         return f"One design was trained, that of trial {best.number}."
     if not after:
-        return (
-            f"The last gain came with the last of {whole(designs)} designs, trial {best.number}: "
-            "a longer search may find better ones."
-        )
+        return f"The last gain came with the last of {whole(designs)} designs, trial {best.number}."
     which = (
         f"The first of {whole(designs)} designs, trial {best.number}, was never beaten"
         if place == 1

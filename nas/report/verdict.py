@@ -61,10 +61,11 @@ def verdict(
         found = [summary(final), f"Its design: {design_in_words(design)}."]
         found += [f"In int8 {final_words.int8_file(file, final)}." for file in final.int8]
         if best is not None and best.number != final.chosen.trial:
-            found.append(
-                f"In the search trial {best.number} was first, with a validation accuracy of "
-                f"{percent(best.val_accuracy)}."
-            )
+            first = f"In the search trial {best.number} was first, with a validation accuracy of "
+            first += percent(best.val_accuracy)
+            if best.number not in {design.trial for design in final.finalists}:
+                first += "; it was not trained in full"
+            found.append(f"{first}.")
         sure = [final_words.choice(final), readings(study)]
         if short := final_words.too_short(final.recipe_name, final.recipe.get("epochs")):
             sure.append(f"{short[0].upper()}{short[1:]}.")

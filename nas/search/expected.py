@@ -37,11 +37,11 @@ class Expected:
 
 
 def expected_accuracies(study: StudyRecord) -> list[Expected]:
-    """The designs trained to the end, the highest expected accuracy first; none of fewer than 10.
+    """The trials that ran to the end, the highest expected accuracy first; none of fewer than 10.
 
     Expected is the mean of the Gaussian process that proposes designs, fitted to the order of
     accuracies and carried back to them; each has at least the noise of so many validation images.
-    Designs that are not of the study's space are left out.
+    Left out are designs that are not of the study's space, and all but the 150 best scores.
     """
     compared = sorted(
         (

@@ -24,13 +24,14 @@ from nas.commands import main
 from nas.commands.final_progress import FinalProgress
 from nas.data.loading import load_dataset, load_test
 from nas.errors import RequestError
-from nas.final.choosing import designs_of, entries_of, ranked, seeds_of
+from nas.final.choosing import designs_of, entries_of, left_out, ranked, seeds_of
 from nas.final.events import DesignChosen, Event, Opened, ReadingTestImages
 from nas.final.final import FinalFailed, FinalResult, run_final
-from nas.final.records import FinalRecord
+from nas.final.records import BY_EXPECTATION, BY_SCORE, FinalRecord
 from nas.final.request import ALL, TRAIN
 from nas.final.runs import Run, RunResult, RunStarted
 from nas.report.page import render
+from nas.runtime.precision import Precision
 from nas.search.events import Loading
 from nas.space import Limits
 from nas.study.location import StudyError, StudyLocation
@@ -292,20 +293,32 @@ def test_equal_designs_are_one_finalist(folder: Path) -> None:
 WIDER_IS_BETTER = {width: 0.5 + 0.02 * (width // 8) for width in range(8, 136, 8)}
 
 
-def finalists(study: StudyRecord, top: int, *, by_score: bool = False) -> list[int]:
-    entries = entries_of(study, request_of(top=top), by_score=by_score)
+def finalists(study: StudyRecord, top: int, *, by: str = BY_EXPECTATION) -> list[int]:
+    entries = entries_of(study, request_of(top=top), by=by)
     return [entry.trial.number for entry in entries if entry.trial]
 
 
 def test_finalists_are_those_expected_to_be_the_best() -> None:
     lucky = study_of_widths({**WIDER_IS_BETTER, 24: 0.85})
-    assert finalists(lucky, 1, by_score=True) == [2]
+    assert finalists(lucky, 1, by=BY_SCORE) == [2]
     assert 2 not in finalists(lucky, 3)
     assert min(finalists(lucky, 3)) >= 12
+    assert left_out(lucky, entries_of(lucky, request_of(top=3))) == ["trial 2"]
     ranks = [t.number for t in lucky.ranking]
     assert finalists(lucky, len(ranks)) == ranks
+    assert left_out(lucky, entries_of(lucky, request_of(top=len(ranks)))) == []
     few = study_of_widths({**dict(list(WIDER_IS_BETTER.items())[:9]), 24: 0.85})
     assert finalists(few, 1) == [2]
+
+
+def test_a_design_of_several_trials_is_that_of_the_best_one() -> None:
+    study = study_of_widths(WIDER_IS_BETTER)
+    best, last = study.ranking[0], len(study.trials)
+    worse = [  # tuned otherwise, say
+        dataclasses.replace(best, number=last + n, val_accuracy=0.6) for n in range(3)
+    ]
+    again = dataclasses.replace(study, trials=(*study.trials, *worse))
+    assert set(finalists(again, 16)) == {t.number for t in study.trials}
 
 
 @pytest.mark.parametrize(("accuracy", "place"), [(0.9, 0), (0.81, 1), (0.1, 16)])
@@ -327,6 +340,25 @@ def test_a_result_stands_whatever_precision_this_device_would_choose(
     assert (again.record, again.tested_now) == (result.record, False)
     with pytest.raises(StudyError, match="for another choice of designs or training"):
         run_final(request_of(top=1, seeds=1, precision="float32"))
+    once_more = run_final(request_of(top=1, seeds=1, again=True)).record
+    assert (once_more.precision, once_more.readings) == (Precision.FLOAT32, 2)
+    assert run_final(request_of(top=1, seeds=1, precision="float32")).record == once_more
+
+
+def test_a_reading_that_was_cut_off_in_another_precision_is_refused_at_once(
+    folder: Path, readings: list[str]
+) -> None:
+    def interrupt(event: ReadingTestImages) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_final(
+            request_of(top=1, seeds=1, precision="bfloat16"), on(ReadingTestImages, interrupt)
+        )
+    trained: list[str] = []
+    with pytest.raises(StudyError, match="for another choice of designs or training"):
+        run_final(request_of(top=1, seeds=1), on(RunStarted, lambda e: trained.append(e.run.name)))
+    assert trained == []
 
 
 def test_a_signal_ends_the_test_and_the_reading_is_gone_on_with(

@@ -109,7 +109,7 @@ class TestFindings:
         assert "points, and seeds differ by " in said
         assert f". {ties(record)} Choose among them by size" in said
 
-    def test_the_best_design_is_not_tied_with_itself(self) -> None:
+    def test_without_ties_none_is_counted(self) -> None:
         many = replace(SETTINGS, validation_images=100_000)
         record = searched(width)
         best = replace(record.trials[0], val_accuracy=0.99)

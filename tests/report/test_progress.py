@@ -77,7 +77,7 @@ class TestHistory:
         [
             ([0.5, 0.7, 0.6, 0.7], "design 2 of 4, trial 1; the 2 after it brought no gain."),
             ([0.5, 0.6, 0.7, 0.6], "design 3 of 4, trial 2; the one after it brought no gain."),
-            ([0.5, 0.6], "the last of 2 designs, trial 1: a longer search may find better ones."),
+            ([0.5, 0.6], "The last gain came with the last of 2 designs, trial 1."),
             ([0.7] * 5, "The first of 5 designs, trial 0, was never beaten; the 4 after it"),
             ([0.7], "One design was trained, that of trial 0."),
         ],

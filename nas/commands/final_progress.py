@@ -35,8 +35,7 @@ class FinalProgress(Display):
     def __init__(self, console: Console, **how: Unpack[How]) -> None:
         super().__init__(console, **how)
         self._doing = "starting"
-        self._runs = 0
-        self._left: set[Run] = set()
+        self._runs = self._done = 0
         self._best: float | None = None  # validation accuracy of a run
         self._pace = FinalPace(0, {}, 1)
         self._capture_failed = False
@@ -128,19 +127,12 @@ class FinalProgress(Display):
 
     def _add(self, runs: Sequence[Run]) -> None:
         self._runs += len(runs)
-        self._left.update(runs)
         self._pace.add(runs)
-
-    @property
-    def _done(self) -> int:
-        return self._runs - len(self._left)
 
     def _end(self, ended: RunEnded) -> None:
         self.running.pop(ended.run, None)
         self._pace.end(ended.run)
-        if ended.run not in self._left:
-            return  # another worker has said so
-        self._left.remove(ended.run)
+        self._done += 1
         accuracy = ended.val_accuracy
         reached, style, better = "failed", "red", False
         if accuracy is not None:

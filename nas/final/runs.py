@@ -100,7 +100,7 @@ class RunBatchesDone:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """A run is done, here or in another process. Every worker says so of each run."""
+    """A run is done, here or in another process."""
 
     run: Run
     val_accuracy: float | None  # 0..1; None if it failed

@@ -13,7 +13,15 @@ from nas.errors import RequestError
 from nas.final.events import MoreRuns, OnEvent
 from nas.final.records import FinalRecord
 from nas.final.request import ALL, FinalRequest
-from nas.final.runs import OnRunEvent, Run, RunEvent, RunFolder, RunResult, train_runs
+from nas.final.runs import (
+    OnRunEvent,
+    Run,
+    RunEnded,
+    RunEvent,
+    RunFolder,
+    RunResult,
+    train_runs,
+)
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import find_device, open_device
 from nas.runtime.machine import Share, free_bytes, usable_cores, workers_for
@@ -179,6 +187,7 @@ class FinalRuns:
             self.run_folder(run).forget_lack_of_memory()
         share = self.share(left)
         failures: list[str] = []
+        ended: set[Run] = set()
         if left and share.workers == 1:
             self.train(left, share.threads, on_event)
         elif left:
@@ -191,8 +200,12 @@ class FinalRuns:
             def on_report(number: int, event: RunEvent | WorkerError) -> None:
                 if isinstance(event, WorkerError):
                     on_end(number, event.reason)
-                else:
-                    on_event(event)
+                    return
+                if isinstance(event, RunEnded):  # every worker says so of each run
+                    if event.run in ended:
+                        return
+                    ended.add(event.run)
+                on_event(event)
 
             slots = slots_for(request.device, share.workers, request.per_gpu, share.threads)
             tasks = [

@@ -96,12 +96,11 @@ def test_a_run_is_a_line() -> None:
     assert re.fullmatch(r"trial 1, seed 2 +failed +12 s", failed)
 
 
-def test_a_run_that_several_workers_call_done_counts_once() -> None:
+def test_a_run_that_is_done_stays_done() -> None:
     progress, file = screen()
     progress(opened())
-    for _ in range(2):
-        progress(RunEnded(RUNS[0], 0.9, 12.0))
-        progress(RunEpochEnded(RUNS[0], epoch(20)))  # heard late from the one that trained it
+    progress(RunEnded(RUNS[0], 0.9, 12.0))
+    progress(RunEpochEnded(RUNS[0], epoch(20)))  # heard late from the worker that trained it
     assert progress.summary() == "1 of 6 runs"
     assert file.getvalue().count("trial 1, seed 0") == 1
 

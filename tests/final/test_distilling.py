@@ -215,7 +215,12 @@ def test_with_workers_it_gives_the_same(folder: Path) -> None:
     shutil.copytree("studies", "others")
     alone = run_final(request_of(**ENSEMBLE))
     others = Path("others")
-    shared = run_final(request_of(**ENSEMBLE, workers=2, threads=1, studies_dir=others))
+    ended = []
+    shared = run_final(
+        request_of(**ENSEMBLE, workers=2, threads=1, studies_dir=others),
+        on(RunEnded, lambda event: ended.append(event.run)),
+    )
+    assert len(ended) == len(set(ended)) == 4  # of the design, and of the same from its teacher
     assert pair(shared.record)[1].distilled is not None
     assert pair(shared.record) == pair(alone.record)
 

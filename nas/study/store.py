@@ -216,7 +216,8 @@ class Store:
     def change(self, trial_id: int, after: FrozenTrial) -> StoredTrial:
         """Brings a trial that has not ended to a later content, all at once."""
         with self.transaction() as connection:
-            if self._storage.get_trial(trial_id).state is TrialState.WAITING:
+            state = sqlalchemy.select(TRIALS.c.state).where(TRIALS.c.trial_id == trial_id)
+            if connection.execute(state).scalar_one() == TrialState.WAITING.name:
                 delete_run(connection, trial_id)
             self._add_attributes(connection, trial_id, after)
             write_changes(self._storage, trial_id, self._storage.get_trial(trial_id), after)

@@ -10,11 +10,12 @@ import torch
 from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import count
 from nas.errors import RequestError
-from nas.final.records import BY_EXPECTATION, FinalDesign, Gain, Measured
+from nas.final.records import BY_EXPECTATION, BY_SCORE, FinalDesign, Gain, Measured
 from nas.final.references import DATASET, PUBLISHED
 from nas.final.request import ALL, FinalRequest
 from nas.final.runs import Run, RunResult
 from nas.final.testing import Tested
+from nas.runtime.precision import AUTO, Precision
 from nas.search.expected import expected_accuracies
 from nas.statistics import Correct, cannot_be_told_apart, difference
 from nas.study.records import StudyRecord, TrialRecord
@@ -33,6 +34,44 @@ class Entry:
     def runs(self, seeds: Sequence[int], on: str) -> list[Run]:
         """Its runs on a part of the images."""
         return [Run(self.name, self.architecture, seed, on, self.teacher) for seed in seeds]
+
+
+def planned(
+    study: StudyRecord, request: FinalRequest, precision: Precision, *, drop_duplicates: bool
+) -> tuple[list[Entry], str]:
+    """What to train, and its digest; or what a result that stands was made of.
+
+    That is of the same request even if another device would choose another precision now, or an
+    earlier version took the finalists by their scores.
+
+    Args:
+        study: that is searched.
+        request: what is asked.
+        precision: of the runs, on this device.
+        drop_duplicates: whether of equal images one is trained or tested on.
+
+    Raises:
+        RequestError: as `entries_of`.
+    """
+    plans: dict[tuple[str, str], list[Entry]] = {}
+    for by in (BY_EXPECTATION, BY_SCORE):
+        entries = entries_of(study, request, by=by)
+        keys = [entry.architecture.key for entry in entries]
+        for one in (precision, *(Precision if request.precision == AUTO else ())):
+            digest = request.digest(
+                keys,
+                images=study.settings.dataset_digest,
+                precision=one,
+                drop_duplicates=drop_duplicates,
+            )
+            plans.setdefault((by, digest), entries)
+    standing = [
+        (reading.result.get("finalists_by", BY_SCORE), reading.plan)
+        for reading in study.readings
+        if reading.ended is not None and not request.again
+    ]
+    plan = next((plan for plan in plans if plan in standing), next(iter(plans)))
+    return plans[plan], plan[1]
 
 
 def entries_of(
@@ -57,7 +96,7 @@ def entries_of(
     ranking = _best_of_each_design(study)
     order = expected_accuracies(study) if by == BY_EXPECTATION else []
     expected = [e.trial.architecture.key for e in order if e.trial.architecture is not None]
-    places = {key: place for place, key in reversed(list(enumerate(expected)))}
+    places = {key: place for place, key in enumerate(dict.fromkeys(expected))}
 
     def place(key: str) -> float:
         if key in places:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from nas.errors import RequestError
@@ -15,9 +14,9 @@ from nas.final.choosing import (
     best_run,
     designs_of,
     differences,
-    entries_of,
     gain_over,
     left_out,
+    planned,
     ranked,
     seeds_of,
 )
@@ -43,7 +42,6 @@ from nas.final.folder import (
 from nas.final.int8 import Int8, make_int8
 from nas.final.records import (
     BY_EXPECTATION,
-    BY_SCORE,
     FinalDesign,
     FinalRecord,
     Int8Accuracy,
@@ -60,7 +58,7 @@ from nas.runtime.arithmetic import Chosen, choose
 from nas.runtime.devices import find_device, in_words, open_device
 from nas.runtime.liveness import worker_name
 from nas.runtime.pool import check_is_no_import, check_workers
-from nas.runtime.precision import AUTO, Precision
+from nas.runtime.precision import Precision
 from nas.search.continuing import DataOptions, data_options
 from nas.search.events import Loading, ignore
 from nas.study.creation import versions
@@ -169,40 +167,12 @@ class _Final:
         self._seeds = seeds_of(self.study, self.request.seeds)
         self._formats = self.request.formats(self.study.settings.limits)
         check_packages(self._formats)
-        self._entries, self._plan = self._planned()
-
-    def _planned(self) -> tuple[list[Entry], str]:
-        """What to train, and its digest; or what a result that stands was made of.
-
-        That is of the same request even if another device would choose another precision now, or
-        an earlier version took the finalists by their scores.
-        """
-        asked = self.request.precision
-        precisions = [self.precision.precision, *(Precision if asked == AUTO else ())]
-        digest = partial(
-            self.request.digest,
-            images=self.study.settings.dataset_digest,
+        self._entries, self._plan = planned(
+            self.study,
+            self.request,
+            self.precision.precision,
             drop_duplicates=self.data.drop_duplicates,
         )
-        plans = [
-            (
-                by,
-                entries,
-                digest([entry.architecture.key for entry in entries], precision=precision),
-            )
-            for by in (BY_EXPECTATION, BY_SCORE)
-            for entries in [entries_of(self.study, self.request, by=by)]
-            for precision in precisions
-        ]
-        standing = set()
-        if not self.request.again:
-            standing = {
-                (reading.result.get("finalists_by", BY_SCORE), reading.plan)
-                for reading in self.study.readings
-                if reading.ended is not None
-            }
-        found = next((plan for plan in plans if (plan[0], plan[2]) in standing), plans[0])
-        return found[1:]
 
     def valid_result(self, study: StudyRecord) -> FinalRecord | None:
         """What an earlier reading for the very same request found.

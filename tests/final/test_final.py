@@ -28,7 +28,7 @@ from nas.final.choosing import designs_of, entries_of, left_out, ranked, seeds_o
 from nas.final.events import DesignChosen, Event, Opened, ReadingTestImages
 from nas.final.final import FinalFailed, FinalResult, run_final
 from nas.final.records import BY_EXPECTATION, BY_SCORE, FinalRecord
-from nas.final.request import ALL, TRAIN
+from nas.final.request import ALL, TRAIN, FinalRequest
 from nas.final.runs import Run, RunResult, RunStarted
 from nas.report.page import render
 from nas.runtime.precision import Precision
@@ -345,16 +345,20 @@ def test_a_result_stands_whatever_precision_this_device_would_choose(
     assert run_final(request_of(top=1, seeds=1, precision="float32")).record == once_more
 
 
-def test_a_reading_that_was_cut_off_in_another_precision_is_refused_at_once(
-    folder: Path, readings: list[str]
-) -> None:
+def cut_off_while_reading(request: FinalRequest) -> None:
+    """Ends a final training by a signal as it is about to read the test images."""
+
     def interrupt(event: ReadingTestImages) -> None:
         signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
-        run_final(
-            request_of(top=1, seeds=1, precision="bfloat16"), on(ReadingTestImages, interrupt)
-        )
+        run_final(request, on(ReadingTestImages, interrupt))
+
+
+def test_a_reading_that_was_cut_off_in_another_precision_is_refused_at_once(
+    folder: Path, readings: list[str]
+) -> None:
+    cut_off_while_reading(request_of(top=1, seeds=1, precision="bfloat16"))
     trained: list[str] = []
     with pytest.raises(StudyError, match="for another choice of designs or training"):
         run_final(request_of(top=1, seeds=1), on(RunStarted, lambda e: trained.append(e.run.name)))
@@ -364,11 +368,7 @@ def test_a_reading_that_was_cut_off_in_another_precision_is_refused_at_once(
 def test_a_signal_ends_the_test_and_the_reading_is_gone_on_with(
     folder: Path, readings: list[str]
 ) -> None:
-    def interrupt(event: ReadingTestImages) -> None:
-        signal.raise_signal(signal.SIGTERM)
-
-    with pytest.raises(KeyboardInterrupt):
-        run_final(request_of(), on(ReadingTestImages, interrupt))
+    cut_off_while_reading(request_of())
     assert readings == []
     assert run_final(request_of()).record.readings == 1
 

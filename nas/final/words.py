@@ -41,9 +41,7 @@ def too_short(recipe: str, epochs: object) -> str | None:
     """
     if recipe != "long" or not isinstance(epochs, int) or epochs >= _SHORT:
         return None
-    return (
-        f"the recipe long is designed for 200 epochs, not {epochs}; --recipe fast is for short runs"
-    )
+    return f"the recipe long is designed for 200 epochs, not {epochs}; --recipe fast may be better"
 
 
 def choice(record: FinalRecord) -> str:

@@ -90,10 +90,10 @@ class FinalProgress(Display):
         """Says what is trained, and how long that will take."""
         study, runs = opening.study, opening.runs
         unfinished = None
-        if study.trained < study.asked:
+        if study.asked is not None and study.trained < study.asked:
             unfinished = (
-                f"the search has finished {study.trained} of {study.asked} designs, and the test "
-                "images are to be read once: what it finds later is not chosen from"
+                f"the search has finished {study.trained} of {study.asked} designs; those found "
+                "later cannot be chosen, since the test images are to be read once"
             )
         for doubt in (*study.notes, study.doubts, unfinished):
             if doubt:

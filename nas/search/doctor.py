@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import sqlalchemy
@@ -16,10 +16,10 @@ from nas.search.stale import fail_stale, is_stale
 from nas.search.trainer import checkpoint_name
 from nas.study import heartbeat
 from nas.study.location import StudyError, StudyLocation, nearest_there
-from nas.study.optuna_private import TRIALS, trial_id_of
+from nas.study.optuna_private import study_id_of
 from nas.study.outcomes import outcome_of
-from nas.study.reader import read_study, read_trials
-from nas.study.records import DAMAGED, QUEUED_AGAIN
+from nas.study.reader import opened, study_record
+from nas.study.records import DAMAGED, QUEUED_AGAIN, Outcome
 from nas.study.storage import storage_errors
 from nas.study.store import open_store
 from nas.text import plural
@@ -71,10 +71,11 @@ def look_at_study(
     files = sorted(checkpoints.glob("*.pt"))  # first: of a trial that begins now there is none yet
     try:
         with storage_errors(location):  # it may go away in between
-            study = read_study(location)
             whole = _whole(location)
-            trials = read_trials(location)
-            orphans = _orphans(location, trials, grace)
+            with opened(location) as database:
+                study = study_record(database, location)
+                trials = database.get_trials(deepcopy=False)
+                orphans = _orphans(location, study_id_of(database), trials, grace)
     except StudyError as error:
         yield Finding("study", False, str(error))
         return
@@ -121,7 +122,7 @@ def _whole(location: StudyLocation) -> Finding:
 
 
 def _orphans(
-    location: StudyLocation, trials: Sequence[FrozenTrial], grace: float
+    location: StudyLocation, study_id: int, trials: Sequence[FrozenTrial], grace: float
 ) -> list[FrozenTrial]:
     running = [trial for trial in trials if trial.state is TrialState.RUNNING]
     if not running:
@@ -129,11 +130,6 @@ def _orphans(
     engine = sqlalchemy.create_engine(location.engine_url)
     try:
         with engine.connect() as connection:
-            study_id = connection.execute(
-                sqlalchemy.select(TRIALS.c.study_id).where(
-                    TRIALS.c.trial_id == trial_id_of(running[0])
-                )
-            ).scalar_one()
             silent = heartbeat.silent(connection, study_id, grace)
     finally:
         engine.dispose()
@@ -149,8 +145,9 @@ def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> list[str]:
 def _look_at_checkpoints(
     trials: Sequence[FrozenTrial], files: Sequence[Path], folder: Path, *, repair: bool
 ) -> Finding:
-    done = {t.user_attrs.get("key") for t in trials if (o := outcome_of(t)) and o.counts}
-    last = {t.user_attrs["key"]: t for t in trials if "key" in t.user_attrs}
+    begun = [t for t in trials if outcome_of(t) not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE)]
+    done = {t.user_attrs.get("key") for t in begun if (o := outcome_of(t)) and o.counts}
+    last = {t.user_attrs["key"]: t for t in begun if "key" in t.user_attrs}
     wanted = {
         checkpoint_name(key)
         for key, t in last.items()
@@ -160,7 +157,7 @@ def _look_at_checkpoints(
     files = [path for path in files if path.exists()]  # a trial that ends removes its own
     useless = [path for path in files if path.stem not in wanted]
     left = [*useless, *left_unfinished(folder)]
-    size = f"{sum(path.stat().st_size for path in left) / 1e6:.1f} MB"
+    size = f"{sum(map(_size, left)) / 1e6:.1f} MB"
     if left and repair:
         for path in useless:
             path.unlink(missing_ok=True)
@@ -171,3 +168,10 @@ def _look_at_checkpoints(
             "checkpoints", False, f"{len(left)} not needed, {size}; --repair removes them"
         )
     return Finding("checkpoints", True, f"{len(files)}, each of a trial that will resume from it")
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 once it is gone."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.pruners import BasePruner
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import stdtr, stdtrit
 
@@ -24,7 +22,7 @@ _LEAST_DEVIATION = 1e-9  # where all finished runs lie on a line
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is known of a run at a check. Scores have the sign that makes larger ones better."""
+    """What is known of a run at a check."""
 
     step: int
     score: float  # the best that the run has reported
@@ -92,10 +90,10 @@ class EvidencePruner(BasePruner):
         self._checks = tuple(sorted(set(checks)))
         self._risk = risk
         self._size = size
-        self._ended = {sign: Summary(partial(_Ended, self._checks, size, sign)) for sign in (1, -1)}
+        self._ended = Summary(lambda: _EndedRuns(self._checks, size))
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the run stops, which has just reported; of several objectives the first."""
+        """Whether the run stops, which has just reported."""
         forecast = self.forecast(study, trial)
         return forecast is not None and forecast.stops
 
@@ -109,8 +107,8 @@ class EvidencePruner(BasePruner):
         if step not in self._checks:
             return None
         assert step is not None
-        past = self._past(study, trial, step)
-        score = _best_until(step, trial, sign_of(study))
+        past = self._regression(study, trial, step)
+        score = _best_until(step, trial)
         if past is None or score >= past.top:
             return None
         final, deviation, best = past.final(score), past.deviation, past.best
@@ -120,21 +118,23 @@ class EvidencePruner(BasePruner):
     def threshold(self, study: optuna.Study, trial: FrozenTrial) -> Threshold | None:
         """What the run must have reported by its next check; None where nothing can stop it."""
         step = next((check for check in self._checks if check > (trial.last_step or 0)), None)
-        past = None if step is None else self._past(study, trial, step)
+        past = None if step is None else self._regression(study, trial, step)
         if step is None or past is None:
             return None
         final = past.best + past.deviation * float(stdtrit(past.degrees, past.needed))
-        return Threshold(step, sign_of(study) * min(past.score(final), past.top))
+        return Threshold(step, min(past.score(final), past.top))
 
-    def _past(self, study: optuna.Study, trial: FrozenTrial, step: int) -> "_Past | None":
+    def _regression(
+        self, study: optuna.Study, trial: FrozenTrial, step: int
+    ) -> "_Regression | None":
         """How the runs went on from a check that this one is compared with; None of too few."""
-        ended = self._ended[sign_of(study)].of(study.get_trials(deepcopy=False), trial.number)
+        ended = self._ended.of(study.get_trials(deepcopy=False), trial.number)
         most = math.inf if self._size is None else trial.user_attrs[self._size]
         finished = [run for run in ended.finished if run.size <= most]
         if len(finished) < FEWEST_FINISHED:
             return None
         at = self._checks.index(step)
-        return _Past.of(
+        return _Regression.of(
             np.array([run.scores[at] for run in finished]),
             np.array([run.final for run in finished]),
             needed=self._risk / (1 + sum(size <= most for size in ended.sizes)),
@@ -142,7 +142,7 @@ class EvidencePruner(BasePruner):
 
 
 @dataclass(frozen=True, slots=True)
-class _Past:
+class _Regression:
     """What final scores are expected of scores at a check."""
 
     slope: float
@@ -157,7 +157,7 @@ class _Past:
     @classmethod
     def of(
         cls, scores_F: NDArray[np.float64], finals_F: NDArray[np.float64], needed: float
-    ) -> "_Past":
+    ) -> "_Regression":
         """Least squares for the slope, with `_PRIOR` points of average leverage on a slope of 1.
 
         The deviation is the same at every score: a run worse than all is not less surely worse.
@@ -191,19 +191,14 @@ class _Past:
         return math.inf if final > self.mean_final else -math.inf
 
 
-def sign_of(study: optuna.Study) -> int:
-    """What scores are multiplied with so that larger ones are better."""
-    return -1 if study.directions[0] is StudyDirection.MINIMIZE else 1
-
-
-def _best_until(step: int, trial: FrozenTrial, sign: int) -> float:
-    """The best score that a trial reported up to a step, times the sign that makes it largest."""
-    return max(sign * score for at, score in trial.intermediate_values.items() if at <= step)
+def _best_until(step: int, trial: FrozenTrial) -> float:
+    """The best score that a trial reported up to a step."""
+    return max(score for at, score in trial.intermediate_values.items() if at <= step)
 
 
 @dataclass(frozen=True, slots=True)
 class _Finished:
-    """A run that came to its end, with the sign that makes larger scores better."""
+    """A run that came to its end."""
 
     size: float
     scores: list[float]  # the best until each check
@@ -211,12 +206,11 @@ class _Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class _EndedRuns:
     """The runs that ended and did not fail; a size is 0 where it does not matter."""
 
     checks: tuple[int, ...]
     size: str | None
-    sign: int  # 1 where scores are maximized, -1 where they are minimized
     sizes: list[float] = field(default_factory=list)
     finished: list[_Finished] = field(default_factory=list)
 
@@ -227,8 +221,8 @@ class _Ended:
         size = 0.0 if self.size is None else trial.user_attrs.get(self.size, math.inf)
         self.sizes.append(size)
         if trial.state is TrialState.COMPLETE and self.checks and min(reported) <= self.checks[0]:
-            scores = [_best_until(check, trial, self.sign) for check in self.checks]
-            self.finished.append(_Finished(size, scores, self.sign * trial.values[0]))
+            scores = [_best_until(check, trial) for check in self.checks]
+            self.finished.append(_Finished(size, scores, trial.values[0]))
 
-    def copy(self) -> "_Ended":
+    def copy(self) -> "_EndedRuns":
         return replace(self, sizes=self.sizes.copy(), finished=self.finished.copy())

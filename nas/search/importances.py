@@ -7,7 +7,6 @@ the accuracies shuffled, many times: what seems to matter most in any of these i
 choice must pass.
 """
 
-import math
 import random
 import re
 import warnings
@@ -121,7 +120,7 @@ def compared_trials(study: StudyRecord) -> list[tuple[TrialRecord, FrozenTrial]]
     compared = [
         (trial, found)
         for trial in study.trials
-        if trial.outcome is Outcome.TRAINED and _is_finite(trial.val_accuracy)
+        if trial.outcome is Outcome.TRAINED and trial.val_accuracy is not None
         if trial.architecture is not None
         if (found := space.values_of(trial.architecture)) is not None
     ]
@@ -151,10 +150,6 @@ def _training_distributions(
         for name, values in seen.items()
         if values
     }
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def enqueue_presets(
     choices: Sequence[Choice],
     seen: Set[str],
 ) -> None:
-    """Queues the presets, trained as the recipe says, that are neither in `seen` nor queued yet.
+    """Queues the presets, trained as the recipe says, that are not in `seen`, queued or refused.
 
     Call it before the first proposal, and from one process at a time.
 
@@ -43,15 +43,17 @@ def enqueue_presets(
         choices: its training choices; a preset takes the recipe's own.
         seen: `trial_key` of what was or is being trained.
     """
-    queued = {
+    queued_or_refused = {
         trial.user_attrs.get(_PRESET)
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        for trial in study.get_trials(
+            deepcopy=False, states=(TrialState.WAITING, TrialState.PRUNED)
+        )
     }
     training = defaults(choices)
     known = set(seen)
     for name, architecture in presets.items():
         key = trial_key(architecture, training)
-        if name in queued or key in known:
+        if name in queued_or_refused or key in known:
             continue
         known.add(key)
         found = space.values_of(architecture)

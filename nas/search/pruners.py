@@ -8,7 +8,7 @@ import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.search.evidence import EvidencePruner, Threshold, sign_of
+from nas.search.evidence import EvidencePruner, Threshold
 from nas.search.summaries import Summary
 from nas.training.config import Schedule, TrainingConfig
 
@@ -42,36 +42,33 @@ class RungPruner(BasePruner):
         self._rungs = frozenset(rungs)
         self._keep = keep
         self._size = size
-        self._came = Summary(lambda: _Came({rung: [] for rung in self._rungs}, size))
+        self._scores = Summary(lambda: _RungScores({rung: [] for rung in self._rungs}, size))
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the run stops, which has just reported; of several objectives the first."""
+        """Whether the run stops, which has just reported."""
         step = trial.last_step
         if step not in self._rungs:
             return False
         assert step is not None
-        sign = sign_of(study)
         threshold = self._threshold(study, trial, step)
-        return threshold is not None and sign * trial.intermediate_values[step] < threshold
+        return threshold is not None and trial.intermediate_values[step] < threshold
 
     def threshold(self, study: optuna.Study, trial: FrozenTrial) -> Threshold | None:
         """What the run must report at its next rung; None where nothing can stop it."""
         step = min((rung for rung in self._rungs if rung > (trial.last_step or 0)), default=None)
         score = None if step is None else self._threshold(study, trial, step)
-        if step is None or score is None:
-            return None
-        return Threshold(step, sign_of(study) * score)
+        return None if step is None or score is None else Threshold(step, score)
 
     def _threshold(self, study: optuna.Study, trial: FrozenTrial, step: int) -> float | None:
         """The worst score of another run at a rung that is among the better part of all.
 
-        None where even the worst of them all would be. Larger ones are better here.
+        None where even the worst of them all would be.
         """
-        sign = sign_of(study)
         most = math.inf if self._size is None else trial.user_attrs[self._size]
+        scores = self._scores.of(study.get_trials(deepcopy=False))
         others = [
-            sign * score
-            for number, size, score in self._came.of(study.get_trials(deepcopy=False)).by_rung[step]
+            score
+            for number, size, score in scores.by_rung[step]
             if size <= most and number != trial.number
         ]
         kept = max(1, math.ceil(self._keep * (len(others) + 1)))
@@ -79,7 +76,7 @@ class RungPruner(BasePruner):
 
 
 @dataclass(frozen=True, slots=True)
-class _Came:
+class _RungScores:
     """The runs with a score at each rung: number, size (0 where it does not matter) and score."""
 
     by_rung: dict[int, list[tuple[int, float, float]]]
@@ -92,8 +89,8 @@ class _Came:
             size = 0 if self.size is None else trial.user_attrs.get(self.size, math.inf)
             self.by_rung[rung].append((trial.number, size, trial.intermediate_values[rung]))
 
-    def copy(self) -> "_Came":
-        return _Came({rung: runs.copy() for rung, runs in self.by_rung.items()}, self.size)
+    def copy(self) -> "_RungScores":
+        return _RungScores({rung: runs.copy() for rung, runs in self.by_rung.items()}, self.size)
 
 
 def make_pruner(name: str, *, epochs: int, size: str | None = None) -> BasePruner:

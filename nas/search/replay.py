@@ -21,6 +21,7 @@ class Replay:
     lost: float  # accuracy of the best run less that of the best one that went to its end, 0..1
 
 
+@quiet_optuna()
 def replay(curves_TE: NDArray[np.float64], pruner: BasePruner, name: str = "replay") -> Replay:
     """What a pruner saves and loses, asked after each epoch of each run as in a search.
 
@@ -30,11 +31,6 @@ def replay(curves_TE: NDArray[np.float64], pruner: BasePruner, name: str = "repl
         pruner: new, such as `nas.search.pruners.make_pruner` makes.
         name: of the study that is imitated; decides which run Hyperband puts into which bracket.
     """
-    with quiet_optuna():
-        return _replay(curves_TE, pruner, name)
-
-
-def _replay(curves_TE: NDArray[np.float64], pruner: BasePruner, name: str) -> Replay:
     epochs = curves_TE.shape[1]
     study = optuna.create_study(
         study_name=name, direction="maximize", sampler=RandomSampler(seed=0), pruner=pruner

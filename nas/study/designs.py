@@ -39,11 +39,6 @@ def latency_attributes(estimate: float, measured: float | None) -> dict[str, flo
     return {name: round(value, 4) for name, value in values if value is not None}
 
 
-def latencies_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What `latency_attributes` gave, by its names; the first studies had them without the unit."""
-    return {n: attributes.get(n, attributes.get(n.removesuffix("_ms"))) for n in LATENCIES}
-
-
 def architecture_of(attributes: Mapping[str, Any]) -> Architecture | None:
     """The design that a trial's user attributes describe; None before all are written."""
     if "pool" not in attributes:  # the last one written

@@ -6,9 +6,8 @@ which looks at all attributes of a trial: one that another program wrote may cou
 """
 
 import json
-import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,9 +17,8 @@ from typing import Any
 from nas.latency import LatencyLimit
 from nas.space import Limits
 from nas.study.location import StudyError
-from nas.study.records import Outcome, ended_as, limits_in_words
+from nas.study.records import Outcome, asked_of, ended_as, limits_in_words
 from nas.study.settings import settings_from_json
-from nas.values import whole
 
 _TRIALS = """
     SELECT trials.state, outcome.value_json, result.value
@@ -127,7 +125,7 @@ def _study(
         for state, outcome, value in database.execute(_TRIALS, (study_id,))
     ]
     searches = [s for s in attributes.get("searches", ()) if isinstance(s, dict)]
-    asked = [trials for trials in map(_asked, searches) if trials is not None]
+    asked = asked_of(searches)
     trained = sum(outcome.counts for outcome, _ in ended if outcome is not None)
     return ListedStudy(
         name=name,
@@ -137,18 +135,10 @@ def _study(
         limits=settings.limits,
         latency=settings.latency,
         trained=trained,
-        asked=max(asked[-1], trained) if asked else None,
+        asked=None if asked is None else max(asked, trained),
         time=searches[-1].get("time") if searches else None,
         best_val_accuracy=max((v for o, v in ended if o is Outcome.TRAINED), default=None),
     )
-
-
-def _asked(search: Mapping[str, Any]) -> int | None:
-    """How many designs a search asked for; version 0.1.0 kept that in its command alone."""
-    if "trials" in search:
-        return whole("trials", search["trials"])
-    typed = re.search(r" --trials (\d+)( |$)", str(search.get("command")))
-    return int(typed[1]) if typed else None
 
 
 def _changed(path: Path) -> float:

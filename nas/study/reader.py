@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.counting import COSTS
 from nas.runtime import signals
 from nas.shapes import check_fields
-from nas.study.designs import LATENCIES, architecture_of, latencies_of
+from nas.study.designs import LATENCIES, architecture_of
 from nas.study.latencies import MACHINES
 from nas.study.location import NoStudy, StudyError, StudyLocation
 from nas.study.optuna_private import Damaged, StudyStorage
@@ -59,18 +59,8 @@ def read_study(location: StudyLocation) -> StudyRecord:
     Raises:
         StudyError: there is none, it cannot be read, or was not made by nas.
     """
-    with _opened(location) as study:
+    with opened(location) as study:
         return study_record(study, location)
-
-
-def read_trials(location: StudyLocation) -> list[FrozenTrial]:
-    """The trials of a study as Optuna has them; nothing is written to read them.
-
-    Raises:
-        StudyError: there is no such study, or it cannot be read.
-    """
-    with _opened(location) as study:
-        return study.get_trials(deepcopy=False)
 
 
 def read_any_study(location: StudyLocation) -> StudyRecord | UnreadableStudy:
@@ -79,7 +69,7 @@ def read_any_study(location: StudyLocation) -> StudyRecord | UnreadableStudy:
     Raises:
         StudyError: there is none, or its database cannot be read.
     """
-    with _opened(location) as study:
+    with opened(location) as study:
         try:
             return study_record(study, location)
         except StudyError as error:
@@ -97,8 +87,12 @@ def read_any_study(location: StudyLocation) -> StudyRecord | UnreadableStudy:
 
 
 @contextmanager
-def _opened(location: StudyLocation) -> Iterator[optuna.Study]:
-    """The study, until the block ends."""
+def opened(location: StudyLocation) -> Iterator[optuna.Study]:
+    """The study as Optuna has it, until the block ends; nothing is written to read it.
+
+    Raises:
+        StudyError: there is no such study, or it cannot be read.
+    """
     with storage_errors(location):
         _check_exists(location)
         storage = complete_storage(location)
@@ -234,8 +228,7 @@ def trial_record(trial: FrozenTrial, number: int | None = None) -> TrialRecord:
         number=trial.number if number is None else number,
         outcome=outcome,
         architecture=architecture_of(attributes),
-        **{name: attributes.get(name) for name in COSTS},
-        **latencies_of(attributes),
+        **{name: attributes.get(name) for name in (*COSTS, *LATENCIES)},
         val_accuracy=val_accuracy,
         curve=curve,
         started=trial.datetime_start,

@@ -4,6 +4,8 @@
 and tested, from records written by hand.
 """
 
+import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -255,10 +257,10 @@ class StudyRecord:
             if (size := getattr(t, by)) is not None and t.val_accuracy is not None
         ]
         front: list[TrialRecord] = []
-        best = -1.0
-        for _, _, _, trial in sorted(sized, key=lambda found: found[:3]):
-            if (trial.val_accuracy or 0.0) > best:
-                best = trial.val_accuracy or 0.0
+        best = math.inf
+        for _, missed, _, trial in sorted(sized, key=lambda found: found[:3]):
+            if missed < best:
+                best = missed
                 front.append(trial)
         return tuple(front)
 
@@ -273,10 +275,9 @@ class StudyRecord:
         return Counter(t.outcome for t in self.trials if t.outcome is not None)
 
     @property
-    def asked(self) -> int:
-        """How many designs it was to hold by its last search that says so; 0 where none does."""
-        said = (n for s in reversed(self.searches) if isinstance(n := s.get("trials"), int))
-        return next(said, 0)
+    def asked(self) -> int | None:
+        """How many designs it was to hold by its last search that says so; None where none does."""
+        return asked_of(self.searches)
 
     @property
     def interrupted(self) -> int:
@@ -308,6 +309,19 @@ class UnreadableStudy:
     reason: str  # why not
     attributes: Mapping[str, object] = field(default_factory=dict)  # of the study, as they are
     trials: tuple[TrialRecord, ...] = ()
+
+
+def asked_of(searches: Sequence[Mapping[str, object]]) -> int | None:
+    """How many designs the last of these searches that says so asked for; None where none does.
+
+    Version 0.1.0 kept that in the command alone.
+    """
+    for search in reversed(searches):
+        if isinstance(said := search.get("trials"), int):
+            return said
+        if typed := re.search(r" --trials (\d+)( |$)", str(search.get("command"))):
+            return int(typed[1])
+    return None
 
 
 _Counted = TypeVar("_Counted")

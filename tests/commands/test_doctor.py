@@ -10,13 +10,17 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
+from optuna.trial import TrialState
 
 from nas.commands import main
 from nas.runtime.disks import network_file_system
+from nas.runtime.liveness import worker_name
 from nas.search.doctor import look_at_study
 from nas.search.run import SearchResult, run_search
+from nas.search.trainer import checkpoint_name
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
+from nas.study.records import Outcome
 from nas.study.store import open_store
 from tests.kits.disks import small_disk
 from tests.kits.studies import RequestOf, start_processes, trials_in
@@ -134,6 +138,23 @@ def test_the_checkpoint_of_a_trial_that_begins_meanwhile_is_kept(
     *_, found = findings
     assert found.verdict == "1 unneeded removed, 0.0 MB"
     assert (left.exists(), new.exists()) == (False, True)
+
+
+def test_the_checkpoint_of_a_design_that_is_trained_and_proposed_again_is_kept(
+    one_trial: SearchResult, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{checkpoint_name('a design')}.pt"
+    path.write_bytes(b"epoch 3")
+    with open_store(one_trial.location) as store, worker_name() as worker:
+        trained, again = (store.study.ask() for _ in range(2))
+        trained.set_user_attr("worker", worker)
+        for trial in (trained, again):
+            trial.set_user_attr("key", "a design")
+        again.set_user_attr("outcome", Outcome.DUPLICATE)
+        store.study.tell(again, state=TrialState.PRUNED)
+        *_, found = look_at_study(one_trial.location, tmp_path, grace=60, repair=True)
+    assert found.verdict == "1, each of a trial that will resume from it"
+    assert path.exists()
 
 
 def test_a_study_that_is_being_made_is_one_line_and_left_alone(

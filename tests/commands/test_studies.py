@@ -101,7 +101,13 @@ def test_a_study_with_more_designs_than_its_last_search_asked_for_is_complete(
     assert "50 of 50" in out
     assert "unfinished" not in out
     study = nas.read_study(nas.StudyLocation.at("digits-example", studies_dir=tmp_path))
-    assert study.trained >= study.asked
+    assert study.asked == 26
+
+
+def test_what_a_study_of_version_0_1_0_was_asked_for_is_in_its_command(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLE, tmp_path)
+    study = nas.read_study(nas.StudyLocation.at("digits-example", studies_dir=tmp_path))
+    assert study.asked == 50
 
 
 def test_files_that_are_no_study_are_one_line_each(

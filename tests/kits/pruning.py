@@ -1,7 +1,6 @@
 """Runs with given scores, and what pruners do with them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import optuna
 from optuna.pruners import BasePruner
@@ -9,8 +8,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.search.evidence import EvidencePruner, Threshold
 from nas.search.pruners import RungPruner, make_pruner
-
-Direction = Literal["maximize", "minimize"]
 
 
 def make_trial(
@@ -26,30 +23,23 @@ def make_trial(
     )
 
 
-def make_study(trials: Iterable[FrozenTrial], direction: Direction = "maximize") -> optuna.Study:
-    study = optuna.create_study(direction=direction)
+def make_study(trials: Iterable[FrozenTrial]) -> optuna.Study:
+    study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
     return study
 
 
-def stops(
-    pruner: BasePruner,
-    earlier: Iterable[FrozenTrial],
-    own: FrozenTrial,
-    direction: Direction = "maximize",
-) -> bool:
-    study = make_study([*earlier, own], direction)
+def stops(pruner: BasePruner, earlier: Iterable[FrozenTrial], own: FrozenTrial) -> bool:
+    study = make_study([*earlier, own])
     return pruner.prune(study, study.trials[-1])
 
 
 def threshold(
-    pruner: EvidencePruner | RungPruner,
-    earlier: Iterable[FrozenTrial],
-    direction: Direction = "maximize",
+    pruner: EvidencePruner | RungPruner, earlier: Iterable[FrozenTrial]
 ) -> Threshold | None:
     """What a run must reach that has reported nothing yet."""
     begun = create_trial(state=TrialState.RUNNING, user_attrs={"parameters": 1})
-    study = make_study([*earlier, begun], direction)
+    study = make_study([*earlier, begun])
     return pruner.threshold(study, study.trials[-1])
 
 

@@ -28,7 +28,7 @@ from nas.search.run import SearchResult, run_search
 from nas.space import Limits, load_space
 from nas.study.heartbeat import LAST_HEARD
 from nas.study.location import StudyError, StudyLocation
-from nas.study.reader import read_trials
+from nas.study.reader import opened
 from nas.study.records import DIED, INTERRUPTED, NOBODY, TIME_UP, Outcome
 from nas.study.store import open_store
 from tests.kits.events import on
@@ -109,7 +109,8 @@ def test_a_killed_search_has_used_the_time_until_it_was_last_heard_of(
     result = run_search(request)
     assert result.ending is (SearchEnding.DONE if left else SearchEnding.TIME_UP)
     assert result.newly_trained == left
-    trials = read_trials(location)
+    with opened(location) as study:
+        trials = study.get_trials()
     assert LAST_HEARD in trials[0].user_attrs
     much_later = datetime.now() + timedelta(days=2)
     searched = searched_seconds(trials, much_later)
@@ -146,7 +147,8 @@ def test_a_trial_at_the_deadline_is_stopped_at_an_epoch_and_nothing_is_lost(
     assert (trial.outcome, trial.reason) == (Outcome.STOPPED_EARLY, TIME_UP)
     assert trial.val_accuracy == trial.curve[-1][1]
     assert [epoch for epoch, _ in trial.curve] == list(range(1, len(trial.curve) + 1))
-    assert {t.state for t in read_trials(result.location)} == {TrialState.PRUNED}
+    with opened(result.location) as study:
+        assert {t.state for t in study.get_trials()} == {TrialState.PRUNED}
 
     again = run_search(request)
     assert (again.ending, again.newly_trained) == (SearchEnding.TIME_UP, 0)

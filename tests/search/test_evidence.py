@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,6 @@ from nas.search.evidence import EvidencePruner
 from nas.search.pruners import make_pruner
 from nas.search.replay import replay as imitated
 from tests.kits.pruning import (
-    Direction,
     make_study,
     make_trial,
     replay,
@@ -37,10 +35,8 @@ def finished(score: float, final: float, parameters: int = 1) -> FrozenTrial:
     return make_trial(*scores, state=TrialState.COMPLETE, parameters=parameters)
 
 
-def made(
-    curves: Sequence[tuple[float, float]], sign: int = 1, plus: float = 0
-) -> list[FrozenTrial]:
-    return [finished(sign * score + plus, sign * final + plus) for score, final in curves]
+def made(curves: Sequence[tuple[float, float]], plus: float = 0) -> list[FrozenTrial]:
+    return [finished(score + plus, final + plus) for score, final in curves]
 
 
 def pruner(risk: float = 0.15, size: str | None = None) -> EvidencePruner:
@@ -120,25 +116,16 @@ def test_scores_shifted_by_a_constant_decide_alike(
 
 
 @quick
-@given(CURVES, SCORES)
-def test_minimizing_is_the_mirror_image(curves: list[tuple[float, float]], own: float) -> None:
-    assert stops(pruner(), made(curves), running(own)) == stops(
-        pruner(), made(curves, sign=-1), running(-own), "minimize"
-    )
-
-
-@quick
-@given(CURVES, st.floats(0, 1), st.sampled_from([1, -1]))
+@given(CURVES, st.floats(0, 1))
 def test_a_run_stops_where_it_does_not_reach_the_threshold(
-    curves: list[tuple[float, float]], own: float, sign: int
+    curves: list[tuple[float, float]], own: float
 ) -> None:
-    direction: Direction = "maximize" if sign == 1 else "minimize"
-    earlier = made(curves, sign)
-    least = threshold(pruner(), earlier, direction)
+    earlier = made(curves)
+    least = threshold(pruner(), earlier)
     assert least is not None
     assert least.step == CHECK
-    assume(abs(own - sign * least.score) > 1e-9)  # there rounding decides
-    assert stops(pruner(), earlier, running(sign * own), direction) == (own < sign * least.score)
+    assume(abs(own - least.score) > 1e-9)  # there rounding decides
+    assert stops(pruner(), earlier, running(own)) == (own < least.score)
 
 
 def test_there_is_no_threshold_where_nothing_can_stop_a_run() -> None:
@@ -176,15 +163,6 @@ def test_only_designs_that_are_no_larger_count(
     smaller = [finished(score, final) for score, final, size in runs if size <= 2]
     trial = running(own, parameters=2)
     assert stops(pruner(size="parameters"), every, trial) == stops(pruner(), smaller, trial)
-
-
-def test_of_several_objectives_the_first_is_scored() -> None:
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    for trial in RISING:
-        values = [trial.values[0], 1.0]
-        study.add_trial(create_trial(values=values, intermediate_values=trial.intermediate_values))
-    study.add_trial(running(0.05))
-    assert pruner().prune(study, study.trials[-1])
 
 
 @pytest.mark.parametrize("risk", [0.0, 1.0, -1.0, float("nan")])

@@ -3,11 +3,10 @@
 import itertools
 import json
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnxruntime
@@ -126,20 +125,6 @@ def test_a_search_measures_what_it_trains_and_what_was_measured_is_kept(
     page = render(more)
     assert "Latency, estimated" in page
     assert "a latency of 10,000 ms (float, 1 thread)" in page
-
-
-def test_latencies_of_a_study_whose_attributes_have_no_unit_are_read(
-    copied: SearchRequest,
-) -> None:
-    location = copied.location_for("digits")
-    before = read_study(location)
-    assert location.path is not None
-    with closing(sqlite3.connect(location.path)) as database, database:
-        database.execute(
-            "UPDATE trial_user_attributes SET key = replace(key, '_ms', '') WHERE key LIKE '%_ms'"
-        )
-        assert database.total_changes >= 2
-    assert read_study(location) == before
 
 
 def test_designs_above_the_limit_are_refused_and_no_other_is_trained(

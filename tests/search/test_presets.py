@@ -11,6 +11,7 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState
 from PIL import Image
 
 from nas.architecture import PRESETS, ImageInput
@@ -19,7 +20,7 @@ from nas.errors import RequestError
 from nas.report.page import render
 from nas.search.domain import Domain
 from nas.search.events import DatabaseGone, EpochEnded, Opened, TrialStarted, Warned
-from nas.search.presets import queue_again
+from nas.search.presets import enqueue_presets, queue_again
 from nas.search.request import SAMPLERS, SearchRequest
 from nas.search.run import run_search
 from nas.search.samplers import make_sampler
@@ -172,6 +173,17 @@ def test_what_is_trained_queued_or_the_same_network_is_not_queued_again(
     assert [t.preset for t in result.study.trials] == ["resnet10", "resnet20", "resnet10"]
     assert result.study.trained == 2
     assert all(t.architecture == PRESETS[t.preset or ""] for t in result.study.trials)
+
+
+def test_a_preset_that_was_refused_for_its_latency_is_not_queued_again() -> None:
+    study, presets = optuna.create_study(), {"resnet20": PRESETS["resnet20"]}
+    space = default_space(CIFAR)
+    enqueue_presets(study, presets, space, (), set())
+    refused = study.ask()
+    refused.set_user_attr("outcome", Outcome.OVER_BUDGET)
+    study.tell(refused, state=TrialState.PRUNED)
+    enqueue_presets(study, presets, space, (), set())
+    assert [trial.state for trial in study.trials] == [TrialState.PRUNED]
 
 
 def test_presets_are_queued_again_when_the_transaction_that_queued_them_fails(

@@ -1,7 +1,6 @@
 import random
 from pathlib import Path
 
-import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,16 +80,6 @@ def test_a_better_score_never_stops_where_a_worse_one_goes_on(
 
 
 @quick
-@given(MANY, SCORES, KEEPS)
-def test_minimizing_is_the_mirror_image(earlier: list[float], own: float, keep: float) -> None:
-    pruner = RungPruner([RUNG], keep=keep)
-    mirrored = [make_trial(-score) for score in earlier]
-    assert stops(pruner, map(make_trial, earlier), running(own)) == stops(
-        pruner, mirrored, running(-own), "minimize"
-    )
-
-
-@quick
 @given(st.integers(1, 30), st.sampled_from([0.25, 0.5, 0.75]))
 def test_of_different_runs_the_asked_share_goes_on(runs: int, keep: float) -> None:
     study = make_study(make_trial(i / runs) for i in range(runs))
@@ -135,14 +124,6 @@ def test_only_comparable_runs_count(
     assert stops(RungPruner([RUNG], size="parameters"), every, trial) == stops(
         RungPruner([RUNG]), smaller, trial
     )
-
-
-def test_of_several_objectives_the_first_is_scored() -> None:
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    study.add_trials([make_trial(0.9), running(0.1), running(1.0)])
-    pruner = RungPruner([RUNG])
-    assert pruner.prune(study, study.trials[1])
-    assert not pruner.prune(study, study.trials[2])
 
 
 @pytest.mark.parametrize("keep", [0.0, -1.0, 1.5, float("nan")])

@@ -221,8 +221,8 @@ def over_time(study: StudyRecord) -> Section:
     progress = progress_table(study)
     columns = (
         TRIAL,
-        Column("elapsed", "Since the first trial", duration),
-        Column("worked", "Training, all workers", duration),
+        Column("elapsed", "Since the first trial", duration, exact=True),
+        Column("worked", "Training, all workers", duration, exact=True),
         Column("incumbent", "Incumbent's validation accuracy", percent),
     )
     return figure_section(

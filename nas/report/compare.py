@@ -198,7 +198,7 @@ def incumbent_by_effort(study: StudyRecord) -> pd.DataFrame:
 
     One row for each new incumbent, and one for the end.
     """
-    counting = sorted(t.number for t in study.trials if t.outcome and t.outcome.counts)
+    counting = sorted(t.number for t in study.trials if t.counts)
     place = {number: count for count, number in enumerate(counting, start=1)}
     found = incumbent_table(study)
     found["trained"] = found["number"].map(place).astype("Int64")

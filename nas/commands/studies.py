@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.commands import arguments
+from nas.commands.words import aligned
 from nas.counting import shown_costs
 from nas.runtime import signals
 from nas.search.request import SearchRequest
@@ -94,6 +95,4 @@ def _table(studies: "Sequence[ListedStudy]") -> str:
                 f"{study.changed:%Y-%m-%d %H:%M}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(aligned(rows, left=len(rows[0])))

@@ -104,8 +104,8 @@ class SearchProgress(Display):
                 if self._count(trial):
                     self._say_trial(trial, True, None)
                 if (trial.reason or "").startswith(DIED):
-                    why = "nothing was heard of this process" if own else "its worker is gone"
-                    then = "queued again" if trial.queued_again else "given up"
+                    why = "this process sent no heartbeat" if own else "its worker is gone"
+                    then = "is queued again" if trial.queued_again else "is given up"
                     self.say(f"trial {trial.number}: {why}, and its design {then}", "dim")
             case Waiting(running):
                 self._doing = f"waiting for {plural(running, 'trial')} of other processes"

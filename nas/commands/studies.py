@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
             studies.append(found)
         else:
             others.append(found)
-            print("note:", in_one_line(f"{found.path}: {found.reason}"), file=sys.stderr)
+            print("NOTE:", in_one_line(f"{found.path}: {found.reason}"), file=sys.stderr)
     if options.json:
         print(json.dumps(_document(options.studies_dir, studies, others), indent=2))
     elif studies:

@@ -189,7 +189,8 @@ def at_equal_effort(efforts: dict[str, pd.DataFrame]) -> str:
     found = []
     for name, steps in efforts.items():
         so_far = steps[steps["trained"] <= designs]["val_accuracy"].tolist()
-        found.append(f"{name} had {percent(so_far[-1]) if so_far else 'none to the end'}")
+        best = percent(so_far[-1]) if so_far else "no design trained to the end"
+        found.append(f"{name} had {best}")
     return f"After {plural(designs, 'trained design')} each, {listed(found)}."
 
 

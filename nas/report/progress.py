@@ -91,7 +91,7 @@ def where_the_time_went(study: StudyRecord) -> str:
         else ""
     )
     if total <= 0:
-        return f"No trial says how long it trained.{free}"
+        return f"No training time was recorded.{free}"
     parts = [
         f"{plural(len(seconds), 'run')} {kind} ({sum(seconds) / total:.0%})"
         for kind, seconds in sorted(spent.items(), key=lambda item: -sum(item[1]))

@@ -144,7 +144,8 @@ class TestComparison:
             "After 1 trained design each, long had 81.00% and short had 50.00%."
         )
         assert said("short", "late") == (
-            "After 1 trained design each, short had 50.00% and late had none to the end."
+            "After 1 trained design each, short had 50.00% and late had no design trained "
+            "to the end."
         )
         assert said("long", "late") == (
             "After 2 trained designs each, long had 81.00% and late had 70.00%."

@@ -67,8 +67,8 @@ class TestFunnel:
         )
         over = study(trial(0, Outcome.OVER_BUDGET))
         assert progress.where_the_time_went(over) == (
-            "No trial says how long it trained. 1 proposal over the budget or the same as an "
-            "earlier one took none."
+            "No training time was recorded. 1 proposal over the budget or the same as an earlier "
+            "one took none."
         )
 
 

@@ -106,7 +106,7 @@ class Watch:
 def faults(study: StudyRecord, trials: int, ends: list[int], watch: Watch) -> list[str]:
     """What is not as it must be."""
     found = []
-    trained = [t for t in study.trials if t.outcome and t.outcome.counts]
+    trained = [t for t in study.trials if t.counts]
     if len(trained) != trials:
         found.append(f"{len(trained)} designs trained, {trials} asked for")
     if len({t.architecture for t in trained}) != len(trained):

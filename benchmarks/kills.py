@@ -88,7 +88,7 @@ def accuracy(trial: TrialRecord, request: SearchRequest) -> float | None:
 def faults(request: SearchRequest, study: StudyRecord, ends: list[int], killed: int) -> list[str]:
     """What is wrong with a study after a round."""
     found = []
-    trained = [t for t in study.trials if t.outcome and t.outcome.counts]
+    trained = [t for t in study.trials if t.counts]
     if len(trained) != request.trials:
         found.append(f"{len(trained)} designs trained, {request.trials} asked for")
     if len({t.architecture for t in trained}) != len(trained):

@@ -167,11 +167,10 @@ class Stopwatch:
             self._keep(event.trial)
 
     def _keep(self, trial: TrialRecord) -> None:
-        assert trial.outcome is not None
         self._lap("end")
         if not self.start:
             self.start = time.perf_counter() - self._opened
-        elif not trial.outcome.counts:
+        elif not trial.counts:
             self.refused.append(self._now["end"])
         elif trial.outcome is Outcome.TRAINED:  # all have the same number of epochs
             self.trained.append({part: self._now[part] for part in PARTS})

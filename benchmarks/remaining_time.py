@@ -79,8 +79,7 @@ def runs_of(study: StudyRecord) -> list[Run]:
 
 
 def _run(trial: TrialRecord, epochs: int) -> Run | None:
-    counts = trial.outcome is not None and trial.outcome.counts
-    if not (counts and trial.started and trial.finished and trial.seconds and trial.curve):
+    if not (trial.counts and trial.started and trial.finished and trial.seconds and trial.curve):
         return None
     share = trial.curve[-1][0] / epochs
     return Run(str(trial.worker), trial.started, trial.finished, trial.seconds, share)

@@ -67,7 +67,7 @@ class Case:
 def searched(folder: Path) -> dict[str, float]:
     """The accuracies of the trained designs, by design."""
     study = read_study(StudyLocation.at(STUDY, studies_dir=folder / "studies"))
-    counted = [t for t in study.trials if t.outcome and t.outcome.counts]
+    counted = [t for t in study.trials if t.counts]
     found = {str(t.architecture): t.curve[-1][1] for t in counted}
     if len(found) < len(counted):
         raise ValueError("a design was trained twice")

@@ -92,11 +92,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         untold = (None, False, argparse.SUPPRESS)
-        if (
-            any(action.default is value for value in untold)
-            or action.required
-            or (isinstance(action.default, tuple))
-        ):
+        if action.required or any(action.default is value for value in untold):
             return action.help
         return f"{action.help} (default: %(default)s)"
 

@@ -6,6 +6,7 @@ import json
 
 from nas.architecture import Architecture, ImageInput
 from nas.commands import arguments, design
+from nas.commands.words import aligned
 from nas.counting import COSTS, LIMITED, Count, Layer, count, layer_table
 from nas.devices import DEVICES, KEPT_BACK
 from nas.errors import RequestError
@@ -104,12 +105,7 @@ def _text(architecture: Architecture, input: ImageInput, layers: list[Layer], co
         output = "x".join(map(str, layer.output))
         costs = [f"{value:,}" if (value := getattr(layer, n)) else "" for n in _PER_LAYER]
         rows.append((layer.name, output, kernel, *costs))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"{architecture}   for {input}", ""]
-    for name, *cells in rows:
-        row = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([f"{name:<{widths[0]}}", *row]).rstrip())
-    lines.append("")
+    lines = [f"{architecture}   for {input}", "", *aligned(rows), ""]
     width = max(len(c.title) for c in COSTS.values())
     for name, c in COSTS.items():
         value = getattr(cost, name)

@@ -6,7 +6,7 @@ import json
 import textwrap
 
 from nas.commands import arguments
-from nas.commands.words import COLUMNS
+from nas.commands.words import COLUMNS, aligned
 from nas.devices import DEVICES, KEPT_BACK, KERNELS, KIB
 
 SUMMARY = "list the devices that --for knows, and what of them a network may use"
@@ -27,10 +27,7 @@ def run(options: argparse.Namespace) -> int:
     for device in DEVICES.values():
         known = (device.flash, device.max_flash, device.ram, device.max_arena)
         rows.append((device.name, device.processor, *(f"{size // KIB:,}" for size in known)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, processor, *sizes in rows:
-        cells = [f"{size:>{width}}" for size, width in zip(sizes, widths[2:], strict=True)]
-        print("  ".join([f"{name:<{widths[0]}}", f"{processor:<{widths[1]}}", *cells]))
+    print("\n".join(aligned(rows, left=2)))
     print()
     print(textwrap.fill(f"Of it for a network: {KEPT_BACK}. {KERNELS}.", COLUMNS))
     print("Sources of the sizes:")

@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--export",
         type=arguments.names,
-        default=("tflite",),
+        default="tflite",
         metavar="LIST",
-        help=f"files to make; comma-separated: {', '.join(FORMATS)} (default: tflite)",
+        help=f"files to make; comma-separated: {', '.join(FORMATS)}",
     )
     arguments.add_options(parser, FinalRequest, "max_int8_loss")
     parser.add_argument(

@@ -92,8 +92,8 @@ class FinalProgress(Display):
         unfinished = None
         if study.asked is not None and study.trained < study.asked:
             unfinished = (
-                f"the search has finished {study.trained} of {study.asked} designs; those found "
-                "later cannot be chosen, since the test images are to be read once"
+                f"the search has finished {study.trained} of {study.asked} designs; designs found "
+                "later cannot be chosen, since the test images are read only once"
             )
         for doubt in (*study.notes, study.doubts, unfinished):
             if doubt:

@@ -33,7 +33,7 @@ def size_lines(sized: TimeSized) -> list[str]:
         parts.append(f"at most {COSTS['mult_adds'].exactly(size.max_mult_adds)}")
     fit = f"so that {plural(sized.trials, 'design')} fit"
     if sized.trials < sized.asked:
-        fit = f"the least there is, of which about {sized.trials} of {sized.asked} designs fit"
+        fit = f"the smallest setting; about {sized.trials} of {sized.asked} designs fit"
     each = f"about {duration(sized.trial_seconds)} for a design on this machine"
     return [
         f"{why}{', '.join(parts)}, {fit}, {each}",
@@ -68,7 +68,7 @@ def warning_line(
         case CheckpointFailed(reason):
             return (
                 f"warning: a checkpoint could not be written ({reason}): a trial that is "
-                "interrupted would begin anew"
+                "interrupted would start over"
             )
         case CaptureFailed(reason):
             return f"steps are not captured as CUDA graphs ({reason}): thin designs train slower"

@@ -104,8 +104,8 @@ class SearchProgress(Display):
                 if self._count(trial):
                     self._say_trial(trial, True, None)
                 if (trial.reason or "").startswith(DIED):
-                    why = "nothing was heard of this process" if own else "its worker is gone"
-                    then = "queued again" if trial.queued_again else "given up"
+                    why = "this process sent no heartbeat" if own else "its worker is gone"
+                    then = "is queued again" if trial.queued_again else "is given up"
                     self.say(f"trial {trial.number}: {why}, and its design {then}", "dim")
             case Waiting(running):
                 self._doing = f"waiting for {plural(running, 'trial')} of other processes"
@@ -124,7 +124,7 @@ class SearchProgress(Display):
         self._interrupted = study.interrupted
         self._best = list(study.ranking[: len(_PLACES)])
         if self._best and (best := self._best[0].finished):
-            counting = [t for t in study.trials if t.outcome and t.outcome.counts]
+            counting = [t for t in study.trials if t.counts]
             self._since_best = sum(t.finished > best for t in counting if t.finished)
         self.epochs, self.threads = study.settings.epochs, opening.threads
         for line in opening_lines(opening):
@@ -160,7 +160,7 @@ class SearchProgress(Display):
         self._pace.end(trial, self.clock())
         self._outcomes[trial.outcome] += 1
         self._interrupted += trial.queued_again
-        if not trial.outcome.counts:
+        if not trial.counts:
             return False
         accuracy = trial.val_accuracy or 0.0
         full = trial.outcome is Outcome.TRAINED
@@ -182,7 +182,7 @@ class SearchProgress(Display):
             width=min(COLUMNS, self.width) if self.console.is_terminal else COLUMNS,
         )
         style = "bold green" if better else "dim" if stopped else None
-        if trial.outcome is None or not trial.outcome.counts:
+        if not trial.counts:
             style = "red"
         self.say(line, style, important=better)
 

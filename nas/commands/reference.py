@@ -59,13 +59,18 @@ def _command(name: str, command: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _is_shown(action: argparse.Action) -> bool:
-    return action.help is not argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
+    return not isinstance(action, argparse._HelpAction)
 
 
 def _usage(name: str, command: argparse.ArgumentParser) -> str:
     """What must be given; everything else is in the tables."""
     shown = [action for action in command._actions if _is_shown(action)]
     needed = [_spelled(a) for a in shown if a.option_strings and a.required]
+    needed += [
+        f"({' | '.join(map(_spelled, group._group_actions))})"
+        for group in command._mutually_exclusive_groups
+        if group.required
+    ]
     places = [_spelled(a) for a in shown if not a.option_strings]
     rest = ["[options]"] if any(a.option_strings and not a.required for a in shown) else []
     return " ".join([f"nas {name}", *needed, *rest, *places])
@@ -80,18 +85,10 @@ def _spelled(action: argparse.Action) -> str:
 def _value(action: argparse.Action) -> str:
     if action.nargs == 0:
         return ""
-    if action.metavar is None and action.choices is not None:
-        name = "{" + ",".join(map(str, action.choices)) + "}"
-    elif isinstance(action.metavar, tuple):
+    if isinstance(action.metavar, tuple):
         return " ".join(action.metavar)
-    else:
-        plain = action.dest if not action.option_strings else action.dest.upper()
-        name = action.metavar or plain
-    if isinstance(action.nargs, int):
-        return " ".join([name] * action.nargs)
-    return {"?": f"[{name}]", "*": f"[{name} ...]", "+": f"{name} [{name} ...]"}.get(
-        str(action.nargs), name
-    )
+    name = action.metavar or "{" + ",".join(map(str, action.choices or ())) + "}"
+    return f"{name} [{name} ...]" if action.nargs == "+" else name
 
 
 def _row(command: argparse.ArgumentParser, action: argparse.Action) -> str:
@@ -105,12 +102,8 @@ def _row(command: argparse.ArgumentParser, action: argparse.Action) -> str:
 def _default(action: argparse.Action) -> str:
     if action.required and action.option_strings:
         return "required"
-    value = action.default
-    if value is None or value is False or value is argparse.SUPPRESS:
-        return ""
-    if isinstance(value, tuple | list):
-        value = ",".join(map(str, value))
-    return _code(str(value)) if value != "" else ""
+    untold = action.default is None or action.default is False
+    return "" if untold else _code(str(action.default))
 
 
 def _code(text: str) -> str:

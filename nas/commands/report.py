@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
                 with replacing(options.csv) as file:
                     file.write(trials_csv(study))
         for doubt in filter(None, doubts):
-            print(f"note: {in_one_line(doubt)}", file=sys.stderr)
+            print(f"NOTE: {in_one_line(doubt)}", file=sys.stderr)
         pictures = write_pictures(path, options.png) if options.png else []
     except PicturesError as error:
         print(f"error: {in_one_line(error)}", file=sys.stderr)

@@ -201,7 +201,7 @@ def _text(result: "SearchResult", report: Path, request: SearchRequest) -> str:
         seconds = [trial.seconds for trial in study.trials if trial.seconds]
         if study.trained < _FEW and seconds:
             mean = duration(sum(seconds) / len(seconds))
-            lines.append(f"A design took {mean} on average here, so that few fit into this time.")
+            lines.append(f"A design took {mean} on average here, so only a few fit.")
     elif not result.newly_trained:
         lines.append(f"Nothing left to do: {so_far}. To add trials: --trials +20")
     lines += [*_ranking(study), ""]

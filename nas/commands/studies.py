@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.commands import arguments
+from nas.commands.words import aligned
 from nas.counting import shown_costs
 from nas.runtime import signals
 from nas.search.request import SearchRequest
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
             studies.append(found)
         else:
             others.append(found)
-            print("note:", in_one_line(f"{found.path}: {found.reason}"), file=sys.stderr)
+            print("NOTE:", in_one_line(f"{found.path}: {found.reason}"), file=sys.stderr)
     if options.json:
         print(json.dumps(_document(options.studies_dir, studies, others), indent=2))
     elif studies:
@@ -94,6 +95,4 @@ def _table(studies: "Sequence[ListedStudy]") -> str:
                 f"{study.changed:%Y-%m-%d %H:%M}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(aligned(rows, left=len(rows[0])))

@@ -1,6 +1,6 @@
 """Outcomes and trials as the commands show them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nas.study.records import TIME_UP, Outcome, TrialRecord, training_in_words
 from nas.text import about, percent, plural, shortened
@@ -31,6 +31,17 @@ def finished(outcomes: Mapping[Outcome, int], interrupted: int = 0) -> str:
     if interrupted:
         others.append(f"{interrupted:,} interrupted and queued again")
     return "; also ".join(filter(None, [", ".join(runs) or "none", ", ".join(others)]))
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Rows of a table as lines, the first `left` columns flush left and the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = "<" * left + ">" * (len(widths) - left)
+    lines = (
+        "  ".join(f"{c:{side}{w}}" for c, side, w in zip(row, sides, widths, strict=True))
+        for row in rows
+    )
+    return [line.rstrip() for line in lines]
 
 
 def of_asked(done: int, asked: int) -> str:

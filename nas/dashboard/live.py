@@ -1,9 +1,7 @@
 """A study that is being searched, read again and again; of trials that ended only once."""
 
-import gc
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -66,21 +64,6 @@ class LiveStudy:
         with storage_errors(self._location):
             many = len(self._study.get_trials(deepcopy=False)) > _MANY
         return f"/dashboard/studies/{self.number}{'/trials' if many else ''}"
-
-    def load(self) -> None:
-        """Reads the study for the first time.
-
-        That makes objects by the hundred thousand, of which none is garbage: while Python looks for
-        some, 10,000 trials take twice as long.
-        """
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            with suppress(StudyError):
-                self.record()
-        finally:
-            if collects:
-                gc.enable()
 
     def check(self) -> None:
         """Checks that the study's file is where it was.

@@ -2,6 +2,7 @@
 
 import socketserver
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from nas.errors import RequestError
 from nas.final.request import final_folder
 from nas.runtime import signals
 from nas.study.location import StudyError, StudyLocation
-from nas.study.optuna_private import storage_of
+from nas.study.optuna_private import storage_of, without_collecting
 from nas.study.reader import open_existing
 from nas.templates import code
 
@@ -105,7 +106,8 @@ def _studies(
     def serve(location: StudyLocation, number: int | None = None) -> Served:
         study = open_existing(location)
         live = LiveStudy(study, location, final_folder(studies_dir, location), number)
-        live.load()
+        with without_collecting(), suppress(StudyError):
+            live.record()  # reads every trial for the first time
         _make_incumbent_best(study, live)
         app = optuna_dashboard.wsgi(storage_of(study))
         app.install(_Notes(live))

@@ -13,6 +13,7 @@ from nas.report.tables import (
     VAL_ACCURACY,
     Column,
     integer,
+    spread,
     table,
     typed_frame,
 )
@@ -332,14 +333,9 @@ def thinned(choices: pd.DataFrame, limit: int) -> pd.DataFrame:
         choices: a table with `val_accuracy`.
         limit: of the rows, at least 5.
     """
-    if len(choices) <= limit:
-        return choices
     order = choices["val_accuracy"].to_numpy(dtype=float).argsort(kind="stable")[::-1]
     best = set(order[: limit // 5].tolist())
-    rest = [i for i in range(len(choices)) if i not in best]
-    wanted = limit - len(best)
-    kept = {rest[i * len(rest) // wanted] for i in range(wanted)}
-    return choices.iloc[sorted(best | kept)]
+    return choices.iloc[sorted(spread(range(len(choices)), best, limit))]
 
 
 def _near(choices: pd.DataFrame, axis: AccuracyAxis) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Two studies side by side as one HTML page: what differs, what each found, what it cost."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -53,8 +54,8 @@ def write_comparison(first: StudyRecord, second: StudyRecord, reports_dir: Path 
 
 
 def render_comparison(first: StudyRecord, second: StudyRecord) -> str:
-    """The comparison as one HTML document."""
-    studies = _named(first, second)
+    """The comparison as one HTML document; the studies have different names."""
+    studies = {study.name: study for study in (first, second)}
     name = " and ".join(studies)
     apart = other_images(first, second)
     finals = {name: last_final(study) for name, study in studies.items()}
@@ -87,27 +88,25 @@ def other_images(first: StudyRecord, second: StudyRecord) -> str:
 
 def verdict(first: StudyRecord, second: StudyRecord) -> str:
     """Which study found the better design, as far as the validation images tell."""
-    best = [(study, study.incumbent) for study in (first, second)]
-    missing = [study.name for study, trial in best if trial is None or trial.val_accuracy is None]
+    found = {
+        study.name: best.val_accuracy
+        for study in (first, second)
+        if (best := study.incumbent) is not None and best.val_accuracy is not None
+    }
+    missing = [study.name for study in (first, second) if study.name not in found]
     if missing:
         return f"{listed(missing)} found no design so far."
     if other_images(first, second):
         return "Accuracies on different images do not show which is better."
-    (high, better), (_, worse) = sorted(
-        best, key=lambda pair: -(pair[1].val_accuracy or 0.0) if pair[1] else 0.0
-    )
-    assert better is not None
-    assert worse is not None
-    shares = better.val_accuracy or 0.0, worse.val_accuracy or 0.0
-    gap = shares[0] - shares[1]
-    if gap == 0:
+    (better, high), (_, low) = sorted(found.items(), key=lambda pair: -pair[1])
+    if high == low:
         text = "Both reach the same validation accuracy"
     else:
-        text = f"{high.name} is ahead by {points(gap).lstrip('+')} points"
-    images = high.settings.validation_images
+        text = f"{better} is ahead by {points(high - low).lstrip('+')} points"
+    images = first.settings.validation_images
     if images < 1:
         return f"{text}."
-    sure = difference_interval(shares[0], images, shares[1], images)
+    sure = difference_interval(high, images, low, images)
     text += (
         f"; the 95% interval of the difference, {points(sure.low)} to {points(sure.high)} points, "
     )
@@ -122,13 +121,6 @@ def verdict(first: StudyRecord, second: StudyRecord) -> str:
         f"({listed(trained)}), and the more there are, the more luck is selected with "
         "them. Two studies with one seed each say little about the search methods."
     )
-
-
-def _named(first: StudyRecord, second: StudyRecord) -> dict[str, StudyRecord]:
-    """The studies by names that differ."""
-    if first.name != second.name:
-        return {first.name: first, second.name: second}
-    return {f"{first.name} (first)": first, f"{second.name} (second)": second}
 
 
 def _found(studies: dict[str, StudyRecord], finals: dict[str, FinalRecord | None]) -> Section:
@@ -180,7 +172,7 @@ def _incumbents(studies: dict[str, StudyRecord]) -> Section:
         "Incumbent by designs trained",
         at_equal_effort(efforts),
         table(frame, columns, caption="Incumbent by designs trained"),
-        None if frame.empty else incumbents_figure(frame),
+        None if frame.empty else incumbents_figure(frame, _looks(studies)),
     )
 
 
@@ -197,7 +189,8 @@ def at_equal_effort(efforts: dict[str, pd.DataFrame]) -> str:
     found = []
     for name, steps in efforts.items():
         so_far = steps[steps["trained"] <= designs]["val_accuracy"].tolist()
-        found.append(f"{name} had {percent(so_far[-1]) if so_far else 'none to the end'}")
+        best = percent(so_far[-1]) if so_far else "no design trained to the end"
+        found.append(f"{name} had {best}")
     return f"After {plural(designs, 'trained design')} each, {listed(found)}."
 
 
@@ -206,7 +199,7 @@ def incumbent_by_effort(study: StudyRecord) -> pd.DataFrame:
 
     One row for each new incumbent, and one for the end.
     """
-    counting = sorted(t.number for t in study.trials if t.outcome and t.outcome.counts)
+    counting = sorted(t.number for t in study.trials if t.counts)
     place = {number: count for count, number in enumerate(counting, start=1)}
     found = incumbent_table(study)
     found["trained"] = found["number"].map(place).astype("Int64")
@@ -233,7 +226,7 @@ def _sizes(studies: dict[str, StudyRecord]) -> Section:
         "Trade-off",
         "Designs that were trained to the end; those far below the others are not drawn.",
         table(frame, columns, caption="Trade-off"),
-        None if frame.empty else sizes_figure(frame),
+        None if frame.empty else sizes_figure(frame, _looks(studies)),
     )
 
 
@@ -320,11 +313,19 @@ def _searches(study: StudyRecord) -> dict[str, str]:
     return {**searches, **versions}
 
 
-def incumbents_figure(incumbents: pd.DataFrame) -> go.Figure:
-    """Step lines of `incumbent_by_effort`, one for each `study`."""
+def _looks(studies: Iterable[str]) -> dict[str, dict[str, str]]:
+    """How each study is drawn, in every figure alike."""
+    return dict(zip(studies, _SIDES, strict=True))
+
+
+def incumbents_figure(
+    incumbents: pd.DataFrame, looks: Mapping[str, Mapping[str, str]]
+) -> go.Figure:
+    """Step lines of `incumbent_by_effort`, one for each `study`, which looks as `looks` says."""
     figure = empty_figure("designs trained", "")
     axis = accuracy_axis(incumbents["val_accuracy"].dropna().tolist())
-    for (name, steps), look in zip(incumbents.groupby("study", sort=False), _SIDES, strict=False):
+    for name, steps in incumbents.groupby("study", sort=False):
+        look = looks[str(name)]
         figure.add_scatter(
             x=steps["trained"].tolist(),
             y=axis.y(steps["val_accuracy"]),
@@ -339,7 +340,7 @@ def incumbents_figure(incumbents: pd.DataFrame) -> go.Figure:
     return figure.update_yaxes(axis.layout("validation accuracy"))
 
 
-def sizes_figure(trials: pd.DataFrame) -> go.Figure:
+def sizes_figure(trials: pd.DataFrame, looks: Mapping[str, Mapping[str, str]]) -> go.Figure:
     """Validation accuracy against parameters, with the trials of each `study` told apart.
 
     Designs that are far below the others are left out.
@@ -347,7 +348,8 @@ def sizes_figure(trials: pd.DataFrame) -> go.Figure:
     figure = empty_figure("parameters", "")
     axis = accuracy_axis(trials["val_accuracy"].tolist())
     trials = trials[trials["val_accuracy"].map(axis.holds).astype(bool)]
-    for (name, shown), look in zip(trials.groupby("study", sort=False), _SIDES, strict=False):
+    for name, shown in trials.groupby("study", sort=False):
+        look = looks[str(name)]
         figure.add_scatter(
             x=shown["parameters"].tolist(),
             y=axis.y(shown["val_accuracy"]),

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from nas.report.axes import AccuracyAxis, accuracy_axis, whole_axis
 from nas.report.document import Section, figure_section
 from nas.report.overview import stopping
-from nas.report.tables import TRIAL, Column, table, typed_frame
+from nas.report.tables import TRIAL, Column, spread, table, typed_frame
 from nas.report.theme import BLUE, GREY, ORANGE, empty_figure, plain, rounded, two_lines
 from nas.report.words import STOPPED, TRAINED, last_epoch, listed, status
 from nas.study.records import StudyRecord, TrialRecord
@@ -79,12 +79,8 @@ def shown_curves(study: StudyRecord, most: int = MOST_CURVES) -> tuple[TrialReco
     the search.
     """
     measured = [trial for trial in study.trials if trial.curve]
-    if len(measured) <= most:
-        return tuple(measured)
     best = {trial.number for trial in study.ranking[: most // 2] if trial.curve}
-    rest = [trial.number for trial in measured if trial.number not in best]
-    wanted = most - len(best)
-    chosen = best | {rest[i * len(rest) // wanted] for i in range(wanted)}
+    chosen = spread((trial.number for trial in measured), best, most)
     return tuple(trial for trial in measured if trial.number in chosen)
 
 

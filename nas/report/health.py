@@ -90,7 +90,7 @@ def _space(study: StudyRecord) -> SearchSpace | None:
 
 def _learning(study: StudyRecord) -> Iterator[Finding]:
     """Runs that failed, or ended where guessing would."""
-    ran = [t for t in study.trials if t.outcome is not None and t.outcome.counts]
+    ran = [t for t in study.trials if t.counts]
     broken = study.outcomes[Outcome.DIVERGED]
     failed = study.outcomes[Outcome.FAILED] - study.interrupted
     failed += study.outcomes[Outcome.OUT_OF_MEMORY]
@@ -352,7 +352,7 @@ def _at_full_length(study: StudyRecord) -> list[tuple[TrialRecord, float]]:
 
     found = []
     for trial in study.trials:
-        if trial.outcome is None or not trial.outcome.counts or trial.val_accuracy is None:
+        if not trial.counts or trial.val_accuracy is None:
             continue
         accuracy = trial.val_accuracy
         if trial.outcome is Outcome.STOPPED_EARLY and trial.curve:

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import median
 
-from nas.counting import COSTS, Cost
+from nas.counting import Cost
 from nas.devices import KEPT_BACK
 from nas.final.records import FinalDesign, FinalRecord
 from nas.report.words import (
@@ -106,21 +106,7 @@ def nothing_found(study: StudyRecord) -> str:
         return "The study has no trials yet."
     if study.trained:
         return f"No design was trained to the last epoch yet ({listed(stopping(study).phrases)})."
-    text = f"No design was trained. {_sentence_of_outcomes(study)}"
-    if set(study.outcomes) != {Outcome.OVER_BUDGET}:
-        return text
-    left, within = list(study.trials), ""
-    for name, most in study.settings.limits.items():
-        cost = COSTS[name]
-        values = [value for t in left if (value := getattr(t, name)) is not None]
-        if values and min(values) > most:
-            return (
-                f"{text} The smallest proposal{within} has {cost.about(min(values))}; the "
-                f"{cost.limit} is {cost.rounded(most)}."
-            )
-        left = [t for t in left if (getattr(t, name) or 0) <= most]
-        within += f"{' and' if within else ' within'} the {cost.limit}"
-    return text
+    return f"No design was trained. {_sentence_of_outcomes(study)}"
 
 
 def costs_of(design: TrialRecord | FinalDesign, study: StudyRecord) -> list[tuple[Cost, int]]:
@@ -216,7 +202,7 @@ def place_of_the_best(study: StudyRecord) -> tuple[int, int]:
 
     Without a best one its place is 0.
     """
-    trained = [t for t in study.trials if t.outcome is not None and t.outcome.counts]
+    trained = [t for t in study.trials if t.counts]
     best = study.incumbent
     return (1 + trained.index(best) if best else 0), len(trained)
 

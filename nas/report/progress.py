@@ -91,7 +91,7 @@ def where_the_time_went(study: StudyRecord) -> str:
         else ""
     )
     if total <= 0:
-        return f"No trial says how long it trained.{free}"
+        return f"No training time was recorded.{free}"
     parts = [
         f"{plural(len(seconds), 'run')} {kind} ({sum(seconds) / total:.0%})"
         for kind, seconds in sorted(spent.items(), key=lambda item: -sum(item[1]))
@@ -221,8 +221,8 @@ def over_time(study: StudyRecord) -> Section:
     progress = progress_table(study)
     columns = (
         TRIAL,
-        Column("elapsed", "Since the first trial", duration),
-        Column("worked", "Training, all workers", duration),
+        Column("elapsed", "Since the first trial", duration, exact=True),
+        Column("worked", "Training, all workers", duration, exact=True),
         Column("incumbent", "Incumbent's validation accuracy", percent),
     )
     return figure_section(

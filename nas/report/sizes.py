@@ -125,7 +125,7 @@ def cost_of_half_the_size(study: StudyRecord, deployed: int | None = None) -> st
     if images:
         gap = difference_interval(more, images, less, images)
         cost += f" (95% interval {100 * gap.low:.2f} to {100 * gap.high:.2f}"
-        cost += f", so {plural(images, 'image')} cannot tell it from none)" if gap.low <= 0 else ")"
+        cost += f", so {plural(images, 'image')} cannot show a difference)" if gap.low <= 0 else ")"
     if halves:
         return (
             f"Trial {number}, with {100 * part:.2g}% of the parameters of {name}, {cost}: "
@@ -338,7 +338,7 @@ def _within(row: Mapping[str, Any], settings: StudySettings) -> dict[str, object
     """Whether a network is within the limits, as far as its costs are known, and in words."""
     known = {name: most for name, most in settings.limits.items() if row.get(name) is not None}
     if any(row[name] > most for name, most in known.items()):
-        return {"fits": False, "limits": "over, not drawn"}
+        return {"fits": False, "limits": "over the limits"}
     if len(known) == len(settings.limits) and settings.latency is None:
         return {"fits": True, "limits": "within"}
     within = f"{listed([COSTS[name].title for name in known])} within"

@@ -3,7 +3,7 @@
 Accuracies stay 0..1 in frames.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,13 @@ def _cell(column: Column, value: Any) -> tuple[Column, str, str]:
     if pd.isna(value):
         return column, MISSING, ""
     return column, column.show(value), str(value) if column.exact else ""
+
+
+def spread(numbers: Iterable[int], best: Collection[int], most: int) -> set[int]:
+    """At most `most` of the numbers: the `best` of them, and others at regular intervals."""
+    rest = [number for number in numbers if number not in best]
+    wanted = min(most - len(best), len(rest))
+    return {*best, *(rest[i * len(rest) // wanted] for i in range(wanted))}
 
 
 def facts(values: Mapping[str, str]) -> Markup:

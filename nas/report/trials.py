@@ -180,7 +180,7 @@ def estimates(study: StudyRecord) -> str:
     if not errors:
         return ""
     return (
-        "A latency is of the fastest tenth of many runs of the whole network; estimates from "
+        "A latency is the 10th percentile of many runs of the whole network; estimates from "
         f"measured layers are {share(median(errors))} off it (median of "
         f"{plural(len(errors), 'design')})."
     )
@@ -195,7 +195,7 @@ def reasons(study: StudyRecord) -> Section | None:
         OUTCOME,
         _REASON,
         Column("trials", "Trials", integer),
-        Column("numbers", "Which", kind="text long"),
+        Column("numbers", "Trial numbers", kind="text long"),
     )
     return section("What went wrong", table(found, columns, caption="What went wrong"))
 

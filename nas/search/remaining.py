@@ -163,16 +163,15 @@ class Pace:
         """A trial has ended, whatever came of it; one that had not begun here, elsewhere."""
         began = self._began.pop(trial.number, None)
         self._ends.pop(trial.number, None)
-        counts = trial.outcome is not None and trial.outcome.counts
         if began is None:
-            if counts:
+            if trial.counts:
                 self._others[trial.worker] = now
             elif (trial.reason or "").startswith(DIED):
                 self._others.pop(trial.worker, None)
             return
         since = self._free.get(trial.worker, began)
         self._free[trial.worker] = now
-        if counts and trial.seconds is not None:
+        if trial.counts and trial.seconds is not None:
             whole = now - since
             share = trial.curve[-1][0] / self.epochs if trial.curve else 1.0
             # Of one that resumed only the rest was trained here.
@@ -205,6 +204,6 @@ def mean_seconds(study: StudyRecord, device: str) -> float | None:
         study: as it was found.
         device: in words, with the threads of a CPU.
     """
-    ended = [t for t in study.trials if t.outcome and t.outcome.counts and t.device == device]
+    ended = [t for t in study.trials if t.counts and t.device == device]
     found = [trial.seconds for trial in ended if trial.seconds]
     return statistics.fmean(found[-_LAST:]) if found else None

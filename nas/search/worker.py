@@ -116,9 +116,7 @@ class Worker:
                 continue
             self._known.add(record.number)
             self._on_event(TrialEnded(record))
-            assert record.outcome is not None
-            if record.outcome.counts:
-                self.newly_trained += 1
+            self.newly_trained += record.counts
 
     def _carry_out(self, running: RunningTrial) -> TrialRecord:
         self._heartbeat.trial_id = running.stored.id

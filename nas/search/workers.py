@@ -143,8 +143,7 @@ class Workers:
             case TrialEnded(trial):
                 if trial.number not in self._known:
                     self._known.add(trial.number)
-                    assert trial.outcome is not None
-                    self.newly_trained += trial.outcome.counts
+                    self.newly_trained += trial.counts
                     self._on_event(event)
             case EndedElsewhere(trial):
                 # The end of a trial of ours comes from its worker, unless that is gone.

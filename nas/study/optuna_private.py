@@ -117,7 +117,7 @@ class StudyStorage(RDBStorage):
         wanted = TrialModel.trial_id > trial_id_greater_than
         if included_trial_ids:
             wanted |= TrialModel.trial_id.in_(included_trial_ids)
-        with _without_collecting(), self.scoped_session() as session:
+        with without_collecting(), self.scoped_session() as session:
             StudyModel.find_or_raise_by_id(study_id, session)
             trials = self._readable(session, sqlalchemy.and_(_of(study_id), wanted))
         return [trial for trial in trials if states is None or trial.state in states]
@@ -215,7 +215,7 @@ def _damaged(trial_id: int, number: object, error: Exception) -> FrozenTrial:
 
 
 @contextmanager
-def _without_collecting() -> Iterator[None]:
+def without_collecting() -> Iterator[None]:
     """A block that makes many objects to keep; looking for garbage among them doubles its time."""
     enabled = gc.isenabled()
     gc.disable()

@@ -165,6 +165,11 @@ class TrialRecord:
         return f"{self.architecture}" + (f" ({self.preset})" if self.preset else "")
 
     @property
+    def counts(self) -> bool:
+        """Whether it counts as trained, to the end or until it was stopped early."""
+        return self.outcome is not None and self.outcome.counts
+
+    @property
     def latency_in_words(self) -> str | None:
         """As in 4.81 ms of latency (estimated 4.93 ms); None where it has no limit."""
         if self.latency_estimate_ms is None:
@@ -298,7 +303,7 @@ class StudyRecord:
     @property
     def trained(self) -> int:
         """How many designs were trained, to the end or until stopped early."""
-        return sum(n for outcome, n in self.outcomes.items() if outcome.counts)
+        return sum(t.counts for t in self.trials)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,7 +129,7 @@ def _of_test(final: FinalRecord | None) -> dict[str, float]:
 
 def _incumbents(study: StudyRecord) -> Curve:
     """The best validation accuracy by the number of designs trained, in the order they ended."""
-    ended = [t for t in study.trials if t.outcome is not None and t.outcome.counts and t.finished]
+    ended = [t for t in study.trials if t.counts and t.finished]
     ended.sort(key=lambda t: t.finished.timestamp() if t.finished else 0.0)
     points, best = [], None
     for number, trial in enumerate(ended, start=1):

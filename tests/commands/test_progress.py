@@ -311,7 +311,7 @@ def test_what_other_processes_do_is_told() -> None:
     assert screen.lines[-3:] == [
         "waiting for 2 trials of other processes",
         "trial 1: resumes after epoch 4",
-        "trial 3: its worker is gone, and its design queued again",
+        "trial 3: its worker is gone, and its design is queued again",
     ]
     assert screen.progress.summary() == "0 of 50: none; also 1 interrupted and queued again"
 

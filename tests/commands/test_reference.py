@@ -27,5 +27,6 @@ def test_every_option_of_every_command_is_there() -> None:
         assert groups == [group for group in known if name == "search" or group != "Search"]
         assert sections[name].count("| option |") == len(groups)  # none is outside of them
     assert "| `--budget N` | maximum number of parameters" in sections["search"]
+    assert "\nnas report (--study NAME | --compare A B) [options]\n" in sections["report"]
     assert sections["final"].count("| required |") == 1  # --study
     assert "| `--seeds N` | runs per design, each with its own seed | `3` |" in PAGE

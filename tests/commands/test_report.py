@@ -108,7 +108,7 @@ class TestCommand:
         change_settings(location, **changes)
         assert main(["report", "--study", "kept", "--json"]) == 0
         told = capsys.readouterr()
-        assert told.err.startswith("note: ")
+        assert told.err.startswith("NOTE: ")
         assert len(json.loads(told.out)["trials"]) == 3
         page = Path("reports/kept.html").read_text(encoding="utf-8")
         text = parsed(page).text
@@ -143,7 +143,7 @@ class TestCommand:
     ) -> None:
         optuna.load_study(study_name="kept", storage=location.url).set_user_attr(name, value)
         assert main(["report", "--study", "kept"]) == 0
-        assert capsys.readouterr().err.startswith("note: ")
+        assert capsys.readouterr().err.startswith("NOTE: ")
         assert "the highest is 90.00%" in Path("reports/kept.html").read_text("utf-8")
         assert main(["report", "--compare", "kept", "kept-too"]) == 2
 

@@ -141,7 +141,7 @@ def test_files_that_are_no_study_are_one_line_each(
     assert [line.split()[0] for line in out.splitlines()] == ["study", "z-whole"]
     lines = errors.splitlines()
     assert len(lines) == 11
-    assert all(line.startswith(f"note: {tmp_path}/") and "expected" in line for line in lines)
+    assert all(line.startswith(f"NOTE: {tmp_path}/") and "expected" in line for line in lines)
     assert "\x1b" not in errors
     document = json.loads(studies(capsys, "--studies-dir", str(tmp_path), "--json")[0])
     assert [other["path"] for other in document["others"]] == [

@@ -1,5 +1,7 @@
 """Two studies side by side."""
 
+import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,6 +17,7 @@ from nas.report.compare import (
 from nas.report.export import study_document
 from nas.report.page import render
 from nas.report.tables import MOST_ROWS
+from nas.report.theme import BLUE, ORANGE
 from nas.statistics import wilson_interval
 from nas.study.records import Outcome, StudyRecord
 from nas.training.config import DEFAULTS
@@ -40,7 +43,8 @@ class TestComparison:
     def test_a_study_of_an_earlier_version_differs_only_where_its_runs_would(self) -> None:
         recipe = {**SETTINGS.recipe, **{n: DEFAULTS[n] for n in ("precision", "weight_decay")}}
         named = replace(SETTINGS.input, name_bytes=12)
-        later = replace(mixed(), settings=replace(SETTINGS, recipe=recipe, input=named))
+        settings = replace(SETTINGS, recipe=recipe, input=named)
+        later = replace(mixed(), name="later", settings=settings)
         assert settings_table(mixed(), later).empty
         assert "None: both used the same settings." in render_comparison(mixed(), later)
         wider = replace(later, settings=replace(later.settings, input=replace(named, width=40)))
@@ -63,7 +67,8 @@ class TestComparison:
         assert verdict(study(), far[0]) == "cifar10-5M found no design so far."
 
     def test_other_images_are_not_comparable(self) -> None:
-        other = replace(mixed(), settings=replace(SETTINGS, dataset=EVIL, split_seed=1))
+        settings = replace(SETTINGS, dataset=EVIL, split_seed=1)
+        other = replace(mixed(), name="other", settings=settings)
         assert "differ in dataset and split" in other_images(mixed(), other)
         assert "do not show which is better" in verdict(mixed(), other)
         page = render_comparison(mixed(), other)
@@ -79,9 +84,21 @@ class TestComparison:
         shown = [tuple(row[:2]) for row in rows if len(row) == 5 and row[0] in ("one", "two")]
         assert len(shown) == len(set(shown)) == MOST_ROWS
 
-    @pytest.mark.parametrize("other", [study(), study(trial(0, accuracy=0.5))])
+    def test_a_study_has_the_same_colour_in_every_figure(self) -> None:
+        low = study(trial(0, accuracy=0.1), name="low")  # too low to be drawn among the sizes
+        high = study(*(trial(i, accuracy=0.8 + i / 1_000) for i in range(20)), name="high")
+        page = render_comparison(low, high)
+        colors = {
+            name: {trace["name"]: trace["marker"]["color"] for trace in json.loads(figure)["data"]}
+            for name, figure in re.findall(r'^"(\w+)": (\{"data".*\}),$', page, re.MULTILINE)
+        }
+        assert colors == {"incumbents": {"low": BLUE, "high": ORANGE}, "sizes": {"high": ORANGE}}
+
+    @pytest.mark.parametrize(
+        "other", [study(name="other"), study(trial(0, accuracy=0.5), name="other")]
+    )
     def test_any_studies_are_a_page(self, other: StudyRecord) -> None:
-        for pair in ((mixed(), other), (other, mixed()), (other, other)):
+        for pair in ((mixed(), other), (other, mixed())):
             assert "<NA>" not in parsed(render_comparison(*pair)).text
 
     def test_the_front_is_of_the_size_that_was_searched(self) -> None:
@@ -127,7 +144,8 @@ class TestComparison:
             "After 1 trained design each, long had 81.00% and short had 50.00%."
         )
         assert said("short", "late") == (
-            "After 1 trained design each, short had 50.00% and late had none to the end."
+            "After 1 trained design each, short had 50.00% and late had no design trained "
+            "to the end."
         )
         assert said("long", "late") == (
             "After 2 trained designs each, long had 81.00% and late had 70.00%."

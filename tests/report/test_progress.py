@@ -1,5 +1,6 @@
 """How a search went: what became of the proposals, and the incumbent over time."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -66,8 +67,8 @@ class TestFunnel:
         )
         over = study(trial(0, Outcome.OVER_BUDGET))
         assert progress.where_the_time_went(over) == (
-            "No trial says how long it trained. 1 proposal over the budget or the same as an "
-            "earlier one took none."
+            "No training time was recorded. 1 proposal over the budget or the same as an earlier "
+            "one took none."
         )
 
 
@@ -113,6 +114,12 @@ class TestOverTime:
         one = study(trial(0, accuracy=0.5))
         said = progress.time_of_the_last_gain(one, progress.progress_table(one))
         assert "after 1 min of 1 min of wall-clock time" in said
+
+    def test_durations_sort_by_their_seconds(self) -> None:
+        section = progress.over_time(mixed()).content
+        cells = dict(re.findall(r'data-value="([^"]+)">([^<]+)<', section))
+        assert cells["10860.0"] == "3 h 1 min"  # which as a text is below 3 min 20 s
+        assert cells["200.0"] == "3 min 20 s"
 
     def test_units_fit_the_span(self) -> None:
         figure = progress.over_time_figure(progress.progress_table(mixed()))

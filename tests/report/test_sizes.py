@@ -48,8 +48,8 @@ class TestTradeOff:
         assert gap.low < 0
         assert self.said((1_000, 0.94), (500, 0.93), images=287) == (
             "Trial 1, with 50% of the parameters of trial 0, the best, costs 1.00 points (95% "
-            f"interval {100 * gap.low:.2f} to {100 * gap.high:.2f}, so 287 images cannot tell it "
-            "from none): 93.00% instead of 94.00%."
+            f"interval {100 * gap.low:.2f} to {100 * gap.high:.2f}, so 287 images cannot show "
+            "a difference): 93.00% instead of 94.00%."
         )
         assert "costs 0.00 points" in self.said((1_000, 0.94), (500, 0.94))
         assert "costs 1.00 points: 93.00%" in self.said((1_000, 0.94), (500, 0.93), images=0)
@@ -154,9 +154,9 @@ class TestReferences:
         references = sizes.reference_table(limited, None)
         within = dict(zip(references["name"], references["limits"], strict=True))
         assert within["resnet20"] == "within"  # of 41 M mult-adds
-        assert within["flexres10"] == within["resnet18"] == "over, not drawn"
+        assert within["flexres10"] == within["resnet18"] == "over the limits"
         assert within["DARTS v2"] == "parameters within"
-        assert (references["fits"] == (references["limits"] != "over, not drawn")).all()
+        assert (references["fits"] == (references["limits"] != "over the limits")).all()
         figure = sizes.size_figure(figures_input(mixed()), 5_000_000, 4, references=references)
         (squares,) = [t for t in figure.data if t.name == sizes.PUBLISHED_KIND]
         assert 4_903_242 not in squares.x
@@ -165,7 +165,7 @@ class TestReferences:
         assert other.set_index("name")["limits"]["DARTS v2"] == "not known"
         timed = replace(SETTINGS, latency=LatencyLimit(max_ms=5.0))
         other = sizes.reference_table(replace(mixed(), settings=timed), None)
-        assert set(other["limits"]) == {"parameters within", "over, not drawn"}
+        assert set(other["limits"]) == {"parameters within", "over the limits"}
 
     def test_what_is_published_for_another_dataset_is_left_out(self) -> None:
         other = replace(mixed(), settings=replace(SETTINGS, dataset="digits"))

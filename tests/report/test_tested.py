@@ -164,7 +164,7 @@ class TestTestedNetwork:
 
     def test_a_comparison_names_the_tested_design(self) -> None:
         final = final_record()
-        rows = parsed(render_comparison(read_record(final), study())).rows
+        rows = parsed(render_comparison(read_record(final), study(name="other"))).rows
         assert any(row[-1] == "10 s on cpu" for row in rows)
         size = f"{final.chosen.parameters:,} parameters"
         assert any(row[7] == f"trial 4, {size}" for row in rows if len(row) == 10)

@@ -100,17 +100,6 @@ class TestWords:
         assert cost.limit.capitalize() in shown
         assert cost.exactly(7_000_000) in shown
 
-    def test_the_limit_that_nothing_kept_is_named(self) -> None:
-        over = study(trial(0, Outcome.OVER_BUDGET))
-        limits = Limits(max_parameters=5_000_000, max_mult_adds=1_000)
-        told = overview.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
-        least = f"{millions(over.trials[0].mult_adds)} mult-adds"
-        assert f"within the budget has {least}; the limit of mult-adds is 1,000." in told
-        assert "the budget is" not in told
-        limits = Limits(max_parameters=1_000, max_mult_adds=1_000)
-        told = overview.nothing_found(replace(over, settings=replace(SETTINGS, limits=limits)))
-        assert "the budget is 1,000." in told
-
     def test_what_is_no_number_is_not_the_best(self) -> None:
         record = study(trial(0, accuracy=float("nan")), trial(1, accuracy=0.5))
         assert [t.number for t in record.ranking] == [1, 0]

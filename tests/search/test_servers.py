@@ -56,7 +56,7 @@ def test_four_processes_on_a_new_study_of_a_server_train_exactly_what_was_asked_
     study = read_study(request.location_for("digits"))
     assert study.trained == 8
     assert Outcome.FAILED not in study.outcomes
-    trained = [t for t in study.trials if t.outcome and t.outcome.counts]
+    trained = [t for t in study.trials if t.counts]
     assert len({t.architecture for t in trained}) == 8
     assert len({t.worker for t in trained}) > 1
     assert [t.number for t in study.trials] == list(range(len(study.trials)))

@@ -439,7 +439,7 @@ def test_a_row_that_was_changed_takes_nothing_but_its_trial(
     assert [t.number for t in after.ranking if t.number == 1] == [1] * (kind == "wrong outcome")
     assert main(["report", "--study", "v"]) == 0
     (note,) = capsys.readouterr().err.splitlines()
-    assert note.startswith("note: study v, trial 1: ")
+    assert note.startswith("NOTE: study v, trial 1: ")
     assert main(["doctor", "--dataset", "digits", "--study", "v"]) == (kind in DAMAGES)
     said = capsys.readouterr().out
     assert "trial 1: " in said

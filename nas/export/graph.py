@@ -93,7 +93,7 @@ class _Nodes:
 
     def _conv_norm(self, name: str, module: ConvNorm, x: str) -> str:
         x = self._conv(f"{name}.conv", module.conv, x)
-        return self._norm(f"{name}.norm", module.norm, x) if hasattr(module, "norm") else x
+        return x if module.norm is None else self._norm(f"{name}.norm", module.norm, x)
 
     def _conv(self, name: str, conv: nn.Conv2d, x: str) -> str:
         weights = [self._tensor(f"{name}.weight", conv.weight)]

@@ -246,8 +246,7 @@ class _Builder:
         return logits
 
     def _conv_norm(self, name: str, module: ConvNorm, x: Activation, *, relu: bool) -> Activation:
-        norm = module.norm if hasattr(module, "norm") else None
-        return self._conv(name, module.conv, norm, x, relu=relu)
+        return self._conv(name, module.conv, module.norm, x, relu=relu)
 
     def _conv(
         self, name: str, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Activation, *, relu: bool

@@ -50,7 +50,7 @@ def write_model(
     tensors = {
         name: tensor.detach().cpu().float().contiguous()
         for name, tensor in network.state_dict().items()
-        if tensor.is_floating_point()  # how many batches a norm has seen is of no use any more
+        if tensor.is_floating_point()  # not the batches that norms have seen, which nobody counts
     }
     weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
     description = {**spec.to_dict(), "weights_sha256": hashlib.sha256(weights).hexdigest()}

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from nas.architecture import Architecture, ImageInput
-from nas.export.graph import IR_VERSION, OPSET, onnx_model
+from nas.export.graph import onnx_file, onnx_model
 from nas.export.int8_onnx import quantized
 from nas.export.spec import ModelSpec
 from nas.latency import INT8, LatencyLimit, Layer
@@ -154,9 +153,4 @@ def _layer_model(layer: Layer) -> bytes:
         ],
         weights,
     )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-    )
-    onnx.checker.check_model(model)
-    content: bytes = model.SerializeToString()
-    return content
+    return onnx_file(graph)

@@ -92,7 +92,7 @@ def _memory(name: str, memory: str, limit: str, option: str) -> Cost:
     )
 
 
-_ALIGNMENT = 16  # bytes, of TensorFlow Lite Micro's tensors
+_ALIGNMENT = 16  # bytes; tflite-micro, `MicroArenaBufferAlignment`
 
 COSTS: Mapping[str, Cost] = {
     cost.name: cost
@@ -208,7 +208,7 @@ def count(architecture: Architecture, input: ImageInput, *, scratch: bool = True
             )
         inputs, height, width, before = c, h, w, after
     pooled = _map_bytes(inputs, head_height, head_width)
-    last = pooled + max(before, _aligned(input.classes))
+    last = pooled + max(before, aligned(input.classes))
     features = inputs * head_height * head_width
     head = (features + 1) * input.classes
     # What the interpreter keeps, and the file's tables: measured, see benchmarks/device_costs.py.
@@ -220,7 +220,7 @@ def count(architecture: Architecture, input: ImageInput, *, scratch: bool = True
         mult_adds=mult_adds + head,
         activations=activations + input.classes,
         peak_ram=max(peak, last),
-        arena=_aligned(live + kept),
+        arena=aligned(live + kept),
         flash=weights
         + (features + 15) * input.classes
         + 28 * outputs
@@ -233,22 +233,27 @@ def count(architecture: Architecture, input: ImageInput, *, scratch: bool = True
     )
 
 
-def _aligned(size: int) -> int:
-    """Bytes that a tensor of so many takes."""
+def aligned(size: int) -> int:
+    """Bytes that a tensor of so many takes in a microcontroller's memory."""
     return (size + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
 
 
 def _map_bytes(channels: int, height: int, width: int) -> int:
-    return _aligned(channels * height * width)
+    return aligned(channels * height * width)
+
+
+def needs_pad(kernel: int, stride: int, height: int, width: int) -> bool:
+    """Whether a convolution of maps of this size has its padding as an operator of its own.
+
+    It does where TensorFlow's `SAME`, which puts the odd pixel behind the image, is not ours of
+    kernel // 2 pixels all around.
+    """
+    return kernel > 1 and ((height - 1) % stride > 0 or (width - 1) % stride > 0)
 
 
 def _padded_bytes(kernel: int, stride: int, channels: int, height: int, width: int) -> int:
-    """Bytes of a convolution's padded input, 0 where it needs none.
-
-    Padding is an operator of its own where TensorFlow's `SAME`, which puts the odd pixel behind
-    the image, is not ours of kernel // 2 pixels all around.
-    """
-    if kernel == 1 or (height - 1) % stride == (width - 1) % stride == 0:
+    """Bytes of a convolution's padded input, 0 where it needs none."""
+    if not needs_pad(kernel, stride, height, width):
         return 0
     return _map_bytes(channels, height + kernel - 1, width + kernel - 1)
 
@@ -258,12 +263,12 @@ def _scratch(kernel: int, inputs: int) -> int:
 
     `arm_convolve_s8_get_buffer_size`; a 1 x 1 convolution needs none.
     """
-    return 0 if kernel == 1 else _aligned(4 * kernel * kernel * inputs)
+    return 0 if kernel == 1 else aligned(4 * kernel * kernel * inputs)
 
 
 def _factors(channels: int) -> int:
     """Bytes of a convolution's factors from sums to outputs: a number and a shift per channel."""
-    return 2 * _aligned(4 * channels)
+    return 2 * aligned(4 * channels)
 
 
 def count_parameters(architecture: Architecture, input: ImageInput) -> int:

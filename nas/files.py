@@ -5,17 +5,14 @@ that one without a lock is left from a writer that was killed, and whoever opens
 removes it.
 """
 
+import fcntl
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
-
-if sys.platform != "win32":
-    import fcntl
 
 _UNFINISHED = f".*.{'[0-9a-f]' * 32}.nas.tmp"
 
@@ -84,7 +81,7 @@ def remove_unfinished(folder: Path) -> None:
 def left_unfinished(folder: Path) -> Iterator[Path]:
     """What killed writers have left in a folder, each locked until the next one is asked for.
 
-    Where nobody can tell (on Windows, and on file systems without locks) it is nothing.
+    Where nobody can tell, on file systems without locks, it is nothing.
     """
     paths: list[Path] = []
     with suppress(OSError):
@@ -131,8 +128,6 @@ def _lock(path: Path) -> int:
         BlockingIOError: another process has the lock.
         OSError: it is not there or a link, it cannot be opened, or nothing can be locked here.
     """
-    if sys.platform == "win32":
-        raise OSError("expected a system with flock, got Windows")
     access = os.O_RDONLY if path.is_dir() else os.O_RDWR  # network file systems lock for writers
     descriptor = os.open(path, access | os.O_NOFOLLOW)
     try:

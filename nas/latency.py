@@ -41,7 +41,7 @@ class LatencyLimit:
         return f"{milliseconds(self.max_ms)} ({self.of}, {plural(self.threads, 'thread')})"
 
 
-class Layer(NamedTuple):
+class TimedLayer(NamedTuple):
     """What is measured once and counts in every design that has it.
 
     A `conv` is a convolution with its norm and ReLU; a `sum` the second one of a block, to which
@@ -61,7 +61,7 @@ class Layer(NamedTuple):
         return " ".join(map(str, self))
 
     @classmethod
-    def read(cls, text: str) -> "Layer":
+    def read(cls, text: str) -> "TimedLayer":
         """The layer of a text."""
         kind, *numbers = text.split()
         return cls(kind, *map(int, numbers))
@@ -88,11 +88,11 @@ class Layer(NamedTuple):
         return tuple(map(math.log, values))
 
 
-def layers_of(architecture: Architecture, input: ImageInput) -> tuple[Layer, ...]:
+def layers_of(architecture: Architecture, input: ImageInput) -> tuple[TimedLayer, ...]:
     """The layers of a design, in any order; one that it has twice is there twice."""
     a = architecture
     size = (input.height, input.width)
-    found = [Layer("conv", input.channels, a.stem_channels, *size, STEM_KERNEL, 1)]
+    found = [TimedLayer("conv", input.channels, a.stem_channels, *size, STEM_KERNEL, 1)]
     inputs = a.stem_channels
     for b, c, f, k, stride, projection, (height, width) in zip(
         a.blocks,
@@ -104,11 +104,11 @@ def layers_of(architecture: Architecture, input: ImageInput) -> tuple[Layer, ...
         stage_sizes(a, input),
         strict=True,
     ):
-        found.append(Layer("conv", inputs, c, *size, f, stride))
-        found += [Layer("conv", c, c, height, width, f, 1)] * (b - 1)
-        found += [Layer("sum", c, c, height, width, f, 1)] * b
+        found.append(TimedLayer("conv", inputs, c, *size, f, stride))
+        found += [TimedLayer("conv", c, c, height, width, f, 1)] * (b - 1)
+        found += [TimedLayer("sum", c, c, height, width, f, 1)] * b
         if projection:
-            found.append(Layer("conv", inputs, c, *size, k, stride))
+            found.append(TimedLayer("conv", inputs, c, *size, k, stride))
         inputs, size = c, (height, width)
-    found.append(Layer("head", inputs, input.classes, *size, a.pool, a.pool))
+    found.append(TimedLayer("head", inputs, input.classes, *size, a.pool, a.pool))
     return tuple(found)

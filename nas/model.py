@@ -18,8 +18,8 @@ FusedNorm = Callable[..., Tensor]
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm and what follows it in a residual network: an addition and a ReLU.
 
-    Leaves `num_batches_tracked` to the training loop: torch counts in every forward pass, a kernel
-    for each norm; the count decides nothing here.
+    Leaves `num_batches_tracked` as it is, which nothing reads: torch counts in every forward pass,
+    a kernel for each norm.
     """
 
     running_mean: Tensor
@@ -51,7 +51,7 @@ class BatchNorm(nn.BatchNorm2d):
         return F.relu(out, inplace=True) if relu else out
 
 
-class ThinningConv(nn.Conv2d):
+class StridedPointwiseConv(nn.Conv2d):
     """A 1 x 1 convolution with a stride, as one without on the pixels that count.
 
     On a CPU oneDNN's own backward pass of such a convolution writes beyond its memory, and gives
@@ -82,16 +82,15 @@ class ConvNorm(nn.Sequential):
         norm: bool = True,
     ) -> None:
         super().__init__()
-        thinning = kernel == 1 and stride > 1 and inputs < _VECTOR
-        kind = ThinningConv if thinning else nn.Conv2d
+        pointwise = kernel == 1 and stride > 1 and inputs < _VECTOR
+        kind = StridedPointwiseConv if pointwise else nn.Conv2d
         self.conv = kind(inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
-        if norm:
-            self.norm = BatchNorm(outputs)
+        self.norm = BatchNorm(outputs) if norm else None
 
     def forward(self, x_NCHW: Tensor, *, relu: bool = False) -> Tensor:
         """The maps, (N, outputs, H / stride, W / stride), behind a ReLU if wanted."""
         out: Tensor = self.conv(x_NCHW)
-        if hasattr(self, "norm"):
+        if self.norm is not None:
             return self.norm(out, relu=relu)  # type: ignore[no-any-return]
         return F.relu(out, inplace=True) if relu else out
 
@@ -170,11 +169,6 @@ class ResNet(nn.Module):
         """Computes all norms in training with this; None: with torch's kernels."""
         for norm in self.norms():
             norm.fused = fused
-
-    def batch_counters(self) -> list[Tensor]:
-        """The count of batches that each norm has seen in training; whoever trains moves it."""
-        counts = (norm.num_batches_tracked for norm in self.norms())
-        return [count for count in counts if count is not None]
 
     def residual_blocks(self) -> Iterator[BasicBlock]:
         """All blocks in the order of the forward pass."""

@@ -5,7 +5,7 @@ import pytest
 from nas.architecture import PRESETS, Architecture, ImageInput
 from nas.counting import layer_table
 from nas.errors import RequestError
-from nas.latency import LatencyLimit, Layer, layers_of
+from nas.latency import LatencyLimit, TimedLayer, layers_of
 from nas.values import latency
 
 CIFAR10 = ImageInput(channels=3, height=32, width=32, classes=10)
@@ -32,7 +32,7 @@ def test_the_layers_of_a_design_are_its_convolutions_and_its_classifier(
 
 def test_a_layer_is_the_same_after_it_was_written() -> None:
     layers = layers_of(PRESETS["resnet20"], CIFAR10)
-    assert tuple(Layer.read(str(layer)) for layer in layers) == layers
+    assert tuple(TimedLayer.read(str(layer)) for layer in layers) == layers
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 def has_browser(environment: Mapping[str, str], platform: str) -> bool:
     """Whether a window can be opened here; a browser in the terminal is none."""
     named = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
-    return platform in ("win32", "darwin") or any(environment.get(name) for name in named)
+    return platform == "darwin" or any(environment.get(name) for name in named)
 
 
 def _dashboard(options: argparse.Namespace) -> "Dashboard":

@@ -134,7 +134,7 @@ def run(options: argparse.Namespace) -> int:
 
     from nas.commands.messages import warning_line
     from nas.report.run import write_run_page
-    from nas.runtime.arithmetic import Chosen, choose, supports
+    from nas.runtime.arithmetic import ChosenPrecision, choose, supports
     from nas.runtime.devices import device_name, is_out_of_memory, open_device
     from nas.search.events import CaptureFailed
     from nas.training.checkpoint import CheckpointError
@@ -156,7 +156,7 @@ def run(options: argparse.Namespace) -> int:
         recipe, before, made = kept, kept.precision, "as in the run"
         recipe_name = "that the run began with"
     if options.precision == AUTO and before is not None and supports(device, before):
-        precision = Chosen(before, made)
+        precision = ChosenPrecision(before, made)
     try:
         cost = count(architecture, dataset.input)
     except ValueError as error:

@@ -4,6 +4,7 @@ The graph reads uint8 images as they come from a decoder and normalizes them its
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from nas.export.spec import ModelSpec
 from nas.model import BasicBlock, ConvNorm, ResNet
 
-OPSET = 17  # of 2022: ONNX Runtime 1.12 and later
-IR_VERSION = 8  # likewise
+_OPSET = 17  # of 2022: ONNX Runtime 1.12 and later
+_IR_VERSION = 8  # likewise
 
 
 def onnx_model(network: ResNet, spec: ModelSpec) -> bytes:
@@ -38,20 +39,29 @@ def onnx_model(network: ResNet, spec: ModelSpec) -> bytes:
         nodes.values,
         doc_string=str(spec.architecture),
     )
-    model = helper.make_model(
+    return onnx_file(
         graph,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="nas",
-        doc_string=(
+        about=(
             "images: uint8, N x channels x height x width. Prepare a file so: "
             f"{spec.preparation}. Division by 255, mean and std are part of this graph. "
             "logits: one per class, in the order of the metadata property classes."
         ),
+        metadata={"classes": json.dumps(spec.classes), "preparation": spec.preparation},
     )
-    helper.set_model_props(
-        model, {"classes": json.dumps(spec.classes), "preparation": spec.preparation}
+
+
+def onnx_file(
+    graph: onnx.GraphProto, *, about: str = "", metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """The file of a graph, once ONNX's checker has found nothing wrong with it."""
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="nas",
+        doc_string=about,
     )
+    helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()
     return content
@@ -93,7 +103,7 @@ class _Nodes:
 
     def _conv_norm(self, name: str, module: ConvNorm, x: str) -> str:
         x = self._conv(f"{name}.conv", module.conv, x)
-        return self._norm(f"{name}.norm", module.norm, x) if hasattr(module, "norm") else x
+        return x if module.norm is None else self._norm(f"{name}.norm", module.norm, x)
 
     def _conv(self, name: str, conv: nn.Conv2d, x: str) -> str:
         weights = [self._tensor(f"{name}.weight", conv.weight)]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.counting import needs_pad
 from nas.export.operators import (
     HIGHEST,
     LOWEST,
@@ -133,11 +134,7 @@ def quantize(network: ResNet, spec: ModelSpec, images_NCHW: Tensor) -> Int8Netwo
             the network.
         ValueError: the network is not that of the description.
     """
-    if (network.architecture, network.input) != (spec.architecture, spec.input):
-        raise ValueError(
-            f"network must be {spec.architecture} for {spec.input}, "
-            f"got {network.architecture} for {network.input}"
-        )
+    spec.check_network(network.architecture, network.input)
     _check_images(images_NCHW, spec)
     network = copy.deepcopy(network).cpu().float().eval()
     pixels_CV = np.array(
@@ -246,16 +243,15 @@ class _Builder:
         return logits
 
     def _conv_norm(self, name: str, module: ConvNorm, x: Activation, *, relu: bool) -> Activation:
-        norm = module.norm if hasattr(module, "norm") else None
-        return self._conv(name, module.conv, norm, x, relu=relu)
+        return self._conv(name, module.conv, module.norm, x, relu=relu)
 
     def _conv(
         self, name: str, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Activation, *, relu: bool
     ) -> Activation:
-        stride, border = conv.stride[0], conv.kernel_size[0] // 2
+        kernel, stride = conv.kernel_size[0], conv.stride[0]
+        border = kernel // 2
         height, width, channels = x.shape
-        # CONV_2D's own padding puts the odd pixel behind the maps; ours is the same on all sides.
-        if border and ((height - 1) % stride or (width - 1) % stride):
+        if needs_pad(kernel, stride, height, width):
             shape = (height + 2 * border, width + 2 * border, channels)
             padded = replace(x, name=f"{name}.padded", shape=shape)
             self.operators.append(Pad((x,), padded, border))

@@ -13,7 +13,7 @@ from nas.counting import count
 from nas.export.formats import Format
 from nas.export.header import header
 from nas.export.int8 import quantize
-from nas.export.spec import ModelError, ModelSpec
+from nas.export.spec import ModelSpec
 from nas.export.tflite import tflite
 from nas.model import ResNet
 
@@ -44,16 +44,11 @@ def int8_files(
         formats: one or more.
         network: trained; it is not changed.
         spec: what it reads and answers.
-        images_NCHW: uint8, of the training part, to find the ranges of the activations.
+        images_NCHW: uint8, one or more of the training part, to find the ranges of the activations.
 
     Raises:
-        ModelError: there are no images, or int8 cannot hold the network.
+        ModelError: int8 cannot hold the network.
     """
-    if not len(images_NCHW):
-        raise ModelError(
-            "expected training images to find the ranges of int8 with, got none; give those that "
-            "the network was trained on"
-        )
     if formats[0].package == "onnxruntime":  # imported late: of an extra
         from nas.export.int8_onnx import quantize_onnx
 

@@ -1,4 +1,4 @@
-"""Where the tensors of a network lie in a microcontroller's memory: pure planning, no torch.
+"""Where the tensors of a network lie in a microcontroller's memory: pure planning.
 
 A tensor holds its memory from the operator that writes it to the last one that reads it. No plan
 can need less than what is live at the worst operator. TensorFlow Lite Micro's own planner, which
@@ -10,39 +10,12 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-ALIGNMENT = 16  # bytes; tflite-micro, `MicroArenaBufferAlignment`
+from nas.counting import aligned
+from nas.export.operators import Operator
+
 _STEPS = 50  # from which plans are tried to start
 _DRAWN = 1000  # orders at random, where no other reaches the bound
-
-
-class Tensor(Protocol):
-    """What is kept in memory."""
-
-    @property
-    def name(self) -> str:
-        """Tells tensors apart."""
-        ...
-
-    @property
-    def bytes(self) -> int:
-        """How large it is."""
-        ...
-
-
-class Operator(Protocol):
-    """What reads tensors and writes one."""
-
-    @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        """The tensors that it reads."""
-        ...
-
-    @property
-    def output(self) -> Tensor:
-        """The tensor that it writes; none of its inputs."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +23,7 @@ class Lifetime:
     """When a tensor holds memory, both ends included; step 0 is before the first operator."""
 
     name: str
-    bytes: int  # a multiple of `ALIGNMENT`
+    bytes: int  # aligned
     first: int
     last: int
 
@@ -81,7 +54,7 @@ def lifetimes(operators: Sequence[Operator]) -> list[Lifetime]:
         last.update(dict.fromkeys((tensor.name for tensor in operator.inputs), i))
     last[operators[-1].output.name] = len(operators) + 1
     return [
-        Lifetime(name, -(-tensor.bytes // ALIGNMENT) * ALIGNMENT, first[name], last[name])
+        Lifetime(name, aligned(tensor.bytes), first[name], last[name])
         for name, tensor in tensors.items()
     ]
 

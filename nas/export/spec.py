@@ -73,6 +73,18 @@ class ModelSpec:
             "(pixel / 255 - mean) / std"
         )
 
+    def check_network(self, architecture: Architecture, input: ImageInput) -> None:
+        """Refuses a network of another design, or with other images or classes.
+
+        Raises:
+            ValueError: it is not the one described.
+        """
+        if (architecture, input) != (self.architecture, self.input):
+            raise ValueError(
+                f"network must be {self.architecture} for {self.input}, "
+                f"got {architecture} for {input}"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` makes the same description of them."""
         input = self.input

@@ -6,23 +6,21 @@ machine the clock of a thread may stand still. With one thread it is the thread'
 does not run while others have the core.
 """
 
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from nas.architecture import Architecture, ImageInput
-from nas.export.graph import IR_VERSION, OPSET, onnx_model
+from nas.export.graph import onnx_file, onnx_model
 from nas.export.int8_onnx import quantized
 from nas.export.spec import ModelSpec
-from nas.latency import INT8, LatencyLimit, Layer
+from nas.latency import INT8, LatencyLimit, TimedLayer
 from nas.model import build
 from nas.runtime import signals
 from nas.runtime.machine import processor_name
@@ -51,7 +49,7 @@ class Stopwatch:
             "of": self.limit.of,
         }
 
-    def layer(self, layer: Layer) -> float:
+    def layer(self, layer: TimedLayer) -> float:
         """Of one layer, measured with others like it.
 
         Raises:
@@ -86,8 +84,7 @@ class Stopwatch:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.limit.threads
         options.inter_op_num_threads = 1
-        alone = self.limit.threads == 1 and sys.platform != "win32"  # whose clock is too coarse
-        clock = time.thread_time if alone else time.perf_counter
+        clock = time.thread_time if self.limit.threads == 1 else time.perf_counter
         session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
         inputs = {session.get_inputs()[0].name: images}
         shortest, runs = float("inf"), list[float]()
@@ -104,7 +101,7 @@ class Stopwatch:
         return 1000 * float(np.quantile(runs, _FASTEST))
 
 
-def _layer_model(layer: Layer) -> bytes:
+def _layer_model(layer: TimedLayer) -> bytes:
     """A graph of `_COPIES` of a layer; of a convolution it gives back a pixel per channel."""
     rng, weights, nodes = np.random.default_rng(0), [], []
 
@@ -154,9 +151,4 @@ def _layer_model(layer: Layer) -> bytes:
         ],
         weights,
     )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-    )
-    onnx.checker.check_model(model)
-    content: bytes = model.SerializeToString()
-    return content
+    return onnx_file(graph)

@@ -42,15 +42,11 @@ def write_model(
             whole, if perhaps without its int8 files.
         ValueError: the network is not that of the description, or the metrics are no JSON.
     """
-    if (network.architecture, network.input) != (spec.architecture, spec.input):
-        raise ValueError(
-            f"network must be {spec.architecture} for {spec.input}, "
-            f"got {network.architecture} for {network.input}"
-        )
+    spec.check_network(network.architecture, network.input)
     tensors = {
         name: tensor.detach().cpu().float().contiguous()
         for name, tensor in network.state_dict().items()
-        if tensor.is_floating_point()  # how many batches a norm has seen is of no use any more
+        if tensor.is_floating_point()  # not the batches that norms have seen, which nobody counts
     }
     weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
     description = {**spec.to_dict(), "weights_sha256": hashlib.sha256(weights).hexdigest()}

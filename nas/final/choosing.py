@@ -128,7 +128,7 @@ def entries_of(
 
 
 def left_out(study: StudyRecord, finalists: Sequence[Entry]) -> list[str]:
-    """The trials, one per design, of a higher score than some finalist that are none themselves."""
+    """Trials, one per design, that score higher than some finalist but are not finalists."""
     lowest = min(_score(entry.trial) for entry in finalists if entry.trial)
     keys = {entry.architecture.key for entry in finalists}
     ranking = _best_of_each_design(study)
@@ -232,7 +232,7 @@ def best_run(runs: Sequence[RunResult], labels_I: torch.Tensor, on: str) -> int:
 
 
 def differences(results: Sequence[RunResult]) -> list[str]:
-    """That runs are not quite comparable, where they are not."""
+    """Notes on runs made on different devices or torch versions."""
     devices = sorted({result.device for result in results})
     versions = sorted({result.torch for result in results})
     return [

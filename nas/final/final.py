@@ -54,7 +54,7 @@ from nas.final.testing import MISTAKES, Tested, exported_record, test_once, writ
 from nas.final.workers import FinalFailed, FinalRuns
 from nas.model import ResNet
 from nas.runtime import signals
-from nas.runtime.arithmetic import Chosen, choose
+from nas.runtime.arithmetic import ChosenPrecision, choose
 from nas.runtime.devices import find_device, in_words, open_device
 from nas.runtime.liveness import worker_name
 from nas.runtime.pool import check_is_no_import, check_workers
@@ -160,7 +160,7 @@ class _Final:
     location: StudyLocation
     study: StudyRecord
     folder: Path
-    precision: Chosen
+    precision: ChosenPrecision
     command: str | None
 
     def __post_init__(self) -> None:
@@ -269,14 +269,14 @@ class _Final:
             Opened(
                 self.study,
                 runs,
-                self._runs.config(TRAIN).epochs,
-                in_words(self._device, share),
-                str(self.precision),
-                left,
-                share.workers,
-                share.computing(self._device),
-                epoch_seconds(self.study, runs, train_images=images, kind=kind),
-                left_out(self.study, finalists),
+                epochs=self._runs.config(TRAIN).epochs,
+                device=in_words(self._device, share),
+                precision=str(self.precision),
+                left=left,
+                workers=share.workers,
+                threads=share.computing(self._device),
+                epoch_seconds=epoch_seconds(self.study, runs, train_images=images, kind=kind),
+                left_out=left_out(self.study, finalists),
             )
         )
         results = self._runs.train_all(runs, left, self.on_event)

@@ -124,7 +124,7 @@ def calibration_images(dataset: ImageDataset) -> Tensor:
     """
     images = dataset.train
     number = min(CALIBRATION, len(images))
-    chosen_N = torch.arange(number) * len(images) // max(1, number)
+    chosen_N = torch.arange(number) * len(images) // number
     return _channels_first(images.pixels_NHWC.cpu()[chosen_N])
 
 

@@ -59,8 +59,6 @@ class PicturesError(RuntimeError):
 
 def find_browser() -> str | None:
     """The path of a Chromium or Chrome of this machine, None where there is none."""
-    if os.name != "posix":
-        return None
     return next((path for name in _NAMES if (path := shutil.which(name))), None)
 
 

@@ -14,7 +14,7 @@ _CPU_INSTRUCTIONS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenPrecision:
     """The precision that is trained in, and why."""
 
     precision: Precision
@@ -41,7 +41,7 @@ def choose(
     asked: str,
     device: torch.device,
     seconds: Callable[[Precision], float | None] | None = None,
-) -> Chosen:
+) -> ChosenPrecision:
     """The precision to train in on this device.
 
     `auto` is bfloat16 on a GPU that has it. On a CPU that has it, it is bfloat16 where that is
@@ -63,20 +63,22 @@ def choose(
                 f"--precision: expected auto or float32 on this {here}, which has no bfloat16 "
                 f"instructions, got {asked}"
             )
-        return Chosen(precision)
+        return ChosenPrecision(precision)
     if not has_bfloat16(device):
-        return Chosen(Precision.FLOAT32, f"this {here} has no bfloat16 instructions")
+        return ChosenPrecision(Precision.FLOAT32, f"this {here} has no bfloat16 instructions")
     if device.type == "cuda":
-        return Chosen(Precision.BFLOAT16, f"this {here} has instructions for it")
+        return ChosenPrecision(Precision.BFLOAT16, f"this {here} has instructions for it")
     if seconds is None:
-        return Chosen(Precision.FLOAT32, "more accurate; on a CPU only searches use bfloat16")
+        return ChosenPrecision(
+            Precision.FLOAT32, "more accurate; on a CPU only searches use bfloat16"
+        )
     slow, fast = seconds(Precision.FLOAT32), seconds(Precision.BFLOAT16)
     if slow is None or fast is None:
-        return Chosen(Precision.FLOAT32, "too little memory to time bfloat16")
+        return ChosenPrecision(Precision.FLOAT32, "too little memory to time bfloat16")
     ratio = slow / fast
     if ratio > 1:
-        return Chosen(Precision.BFLOAT16, f"{ratio:.2f} times as fast as float32 here")
-    return Chosen(Precision.FLOAT32, f"bfloat16 is {ratio:.2f} times as fast here")
+        return ChosenPrecision(Precision.BFLOAT16, f"{ratio:.2f} times as fast as float32 here")
+    return ChosenPrecision(Precision.FLOAT32, f"bfloat16 is {ratio:.2f} times as fast here")
 
 
 @contextmanager

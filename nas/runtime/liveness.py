@@ -1,4 +1,4 @@
-"""Who runs a trial: names of searches, and whether the one behind a name may still be at it."""
+"""Names of workers, and whether the worker behind a name may still be alive."""
 
 import functools
 import hashlib

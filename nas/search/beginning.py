@@ -11,7 +11,7 @@ import torch
 
 from nas.counting import COSTS
 from nas.runtime import signals
-from nas.runtime.arithmetic import Chosen, choose, supports
+from nas.runtime.arithmetic import ChosenPrecision, choose, supports
 from nas.runtime.devices import device_name
 from nas.runtime.machine import Share
 from nas.runtime.precision import AUTO
@@ -42,7 +42,7 @@ class Begun:
     prepared: Preparation  # with all that its time left open
     study: StudyRecord  # as it was found, or is now if it is new
     trials: int  # that it is to hold trained when the search ends
-    precision: Chosen
+    precision: ChosenPrecision
     config: TrainingConfig  # the recipe, in that precision
     seconds_left: float = math.inf  # of the time that the study is searched
 
@@ -57,7 +57,7 @@ class _Decided:
     """What a search of a study is about, with nothing left open."""
 
     prepared: Preparation
-    precision: Chosen
+    precision: ChosenPrecision
     sized: Sized | None = None  # of a new study, by its time
     otherwise: float | None = None  # seconds without the limit, where nobody asked for it
 
@@ -167,7 +167,9 @@ def join(prepared: Preparation, store: Store, device: torch.device) -> Begun:
     return Begun(prepared, study, prepared.request.trials, precision, config)
 
 
-def _as_made(location: StudyLocation, settings: StudySettings, device: torch.device) -> Chosen:
+def _as_made(
+    location: StudyLocation, settings: StudySettings, device: torch.device
+) -> ChosenPrecision:
     """The precision of a study that is there."""
     if not supports(device, settings.precision):
         raise StudyError(
@@ -175,7 +177,7 @@ def _as_made(location: StudyLocation, settings: StudySettings, device: torch.dev
             f"since the study is trained in {settings.precision}, got {device_name(device)}; "
             "continue it on one that has them, or choose another name with --study"
         )
-    return Chosen(settings.precision, "as in the study")
+    return ChosenPrecision(settings.precision, "as in the study")
 
 
 def _like(

@@ -15,6 +15,7 @@ from nas.search.environment import Finding
 from nas.study.storage import first_line
 from nas.training.backend import PLAIN_NORMS
 from nas.training.checkup import Checkup, Compared
+from nas.training.graphs import OFF
 
 _NO_MEMORY_LEFT = 64e6  # bytes that a few small tensors and workspaces may hold
 _ON_A_CPU = ("losses", "resume", "precision")
@@ -98,8 +99,7 @@ def _of_captured(found: Compared) -> _Result:
     if not found.agree:
         return _Result(
             False,
-            f"8 captured steps end {found.difference:.0%} away from plain ones: steps are no "
-            "longer captured here",
+            f"8 captured steps end {found.difference:.0%} away from plain ones",
         )
     return _Result(
         True,
@@ -171,5 +171,7 @@ def _kept(device: torch.device, verdict: Verdict) -> Finding:
     try:
         write_verdict(device, verdict)
     except OSError as error:
-        return Finding("verdict", True, f"not kept: {error}")
-    return Finding("verdict", True, "kept for searches with this GPU, driver and torch")
+        asked = "" if verdict.capture else f"; set {OFF}=1, or searches capture steps all the same"
+        return Finding("verdict", verdict.capture, f"not kept: {error}{asked}")
+    then = "" if verdict.capture else ", which capture no steps"
+    return Finding("verdict", True, f"kept for searches with this GPU, driver and torch{then}")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.architecture import Architecture, ImageInput
-from nas.latency import Layer, layers_of
+from nas.latency import TimedLayer, layers_of
 from nas.study.latencies import Measured
 from nas.values import LARGEST
 
@@ -30,7 +30,7 @@ _layers_of = lru_cache(maxsize=50_000)(layers_of)
 class Clock(Protocol):
     """What measures: `nas.export.timing.Stopwatch`."""
 
-    def layer(self, layer: Layer) -> float:
+    def layer(self, layer: TimedLayer) -> float:
         """A layer alone."""
 
     def design(self, architecture: Architecture, input: ImageInput) -> float:
@@ -68,7 +68,9 @@ class LatencyTable:
 
     def learn(self, measured: Mapping[str, Measured]) -> None:
         """Takes in all that was measured; what was known before counts no more."""
-        self._layers = {Layer.read(n): ms for n, ms in measured.items() if isinstance(ms, float)}
+        self._layers = {
+            TimedLayer.read(n): ms for n, ms in measured.items() if isinstance(ms, float)
+        }
         self._designs = {n: row for n, row in measured.items() if not isinstance(row, float)}
         self._renew()
 
@@ -126,7 +128,7 @@ class LatencyTable:
         """Forgets what followed from less."""
         for name in ("_weights", "_known", "most_mult_adds"):
             self.__dict__.pop(name, None)
-        self._stand_ins: dict[Layer, float] = {}
+        self._stand_ins: dict[TimedLayer, float] = {}
         self._allowed: dict[Architecture, bool] = {}
 
     def _whole(self, architecture: Architecture) -> float | None:
@@ -150,13 +152,13 @@ class LatencyTable:
         correction: NDArray[np.float64] = np.linalg.lstsq(shares, 1 - shares @ plain, rcond=None)[0]
         return plain + correction
 
-    def _time(self, layer: Layer) -> float:
+    def _time(self, layer: TimedLayer) -> float:
         ms = self._layers.get(layer) or self._stand_ins.get(layer)
         if ms is None:
             ms = self._stand_ins[layer] = self._as_nearest(layer)
         return ms
 
-    def _as_nearest(self, layer: Layer) -> float:
+    def _as_nearest(self, layer: TimedLayer) -> float:
         known, places = self._known
         if not known:
             return 0.0
@@ -164,7 +166,7 @@ class LatencyTable:
         return self._layers[near] * layer.mult_adds / near.mult_adds
 
     @cached_property
-    def _known(self) -> tuple[list[Layer], NDArray[np.float64]]:
+    def _known(self) -> tuple[list[TimedLayer], NDArray[np.float64]]:
         """The convolutions that were measured, and where they are among all."""
         convs = [layer for layer in self._layers if layer.kind != "head"]
         return convs, np.array([layer.logs for layer in convs])

@@ -19,23 +19,16 @@ class AveragedWeights:
         self._decay = decay
         self._updates = 0
         # Training and loading change these tensors in place, so they are looked up only once.
-        pairs = list(
-            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        self._means, self._values = (
+            [tensor for tensor in one.state_dict().values() if tensor.is_floating_point()]
+            for one in (self.model, model)
         )
-        moving = [pair for pair in pairs if pair[0].is_floating_point()]
-        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
-        self._means, self._values = [m for m, _ in moving], [v for _, v in moving]
-        self._mean_counts, self._counts = [m for m, _ in counts], [v for _, v in counts]
 
     def update(self) -> None:
         """Moves the average towards the model's weights and norm statistics, in few kernels."""
         self._updates += 1
         decay = min(self._decay, self._updates / (self._updates + 9))
         torch._foreach_lerp_(self._means, self._values, 1 - decay)
-
-    def copy_counts(self) -> None:
-        """Takes over how many batches the model's norms have seen."""
-        torch._foreach_copy_(self._mean_counts, self._counts)
 
     def state(self) -> dict[str, Any]:
         """The average, as tensors and plain values."""

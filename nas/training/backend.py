@@ -1,4 +1,4 @@
-"""What a device does well, so that the loop need not ask which device it is."""
+"""Device-specific choices of a run, made before its loop begins."""
 
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +13,6 @@ from nas.training.graphs import CudaGraphs, cuda_graphs, is_set, reason_of, torc
 from nas.training.optimizers import Optimizer, fused_on
 
 _VALUES_AT_ONCE = 4096 * 3 * 32 * 32  # of pixels, augmented together on a GPU: 50 MB in float32
-_EVALUATED_AT_ONCE = 128  # images on a GPU where no training says how many
 
 PLAIN_NORMS = "NAS_PLAIN_NORMS"
 """The environment variable that leaves norms to torch's own kernels."""
@@ -30,12 +29,8 @@ class Backend:
     fused_norm: FusedNorm | None = None  # norm, addition and ReLU at once; None: one by one
     step_begun: Callable[[], None] = lambda: None  # after each step; may wait for earlier ones
 
-    def evaluation_batch(self, training_batch: int) -> int | None:
-        """Images of an evaluation batch, each padded to it; None for what suits a CPU."""
-        return training_batch if self.fixed_shapes else None
 
-
-class Backlog:
+class HostThrottle:
     """Keeps the host a few steps ahead of a CUDA device, not an epoch.
 
     Steps are only queued by the host, which would then wait for a whole epoch without a look for
@@ -82,13 +77,8 @@ def backend_for(device: torch.device, *, heed_verdict: bool = True) -> Backend:
         fixed_shapes=True,
         fused=fused_on("cuda", torch_version()),
         fused_norm=None if isinstance(fused_norm, str) else fused_norm,
-        step_begun=Backlog(device).step_begun,
+        step_begun=HostThrottle(device).step_begun,
     )
-
-
-def batch_alone(device: torch.device) -> int | None:
-    """As `Backend.evaluation_batch`, of a network that is not in training here."""
-    return _EVALUATED_AT_ONCE if device.type == "cuda" else None
 
 
 _tried: dict[torch.device, FusedNorm | str] = {}

@@ -87,8 +87,8 @@ class Checkpoint:
     """The file from which another process goes on with a run.
 
     It is written seldom, for a run that may be killed at any moment, and removed at its end. One
-    that cannot be written or read, or is of another run, is then as good as none: the run begins
-    anew. A checkpoint that is `kept` is written after every epoch, and such things are errors.
+    that cannot be written or read, or belongs to another run, is ignored, and the run starts over.
+    A checkpoint that is `kept` is written after every epoch, and such things are errors.
 
     Args:
         path: of the file; its folder is made for the first one.
@@ -191,7 +191,7 @@ class Checkpoint:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In which values a run is another one, for people."""
+    """The settings in which two runs differ, as text."""
     values_before, values = (
         {**identity, **DEFAULTS, **identity.get("recipe", {})} for identity in (before, now)
     )

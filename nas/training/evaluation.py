@@ -1,4 +1,4 @@
-"""What a network answers to images, and how often it is right.
+"""Logits, loss and accuracy of a network on a set of images.
 
 Shapes: N images, H x W pixels, C channels, K classes.
 """
@@ -14,10 +14,10 @@ from nas.data.types import ImageDataset, Images
 from nas.runtime import signals
 from nas.runtime.arithmetic import arithmetic
 from nas.runtime.precision import Precision
-from nas.training.backend import batch_alone
 from nas.training.batches import Normalize
 
 _BATCH = 64  # images: a CPU is fastest while a batch's maps stay in its cache
+_PADDED = 128  # images on a GPU, where each new shape costs a search for kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ def predict(
     """
     device = images.pixels_NHWC.device
     normalize = normalize or Normalize(dataset.mean, dataset.std, device)
-    batch_size = batch_size or batch_alone(device)
+    if batch_size is None and device.type == "cuda":
+        batch_size = _PADDED
     model.eval()
     logits = []
     with torch.inference_mode(), arithmetic(device, precision):

@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -49,27 +48,17 @@ def train_in_folder(
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        remove_unfinished(folder)
-        _check(folder, resume=resume)
-        return _train(plan, folder, device, on_start, on_epoch)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """A block in which no other process trains in the folder."""
-    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        lock.acquire()
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout as error:
         raise CheckpointError(
             f"--out: expected a folder that no other process trains in, got {folder}; wait until "
             "that ends, or name another folder"
         ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    with lock:
+        remove_unfinished(folder)
+        _check(folder, resume=resume)
+        return _train(plan, folder, device, on_start, on_epoch)
 
 
 def _check(folder: Path, *, resume: bool) -> None:

@@ -55,7 +55,7 @@ class CudaGraphs:
         self._needed = torch.cuda.max_memory_allocated(self._device) - before
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
-        """Records what a step does, without doing it; returns what does it.
+        """Captures a step without running it; returns a function that replays it.
 
         Every call reads and writes the same memory.
 

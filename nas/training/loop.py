@@ -205,7 +205,6 @@ class Run:
             if time.perf_counter() >= due and on_batches:
                 on_batches(i + 1, per_epoch)
                 due = time.perf_counter() + REPORT_INTERVAL
-        self._count(per_epoch)
         train_loss = self._step.take_loss_sum() / per_epoch  # the only wait for the device
         train_seconds = time.perf_counter() - started
         images = self._dataset.validation
@@ -214,7 +213,7 @@ class Run:
             images,
             self._dataset,
             normalize=self._batches.normalize,
-            batch_size=self._backend.evaluation_batch(self._batches.batch_size),
+            batch_size=self._batches.batch_size if self._backend.fixed_shapes else None,
             precision=self.config.precision,
         )
         validation = Evaluation.of(logits_NK, images.labels_N)
@@ -231,12 +230,6 @@ class Run:
             seconds=time.perf_counter() - started,
             images_per_second=per_epoch * self._batches.batch_size / train_seconds,
         )
-
-    def _count(self, batches: int) -> None:
-        """Says to the norms how many batches they have seen."""
-        torch._foreach_add_(self.model.batch_counters(), batches)
-        if self._averaged:
-            self._averaged.copy_counts()
 
     def state(self) -> dict[str, Any]:
         """All that decides how the run goes on, as tensors and plain values.

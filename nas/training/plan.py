@@ -1,4 +1,4 @@
-"""What a training run is, before it begins, and how it begins."""
+"""A training run as data, and how it is started."""
 
 from dataclasses import dataclass
 from pathlib import Path

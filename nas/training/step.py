@@ -62,7 +62,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 class TrainingStep:
-    """Moves a model by one batch and sums up the loss, without waiting for the device.
+    """Trains a model on one batch and adds its loss to a sum, without waiting for the device.
 
     With `graphs` the first steps run one kernel after another; then the step is captured as a
     graph, which takes the host's time between kernels out of thin networks. When the capture

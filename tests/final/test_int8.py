@@ -293,14 +293,6 @@ def test_that_validation_images_were_trained_on_is_said(capsys: Capture) -> None
     assert "on 287 validation images, which it was trained on, got" in capsys.readouterr().err
 
 
-def test_no_calibration_image_is_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.final.int8.calibration_images", lambda dataset: black(dataset)[:0])
-    assert main([*SHORT, *EXPORT]) == 1
-    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
-    assert f"{ONNX}: expected training images to find the ranges of int8 with, got none" in line
-    assert Path("studies", STUDY, "final", "model.onnx").is_file()
-
-
 @pytest.mark.parametrize(
     ("name", "package", "extra"),
     [("int8.onnx", "onnxruntime", "int8"), ("tflite", "flatbuffers", "mcu")],

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from nas.architecture import Architecture, ImageInput
-from nas.latency import Layer, layers_of
+from nas.latency import TimedLayer, layers_of
 from nas.search.candidates import Candidates
 from nas.search.latency import LatencyTable
 from nas.space import Limits, SearchSpace
@@ -25,10 +25,10 @@ class Machine:
     """One on which a design takes a known time, and each layer a little more when alone."""
 
     def __init__(self) -> None:
-        self.layers: list[Layer] = []
+        self.layers: list[TimedLayer] = []
         self.designs: list[str] = []
 
-    def layer(self, layer: Layer) -> float:
+    def layer(self, layer: TimedLayer) -> float:
         self.layers.append(layer)
         return layer.mult_adds / 1e5 + 0.02
 

@@ -18,7 +18,7 @@ from nas.counting import count_parameters
 from nas.dashboard.notes import trial_note
 from nas.errors import RequestError
 from nas.export.timing import Stopwatch
-from nas.latency import FLOAT, INT8, LatencyLimit, Layer, layers_of
+from nas.latency import FLOAT, INT8, LatencyLimit, TimedLayer, layers_of
 from nas.report import overview
 from nas.report.page import render
 from nas.report.trials import leaderboard_table
@@ -344,7 +344,7 @@ def test_a_clock_that_stands_still_for_a_run_at_times_shortens_no_latency(
 
 def test_a_large_layer_takes_longer_than_a_small_one() -> None:
     clock = Stopwatch(LatencyLimit(max_ms=1))
-    small, large = (Layer("conv", c, c, 16, 16, 3, 1) for c in (8, 128))
+    small, large = (TimedLayer("conv", c, c, 16, 16, 3, 1) for c in (8, 128))
     assert clock.layer(small) < clock.layer(large)
 
 

@@ -5,16 +5,18 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from nas.architecture import Architecture
 from nas.commands import main
 from nas.runtime.verdicts import Verdict, read_verdict, write_verdict
 from nas.search.device_check import check_device
 from nas.search.environment import Finding
 from nas.training.backend import Backend
-from nas.training.checkup import Checkup
+from nas.training.checkup import Checkup, Compared
 from nas.training.graphs import CudaGraphs, cuda_graphs
 from tests.kits.cuda_double import CudaDouble
 from tests.kits.training import CPU, TINY, norm_that
@@ -140,6 +142,38 @@ def test_steps_are_not_captured_where_that_was_found_wrong(cuda: CudaDouble) -> 
     write_verdict(GPU, Verdict(good=False, capture=False, checked="2026-01-02"))
     assert cuda_graphs(GPU) is None
     assert cuda_graphs(GPU, heed_verdict=False) is not None
+
+
+class Miscaptured(Checkup):
+    """A device on which captured steps train wrongly."""
+
+    def captured(self, design: Architecture = DESIGN) -> Compared:
+        return Compared(None, difference=0.5, rate=1.0, plain_rate=1.0)
+
+
+def untried(device: torch.device) -> Backend:
+    raise RuntimeError("not tried")
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_steps_that_are_wrong_are_not_captured_or_the_doctor_says_what_to_set(
+    cuda: CudaDouble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, writable: bool
+) -> None:
+    about = SimpleNamespace(
+        name="double", major=9, minor=0, multi_processor_count=1, total_memory=2**30
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: about)
+    if not writable:
+        (tmp_path / "cache").write_text("a file, no folder")
+    checkup = Miscaptured(CPU, batch_size=4, backend_of=untried)
+    found = {f.name: f for f in check_device(GPU, checkup)}
+    assert not found["graph"].good
+    assert found["verdict"].good is writable
+    assert ("NAS_NO_GRAPH=1" in found["verdict"].verdict) is not writable
+    if not writable:
+        assert cuda_graphs(GPU) is not None  # as the doctor says
+        monkeypatch.setenv("NAS_NO_GRAPH", "1")
+    assert cuda_graphs(GPU) is None
 
 
 class Broken(Checkup):

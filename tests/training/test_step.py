@@ -301,7 +301,7 @@ def test_evaluation_has_the_shapes_of_training_and_no_other(new_run: NewRun) -> 
             )
         return trace
 
-    padded = evaluated(GPU.evaluation_batch(BATCH))
+    padded = evaluated(BATCH)
     assert padded.convolutions == trained
     assert padded.copies == []
     assert len(evaluated(None).convolutions - trained) == 8  # in batches of another size, but one

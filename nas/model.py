@@ -18,8 +18,8 @@ FusedNorm = Callable[..., Tensor]
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm and what follows it in a residual network: an addition and a ReLU.
 
-    Leaves `num_batches_tracked` as it is, which nothing reads: torch counts in every forward pass,
-    a kernel for each norm.
+    Leaves `num_batches_tracked` at 0: torch counts in every forward pass, a kernel for each norm,
+    and what is counted decides nothing.
     """
 
     running_mean: Tensor

@@ -48,13 +48,20 @@ def write_comparison(first: StudyRecord, second: StudyRecord, reports_dir: Path 
 
     Raises:
         OSError: the directory or the file cannot be written; an older page is then unchanged.
+        ValueError: both studies have the same name.
     """
     page = render_comparison(first, second)
     return write_page(page, Path(reports_dir), first.name, second.name)
 
 
 def render_comparison(first: StudyRecord, second: StudyRecord) -> str:
-    """The comparison as one HTML document; the studies have different names."""
+    """The comparison as one HTML document.
+
+    Raises:
+        ValueError: both studies have the same name.
+    """
+    if first.name == second.name:
+        raise ValueError(f"expected two studies of different names, got {first.name!r} twice")
     studies = {study.name: study for study in (first, second)}
     name = " and ".join(studies)
     apart = other_images(first, second)

@@ -311,11 +311,11 @@ def references(references: pd.DataFrame) -> Section | None:
     return section(
         "Reference networks",
         table(with_interval(references), columns, caption="Reference networks"),
-        caption="The squares of the trade-off, and those too far away to be drawn. All are test "
-        "accuracies, while a search sees validation images alone. Open squares are published "
-        "values: trained elsewhere, differently and mostly longer, so they show what is possible "
-        "at a size, not what the design alone is worth. Filled squares were measured here, all in "
-        "the same final training.",
+        caption="The squares of the trade-off, and those over the limits or too far away to be "
+        "drawn. All are test accuracies, while a search sees validation images alone. Open "
+        "squares are published values: trained elsewhere, differently and mostly longer, so they "
+        "show what is possible at a size, not what the design alone is worth. Filled squares were "
+        "measured here, all in the same final training.",
     )
 
 

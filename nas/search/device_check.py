@@ -171,7 +171,9 @@ def _kept(device: torch.device, verdict: Verdict) -> Finding:
     try:
         write_verdict(device, verdict)
     except OSError as error:
-        asked = "" if verdict.capture else f"; set {OFF}=1, or searches capture steps all the same"
-        return Finding("verdict", verdict.capture, f"not kept: {error}{asked}")
+        before = read_verdict(device)
+        safe = verdict.capture or (before is not None and not before.capture)
+        asked = "" if safe else f"; set {OFF}=1, or searches capture steps all the same"
+        return Finding("verdict", safe, f"not kept: {error}{asked}")
     then = "" if verdict.capture else ", which capture no steps"
     return Finding("verdict", True, f"kept for searches with this GPU, driver and torch{then}")

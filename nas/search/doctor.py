@@ -19,7 +19,7 @@ from nas.study.location import StudyError, StudyLocation, nearest_there
 from nas.study.optuna_private import study_id_of
 from nas.study.outcomes import outcome_of
 from nas.study.reader import opened, study_record
-from nas.study.records import DAMAGED, QUEUED_AGAIN, Outcome
+from nas.study.records import DAMAGED, QUEUED_AGAIN
 from nas.study.storage import storage_errors
 from nas.study.store import open_store
 from nas.text import plural
@@ -70,12 +70,11 @@ def look_at_study(
     """
     files = sorted(checkpoints.glob("*.pt"))  # first: of a trial that begins now there is none yet
     try:
-        with storage_errors(location):  # it may go away in between
+        with opened(location) as database:
+            study = study_record(database, location)
             whole = _whole(location)
-            with opened(location) as database:
-                study = study_record(database, location)
-                trials = database.get_trials(deepcopy=False)
-                orphans = _orphans(location, study_id_of(database), trials, grace)
+            trials = database.get_trials(deepcopy=False)
+            orphans = _orphans(location, study_id_of(database), trials, grace)
     except StudyError as error:
         yield Finding("study", False, str(error))
         return
@@ -145,14 +144,13 @@ def _end(location: StudyLocation, orphans: Sequence[FrozenTrial]) -> list[str]:
 def _look_at_checkpoints(
     trials: Sequence[FrozenTrial], files: Sequence[Path], folder: Path, *, repair: bool
 ) -> Finding:
-    begun = [t for t in trials if outcome_of(t) not in (Outcome.OVER_BUDGET, Outcome.DUPLICATE)]
-    done = {t.user_attrs.get("key") for t in begun if (o := outcome_of(t)) and o.counts}
-    last = {t.user_attrs["key"]: t for t in begun if "key" in t.user_attrs}
+    done = {t.user_attrs.get("key") for t in trials if (o := outcome_of(t)) and o.counts}
+    unfinished = {t.user_attrs.get("key") for t in trials if not t.state.is_finished()}
+    last = {t.user_attrs["key"]: t for t in trials if "key" in t.user_attrs}
     wanted = {
         checkpoint_name(key)
         for key, t in last.items()
-        if key not in done
-        and (not t.state.is_finished() or t.user_attrs.get("reason") in QUEUED_AGAIN)
+        if key not in done and (key in unfinished or t.user_attrs.get("reason") in QUEUED_AGAIN)
     }
     files = [path for path in files if path.exists()]  # a trial that ends removes its own
     useless = [path for path in files if path.stem not in wanted]

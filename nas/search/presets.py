@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.architecture import PRESETS, Architecture
 from nas.counting import count
 from nas.errors import RequestError
+from nas.search.latency import LatencyTable
 from nas.space import Limits, SearchSpace
 from nas.study.records import StudyRecord
 from nas.text import plural
@@ -31,8 +32,9 @@ def enqueue_presets(
     space: SearchSpace,
     choices: Sequence[Choice],
     seen: Set[str],
+    latency: LatencyTable | None = None,
 ) -> None:
-    """Queues the presets, trained as the recipe says, that are not in `seen`, queued or refused.
+    """Queues the presets, trained as the recipe says, that are neither in `seen` nor queued yet.
 
     Call it before the first proposal, and from one process at a time.
 
@@ -42,18 +44,21 @@ def enqueue_presets(
         space: what the study searches.
         choices: its training choices; a preset takes the recipe's own.
         seen: `trial_key` of what was or is being trained.
+        latency: where it has a limit; what was refused for it before is queued again only where
+            it may be fast enough by now.
     """
-    queued_or_refused = {
-        trial.user_attrs.get(_PRESET)
-        for trial in study.get_trials(
-            deepcopy=False, states=(TrialState.WAITING, TrialState.PRUNED)
-        )
-    }
+    trials = study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.PRUNED))
+    queued, refused = (
+        {trial.user_attrs.get(_PRESET) for trial in trials if trial.state is state}
+        for state in (TrialState.WAITING, TrialState.PRUNED)
+    )
     training = defaults(choices)
     known = set(seen)
     for name, architecture in presets.items():
         key = trial_key(architecture, training)
-        if name in queued_or_refused or key in known:
+        if name in queued or key in known:
+            continue
+        if latency is not None and name in refused and not latency.allows(architecture):
             continue
         known.add(key)
         found = space.values_of(architecture)

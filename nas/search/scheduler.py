@@ -177,7 +177,8 @@ class Scheduler:
         if counts.trained >= plan.trials or not plan.presets:
             return counts
         space, choices = plan.candidates.space, plan.candidates.choices
-        enqueue_presets(self._store.study, plan.presets, space, choices, counts.seen)
+        table = None if plan.latencies is None else plan.latencies.table
+        enqueue_presets(self._store.study, plan.presets, space, choices, counts.seen, table)
         self._history.refresh()
         return self._count()
 

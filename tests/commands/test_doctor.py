@@ -89,6 +89,7 @@ def test_what_is_wrong_is_said_in_one_line_each(
     assert "secret" not in str(found)
     _, found = doctor(capsys, "--dataset", "digits", "--study", "missing")
     assert found["study"].startswith("BAD ")
+    assert "expected a study, got no such file" in found["study"]
     assert main(["doctor", "--repair"]) == 2
     said = "error: --repair: expected the study to repair with --study, got none\n"
     assert capsys.readouterr().err == said

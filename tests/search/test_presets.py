@@ -20,6 +20,7 @@ from nas.errors import RequestError
 from nas.report.page import render
 from nas.search.domain import Domain
 from nas.search.events import DatabaseGone, EpochEnded, Opened, TrialStarted, Warned
+from nas.search.latency import LatencyTable
 from nas.search.presets import enqueue_presets, queue_again
 from nas.search.request import SAMPLERS, SearchRequest
 from nas.search.run import run_search
@@ -175,15 +176,19 @@ def test_what_is_trained_queued_or_the_same_network_is_not_queued_again(
     assert all(t.architecture == PRESETS[t.preset or ""] for t in result.study.trials)
 
 
-def test_a_preset_that_was_refused_for_its_latency_is_not_queued_again() -> None:
+def test_a_preset_that_was_refused_for_its_latency_waits_for_another_measurement() -> None:
     study, presets = optuna.create_study(), {"resnet20": PRESETS["resnet20"]}
-    space = default_space(CIFAR)
-    enqueue_presets(study, presets, space, (), set())
+    slow = {PRESETS["resnet20"].key: [6.0, 1.0, 1.0, 1.0, 1.0]}
+    table = LatencyTable(5.0, CIFAR, slow)
+    enqueue_presets(study, presets, default_space(CIFAR), (), set(), table)
     refused = study.ask()
     refused.set_user_attr("outcome", Outcome.OVER_BUDGET)
     study.tell(refused, state=TrialState.PRUNED)
-    enqueue_presets(study, presets, space, (), set())
+    enqueue_presets(study, presets, default_space(CIFAR), (), set(), table)
     assert [trial.state for trial in study.trials] == [TrialState.PRUNED]
+    table.learn({})  # as --latency-anew does
+    enqueue_presets(study, presets, default_space(CIFAR), (), set(), table)
+    assert [trial.state for trial in study.trials] == [TrialState.PRUNED, TrialState.WAITING]
 
 
 def test_presets_are_queued_again_when_the_transaction_that_queued_them_fails(

@@ -230,7 +230,7 @@ class TestOneDesign:
     def test_says_as_the_terminal_does_that_runs_were_short(self, epochs: int, said: bool) -> None:
         record = read_record(final_record(recipe={"epochs": epochs}))
         shown = parsed(render(record)).text
-        sentence = f"The recipe long is designed for 200 epochs, not {epochs}; --recipe fast is for"
+        sentence = f"The recipe long is designed for 200 epochs, not {epochs}; --recipe fast may"
         assert (sentence in shown) is said
 
     def test_sections_stand_in_one_order(self) -> None:

@@ -30,7 +30,8 @@ ROOT = Path(nas.__file__).parent
 HOME = "study/optuna_private.py"
 LISTING = "study/listing.py"  # reads a few rows without Optuna; held to `read_study` by a test
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
-OTHERS = {"_typeshed", "_actions", "_action_groups", "_group_actions"}  # typeshed's and argparse's
+ARGPARSE = {"_actions", "_action_groups", "_group_actions", "_mutually_exclusive_groups"}
+OTHERS = {"_typeshed", *ARGPARSE}
 TABLES = {
     table.name: table
     for table in vars(optuna_private).values()

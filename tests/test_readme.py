@@ -93,6 +93,7 @@ def in_words(design: FinalDesign) -> tuple[str, str]:
     "name",
     [
         "cifar10-h200",
+        "cifar10-resnet20-cpu",
         "cifar10-resnet20-12-epochs",
         "cifar10-80k-stm32l4r5",
         "cifar10-5M-700M",

@@ -23,6 +23,7 @@ from tests.kits.places import ROOT, STUDIES
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 AT_RESNET20S_SIZE = "cifar10-resnet20-size"
 NAMES = (
+    "cifar10-resnet20-cpu",
     "cifar10-resnet20-12-epochs",
     AT_RESNET20S_SIZE,
     "cifar10-80k-stm32l4r5",

@@ -30,10 +30,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from machine import hardware
-from make_table import new_run
 from nas.architecture import Architecture, ImageInput
 from nas.model import BasicBlock, BatchNorm, ResNet, build
 from nas.training.loop import Run
+from nas.training.plan import RunPlan
 from recipes import add_arguments, design, opened, variation
 
 
@@ -113,7 +113,8 @@ def main() -> int:
             variation(what, dataset, device), epochs=options.epochs, precision=precision
         )
         if kind == "basic":
-            run = new_run(design(name), dataset, config, seed=seed, device=device)
+            plan = RunPlan(architecture=design(name), dataset=dataset, config=config, seed=seed)
+            run = plan.begin(device)
         else:
             generator = torch.Generator().manual_seed(seed)
             model = inverted(design(name), dataset.input, options.expansion, generator)

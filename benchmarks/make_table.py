@@ -37,7 +37,6 @@ from nas.data.loading import load_dataset
 from nas.data.split import Purpose, draw
 from nas.data.types import ImageDataset, Images
 from nas.files import replacing
-from nas.model import build
 from nas.runtime.arithmetic import choose
 from nas.runtime.devices import open_device
 from nas.runtime.precision import AUTO
@@ -46,7 +45,8 @@ from nas.search.request import SPLIT_SEED
 from nas.space import Limits, SearchSpace, default_space, load_space
 from nas.training.config import DEFAULTS, TrainingConfig
 from nas.training.evaluation import evaluate
-from nas.training.loop import Diverged, Run
+from nas.training.loop import Diverged
+from nas.training.plan import RunPlan
 
 Row = dict[str, str]
 
@@ -62,24 +62,6 @@ def draw_designs(space: SearchSpace, limits: Limits, *, seed: int) -> Iterator[A
             yield design
 
 
-def new_run(
-    design: Architecture,
-    dataset: ImageDataset,
-    config: TrainingConfig,
-    *,
-    seed: int,
-    device: torch.device,
-) -> Run:
-    """A run before its first epoch; the seed is that of the first weights, too."""
-    model = build(
-        design,
-        dataset.input,
-        generator=torch.Generator().manual_seed(seed),
-        zero_last_gamma=config.zero_last_gamma,
-    )
-    return Run(model, dataset, config, seed=seed, device=device)
-
-
 def record(
     design: Architecture,
     dataset: ImageDataset,
@@ -89,7 +71,8 @@ def record(
     device: torch.device,
 ) -> Row:
     """Trains the design and gives its row; the curves of a run that diverged end early."""
-    run = new_run(design, dataset, config, seed=seed, device=device)
+    plan = RunPlan(architecture=design, dataset=dataset, config=config, seed=seed)
+    run = plan.begin(device)
     cost = count(design, dataset.input)
     curves = {}
     started = time.perf_counter()

@@ -7,19 +7,19 @@ A variation is a recipe of `nas.training.config` with changes, as one word::
         --variations fast fast/optimizer=muon/batch_size=512/lr=0.4/momentum=0.85 --out runs.jsonl
 
 Every run is a line of JSON in `--out`, written when it ends, with the validation accuracy after
-every epoch; runs that are there are not done again, so the same command continues. A file holds
-runs of one precision. At the end a Markdown table: mean and deviation over the seeds of the
-accuracy after the last epoch, mean seconds of a run, and of one without the first epoch, which
-compiles and captures ("later"). No test image is read, but with `--test`: then the last weights of
-each run classify them once, in float32, for results of recipes that others published. Choose a
-recipe without it.
+every epoch. Runs that are there are not done again, and one that was cut off resumes from its
+checkpoint beside that file, so the same command continues. A file holds runs of one precision. At
+the end a Markdown table: mean and deviation over the seeds of the accuracy after the last epoch,
+mean seconds of a run (training and validation), and of one without the first epoch, which compiles
+and captures ("later"). No test image is read, but with `--test`: then the last weights of each run
+classify them once, in float32, for results of recipes that others published. Choose a recipe
+without it.
 """
 
 import argparse
 import dataclasses
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ import numpy as np
 import torch
 
 from machine import hardware
-from make_table import new_run
 from nas.architecture import PRESETS, Architecture
 from nas.data.loading import load_dataset, load_test
 from nas.data.types import ImageDataset, Images
@@ -37,9 +36,11 @@ from nas.runtime.precision import Precision
 from nas.search.request import SPLIT_SEED
 from nas.statistics import Estimate, mean_accuracy
 from nas.text import percent, percent_range
+from nas.training.checkpoint import Checkpoint
 from nas.training.config import RECIPES, TrainingConfig
 from nas.training.evaluation import evaluate
 from nas.training.loop import Diverged, Run, task_of
+from nas.training.plan import RunPlan
 
 
 def design(text: str) -> Architecture:
@@ -78,29 +79,26 @@ def variation(text: str, dataset: ImageDataset, device: torch.device) -> Trainin
 
 
 def train(
-    architecture: Architecture,
-    config: TrainingConfig,
-    dataset: ImageDataset,
-    device: torch.device,
-    seed: int,
-    test: Images | None = None,
+    plan: RunPlan, device: torch.device, checkpoint: Checkpoint, test: Images | None = None
 ) -> dict[str, object]:
     """One run: accuracies after each epoch, its seconds with and without the first epoch.
 
     With test images also its accuracy on them, which takes no part in the seconds.
     """
-    run = new_run(architecture, dataset, config, seed=seed, device=device)
-    started, reason = time.perf_counter(), None
+    run, reason = plan.begin(device), None
+    checkpoint.restore(run)
+    if run.history:
+        print(f"resumes after epoch {len(run.history)}", file=sys.stderr, flush=True)
     while not run.finished:
         try:
             run.train_epoch()
         except Diverged as error:
             reason = str(error)
             break
-    seconds = time.perf_counter() - started
-    return tested(run, dataset, None if reason else test) | {
+        checkpoint.save(run)
+    return tested(run, plan.dataset, None if reason else test) | {
         "accuracies": [round(epoch.val_accuracy, 4) for epoch in run.history],
-        "seconds": round(seconds, 2),
+        "seconds": round(sum(epoch.seconds for epoch in run.history), 2),
         "later_seconds": round(sum(epoch.seconds for epoch in run.history[1:]), 2),
         "images_per_second": round(run.history[-1].images_per_second) if run.history else 0,
         "note": reason or run.not_captured,
@@ -213,11 +211,14 @@ def main() -> int:
                 config = dataclasses.replace(
                     variation(what, dataset, device), epochs=options.epochs, precision=precision
                 )
-                found = train(design(name), config, dataset, device, seed, test)
+                plan = RunPlan(architecture=design(name), dataset=dataset, config=config, seed=seed)
+                checkpoint = plan.checkpoint(options.out.with_suffix(".pt"), device)
+                found = train(plan, device, checkpoint, test)
                 row = dict(zip(keys, key, strict=True)) | found
                 rows.append(row)
                 with options.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row | {"recipe": config.to_dict()}) + "\n")
+                checkpoint.remove()
                 last = (found["accuracies"] or [None])[-1]  # type: ignore[index]
                 print(f"{name} {what} seed {seed}: {last}, {found}", file=sys.stderr, flush=True)
     print(json.dumps({"hardware": hardware(device), "torch": torch.__version__}))

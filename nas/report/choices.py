@@ -333,6 +333,8 @@ def thinned(choices: pd.DataFrame, limit: int) -> pd.DataFrame:
         choices: a table with `val_accuracy`.
         limit: of the rows, at least 5.
     """
+    if len(choices) <= limit:
+        return choices
     order = choices["val_accuracy"].to_numpy(dtype=float).argsort(kind="stable")[::-1]
     best = set(order[: limit // 5].tolist())
     return choices.iloc[sorted(spread(range(len(choices)), best, limit))]

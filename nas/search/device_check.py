@@ -71,7 +71,7 @@ def check_device(device: torch.device, checkup: Checkup | None = None) -> Iterat
         good = good and found.good
         yield Finding(name, found.good, found.verdict)
     if is_gpu:
-        yield _kept(device, Verdict(good, capture, date.today().isoformat()))
+        yield _kept(device, before, Verdict(good, capture, date.today().isoformat()))
 
 
 def _hardware(device: torch.device) -> str:
@@ -167,11 +167,10 @@ def _precisions(checkup: Checkup) -> _Result:
     return _Result(True, f"float32 is {1 / ratio:.2f} times as fast as bfloat16")
 
 
-def _kept(device: torch.device, verdict: Verdict) -> Finding:
+def _kept(device: torch.device, before: Verdict | None, verdict: Verdict) -> Finding:
     try:
         write_verdict(device, verdict)
     except OSError as error:
-        before = read_verdict(device)
         safe = verdict.capture or (before is not None and not before.capture)
         asked = "" if safe else f"; set {OFF}=1, or searches capture steps all the same"
         return Finding("verdict", safe, f"not kept: {error}{asked}")

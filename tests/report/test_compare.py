@@ -98,8 +98,12 @@ class TestComparison:
         "other", [study(name="other"), study(trial(0, accuracy=0.5), name="other")]
     )
     def test_any_studies_are_a_page(self, other: StudyRecord) -> None:
-        for pair in ((mixed(), other), (other, mixed())):
+        for pair in ((mixed(), other), (other, mixed()), (other, replace(other, name="third"))):
             assert "<NA>" not in parsed(render_comparison(*pair)).text
+
+    def test_studies_of_one_name_cannot_be_told_apart_on_a_page(self) -> None:
+        with pytest.raises(ValueError, match="expected two studies of different names"):
+            render_comparison(mixed(), mixed())
 
     def test_the_front_is_of_the_size_that_was_searched(self) -> None:
         trials = (

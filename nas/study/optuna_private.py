@@ -96,6 +96,11 @@ _DAMAGE = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 _FEW = 100  # trials whose rows are looked up one by one
 
 
+_READABLE: set[str] = set()
+"""Versions of the tables that Optuna has accepted: to find that out it reads all of its migrations,
+which takes longer than everything else of opening a database."""
+
+
 class StudyStorage(RDBStorage):
     """Optuna's storage, which reads all trials at once in a third of the time and of the memory.
 
@@ -104,8 +109,12 @@ class StudyStorage(RDBStorage):
     """
 
     def __init__(self, url: str, **options: Any) -> None:
-        # In Optuna's URLs braces stand for something.
-        super().__init__(url.replace("{", "{{").replace("}", "}}"), **options)
+        url = url.replace("{", "{{").replace("}", "}}")  # Optuna fills what is in single ones
+        super().__init__(url, skip_compatibility_check=bool(_READABLE), **options)
+        version = self.get_current_version()
+        if self.skip_compatibility_check and version not in _READABLE:
+            super().__init__(url, **options)  # which says what is wrong
+        _READABLE.add(version)
 
     def _get_trials(
         self,

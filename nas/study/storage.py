@@ -11,7 +11,13 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from nas.runtime import signals
-from nas.study.location import NoStudy, StudyError, StudyGone, StudyLocation
+from nas.study.location import (
+    NoStudy,
+    StudyError,
+    StudyGone,
+    StudyLocation,
+    without_secrets,
+)
 from nas.study.optuna_private import (
     PARTS_OF_TRIALS,
     STUDIES,
@@ -165,7 +171,13 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
             f"{location}: expected a study that can be read, got a damaged one "
             f"({first_line(error)}); restore a copy of it"
         ) from error
-    except (*STORAGE_ERRORS, RuntimeError, OSError) as error:
+    except RuntimeError as error:  # of Optuna, which says what to do
+        url = without_secrets(location.url)
+        reason = first_line(error).replace("`$ ", "`").replace("$STORAGE_URL", f"'{url}'")
+        raise StudyError(
+            f"{location}: expected the tables of this Optuna, got: {reason}"
+        ) from error
+    except (*STORAGE_ERRORS, OSError) as error:
         raise StudyError(
             f"{location}: expected a database that can be opened, got {first_line(error)}; "
             + (

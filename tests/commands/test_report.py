@@ -1,6 +1,7 @@
 """`nas report`: its files, and studies of another version."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,11 @@ from tests.kits.pages import parsed
 from tests.kits.records import EVIL, SETTINGS
 
 
-@pytest.fixture
-def location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLocation:
-    """A study on the disk with three trials, one of them of an outcome that is unknown here."""
-    monkeypatch.chdir(tmp_path)
-    Path("studies").mkdir()
-    location = StudyLocation.at("kept", studies_dir=Path("studies"))
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with three trials, one of them of an outcome that is unknown here."""
+    folder = tmp_path_factory.mktemp("kept")
+    location = StudyLocation.at("kept", studies_dir=folder)
     made = optuna.create_study(study_name="kept", storage=location.url, direction="maximize")
     made.set_user_attr("settings", settings_to_json(SETTINGS))
     made.set_user_attr("searches", [{"seed": 3, "sampler": "gp", "objectives": ["val_accuracy"]}])
@@ -32,7 +32,16 @@ def location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLocation:
         asked.set_user_attr("parameters", 1_000)
         asked.report(accuracy, 1)
         made.tell(asked, accuracy)
-    return location
+    return folder / "kept.db"
+
+
+@pytest.fixture
+def location(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLocation:
+    """A copy of it, which a test may change, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Path("studies").mkdir()
+    shutil.copy(kept, "studies")
+    return StudyLocation.at("kept", studies_dir=Path("studies"))
 
 
 def change_settings(location: StudyLocation, **changes: object) -> None:

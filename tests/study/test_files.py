@@ -454,6 +454,17 @@ def test_a_row_that_was_changed_takes_nothing_but_its_trial(
     assert [t for t in study.trials[:4] if t.number != 1] == others
 
 
+def test_tables_of_another_optuna_are_refused_whatever_was_opened_before(capsys: Capture) -> None:
+    shutil.copy("studies/v.db", "studies/w.db")
+    change("UPDATE alembic_version SET version_num = 'v2.6.0.a'")
+    for _ in range(2):
+        for command in (["report"], ["final"], ["search", "--trials", "5"]):
+            line = error_of(capsys, main([*command, "--study", "v"]))
+            assert "studies/v.db: expected the tables of this Optuna, got" in line
+            assert "`optuna storage upgrade --storage 'sqlite:///studies/v.db'`" in line
+        assert study_of("w").trained == 4
+
+
 def test_a_trial_that_was_set_to_fail_is_not_trained_again(capsys: Capture) -> None:
     best = study_of("v").incumbent
     assert best is not None

@@ -94,7 +94,7 @@ def in_words(design: FinalDesign) -> tuple[str, str]:
     [
         "cifar10-h200",
         "cifar10-resnet20-cpu",
-        "cifar10-resnet20-12-epochs",
+        "cifar10-100k-arduino",
         "cifar10-80k-stm32l4r5",
         "cifar10-5M-700M",
         "digits-example",

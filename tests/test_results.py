@@ -23,6 +23,7 @@ from tests.kits.places import ROOT, STUDIES
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 AT_RESNET20S_SIZE = "cifar10-resnet20-size"
 NAMES = (
+    "cifar10-100k-arduino",
     "cifar10-resnet20-cpu",
     "cifar10-resnet20-12-epochs",
     AT_RESNET20S_SIZE,
@@ -99,7 +100,7 @@ def test_the_commands_are_those_of_the_studies(name: str) -> None:
         number, entry = next((i, e) for i, e in enumerate(entries, start=1) if e[1:] == commands)
         assert entry[0].startswith(f"# {number}: ")
         machine = entries[number - 2] if "the same machine" in entry[0] else entry
-        for device in (*final.devices, *{str(t.device) for t in study.trials}):
+        for device in (*final.devices, *{t.device for t in study.trials if t.device}):
             assert device.partition(" (")[0] in machine[0]  # without the number of threads
         for program in ("torch", "python"):
             assert f"{program} {final.versions[program]}" in machine[0].lower()

@@ -171,20 +171,21 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
             f"{location}: expected a study that can be read, got a damaged one "
             f"({first_line(error)}); restore a copy of it"
         ) from error
-    except RuntimeError as error:  # of Optuna, which says what to do
-        url = without_secrets(location.url)
-        reason = first_line(error).replace("`$ ", "`").replace("$STORAGE_URL", f"'{url}'")
+    except (*STORAGE_ERRORS, RuntimeError, OSError) as error:
+        reason = first_line(error)
+        if "table schema" in reason:  # Optuna's words, which say what to do
+            url = without_secrets(location.url)
+            reason = reason.replace("`$ ", "`").replace("$STORAGE_URL", f"'{url}'")
+            raise StudyError(
+                f"{location}: expected the tables of this Optuna, got: {reason}"
+            ) from error
+        advice = (
+            "restore a copy of it"
+            if "malformed" in str(error)
+            else "check that it is there and may be written"
+        )
         raise StudyError(
-            f"{location}: expected the tables of this Optuna, got: {reason}"
-        ) from error
-    except (*STORAGE_ERRORS, OSError) as error:
-        raise StudyError(
-            f"{location}: expected a database that can be opened, got {first_line(error)}; "
-            + (
-                "restore a copy of it"
-                if "malformed" in str(error)
-                else "check that it is there and may be written"
-            )
+            f"{location}: expected a database that can be opened, got {reason}; {advice}"
         ) from error
 
 

@@ -113,6 +113,7 @@ class StudyStorage(RDBStorage):
         super().__init__(url, skip_compatibility_check=bool(_READABLE), **options)
         version = self.get_current_version()
         if self.skip_compatibility_check and version not in _READABLE:
+            self.engine.dispose()
             super().__init__(url, **options)  # which says what is wrong
         _READABLE.add(version)
 

@@ -1,5 +1,6 @@
 """How a study's database is reached, with errors a person can act on."""
 
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +12,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from nas.runtime import signals
-from nas.study.location import (
-    NoStudy,
-    StudyError,
-    StudyGone,
-    StudyLocation,
-    without_secrets,
-)
+from nas.study.location import NoStudy, StudyError, StudyGone, StudyLocation
 from nas.study.optuna_private import (
     PARTS_OF_TRIALS,
     STUDIES,
@@ -173,9 +168,9 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
         ) from error
     except (*STORAGE_ERRORS, RuntimeError, OSError) as error:
         reason = first_line(error)
-        if "table schema" in reason:  # Optuna's words, which say what to do
-            url = without_secrets(location.url)
-            reason = reason.replace("`$ ", "`").replace("$STORAGE_URL", f"'{url}'")
+        if isinstance(error, RuntimeError) and "table schema" in reason:  # Optuna says what to do
+            if location.path is not None:  # a URL may have a password
+                reason = reason.replace("$STORAGE_URL", shlex.quote(location.url))
             raise StudyError(
                 f"{location}: expected the tables of this Optuna, got: {reason}"
             ) from error

@@ -17,6 +17,7 @@ from nas.final.final import FinalFailed, run_final
 from nas.final.request import FinalRequest
 from nas.final.runs import RunEnded
 from nas.search.run import run_search
+from nas.study import optuna_private
 from nas.study.listing import ListedStudy, list_studies
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
@@ -454,15 +455,28 @@ def test_a_row_that_was_changed_takes_nothing_but_its_trial(
     assert [t for t in study.trials[:4] if t.number != 1] == others
 
 
-def test_tables_of_another_optuna_are_refused_whatever_was_opened_before(capsys: Capture) -> None:
+@pytest.mark.parametrize("known", [True, False], ids=["others were opened", "the first"])
+@pytest.mark.parametrize(
+    ("version", "what_helps"),
+    [
+        ("v2.6.0.a", "optuna storage upgrade --storage sqlite:///studies/v.db"),
+        ("v99", "pip install -U optuna"),
+    ],
+)
+def test_tables_of_another_optuna_are_refused_with_what_helps(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, version: str, what_helps: str, known: bool
+) -> None:
     shutil.copy("studies/v.db", "studies/w.db")
-    change("UPDATE alembic_version SET version_num = 'v2.6.0.a'")
-    for _ in range(2):
-        for command in (["report"], ["final"], ["search", "--trials", "5"]):
-            line = error_of(capsys, main([*command, "--study", "v"]))
-            assert "studies/v.db: expected the tables of this Optuna, got" in line
-            assert "`optuna storage upgrade --storage 'sqlite:///studies/v.db'`" in line
+    change(f"UPDATE alembic_version SET version_num = '{version}'")
+    if known:
         assert study_of("w").trained == 4
+    else:
+        monkeypatch.setattr(optuna_private, "_READABLE", set())
+    for command in (["report"], ["final"], ["search", "--trials", "5"]):
+        line = error_of(capsys, main([*command, "--study", "v"]))
+        assert "studies/v.db: expected the tables of this Optuna, got" in line
+        assert what_helps in line
+    assert study_of("w").trained == 4
 
 
 def test_a_trial_that_was_set_to_fail_is_not_trained_again(capsys: Capture) -> None:

@@ -14,7 +14,7 @@ from nas.counting import count
 from nas.final.records import FinalDesign, FinalRecord
 from nas.study.location import StudyLocation
 from nas.study.reader import read_study
-from nas.study.records import StudyRecord
+from nas.study.records import Outcome, StudyRecord
 from nas.text import millions, percent, percent_range, points, times
 from recipes import accuracy_on_test, design
 from tests.kits.documents import blocks_of, tables
@@ -100,7 +100,8 @@ def test_the_commands_are_those_of_the_studies(name: str) -> None:
         number, entry = next((i, e) for i, e in enumerate(entries, start=1) if e[1:] == commands)
         assert entry[0].startswith(f"# {number}: ")
         machine = entries[number - 2] if "the same machine" in entry[0] else entry
-        for device in (*final.devices, *{t.device for t in study.trials if t.device}):
+        measured = (t for t in study.trials if t.outcome is not Outcome.FAILED)
+        for device in (*final.devices, *{str(t.device) for t in measured}):
             assert device.partition(" (")[0] in machine[0]  # without the number of threads
         for program in ("torch", "python"):
             assert f"{program} {final.versions[program]}" in machine[0].lower()

@@ -8,7 +8,8 @@ core keep the core from it; passive ones sleep, which `nas` chooses (`nas.runtim
 
 Shown is the median of the rounds: images per second of one thread, and the speed of the other ways
 as shares of it. Exit status 1 with `--check` when passive threads beside busy loops are slower than
-`LEAST_BESIDE` times one thread. More than one core is needed, and torch with GNU's OpenMP.
+`LEAST_BESIDE` times one thread. More than one core is needed, and torch with GNU's OpenMP; with
+`--precision bfloat16` a processor with instructions for it.
 """
 
 import argparse
@@ -19,7 +20,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from statistics import median
 
+import torch
+
 from machine import hardware, load, software
+from nas.runtime.arithmetic import supports
+from nas.runtime.precision import Precision
 
 LEAST_BESIDE = 0.5
 NETWORKS = {  # blocks, channels, kernels, side of the images, batch size
@@ -39,7 +44,7 @@ from torch.nn import functional as F
 from nas.architecture import Architecture, ImageInput
 from nas.model import build
 
-def stepper(blocks, channels, kernels, side, batch):
+def stepper(blocks, channels, kernels, side, batch, precision):
     input = ImageInput(channels=3, height=side, width=side, classes=10)
     shortcuts = (1,) * len(blocks)
     design = Architecture(
@@ -51,13 +56,15 @@ def stepper(blocks, channels, kernels, side, batch):
     labels = torch.randint(0, 10, (batch,))
     def step():
         optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = F.cross_entropy(model(images), labels)
+        loss.backward()
         optimizer.step()
         return batch
     return step
 
 seconds = float(sys.argv[2])
-steppers = {name: stepper(*sizes) for name, sizes in eval(sys.argv[1]).items()}
+steppers = {name: stepper(*sizes, sys.argv[3]) for name, sizes in eval(sys.argv[1]).items()}
 print("ready", flush=True)
 for line in sys.stdin:
     step = steppers[line.strip()]
@@ -70,11 +77,11 @@ for line in sys.stdin:
 
 
 @contextmanager
-def trainer(way: str, seconds: float) -> Iterator["subprocess.Popen[str]"]:
+def trainer(way: str, seconds: float, precision: str) -> Iterator["subprocess.Popen[str]"]:
     """A process that trains this way for so long, whenever it is told the name of a network."""
     told = {name for variables in WAYS.values() for name in variables}
     process = subprocess.Popen(
-        [sys.executable, "-c", TRAIN, repr(NETWORKS), str(seconds)],
+        [sys.executable, "-c", TRAIN, repr(NETWORKS), str(seconds), precision],
         env={k: v for k, v in os.environ.items() if k not in told} | WAYS[way],
         text=True,
         stdin=subprocess.PIPE,
@@ -115,12 +122,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
+    parser.add_argument(
+        "--precision", choices=[*map(str, Precision)], default=str(Precision.FLOAT32)
+    )
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     options = parser.parse_args(argv)
-    print(f"{hardware()}; {software('torch')}; {load()} before it began")
+    if not supports(torch.device("cpu"), Precision(options.precision)):
+        parser.error(f"expected a processor with instructions for {options.precision}, got none")
+    print(f"{hardware()}; {software('torch')}; {options.precision}; {load()} before it began")
     missed = False
     with ExitStack() as open_trainers:
-        trainers = {way: open_trainers.enter_context(trainer(way, options.seconds)) for way in WAYS}
+        trainers = {
+            way: open_trainers.enter_context(trainer(way, options.seconds, options.precision))
+            for way in WAYS
+        }
         for beside in (0, 1, 2):
             with busy_loops(beside):
                 for network in NETWORKS:

@@ -33,6 +33,8 @@ NAMES = (
     "digits-example",
 )
 (ROWS,) = tables(PAGE)
+(COMMANDS,) = blocks_of("text", PAGE)
+ENTRIES = [entry.splitlines() for entry in COMMANDS.strip().split("\n\n")]
 FOLDERS = ("--data-dir", "--studies-dir", "--reports-dir")
 
 
@@ -88,18 +90,22 @@ def test_the_table_has_what_is_in_the_studies(name: str) -> None:
             said = f"{points(found.value)} points (95% interval {points(found.low)} to "
             goal = row_of(name, final.chosen.name, final)["goal"]
             assert f"{said}{points(found.high)})" in goal
+        for record in (record for record in final.int8 if record.file.endswith(".tflite")):
+            assert record.test is not None
+            accuracy = record.test.accuracy
+            interval = percent_range(accuracy.low, accuracy.high)
+            goal = row_of(name, final.chosen.name, final)["goal"]
+            assert f"{percent(accuracy.value)} ({interval})" in goal
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_commands_are_those_of_the_studies(name: str) -> None:
     study = study_of(name)
-    (shown,) = blocks_of("text", PAGE)
-    entries = [entry.splitlines() for entry in shown.strip().split("\n\n")]
     for final in finals_of(study):
         commands = [without_folders(str(command)) for command in (study.command, final.command)]
-        number, entry = next((i, e) for i, e in enumerate(entries, start=1) if e[1:] == commands)
+        number, entry = next((i, e) for i, e in enumerate(ENTRIES, start=1) if e[1:] == commands)
         assert entry[0].startswith(f"# {number}: ")
-        machine = entries[number - 2] if "the same machine" in entry[0] else entry
+        machine = ENTRIES[number - 2] if "the same machine" in entry[0] else entry
         measured = (t for t in study.trials if t.outcome is not Outcome.FAILED)
         for device in (*final.devices, *{str(t.device) for t in measured}):
             assert device.partition(" (")[0] in machine[0]  # without the number of threads
@@ -116,10 +122,10 @@ def without_folders(command: str) -> str:
 
 
 def runs_of_recipes() -> dict[tuple[str, str, int], list[dict[str, Any]]]:
-    """What benchmarks/recipes.py wrote, by design, variation and epochs."""
+    """What benchmarks/recipes.py wrote of runs with a test, by design, variation and epochs."""
     lines = (ROOT / "benchmarks" / "recipes.jsonl").read_text(encoding="utf-8").splitlines()
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for run in map(json.loads, lines):
+    for run in (run for run in map(json.loads, lines) if "test_right" in run):
         groups.setdefault((run["design"], run["variation"], run["epochs"]), []).append(run)
     return groups
 
@@ -142,6 +148,12 @@ def test_the_table_has_the_runs_of_recipes(
     assert row["test images, how often read"] == f"{runs[0]['test_images']:,}, once per run"
     seconds = sum(run["seconds"] for run in runs) / len(runs)
     assert row["seconds of search and training"] == f"{seconds:.0f} per run"
+    (number,) = re.findall(r"\d+", row["commands, machine, commit"])
+    said, command = ENTRIES[int(number) - 1]
+    assert said.startswith(f"# {number}: ")
+    options = dict(re.findall(r"--(\w+) ([^-]\S*)", command))
+    assert (options["designs"], options["variations"]) == (name, recipe)
+    assert (options["epochs"], options.get("seeds", "1")) == (str(epochs), row["seeds"])
 
 
 def test_the_newest_results_are_first_and_all_are_from_files() -> None:

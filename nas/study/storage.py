@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
@@ -168,11 +169,16 @@ def storage_errors(location: StudyLocation) -> Iterator[None]:
         ) from error
     except (*STORAGE_ERRORS, RuntimeError, OSError) as error:
         reason = first_line(error)
-        if isinstance(error, RuntimeError) and "table schema" in reason:  # Optuna says what to do
-            if location.path is not None:  # a URL may have a password
-                reason = reason.replace("$STORAGE_URL", shlex.quote(location.url))
+        if isinstance(error, RuntimeError) and "table schema" in reason:
+            # a URL may have a password
+            url = "URL" if location.path is None else shlex.quote(location.url)
+            got = (
+                f"older ones; run: optuna storage upgrade --storage {url}"
+                if "optuna storage upgrade" in reason
+                else "newer ones; update nas, and Optuna with it"
+            )
             raise StudyError(
-                f"{location}: expected the tables of this Optuna, got: {reason}"
+                f"{location}: expected the tables of Optuna {optuna.__version__}, got {got}"
             ) from error
         advice = (
             "restore a copy of it"

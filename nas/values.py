@@ -195,12 +195,16 @@ def choices(value: object, known: Iterable[object]) -> str:
     return f"one of {', '.join(words)}, got {value!r}{did_you_mean(value, words)}"
 
 
-def did_you_mean(value: object, known: Iterable[str]) -> str:
-    """The close one of the known words to add to a message; empty where none is close."""
+def did_you_mean(value: object, known: Iterable[str], prefix: str = "") -> str:
+    """The close one of the known words to add to a message; empty where none is close.
+
+    What all of them begin with, the prefix, makes none close.
+    """
     from difflib import get_close_matches  # which a command without a slip need not load
 
-    found = get_close_matches(str(value), tuple(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+    words = [word.removeprefix(prefix) for word in known if word.startswith(prefix)]
+    found = get_close_matches(str(value).removeprefix(prefix), words, n=1)
+    return f"; did you mean {prefix}{found[0]}?" if found else ""
 
 
 def or_none(check: Check) -> Check:

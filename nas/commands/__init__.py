@@ -187,4 +187,4 @@ def _check_options(command: argparse.ArgumentParser, arguments: Sequence[str]) -
             values = itertools.takewhile(lambda word: word[:1] != "-", arguments[i + 1 :])
             words = [argument, *values]  # no more: others may hold a password
             unknown = shlex.join(map(without_password, words))
-            command.error(f"unknown: {unknown}{did_you_mean(name, options)}")
+            command.error(f"unknown: {unknown}{did_you_mean(name, options, prefix='--')}")

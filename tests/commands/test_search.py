@@ -544,6 +544,7 @@ def test_the_module_and_the_script_are_the_same_command(command: str) -> None:
         (["train", "--preset", "resnet20", "--recipe", "fst"], "got 'fst'; did you mean fast?"),
         (["final", "--study", "some", "--seed", "3"], "unknown: --seed 3; did you mean --seeds?"),
         (["predict", "model", "a.png", "--tpo", "3"], "unknown: --tpo 3; did you mean --top?"),
+        (["predict", "--model", "model", "a.png"], "unknown: --model model a.png; see nas"),
         (["report", "--stduy", "some"], "unknown: --stduy some; did you mean --study?"),
         (["dashboard", "--study", "some", "--no-brows"], "did you mean --no-browser?"),
         (["doctor", "--repare"], "unknown: --repare; did you mean --repair?"),

@@ -198,7 +198,7 @@ def choices(value: object, known: Iterable[object]) -> str:
 def did_you_mean(value: object, known: Iterable[str], prefix: str = "") -> str:
     """The close one of the known words to add to a message; empty where none is close.
 
-    What all of them begin with, the prefix, makes none close.
+    Compared is what follows the prefix; a known word without it is left out.
     """
     from difflib import get_close_matches  # which a command without a slip need not load
 

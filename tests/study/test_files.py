@@ -457,8 +457,11 @@ def test_a_row_that_was_changed_takes_nothing_but_its_trial(
 @pytest.mark.parametrize(
     ("version", "what_helps"),
     [
-        ("v2.6.0.a", "run: optuna storage upgrade --storage sqlite:///studies/v.db"),
-        ("v99", "update nas"),
+        (
+            "v2.6.0.a",
+            "got older ones; run: optuna storage upgrade --storage sqlite:///studies/v.db",
+        ),
+        ("v99", "got newer ones; update nas"),
     ],
 )
 def test_tables_of_another_optuna_are_refused_with_what_helps(
@@ -469,7 +472,7 @@ def test_tables_of_another_optuna_are_refused_with_what_helps(
     assert study_of("w").trained == 4
     for command in (["report"], ["final"], ["search", "--trials", "5"]):
         line = error_of(capsys, main([*command, "--study", "v"]))
-        assert "studies/v.db: expected the tables of Optuna " in line
+        assert f"studies/v.db: expected the tables of Optuna {optuna.__version__}, got " in line
         assert what_helps in line
     assert study_of("w").trained == 4
 
